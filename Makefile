@@ -1,0 +1,57 @@
+# `make demo` and `make test` do all the set-up themselves: a virtual environment in .venv,
+# filled by uv (fetched with pip into .tools), or by pip alone where uv can't be had.
+PY ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+# An interpreter is never downloaded: the one that `PY` names is used.
+export UV_PYTHON_DOWNLOADS = never
+
+.PHONY: setup demo lab test test-all lint bench clean help
+
+help:
+	@echo "make demo      run notebooks/quickstart.ipynb in a sandbox; the result is in build/demo/"
+	@echo "make lab       open JupyterLab with the AgentBay kernels"
+	@echo "make test      ruff, mypy --strict, pytest"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make bench     run the benchmarks"
+	@echo "make clean     remove what these commands made"
+
+.venv/.ok: pyproject.toml $(wildcard kernelspec/*/*)
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PY=/path/to/python3.11 ..."; exit 1; }
+	@test -x $(UV) \
+		|| $(PY) -m pip install -q --disable-pip-version-check --no-cache-dir --target .tools uv \
+		|| true
+	@if test -x $(UV); then \
+		$(UV) venv -q --clear --python "$$($(PY) -c 'import sys; print(sys.executable)')" .venv \
+		&& $(UV) pip install -q --python $(BIN)/python -e '.[test]'; \
+	else \
+		$(PY) -m venv --clear .venv \
+		&& $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'; \
+	fi
+	@touch $@
+
+setup: .venv/.ok
+
+demo: setup
+	@$(BIN)/python notebooks/run_demo.py
+
+lab: setup
+	@$(BIN)/python notebooks/open_lab.py
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+test-all: lint
+	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .tools build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,29 @@
+"""Run notebook cells in AgentBay sandboxes.
+
+`%load_ext agentbay_kernel` adds the magics `%agentbay` and `%%agentbay`; the Jupyter kernels
+are installed with the package. `agentbay_kernel.service` is the client of the service and
+needs nothing of Jupyter, so nothing is imported here before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__version__ = "0.1.0"
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register `%agentbay` and `%%agentbay`; called by `%load_ext agentbay_kernel`."""
+    from agentbay_kernel.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Close this notebook's sessions; called by `%unload_ext agentbay_kernel`."""
+    from agentbay_kernel.magics import unload
+
+    unload(shell)

@@ -1,0 +1,129 @@
+"""Every error this project raises on purpose. Each message says what happened and what to do next.
+
+AgentBayError
+├── ConfigurationError            a setting, a key or an address is missing or wrong
+│   └── NoBackendError            neither a key nor the local runtime was chosen
+├── LocalRuntimeError             the local runtime could not be started
+├── SessionError                  a session could not be created or used
+│   └── QuotaError                the account has no free session slot
+├── RemoteError                   the user's code failed in the sandbox (raised by the magics)
+└── CommandError                  the service could not do what was asked (Code API reference)
+    ├── UnsupportedLanguageError  no such language; nothing was sent
+    ├── InvalidCodeError          the code is empty or not text; nothing was sent
+    ├── InvalidTimeoutError       timeout_s is not in 0 < t <= 60; nothing was sent
+    ├── ToolNotFoundError         the session's image has no such tool
+    ├── SessionNotFoundError      the session was released, deleted or never existed
+    ├── AuthenticationError       the API key was refused
+    ├── ThrottledError            too many requests (429)
+    ├── ServiceUnreachableError   no connection; nothing was sent, nothing ran
+    ├── AnswerLostError           sent, but no answer came: whether the code ran is unknown
+    ├── ServiceFaultError         the service answered with an error of its own
+    └── InvalidAnswerError        the service answered something that is not an answer
+"""
+
+from __future__ import annotations
+
+
+class AgentBayError(Exception):
+    """Base of every error of this project."""
+
+
+class ConfigurationError(AgentBayError):
+    """A setting, a key or an address is missing or wrong."""
+
+
+class NoBackendError(ConfigurationError):
+    """Neither an API key nor the local runtime was chosen, so there is nowhere to run code."""
+
+
+class LocalRuntimeError(AgentBayError):
+    """The local runtime could not be started."""
+
+
+class SessionError(AgentBayError):
+    """A session could not be created or used."""
+
+
+class QuotaError(SessionError):
+    """The account has no free session slot."""
+
+
+class RemoteError(AgentBayError):
+    """The user's code failed in the sandbox.
+
+    Arguments:
+        ename: name of the remote exception, for example `ZeroDivisionError`.
+        evalue: its message.
+        traceback: the remote traceback's lines, ANSI colours included.
+    """
+
+    def __init__(self, ename: str, evalue: str, traceback: list[str]) -> None:
+        super().__init__(evalue)
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = traceback
+
+
+class CommandError(AgentBayError):
+    """The service could not do what was asked.
+
+    `request_id` names the request at the service where one was answered, else it is empty.
+    """
+
+    def __init__(self, message: str, *, request_id: str = "") -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class UnsupportedLanguageError(CommandError, ValueError):
+    """The language is not one the service runs. Nothing was sent."""
+
+
+class InvalidCodeError(CommandError, ValueError):
+    """The code is empty or not text. Nothing was sent."""
+
+
+class InvalidTimeoutError(CommandError, ValueError):
+    """`timeout_s` is not a number of seconds in 0 < t <= 60. Nothing was sent."""
+
+
+class ToolNotFoundError(CommandError):
+    """The session's image does not have the tool."""
+
+
+class SessionNotFoundError(CommandError):
+    """The session was released, was deleted or never existed."""
+
+
+class AuthenticationError(CommandError):
+    """The API key was refused."""
+
+
+class ThrottledError(CommandError):
+    """The service asked to slow down (HTTP 429)."""
+
+
+class ServiceUnreachableError(CommandError):
+    """No connection to the service. The request was never sent, so nothing ran."""
+
+
+class AnswerLostError(CommandError):
+    """The request was sent and no answer came: whether the code ran is unknown."""
+
+
+class ServiceFaultError(CommandError):
+    """The service answered with an error of its own.
+
+    `code` is the service's error code (for example `InternalError`), `status` the HTTP status.
+    """
+
+    def __init__(
+        self, message: str, *, request_id: str = "", code: str = "", status: int = 0
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.code = code
+        self.status = status
+
+
+class InvalidAnswerError(CommandError):
+    """The service answered something that is not an answer of its protocol."""
