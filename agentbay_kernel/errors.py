@@ -3,6 +3,7 @@
 AgentBayError
 ├── ConfigurationError            a setting, a key or an address is missing or wrong
 │   └── NoBackendError            neither a key nor the local runtime was chosen
+├── KernelspecError               a kernelspec could not be placed or removed
 ├── LocalRuntimeError             the local runtime could not be started
 ├── SessionError                  a session could not be created or used
 │   └── QuotaError                the account has no free session slot
@@ -34,6 +35,10 @@ class ConfigurationError(AgentBayError):
 
 class NoBackendError(ConfigurationError):
     """Neither an API key nor the local runtime was chosen, so there is nowhere to run code."""
+
+
+class KernelspecError(AgentBayError):
+    """A kernelspec could not be placed or removed."""
 
 
 class LocalRuntimeError(AgentBayError):

@@ -1,0 +1,171 @@
+"""`jupyter agentbay ...`, also `python -m agentbay_kernel ...`: the command line.
+
+In: arguments. Out: text on stdout, one-line errors on stderr, an exit code. Nothing heavy is
+imported before a command is chosen, so `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from agentbay_kernel import __version__
+from agentbay_kernel.errors import AgentBayError
+
+_DONE, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+
+_HELP = """\
+examples:
+  jupyter agentbay install --user           make the kernels visible to every Jupyter of yours
+  jupyter agentbay install --user --local   add kernels that run code on this machine
+  jupyter agentbay uninstall --user         remove them
+  jupyter agentbay serve                    run the local runtime by hand
+
+exit codes:
+  0  done
+  1  it failed; the message on stderr says why and what to do
+  2  the arguments are not valid
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `jupyter agentbay`.
+
+    Arguments:
+        argv: the arguments; None takes the process's own.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 arguments not valid, 130 interrupted.
+    """
+    arguments, rest = _split(list(sys.argv[1:] if argv is None else argv))
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as end:
+        return _USAGE if end.code else _DONE
+    try:
+        return _run(options, rest)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+            return _FAILED
+        _complain(error)
+        return _FAILED
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    # What follows `serve` belongs to the local runtime, its --help included.
+    for at, argument in enumerate(arguments):
+        if argument == "serve":
+            return arguments[: at + 1], arguments[at + 1 :]
+        if not argument.startswith("-"):
+            break
+    return arguments, []
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    if options.command == "serve":
+        from agentbay_kernel.local import serve
+
+        return serve.main(rest) or _DONE
+    if options.command == "install":
+        return _install(options)
+    if options.command == "uninstall":
+        return _uninstall(options)
+    _parser().print_help()
+    return _DONE
+
+
+def _install(options: argparse.Namespace) -> int:
+    from agentbay_kernel import kernelspec
+
+    for folder in kernelspec.install(_prefix(options), with_local=options.local):
+        print(f"Installed {folder.name} in {folder}")
+    if options.local:
+        print("The kernels named (local) run code on THIS machine, in the local runtime.")
+    return _DONE
+
+
+def _uninstall(options: argparse.Namespace) -> int:
+    from agentbay_kernel import kernelspec
+
+    prefix = _prefix(options)
+    removed, foreign = kernelspec.uninstall(prefix)
+    for folder in removed:
+        print(f"Removed {folder}")
+    for folder in foreign:
+        print(f"Left {folder}: it has our name, but starts something else")
+    if not removed:
+        print(f"There is no AgentBay kernel in {kernelspec.kernels_folder(prefix)}")
+    return _DONE
+
+
+def _prefix(options: argparse.Namespace) -> str | None:
+    if options.sys_prefix:
+        return sys.prefix
+    return options.prefix or None
+
+
+def _complain(error: Exception) -> None:
+    if isinstance(error, AgentBayError):
+        print(f"jupyter agentbay: {error}", file=sys.stderr)
+    else:
+        print(
+            f"jupyter agentbay: {type(error).__name__}: {error}\n"
+            "This was not foreseen. The same command with --debug before its name shows where "
+            "it happened.",
+            file=sys.stderr,
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jupyter agentbay",
+        description="Notebook cells in AgentBay sandboxes: kernels and the local runtime.",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"agentbay-kernel {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show a traceback when it fails")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    install = commands.add_parser(
+        "install",
+        help="place the kernels where a Jupyter finds them",
+        description="Place the kernels where a Jupyter finds them. pip has already placed them "
+        "for the Jupyter of this same environment; this is for one that lives elsewhere.",
+    )
+    _add_places(install)
+    install.add_argument(
+        "--local",
+        action="store_true",
+        help="add twins that always run code on this machine, in the local runtime",
+    )
+    uninstall = commands.add_parser(
+        "uninstall",
+        help="remove the kernels",
+        description="Remove the kernels that `install` placed, the local twins included.",
+    )
+    _add_places(uninstall)
+    commands.add_parser(
+        "serve", help="run the local runtime until Ctrl-C (see serve --help)", add_help=False
+    )
+    return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    places = parser.add_mutually_exclusive_group()
+    places.add_argument("--user", action="store_true", help="your own Jupyter folder (default)")
+    places.add_argument(
+        "--sys-prefix",
+        action="store_true",
+        # argparse formats help texts with %.
+        help=f"this Python's environment: {sys.prefix.replace('%', '%%')}",
+    )
+    places.add_argument("--prefix", metavar="PATH", help="kernels go to PATH/share/jupyter/kernels")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
