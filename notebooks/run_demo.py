@@ -43,21 +43,24 @@ def main() -> int:
         timeout=CELL_TIMEOUT_S,
         resources={"metadata": {"path": str(NOTEBOOK.parent)}},
     )
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "kernel.log"
     began = time.monotonic()
     failure = ""
     try:
-        client.execute()
+        with log.open("wb") as sink:
+            client.execute(stderr=sink)
     except CellExecutionError as error:
         failure = f"A cell failed that was not meant to:\n\n{ANSI.sub('', str(error))}"
     except CellTimeoutError as error:
         failure = f"A cell did not end within {CELL_TIMEOUT_S} seconds: {error}"
     except DeadKernelError as error:
-        failure = f"The kernel died: {error}"
+        failure = f"The kernel died: {error}. Its log: {log}"
     except NoSuchKernel as error:
         failure = f"There is no kernel named {error.name}: run `make setup`."
     seconds = time.monotonic() - began
 
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     for path in save(notebook, folder):
         print(f"Result: {path}")
     print(summary(notebook, seconds))
@@ -68,7 +71,6 @@ def main() -> int:
 
 def save(notebook: nbformat.NotebookNode, folder: Path) -> list[Path]:
     """Write the executed notebook and its HTML page."""
-    folder.mkdir(parents=True, exist_ok=True)
     stored = folder / NOTEBOOK.name
     nbformat.write(notebook, stored)
     page, _ = HTMLExporter().from_notebook_node(

@@ -1,0 +1,1 @@
+"""Measurements, each a module with a `main()` that prints a markdown table."""
