@@ -1,0 +1,228 @@
+"""The control plane: one function for each action of the service.
+
+In: the fields of a request, query and form merged. Out: an envelope's fields, or `Refusal`
+(AgentBay wire protocol, actions).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agentbay_kernel.errors import LocalRuntimeError
+from agentbay_kernel.local.sessions import (
+    Lifetime,
+    QuotaExceeded,
+    Session,
+    SessionGone,
+    Sessions,
+    read_labels,
+)
+from agentbay_kernel.local.tools import Tools, settle
+
+Fields = dict[str, str]
+PAGE = 10
+
+
+class Refusal(Exception):
+    """An answer that is an error: the service's code, its message, the HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+def not_found() -> Refusal:
+    """The answer about a session that is not there."""
+    return Refusal("InvalidMcpSession.NotFound", "Resource [McpSession] is not found.")
+
+
+class Actions:
+    """Carries out actions.
+
+    Arguments:
+        sessions: the sessions.
+        tools: their tools.
+        routes: the session's Token, LinkUrl and WsUrl fields, as far as they are offered.
+    """
+
+    def __init__(
+        self, sessions: Sessions, tools: Tools, routes: Callable[[Session], dict[str, Any]]
+    ) -> None:
+        self._sessions = sessions
+        self._tools = tools
+        self._routes = routes
+        self._table: dict[str, Callable[[Fields], Awaitable[dict[str, Any]]]] = {
+            "CreateMcpSession": self._create,
+            "GetSession": self._get,
+            "GetSessionDetail": self._get_detail,
+            "GetMcpResource": self._get_resource,
+            "ListSession": self._list,
+            "CallMcpTool": self._call_tool,
+            "DeleteSessionAsync": self._delete,
+            "ReleaseMcpSession": self._delete,
+            "RefreshSessionIdleTime": self._refresh,
+            "SetLabel": self._set_label,
+            "GetLabel": self._get_label,
+            "ListMcpTools": self._list_tools,
+        }
+
+    async def perform(self, action: str, fields: Fields) -> dict[str, Any]:
+        """The fields that an action's answer adds to the envelope.
+
+        Raises:
+            Refusal: the service says no.
+        """
+        handler = self._table.get(action)
+        if handler is None:
+            raise Refusal("InvalidAction.NotFound", f"The specified action {action} is not found.")
+        try:
+            return await handler(fields)
+        except SessionGone:
+            raise not_found() from None
+
+    def _find(self, fields: Fields) -> Session:
+        return self._sessions.find(fields.get("SessionId", ""))
+
+    async def _create(self, fields: Fields) -> dict[str, Any]:
+        try:
+            labels = read_labels(fields.get("Labels", ""))
+            lifetime = Lifetime.of(
+                fields.get("Timeout", ""),
+                fields.get("MaxRuntime", ""),
+                fields.get("ManualRelease", "").lower() == "true",
+            )
+        except ValueError as failure:
+            raise Refusal("InvalidParameter", str(failure)) from None
+        try:
+            session = await self._sessions.create(
+                fields.get("ImageId") or "linux_latest", labels, lifetime
+            )
+        except QuotaExceeded as failure:
+            raise Refusal(
+                "ExceedLimit", f"The number of sessions exceed limit, concurrency limit {failure}."
+            ) from None
+        except LocalRuntimeError as failure:
+            raise Refusal("InternalError", str(failure), 500) from None
+        return {"Data": {"Success": True, "ErrMsg": "", **self._described(session)}}
+
+    def _described(self, session: Session) -> dict[str, Any]:
+        return {
+            "SessionId": session.id,
+            "AppInstanceId": f"ai-{session.id[-12:]}",
+            "ResourceId": f"p-{session.id[-12:]}",
+            "ResourceUrl": _resource_url(session),
+            "HttpPort": "",
+            "NetworkInterfaceIp": "",
+            "VpcResource": False,
+            "ToolList": json.dumps(self._tools.listed()),
+            **self._routes(session),
+        }
+
+    async def _get(self, fields: Fields) -> dict[str, Any]:
+        session = self._find(fields)
+        data = {**self._described(session), "Status": session.status, "contexts": []}
+        return {"Data": data}
+
+    async def _get_detail(self, fields: Fields) -> dict[str, Any]:
+        session = self._sessions.detail(fields.get("SessionId", ""))
+        ended = session.status == "FINISH"
+        return {
+            "Data": {
+                "Status": session.status,
+                "AppInstanceId": f"ai-{session.id[-12:]}",
+                "ImageId": session.image,
+                "ImageType": "CodeSpace",
+                "IsDeleted": int(ended),
+                "EndReason": session.end_reason,
+                "RegionId": "local",
+            }
+        }
+
+    async def _get_resource(self, fields: Fields) -> dict[str, Any]:
+        session = self._find(fields)
+        return {
+            "Data": {
+                "SessionId": session.id,
+                "ResourceUrl": _resource_url(session),
+                "DesktopInfo": {
+                    "AppId": f"ai-{session.id[-12:]}",
+                    "AuthCode": secrets.token_hex(8),
+                    "ConnectionProperties": "",
+                    "ResourceId": f"p-{session.id[-12:]}",
+                    "ResourceType": "AIAgent",
+                    "Ticket": secrets.token_hex(8),
+                },
+            }
+        }
+
+    async def _list(self, fields: Fields) -> dict[str, Any]:
+        try:
+            labels = read_labels(fields.get("Labels", ""))
+            size = int(fields.get("MaxResults") or PAGE)
+            start = int(fields.get("NextToken") or 0)
+        except ValueError as failure:
+            raise Refusal("InvalidParameter", str(failure)) from None
+        if size <= 0 or start < 0:
+            raise Refusal("InvalidParameter", "MaxResults must be greater than 0")
+        found = self._sessions.select(labels, fields.get("Status", ""), fields.get("ImageId", ""))
+        return {
+            "Data": [
+                {
+                    "SessionId": session.id,
+                    "SessionStatus": session.status,
+                    "AppInstanceId": f"ai-{session.id[-12:]}",
+                    "ImageId": session.image,
+                }
+                for session in found[start : start + size]
+            ],
+            "NextToken": str(start + size) if start + size < len(found) else "",
+            "MaxResults": size,
+            "TotalCount": len(found),
+        }
+
+    async def _call_tool(self, fields: Fields) -> dict[str, Any]:
+        session = self._find(fields)
+        try:
+            arguments = json.loads(fields.get("Args") or "{}")
+        except ValueError:
+            raise Refusal("InvalidParameter", "Args must be a JSON object") from None
+        if not isinstance(arguments, dict):
+            raise Refusal("InvalidParameter", "Args must be a JSON object")
+        with session.in_use():
+            answer = await settle(self._tools.call(session, fields.get("Name", ""), arguments))
+        content = [{"type": "text", "text": answer.text}]
+        return {"Data": {"content": content, "isError": answer.is_error}}
+
+    async def _delete(self, fields: Fields) -> dict[str, Any]:
+        self._sessions.delete(fields.get("SessionId", ""))
+        return {}
+
+    async def _refresh(self, fields: Fields) -> dict[str, Any]:
+        self._find(fields).touch()
+        return {}
+
+    async def _set_label(self, fields: Fields) -> dict[str, Any]:
+        session = self._find(fields)
+        try:
+            session.labels = read_labels(fields.get("Labels", ""))
+        except ValueError as failure:
+            raise Refusal("InvalidParameter", str(failure)) from None
+        return {}
+
+    async def _get_label(self, fields: Fields) -> dict[str, Any]:
+        return {"Data": {"Labels": json.dumps(self._find(fields).labels)}}
+
+    async def _list_tools(self, fields: Fields) -> dict[str, Any]:
+        tools = [
+            {**tool, "description": "", "inputSchema": {}, "tool": tool["name"]}
+            for tool in self._tools.listed()
+        ]
+        return {"Data": json.dumps(tools)}
+
+
+def _resource_url(session: Session) -> str:
+    return f"http://127.0.0.1/?resourceId=p-{session.id[-12:]}&authcode=local"

@@ -1,0 +1,111 @@
+"""The local runtime's end of a session's agent: calls out, answers and events in.
+
+In: a connected socket. Out: `call(op, ...)` awaits one answer; events go to the function that was
+registered for their name. The frames are described in `agentbay_kernel.sandbox.agent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+# Code in the session could take over its agent; it must not be able to exhaust the runtime too.
+FRAME_LIMIT = 512 * 1024 * 1024
+
+EventHandler = Callable[[dict[str, Any]], None]
+
+
+class AgentError(Exception):
+    """The agent could not do what was asked; `errno` is the operating system's, or -1."""
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class AgentClient:
+    """One agent."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._handlers: dict[str, list[EventHandler]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self.closed = asyncio.Event()
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Take over the socket and wait until the agent answers."""
+        reader, self._writer = await asyncio.open_connection(sock=sock)
+        self._pump_task = asyncio.get_running_loop().create_task(self._pump(reader))
+        await self.call("hello")
+
+    def on(self, event: str, handler: EventHandler) -> None:
+        """Call `handler` with every event of that name."""
+        self._handlers.setdefault(event, []).append(handler)
+
+    def off(self, event: str, handler: EventHandler) -> None:
+        """Undo `on`."""
+        self._handlers[event].remove(handler)
+
+    async def call(self, op: str, **arguments: Any) -> Any:
+        """One operation of the agent.
+
+        Raises:
+            AgentError: the agent refused or failed, or it is gone.
+        """
+        if self._writer is None or self.closed.is_set():
+            raise AgentError(-1, "the session's sandbox has ended")
+        number = next(self._numbers)
+        data = json.dumps({"id": number, "op": op, **arguments}).encode()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            self._writer.write(struct.pack(">I", len(data)) + data)
+            await self._writer.drain()
+            return await answer
+        except ConnectionError:
+            raise AgentError(-1, "the session's sandbox has ended") from None
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _pump(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                size = struct.unpack(">I", await reader.readexactly(4))[0]
+                if size > FRAME_LIMIT:
+                    break
+                self._receive(json.loads(await reader.readexactly(size)))
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+            pass
+        finally:
+            self.closed.set()
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(AgentError(-1, "the session's sandbox has ended"))
+            for handler in self._handlers.get("closed", []):
+                handler({})
+
+    def _receive(self, frame: dict[str, Any]) -> None:
+        if "event" in frame:
+            for handler in list(self._handlers.get(frame["event"], [])):
+                handler(frame)
+            return
+        answer = self._waiting.get(frame["id"])
+        if answer is None or answer.done():
+            return
+        if "error" in frame:
+            answer.set_exception(AgentError(frame["error"]["errno"], frame["error"]["message"]))
+        else:
+            answer.set_result(frame["ok"])
+
+    def close(self) -> None:
+        """End the connection, which ends the session's processes."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()

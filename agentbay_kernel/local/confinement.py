@@ -1,0 +1,256 @@
+"""What surrounds one session: a bubblewrap sandbox, or only a process group of its own.
+
+In: the settings. Out: a started agent, the names that its folders have inside and outside, and,
+as data, what is and what is not confined. `choose` tries the real thing once and falls back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.errors import LocalRuntimeError
+from agentbay_kernel.local.agent_client import AgentClient
+from agentbay_kernel.local.node import find_node
+from agentbay_kernel.local.settings import Settings
+
+PACKAGE = Path(__file__).resolve().parent.parent
+MARK = "AGENTBAY_LOCAL_SANDBOX"
+END_GRACE_S = 2.0
+# Each isolated session of a root user gets a user id that nothing else on the machine has.
+FIRST_UID = 1_879_048_192
+_uids = itertools.count(FIRST_UID + os.getpid() % 65536 * 4096 if os.name == "posix" else 0)
+
+START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from agentbay_kernel.sandbox.agent import main; main()"
+)
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python that cells run in: its path and the two folders that it needs to be seen."""
+
+    path: str
+    prefix: str
+    base_prefix: str
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A session's folders as its own code names them; `run_outside` is `run` seen from here."""
+
+    workspace: str
+    temporary: str
+    run: str
+    run_outside: str
+    library: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is confined, for banners and status: a level, and one sentence for each promise."""
+
+    level: str
+    confined: tuple[str, ...]
+    not_confined: tuple[str, ...]
+    reason: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON."""
+        return dataclasses.asdict(self)
+
+
+def inspect_interpreter(python: str) -> Interpreter:
+    """Where an interpreter's files are.
+
+    Raises:
+        LocalRuntimeError: it does not run.
+    """
+    if python == sys.executable:
+        return Interpreter(python, sys.prefix, sys.base_prefix)
+    ask = "import json, sys; print(json.dumps([sys.executable, sys.prefix, sys.base_prefix]))"
+    try:
+        answer = subprocess.run(
+            [python, "-c", ask], capture_output=True, text=True, timeout=30, check=True
+        )
+        return Interpreter(*json.loads(answer.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError) as failure:
+        raise LocalRuntimeError(
+            f"--python {python} does not run: {failure}. Give the path of a Python that has "
+            "ipykernel installed."
+        ) from failure
+
+
+class Confinement:
+    """One session's surroundings, started and ended."""
+
+    def __init__(self, settings: Settings, interpreter: Interpreter) -> None:
+        self._settings = settings
+        self._interpreter = interpreter
+        self._process: asyncio.subprocess.Process | None = None
+        self.name = secrets.token_hex(8)
+        self.agent = AgentClient()
+        self.folders: Folders
+
+    async def start(self) -> None:
+        """Start the agent and wait for its first answer."""
+        ours, theirs = socket.socketpair()
+        try:
+            argv, env, fds = self._command(theirs.fileno())
+            self._process = await asyncio.create_subprocess_exec(
+                *argv,
+                env=env,
+                pass_fds=(theirs.fileno(), *fds),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            for fd in self._passed_fds():
+                os.close(fd)
+        try:
+            await self._started()
+            await asyncio.wait_for(self.agent.connect(ours), 20)
+        except Exception as failure:
+            words = await self._last_words()
+            await self.end()
+            raise LocalRuntimeError(f"The session's sandbox did not start: {words}") from failure
+
+    def _command(self, fd: int) -> tuple[list[str], dict[str, str], tuple[int, ...]]:
+        raise NotImplementedError
+
+    def _passed_fds(self) -> tuple[int, ...]:
+        return ()
+
+    async def _started(self) -> None:
+        """Learn what is known only once the process runs."""
+
+    async def _last_words(self) -> str:
+        assert self._process is not None and self._process.stderr is not None
+        with contextlib.suppress(TimeoutError):
+            text = await asyncio.wait_for(self._process.stderr.read(4096), 2)
+            return text.decode("utf-8", "replace").strip() or "it ended without a word"
+        return "it did not answer"
+
+    def python_argv(self) -> list[str]:
+        """The interpreter that runs cells."""
+        return [self._interpreter.path]
+
+    def node_flags(self, node: str) -> list[str]:
+        """What Node is started with, beyond the script."""
+        return []
+
+    def _environment(self) -> dict[str, str]:
+        """A clean environment: nothing of the user's own reaches the session."""
+        folders = self.folders
+        env = {
+            MARK: self.name,
+            "HOME": folders.workspace,
+            "LANG": "C.UTF-8",
+            "PATH": os.pathsep.join([f"{self._interpreter.prefix}/bin", *self._system_path()]),
+            "TMPDIR": folders.temporary,
+            "IPYTHONDIR": f"{folders.run}/ipython",
+            "MPLCONFIGDIR": f"{folders.run}/matplotlib",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "USER": "sandbox",
+        }
+        node = find_node()
+        if node is not None:
+            env["PATH"] += os.pathsep + str(Path(node).parent)
+        return env
+
+    def _system_path(self) -> list[str]:
+        return ["/usr/local/bin", "/usr/bin", "/bin"]
+
+    def _options(self, owner: bool, uid: int | None) -> str:
+        limits = self._settings.limits
+        return json.dumps(
+            {
+                "run": self.folders.run,
+                "workspace": self.folders.workspace,
+                "owner": owner,
+                "uid": uid,
+                "limits": {
+                    "memory": limits.memory,
+                    "session_memory": limits.session_memory,
+                    # Without a user id of its own the count is of all the user's processes.
+                    "processes": None if owner else limits.processes,
+                    "file_size": limits.file_size,
+                    "cpu_s": limits.cpu_s,
+                },
+            }
+        )
+
+    async def end(self) -> None:
+        """Kill every process of the session and remove its files."""
+        self.agent.close()
+        process = self._process
+        if process is not None and process.returncode is None:
+            try:
+                await asyncio.wait_for(process.wait(), END_GRACE_S)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        await self._clean()
+
+    async def _clean(self) -> None:
+        """Remove what the end of the process does not."""
+
+
+class PlainConfinement(Confinement):
+    """No isolation: a process group, private folders, a clean environment, resource limits."""
+
+    def __init__(self, settings: Settings, interpreter: Interpreter, base: Path) -> None:
+        super().__init__(settings, interpreter)
+        self._home = Path(tempfile.mkdtemp(prefix="s", dir=base))
+        for name in ("workspace", "tmp", "run"):
+            (self._home / name).mkdir(mode=0o700)
+        run = str(self._home / "run")
+        self.folders = Folders(
+            workspace=str(self._home / "workspace"),
+            temporary=str(self._home / "tmp"),
+            run=run,
+            run_outside=run,
+            library=str(PACKAGE.parent),
+        )
+
+    def _command(self, fd: int) -> tuple[list[str], dict[str, str], tuple[int, ...]]:
+        argv = [sys.executable, "-I", "-S", "-c", START, self.folders.library, str(fd)]
+        return [*argv, self._options(owner=True, uid=None)], self._environment(), ()
+
+    def _system_path(self) -> list[str]:
+        return os.environ.get("PATH", os.defpath).split(os.pathsep)
+
+    async def _clean(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._sweep)
+
+    def _sweep(self) -> None:
+        kill_marked(self.name)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+def kill_marked(name: str) -> None:
+    """Kill the processes whose environment carries a session's mark: its agent was killed."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == name:
+                process.kill()

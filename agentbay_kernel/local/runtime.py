@@ -1,0 +1,83 @@
+"""A whole local runtime in one object: listener, sessions, tools, sandboxes.
+
+In: a listening socket, the API key, the settings. Out: a running service, and the line that tells
+a client where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+
+from agentbay_kernel.local.actions import Actions
+from agentbay_kernel.local.listener import (
+    BODY_LIMIT,
+    Runtime,
+    SchemeTolerantServer,
+    make_application,
+)
+from agentbay_kernel.local.profile import Profile
+from agentbay_kernel.local.sandbox import Sandboxes
+from agentbay_kernel.local.sessions import Session, Sessions
+from agentbay_kernel.local.settings import Settings
+from agentbay_kernel.local.tools import Tools
+
+
+class LocalRuntime:
+    """The service's stand-in on one socket."""
+
+    def __init__(self, sock: socket.socket, api_key: str, settings: Settings) -> None:
+        self._socket = sock
+        self._api_key = api_key
+        self.profile = Profile()
+        self._authority = "{}:{}".format(*sock.getsockname())
+        self._sandboxes = Sandboxes(settings)
+        self._sessions = Sessions(self._sandboxes, settings.max_sessions)
+        tools = Tools(lambda: self.profile)
+        actions = Actions(self._sessions, tools, self._routes)
+        application = make_application(Runtime(api_key, self._sessions, tools, actions))
+        self._server = HTTPServer(
+            SchemeTolerantServer(application),
+            max_body_size=BODY_LIMIT,
+            max_buffer_size=BODY_LIMIT,
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """What a client is given as AGENTBAY_ENDPOINT."""
+        return f"http://{self._authority}"
+
+    def _routes(self, session: Session) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        if self.profile.link_url:
+            fields |= {
+                "Token": session.token,
+                "LinkUrl": f"{self.endpoint}/link/{session.id}",
+            }
+        return fields
+
+    def announcement(self) -> dict[str, Any]:
+        """The first line on stdout."""
+        return {"endpoint": self.endpoint, "api_key": self._api_key, "pid": os.getpid()}
+
+    def start(self) -> None:
+        """Accept requests."""
+        self._server.add_socket(self._socket)
+        self._reaper = asyncio.get_running_loop().create_task(self._sessions.reap())
+
+    async def prepare(self) -> None:
+        """Begin what makes the first session fast."""
+        self._sandboxes.prepare()
+
+    async def end(self) -> None:
+        """Stop: no process and no file is left."""
+        self._server.stop()
+        self._reaper.cancel()
+        with contextlib.suppress(Exception):
+            await self._sessions.end()
+        await self._sandboxes.end()

@@ -1,0 +1,124 @@
+"""One sandbox: a confinement with its agent and its two engines, made ahead or on demand.
+
+In: the settings. Out: a sandbox whose Python is starting; `Sandboxes` keeps a spare one ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.errors import LocalRuntimeError
+from agentbay_kernel.local.confinement import (
+    Confinement,
+    PlainConfinement,
+    Report,
+    inspect_interpreter,
+)
+from agentbay_kernel.local.javascript_engine import JavaScriptEngine
+from agentbay_kernel.local.python_engine import PythonEngine
+from agentbay_kernel.local.settings import Settings
+
+FOLDER_PREFIX = "agentbay-local-"
+REFILL_DELAY_S = 0.5
+
+
+class Sandbox:
+    """What a session runs in."""
+
+    def __init__(self, confinement: Confinement, settings: Settings) -> None:
+        self.confinement = confinement
+        self.agent = confinement.agent
+        self.python = PythonEngine(confinement)
+        self.javascript = JavaScriptEngine(confinement, heap=settings.limits.session_memory)
+
+    async def end(self) -> None:
+        """Kill its processes, remove its files."""
+        self.python.close()
+        await self.confinement.end()
+
+
+class Sandboxes:
+    """Makes sandboxes and keeps as many spare ones as the settings say.
+
+    A spare is a whole sandbox with a started Python that no session has used; it is never reused.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._base, self._lock = _make_base()
+        self._ended = False
+        self._spares: list[asyncio.Task[Sandbox]] = []
+        self._chosen: asyncio.Task[tuple[Callable[[], Confinement], Report]] | None = None
+
+    async def report(self) -> Report:
+        """What is confined; the first question tries it out."""
+        return (await self._choose())[1]
+
+    async def _choose(self) -> tuple[Callable[[], Confinement], Report]:
+        if self._chosen is None:
+            self._chosen = asyncio.get_running_loop().create_task(self._try_out())
+        return await asyncio.shield(self._chosen)
+
+    async def _try_out(self) -> tuple[Callable[[], Confinement], Report]:
+        loop = asyncio.get_running_loop()
+        interpreter = await loop.run_in_executor(None, inspect_interpreter, self._settings.python)
+        report = Report("none", (), ())
+        return lambda: PlainConfinement(self._settings, interpreter, self._base), report
+
+    def prepare(self) -> None:
+        """Begin to make what is missing of the spares."""
+        while not self._ended and len(self._spares) < self._settings.spares:
+            self._spares.append(asyncio.get_running_loop().create_task(self._make()))
+
+    async def take(self) -> Sandbox:
+        """A sandbox for a new session: a spare one, or a new one.
+
+        Raises:
+            LocalRuntimeError: it could not be made.
+        """
+        # A new spare's start must not compete with the first cell of the session that took one.
+        asyncio.get_running_loop().call_later(REFILL_DELAY_S, self.prepare)
+        while self._spares:
+            spare = self._spares.pop(0)
+            with contextlib.suppress(LocalRuntimeError):
+                sandbox = await spare
+                if not sandbox.agent.closed.is_set():
+                    return sandbox
+        return await self._make()
+
+    async def _make(self) -> Sandbox:
+        make, _ = await self._choose()
+        confinement = make()
+        await confinement.start()
+        sandbox = Sandbox(confinement, self._settings)
+        sandbox.python.start()
+        return sandbox
+
+    async def end(self) -> None:
+        """End the spares and remove the runtime's folder."""
+        self._ended = True
+        for spare in self._spares:
+            with contextlib.suppress(LocalRuntimeError):
+                await (await spare).end()
+        self._spares = []
+        shutil.rmtree(self._base, ignore_errors=True)
+        self._lock.close()
+
+
+def _make_base() -> tuple[Path, Any]:
+    """A private folder for this runtime, locked while it lives; what dead ones left is removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError), (left / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    base = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+    held = (base / "lock").open("wb")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return base, held

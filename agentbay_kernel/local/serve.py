@@ -1,0 +1,151 @@
+"""`serve`: the local runtime as a program.
+
+In: flags. Out: one JSON line on stdout, `{"endpoint", "api_key", "pid", ...}`, then service until
+a signal comes or, with --die-with-parent, stdin ends. Nothing of it is left then: no process, no
+file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.errors import ConfigurationError
+from agentbay_kernel.local.settings import MEGABYTE, Limits, Settings
+
+HOST = "127.0.0.1"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of `serve`."""
+    parser = argparse.ArgumentParser(
+        prog="agentbay_kernel serve",
+        description="Serve AgentBay's wire protocol on a loopback address and run code HERE.",
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=0, help="port to listen on (default: any free one)")
+    add("--api-key-file", type=Path, help="file that holds the API key (default: a random key)")
+    add("--die-with-parent", action="store_true", help="end when stdin ends")
+    add("--python", default=sys.executable, help="interpreter that runs Python cells")
+    add("--spares", type=int, choices=(0, 1), default=1, help="sessions kept ready (default: 1)")
+    add(
+        "--isolation",
+        choices=("auto", "required", "none"),
+        default="auto",
+        help="bubblewrap where it works, only with it, or never (default: auto)",
+    )
+    add("--network", action="store_true", help="give isolated sessions this machine's network")
+    add("--max-sessions", type=int, help="most sessions at once (default: no limit)")
+    add("--memory", type=int, default=4096, help="MB of memory of one session (default: 4096)")
+    add("--processes", type=int, default=512, help="processes of one session (default: 512)")
+    add("--disk", type=int, default=2048, help="MB in /workspace, and in /tmp (default: 2048)")
+    add("--file-size", type=int, default=2048, help="MB of one file (default: 2048)")
+    add("--cpu-seconds", type=int, default=3600, help="processor seconds of one process")
+    return parser
+
+
+def read_settings(flags: argparse.Namespace) -> Settings:
+    """The settings behind the flags."""
+    return Settings(
+        python=flags.python,
+        isolation=flags.isolation,
+        network=flags.network,
+        spares=flags.spares,
+        max_sessions=flags.max_sessions,
+        limits=Limits(
+            memory=2 * flags.memory * MEGABYTE,
+            session_memory=flags.memory * MEGABYTE,
+            processes=flags.processes,
+            file_size=flags.file_size * MEGABYTE,
+            disk=flags.disk * MEGABYTE,
+            cpu_s=flags.cpu_seconds,
+        ),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until told to end. Returns the exit status."""
+    flags = make_parser().parse_args(argv)
+    if os.name != "posix":
+        print("The local runtime needs Linux or macOS; on Windows, run it in WSL.", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_serve(flags))
+    except ConfigurationError as failure:
+        print(failure, file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(flags: argparse.Namespace) -> None:
+    # Listening comes before the imports that take time; connections wait in the backlog.
+    sock = _listen(flags.port)
+    from agentbay_kernel.local.runtime import LocalRuntime
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    if flags.die_with_parent:
+        _watch_stdin(loop, stop)
+    runtime = LocalRuntime(sock, _read_key(flags.api_key_file), read_settings(flags))
+    runtime.start()
+    _announce(runtime.announcement())
+    try:
+        await runtime.prepare()
+        await stop.wait()
+    finally:
+        await runtime.end()
+
+
+def _listen(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((HOST, port))
+    except OSError as failure:
+        raise ConfigurationError(
+            f"Port {port} can't be used: {failure.strerror}. Choose another with --port."
+        ) from failure
+    sock.listen(128)
+    sock.setblocking(False)
+    return sock
+
+
+def _read_key(path: Path | None) -> str:
+    if path is None:
+        return f"akm-{secrets.token_hex(16)}"
+    try:
+        key = path.read_text().strip()
+    except OSError as failure:
+        raise ConfigurationError(
+            f"--api-key-file {path} can't be read: {failure.strerror}."
+        ) from failure
+    if not key:
+        raise ConfigurationError(f"--api-key-file {path} is empty: write the key into it.")
+    return key
+
+
+def _announce(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,234 @@
+"""The sessions of a local runtime: their statuses, labels, tokens and times.
+
+In: what a request says. Out: sessions, or `SessionGone`. Statuses follow the service (AgentBay
+wire protocol, statuses and delete sequence): RUNNING, DELETING for a moment, FINISH for a few
+seconds in which only the detail is still told, then not found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import string
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentbay_kernel.local.sandbox import Sandbox, Sandboxes
+
+DELETING_S = 0.3
+FINISHED_S = 5.0
+REAP_INTERVAL_S = 0.5
+# The service's documented default of an idle session.
+DEFAULT_IDLE_S = 300.0
+ALPHABET = string.ascii_lowercase + string.digits
+
+
+class SessionGone(Exception):
+    """No such session, or it is being deleted."""
+
+
+class QuotaExceeded(Exception):
+    """As many sessions as the runtime allows are running."""
+
+
+@dataclass(eq=False)
+class Session:
+    """One session as the service tells of it."""
+
+    id: str
+    image: str
+    labels: dict[str, str]
+    token: str
+    sandbox: Sandbox
+    idle_s: float | None
+    ends_at: float | None
+    status: str = "RUNNING"
+    end_reason: str = ""
+    used_at: float = field(default_factory=time.monotonic)
+    busy: int = 0
+    envs: dict[str, str] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def in_use(self):  # type: ignore[no-untyped-def]
+        """The session is not idle while a tool runs, and starts to be when it ends."""
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            self.used_at = time.monotonic()
+
+    def touch(self) -> None:
+        """Start the idle time anew."""
+        self.used_at = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """How long a session may idle and run, in seconds; None is for ever."""
+
+    idle_s: float | None = DEFAULT_IDLE_S
+    run_s: float | None = None
+
+    @classmethod
+    def of(cls, timeout: str, max_runtime: str, manual: bool) -> Lifetime:
+        """From the request's fields: `Timeout` is seconds alone, minutes beside `MaxRuntime`."""
+        if manual:
+            return cls(None, None)
+        if max_runtime:
+            return cls(float(timeout or 5) * 60, float(max_runtime) * 60)
+        return cls(float(timeout)) if timeout else cls()
+
+
+class Sessions:
+    """All sessions of the runtime.
+
+    Arguments:
+        sandboxes: where a session's sandbox comes from.
+        limit: most sessions at once; None is no limit.
+        clock: seconds, monotonic; tests pass a faster one.
+    """
+
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        limit: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sandboxes = sandboxes
+        self._limit = limit
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._creating = 0
+
+    def running(self) -> list[Session]:
+        """The sessions that are not ending, oldest first."""
+        return [s for s in self._sessions.values() if s.status not in ("DELETING", "FINISH")]
+
+    async def create(self, image: str, labels: dict[str, str], lifetime: Lifetime) -> Session:
+        """A new session, running.
+
+        Raises:
+            QuotaExceeded: there are too many.
+            LocalRuntimeError: its sandbox could not be made.
+        """
+        if self._limit is not None and len(self.running()) + self._creating >= self._limit:
+            raise QuotaExceeded(self._limit)
+        self._creating += 1
+        try:
+            sandbox = await self._sandboxes.take()
+        finally:
+            self._creating -= 1
+        name = "session-04bdw" + "".join(secrets.choice(ALPHABET) for _ in range(12))
+        now = self._clock()
+        session = Session(
+            id=name,
+            image=image,
+            labels=labels,
+            token=secrets.token_urlsafe(24),
+            sandbox=sandbox,
+            idle_s=lifetime.idle_s,
+            ends_at=None if lifetime.run_s is None else now + lifetime.run_s,
+        )
+        self._sessions[name] = session
+        sandbox.agent.on("closed", lambda _: self._spawn(self._end(session, "SANDBOX_ENDED")))
+        return session
+
+    def find(self, session_id: str) -> Session:
+        """A session that can be used.
+
+        Raises:
+            SessionGone: there is none, or it is ending.
+        """
+        session = self._sessions.get(session_id)
+        if session is None or session.status in ("DELETING", "FINISH"):
+            raise SessionGone(session_id)
+        return session
+
+    def detail(self, session_id: str) -> Session:
+        """A session, also one that is ending.
+
+        Raises:
+            SessionGone: there is none.
+        """
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise SessionGone(session_id)
+        return session
+
+    def select(self, labels: dict[str, str], status: str, image: str) -> list[Session]:
+        """The listed sessions with all these labels and, unless empty, that status and image."""
+        return [
+            session
+            for session in self.running()
+            if all(session.labels.get(key) == value for key, value in labels.items())
+            and status in ("", session.status)
+            and image in ("", session.image)
+        ]
+
+    def delete(self, session_id: str) -> None:
+        """Begin to delete.
+
+        Raises:
+            SessionGone: there is none, or it is ending already.
+        """
+        session = self.find(session_id)
+        session.status = "DELETING"
+        self._spawn(self._finish(session, "API_CALL"))
+
+    async def _end(self, session: Session, reason: str) -> None:
+        if session.status not in ("DELETING", "FINISH"):
+            session.status = "DELETING"
+            await self._finish(session, reason)
+
+    async def _finish(self, session: Session, reason: str) -> None:
+        begun = time.monotonic()
+        await session.sandbox.end()
+        await asyncio.sleep(max(0.0, DELETING_S - (time.monotonic() - begun)))
+        session.status, session.end_reason = "FINISH", reason
+        await asyncio.sleep(FINISHED_S)
+        self._sessions.pop(session.id, None)
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def reap(self) -> None:
+        """Release idle and overdue sessions, for ever."""
+        while True:
+            await asyncio.sleep(REAP_INTERVAL_S)
+            self.release_overdue()
+
+    def release_overdue(self) -> None:
+        """Begin to end each session whose idle time or runtime is over."""
+        now = self._clock()
+        for session in self.running():
+            idle = session.idle_s is not None and not session.busy
+            if idle and now - session.used_at > (session.idle_s or 0):
+                self._spawn(self._end(session, "IDLE_TIMEOUT"))
+            elif session.ends_at is not None and now > session.ends_at:
+                self._spawn(self._end(session, "MAX_RUNTIME"))
+
+    async def end(self) -> None:
+        """End every session at once; the runtime is closing."""
+        await asyncio.gather(*(s.sandbox.end() for s in self._sessions.values()))
+        for task in self._tasks:
+            task.cancel()
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """Labels as a request carries them: a JSON object of strings, or nothing.
+
+    Raises:
+        ValueError: something else.
+    """
+    labels = json.loads(text) if text else {}
+    if not isinstance(labels, dict):
+        raise ValueError("Labels must be a JSON object")
+    return {str(key): str(value) for key, value in labels.items()}

@@ -1,0 +1,45 @@
+"""What a local runtime was asked to be: the values behind `serve`'s flags.
+
+In: flags. Out: frozen values that the rest of the runtime reads.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+MEGABYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one session may use.
+
+    `memory` and `session_memory` are bytes of address space of one process and of resident
+    memory of all; `processes` a count that includes threads; `file_size` and `disk` bytes of one
+    file and of each of /workspace and /tmp; `cpu_s` seconds of processor time of one process.
+    None is no limit.
+    """
+
+    memory: int | None = 8192 * MEGABYTE
+    session_memory: int | None = 4096 * MEGABYTE
+    processes: int | None = 512
+    file_size: int | None = 2048 * MEGABYTE
+    disk: int = 2048 * MEGABYTE
+    cpu_s: int | None = 3600
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How sessions are made.
+
+    `python` is the interpreter that cells run in; `isolation` is auto, required or none;
+    `network` gives isolated sessions the machine's network; `spares` prepared sessions wait.
+    """
+
+    python: str = sys.executable
+    isolation: str = "auto"
+    network: bool = False
+    spares: int = 1
+    max_sessions: int | None = None
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,155 @@
+"""The tools of a session: `run_code`, `shell`, files, metrics, environment.
+
+In: a tool's name and its arguments. Out: its text and whether it is an error (AgentBay wire
+protocol, run_code and other tools). A table says which server each tool belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from agentbay_kernel.local.agent_client import AgentError
+from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
+from agentbay_kernel.local.events import EngineError, Event
+from agentbay_kernel.local.profile import Profile
+from agentbay_kernel.local.sessions import Session
+
+LANGUAGES = {
+    "python": "python",
+    "py": "python",
+    "python3": "python",
+    "javascript": "javascript",
+    "js": "javascript",
+    "node": "javascript",
+    "nodejs": "javascript",
+}
+DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_SHELL_MS = 50_000
+
+
+class ToolError(Exception):
+    """A tool's answer in words instead of its result."""
+
+
+class Tools:
+    """Runs tools; one for the whole runtime.
+
+    Arguments:
+        profile: how answers look and what they may take.
+    """
+
+    def __init__(self, profile: Callable[[], Profile]) -> None:
+        self._profile = profile
+        self._table: dict[str, tuple[str, Callable[..., Awaitable[str | ToolAnswer]]]] = {
+            "run_code": ("wuying_codespace", self._run_code),
+            "shell": ("wuying_shell", self._shell),
+            "get_metrics": ("wuying_system", self._get_metrics),
+            "set_env": ("wuying_system", self._set_env),
+            "get_env": ("wuying_system", self._get_env),
+        }
+
+    def listed(self) -> list[dict[str, str]]:
+        """Names and servers, as a session's ToolList."""
+        return [{"name": name, "server": server} for name, (server, _) in self._table.items()]
+
+    async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> ToolAnswer:
+        """Run one tool."""
+        if name not in self._table:
+            return ToolAnswer(f"tool by name {name} not found", is_error=True)
+        try:
+            answer = await self._table[name][1](session, **arguments)
+        except TypeError as failure:
+            return ToolAnswer(f"Invalid arguments of tool {name}: {failure}", is_error=True)
+        except AgentError as failure:
+            code = failure.errno
+            return ToolAnswer(
+                f"Execution failed. Error code:{code} Error message: {failure}", is_error=True
+            )
+        except (ToolError, EngineError) as failure:
+            return ToolAnswer(str(failure), is_error=True)
+        return answer if isinstance(answer, ToolAnswer) else ToolAnswer(answer)
+
+    def run(
+        self, session: Session, code: Any, language: Any, timeout_s: Any
+    ) -> AsyncGenerator[Event]:
+        """A run's events.
+
+        Raises:
+            ToolError: the arguments are not usable.
+            EngineError: (while iterating) the code was not run.
+        """
+        known = LANGUAGES.get(str(language).strip().lower())
+        if known is None:
+            raise ToolError(
+                f"Unsupported language: {language}. Supported languages are 'python', 'javascript'"
+            )
+        if not isinstance(code, str):
+            raise ToolError("code must be a string")
+        try:
+            timeout = float(timeout_s)
+        except (TypeError, ValueError):
+            raise ToolError("timeout_s must be a number of seconds") from None
+        if timeout <= 0:
+            raise ToolError("timeout_s must be greater than 0")
+        sandbox = session.sandbox
+        engine = sandbox.python if known == "python" else sandbox.javascript
+        return engine.execute(code, min(timeout, self._profile().gateway_s))
+
+    async def _run_code(
+        self, session: Session, code: Any, language: Any = "python", timeout_s: Any = None
+    ) -> ToolAnswer:
+        outcome = Outcome()
+        events = self.run(session, code, language, timeout_s or DEFAULT_TIMEOUT_S)
+        async with aclosing(events) as running:
+            async for event in running:
+                outcome.add(event)
+        profile = self._profile()
+        return tool_answer(outcome, profile.result_shape, profile.error_shape)
+
+    async def _shell(
+        self,
+        session: Session,
+        command: str,
+        timeout_ms: Any = DEFAULT_SHELL_MS,
+        cwd: str | None = None,
+        envs: dict[str, str] | None = None,
+    ) -> ToolAnswer:
+        timeout_s = min(float(timeout_ms) / 1000, self._profile().gateway_s)
+        done = await session.sandbox.agent.call(
+            "shell", command=command, timeout_s=timeout_s, cwd=cwd, envs=envs or {}
+        )
+        code = 124 if done["timed_out"] else done["exit_code"]
+        if code == 0:
+            document = {"exit_code": 0, "stdout": done["stdout"], "stderr": done["stderr"]}
+            return ToolAnswer(json.dumps(document, ensure_ascii=False))
+        code = code if code > 0 else 128 - code
+        document = {
+            "exit_code": code,
+            "errorCode": code,
+            # The service drops what a command that timed out had written.
+            "stdout": "" if done["timed_out"] else done["stdout"],
+            "stderr": "" if done["timed_out"] else done["stderr"],
+            "traceId": uuid.uuid4().hex,
+        }
+        return ToolAnswer(json.dumps(document, ensure_ascii=False), is_error=True)
+
+    async def _get_metrics(self, session: Session) -> str:
+        return json.dumps(await session.sandbox.agent.call("metrics"))
+
+    async def _set_env(self, session: Session, envs: list[dict[str, str]]) -> str:
+        pairs = {entry["key"]: entry["value"] for entry in envs}
+        await session.sandbox.agent.call("set_env", envs=pairs)
+        return json.dumps({"success": True})
+
+    async def _get_env(self, session: Session, keys: list[str] | None = None) -> str:
+        return json.dumps(await session.sandbox.agent.call("get_env", keys=keys))
+
+
+async def settle(work: Awaitable[ToolAnswer]) -> ToolAnswer:
+    """Let a tool end although the client may be gone: it is not cancelled with the request."""
+    return await asyncio.shield(asyncio.ensure_future(work))

@@ -1,0 +1,72 @@
+"""Limits on what one session may use, set by the agent on itself and inherited by its children.
+
+In: {"memory", "processes", "file_size", "cpu_s"}: bytes, a count, bytes, seconds; null means none.
+Out: resource limits, and a watch that kills the largest process when all of them together use
+more memory than allowed, which no resource limit expresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.sandbox.process_tree import descendants
+
+WATCH_INTERVAL_S = 0.25
+
+
+def apply(limits: dict[str, Any]) -> None:
+    """Set the limits on this process and so on all its children."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, 4096)
+    if limits.get("memory") is not None:
+        _limit(resource.RLIMIT_AS, limits["memory"])
+    if limits.get("processes") is not None:
+        _limit(resource.RLIMIT_NPROC, limits["processes"])
+    if limits.get("file_size") is not None:
+        _limit(resource.RLIMIT_FSIZE, limits["file_size"])
+    if limits.get("cpu_s") is not None:
+        _limit(resource.RLIMIT_CPU, limits["cpu_s"])
+    # A file that grows too large is an error of its writer (EFBIG), not its death.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _limit(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    # macOS refuses some of them.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(which, (value, value))
+
+
+def memory_of(pids: list[int]) -> dict[int, int]:
+    """Private resident memory of each process, in bytes."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    used = {}
+    for pid in pids:
+        try:
+            _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
+        except (OSError, ValueError):
+            continue
+        used[pid] = (int(resident) - int(shared)) * page
+    return used
+
+
+async def watch_memory(limits: dict[str, Any]) -> None:
+    """Kill the largest process of the session while all of them are over the limit."""
+    limit = limits.get("session_memory")
+    if limit is None:
+        return
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        used = memory_of(descendants())
+        if used and sum(used.values()) > limit:
+            largest = max(used, key=lambda pid: used[pid])
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(largest, signal.SIGKILL)

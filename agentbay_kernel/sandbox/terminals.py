@@ -1,0 +1,170 @@
+"""Pseudo-terminals of a session: interactive shells that survive a client's disconnection.
+
+In: `create`, `input`, `resize`, `list`, `connect`, `kill` with the arguments of the service's PTY
+methods (AgentBay wire protocol, target PTY_SERVER). Out: events `terminal.output` (base64) and
+`terminal.exit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import errno
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+# A client learns of the terminal with the answer and would lose what comes before it.
+FIRST_OUTPUT_DELAY_S = 0.15
+KILLED = -9
+# A controlling terminal is what makes Ctrl-C and job control work.
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+class Terminal:
+    """One shell behind a pseudo-terminal."""
+
+    def __init__(self, process: asyncio.subprocess.Process, fd: int) -> None:
+        self.process = process
+        self.fd = fd
+        self.killed = False
+
+
+class Terminals:
+    """All terminals of the session; `emit` is awaited with each event."""
+
+    def __init__(self, emit: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        self._emit = emit
+        self._terminals: dict[str, Terminal] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def do(self, what: str, arguments: dict[str, Any]) -> Any:
+        """Carry out one method; the caller answers with what this returns."""
+        if what == "create":
+            return await self._create(**arguments)
+        if what == "list":
+            return {"ptySessionIds": list(self._terminals)}
+        name = arguments["ptySessionId"]
+        terminal = self._terminals.get(name)
+        if terminal is None:
+            raise FileNotFoundError(errno.ENOENT, f"PTY session {name} not found")
+        if what == "connect":
+            return {"ptySessionId": name}
+        if what == "input":
+            data = arguments["data"]
+            raw = base64.b64decode(data) if arguments.get("encoding") == "base64" else data.encode()
+            await _write_all(terminal.fd, raw)
+        elif what == "resize":
+            _resize(terminal.fd, arguments["cols"], arguments["rows"])
+        elif what == "kill":
+            terminal.killed = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(terminal.process.pid, signal.SIGKILL)
+        return {}
+
+    async def _create(
+        self,
+        cwd: str,
+        envs: dict[str, str],
+        cols: int = 80,
+        rows: int = 24,
+        shell: str | None = None,
+    ) -> dict[str, str]:
+        ours, theirs = pty.openpty()
+        _resize(ours, cols, rows)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", TAKE_TERMINAL),
+                *([shell] if shell else ["bash", "--norc", "--noprofile"]),
+                env={
+                    "TERM": "xterm-256color",
+                    "LANG": "en_US.UTF-8",
+                    **envs,
+                    "PS1": envs.get("PS1", r"\w$ "),
+                },
+                cwd=cwd,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        name = f"pty-{uuid.uuid4().hex[:12]}"
+        terminal = self._terminals[name] = Terminal(process, ours)
+        task = asyncio.get_running_loop().create_task(self._pump(name, terminal))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return {"ptySessionId": name}
+
+    async def _pump(self, name: str, terminal: Terminal) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(FIRST_OUTPUT_DELAY_S)
+        os.set_blocking(terminal.fd, False)
+        while data := await _read(loop, terminal.fd):
+            await self._emit(
+                {
+                    "event": "terminal.output",
+                    "ptySessionId": name,
+                    "data": base64.b64encode(data).decode(),
+                }
+            )
+        code = await terminal.process.wait()
+        os.close(terminal.fd)
+        del self._terminals[name]
+        await self._emit(
+            {
+                "event": "terminal.exit",
+                "ptySessionId": name,
+                "exitCode": KILLED if terminal.killed else code,
+            }
+        )
+
+
+async def _read(loop: asyncio.AbstractEventLoop, fd: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, 65536)
+        except BlockingIOError:
+            await _ready(loop.add_reader, loop.remove_reader, fd)
+        except OSError:
+            # Linux ends a terminal whose last process is gone with EIO.
+            return b""
+
+
+async def _write_all(fd: int, data: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    os.set_blocking(fd, False)
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            await _ready(loop.add_writer, loop.remove_writer, fd)
+
+
+async def _ready(add: Callable[..., None], remove: Callable[[int], bool], fd: int) -> None:
+    ready = asyncio.Event()
+    add(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        remove(fd)
+
+
+def _resize(fd: int, cols: int, rows: int) -> None:
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
