@@ -23,13 +23,12 @@ def main() -> int:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         # In a container there is often nobody else.
         command.append("--allow-root")
-    with subprocess.Popen(command, cwd=Path(__file__).resolve().parent) as lab:
-        while True:
-            try:
-                return lab.wait()
-            except KeyboardInterrupt:
-                # JupyterLab has got the Ctrl-C too, and asks whether it is meant.
-                continue
+    os.chdir(Path(__file__).resolve().parent)
+    sys.stdout.flush()
+    if os.name == "posix":
+        # JupyterLab takes this process's place, so Ctrl-C and signals reach it alone.
+        os.execv(command[0], command)
+    return subprocess.call(command)
 
 
 if __name__ == "__main__":

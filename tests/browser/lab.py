@@ -1,0 +1,303 @@
+"""A real JupyterLab: its server, and a notebook of it as a person sees it in Chromium.
+
+In: what to click and type. Out: what is on the screen, and what went wrong in the page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
+# The first start on a busy machine compiles and reads a lot.
+SERVER_START_S = 60
+READY_MS = 60_000
+
+# The command line does not silence these; a toast or a dialog would cover the cells.
+SETTINGS = {
+    "apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
+    "docmanager-extension/plugin": {"renameUntitledFileOnSave": False},
+    # The theme follows what the browser prefers, which a test chooses.
+    "apputils-extension/themes": {"adaptive-theme": True},
+}
+
+
+@dataclass(frozen=True)
+class LabServer:
+    """A running JupyterLab server on loopback, with a home of its own."""
+
+    address: str
+    token: str
+    notebooks: Path
+
+    def get(self, path: str) -> Any:
+        """The answer of the server's REST API to GET."""
+        return self._request("GET", path)
+
+    def shut_down_kernels(self, folder: str) -> None:
+        """End the kernels of the notebooks in a folder."""
+        for session in self.get("sessions"):
+            if session["path"].startswith(f"{folder}/"):
+                self._request("DELETE", f"sessions/{session['id']}")
+
+    def kernel_is_ready(self, folder: str) -> bool:
+        """Is the kernel of the folder's notebook idle, with the page connected to it?
+
+        The page itself says "Idle" before its connection is up; a cell sent then is lost.
+        """
+        kernels = [
+            session["kernel"]
+            for session in self.get("sessions")
+            if session["path"].startswith(f"{folder}/")
+        ]
+        return bool(kernels) and all(
+            kernel["execution_state"] == "idle" and kernel["connections"] for kernel in kernels
+        )
+
+    def _request(self, method: str, path: str) -> Any:
+        request = urllib.request.Request(
+            f"{self.address}/api/{path}",
+            method=method,
+            headers={"Authorization": f"token {self.token}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+
+@contextlib.contextmanager
+def lab_server(home: Path, **environment: str) -> Iterator[LabServer]:
+    """A JupyterLab server whose files, settings and runtime are all below `home`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = LabServer(f"http://127.0.0.1:{port}", secrets.token_hex(16), home / "notebooks")
+    server.notebooks.mkdir(parents=True)
+    for name, values in SETTINGS.items():
+        file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    own = {
+        "HOME": home,
+        "IPYTHONDIR": home / "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": home / "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
+        **{f"JUPYTER_{kind}_DIR": home / kind.lower() for kind in ("CONFIG", "DATA", "RUNTIME")},
+    }
+    log = home / "lab.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                "--ServerApp.ip=127.0.0.1",
+                f"--ServerApp.port={port}",
+                # A taken port must fail, or the test would talk to somebody else.
+                "--ServerApp.port_retries=0",
+                f"--IdentityProvider.token={server.token}",
+                f"--ServerApp.root_dir={server.notebooks}",
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                "--LabApp.extension_manager=readonly",
+            ],
+            env={**os.environ, **{name: str(path) for name, path in own.items()}, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_up(server, process, log)
+        yield server
+    finally:
+        # The group: its kernels and their runtimes too.
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_up(server: LabServer, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + SERVER_START_S
+    while True:
+        try:
+            server.get("status")
+            return
+        except OSError:
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(
+                    f"JupyterLab did not start: {log.read_text(errors='replace')[-3000:]}"
+                ) from None
+            time.sleep(0.1)
+
+
+def find_chromium() -> str | None:
+    """The Chromium of this machine; `CHROMIUM` names another."""
+    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+@contextlib.contextmanager
+def chromium(path: str) -> Iterator[Browser]:
+    """A headless Chromium that reaches nothing but loopback."""
+    arguments = [
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--disable-extensions",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, headless=True, args=arguments, handle_sigint=False
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class NotebookPage:
+    """A notebook in a browser window, in a folder of its own on the server."""
+
+    server: LabServer
+    page: Page
+    folder: str
+    errors: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    def open_launcher(self) -> None:
+        """Show JupyterLab with its launcher, in this notebook's folder."""
+        (self.server.notebooks / self.folder).mkdir()
+        self._watch()
+        self.page.goto(
+            f"{self.server.address}/lab/workspaces/{self.folder}/tree/{self.folder}"
+            f"?reset&token={self.server.token}",
+            wait_until="domcontentloaded",
+        )
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+
+    def card(self, kernel: str) -> Locator:
+        """The launcher's card for a notebook of the kernel with that name."""
+        return self.page.locator(
+            '.jp-LauncherCard[data-category="Notebook"]',
+            has=self.page.get_by_text(kernel, exact=True),
+        )
+
+    def open_notebook(self, kernel: str) -> None:
+        """Click the launcher's card and wait until the kernel is ready."""
+        self.card(kernel).click()
+        self._panel.wait_for()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the kernel is idle and the page is connected to it."""
+        self._wait(lambda: self.server.kernel_is_ready(self.folder))
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+
+    def cell(self, number: int) -> Locator:
+        """The code cell with that number, from 0."""
+        return self._panel.locator(".jp-CodeCell").nth(number)
+
+    def outputs(self, number: int) -> Locator:
+        """The outputs of a code cell."""
+        return self.cell(number).locator(".jp-OutputArea-output")
+
+    def start(self, number: int, code: str) -> None:
+        """Type a cell and press Shift+Enter."""
+        self.cell(number).locator(".cm-content").click()
+        # In one piece, so that the editor closes no brackets.
+        self.page.keyboard.insert_text(code)
+        self.page.keyboard.press("Shift+Enter")
+
+    def run(self, number: int, code: str) -> None:
+        """Type a cell, run it and wait for its end."""
+        self.start(number, code)
+        self.expect_prompt(number, r"\[\d+\]:")
+
+    def run_again(self, number: int) -> None:
+        """Run a cell that is there and wait for its end."""
+        before = self.cell(number).locator(".jp-InputPrompt").inner_text()
+        self.cell(number).locator(".cm-content").click()
+        self.page.keyboard.press("Shift+Enter")
+        self.expect_prompt(number, rf"(?!{re.escape(before)})\[\d+\]:")
+
+    def expect_prompt(self, number: int, pattern: str) -> None:
+        """Wait until the prompt of a cell is as given, for example `[3]:`."""
+        expect(self.cell(number).locator(".jp-InputPrompt")).to_have_text(re.compile(pattern))
+
+    def press_stop(self) -> None:
+        """Click the toolbar's Stop button."""
+        self._panel.locator('[data-jp-item-name="interrupt"]').click()
+
+    def restart_and_run_all(self) -> None:
+        """Kernel menu, "Restart Kernel and Run All Cells…", and accept the dialog."""
+        self.page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        self.page.get_by_role("menuitem", name="Restart Kernel and Run All Cells…").click()
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+
+    def save(self) -> dict[str, Any]:
+        """Press Ctrl+S; returns the notebook as it was stored."""
+        self.page.keyboard.press("Control+s")
+        self.page.locator(".lm-TabBar-tab.jp-mod-dirty").wait_for(state="detached")
+        (file,) = (self.server.notebooks / self.folder).glob("*.ipynb")
+        notebook: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return notebook
+
+    def hide_file_browser(self) -> None:
+        """Give the notebook the whole window."""
+        self.page.keyboard.press("Control+b")
+        self.page.locator("#filebrowser").wait_for(state="hidden")
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture of the whole window, without a cursor that blinks."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+
+    @property
+    def _panel(self) -> Locator:
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    def _watch(self) -> None:
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+        def note(url: str) -> None:
+            if not url.startswith((self.server.address, "data:", "blob:")):
+                self.outside.append(url)
+
+        self.page.on("request", lambda request: note(request.url))
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + READY_MS / 1000
+        while not until():
+            assert time.monotonic() < deadline, "the kernel did not become ready"
+            # Not time.sleep: the page's events are handled while this waits.
+            self.page.wait_for_timeout(50)
