@@ -20,6 +20,8 @@ AgentBayError
     ├── AnswerLostError           sent, but no answer came: whether the code ran is unknown
     ├── ServiceFaultError         the service answered with an error of its own
     └── InvalidAnswerError        the service answered something that is not an answer
+
+CodeSyntaxWarning (a SyntaxWarning) is only ever warned with: code that may not parse.
 """
 
 from __future__ import annotations
@@ -105,7 +107,14 @@ class AuthenticationError(CommandError):
 
 
 class ThrottledError(CommandError):
-    """The service asked to slow down (HTTP 429)."""
+    """The service asked to slow down (HTTP 429). What was asked was not done.
+
+    `retry_after_s` is how many seconds the service asked to wait, 0 when it did not say.
+    """
+
+    def __init__(self, message: str, *, request_id: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
 
 
 class ServiceUnreachableError(CommandError):
@@ -113,7 +122,14 @@ class ServiceUnreachableError(CommandError):
 
 
 class AnswerLostError(CommandError):
-    """The request was sent and no answer came: whether the code ran is unknown."""
+    """The request was sent and no answer came: whether the code ran is unknown.
+
+    `status` is the HTTP status where a gateway said so (502, 504), else 0.
+    """
+
+    def __init__(self, message: str, *, request_id: str = "", status: int = 0) -> None:
+        super().__init__(message, request_id=request_id)
+        self.status = status
 
 
 class ServiceFaultError(CommandError):
@@ -132,3 +148,7 @@ class ServiceFaultError(CommandError):
 
 class InvalidAnswerError(CommandError):
     """The service answered something that is not an answer of its protocol."""
+
+
+class CodeSyntaxWarning(SyntaxWarning):
+    """The code does not parse here. It is sent all the same: the sandbox decides."""

@@ -1,0 +1,92 @@
+"""The client of the AgentBay service: the Code API and what it needs. Knows nothing of Jupyter.
+
+In: a key and code. Out: results and errors, all importable from here.
+
+    agent_bay = AgentBay()
+    result = agent_bay.create(CreateSessionParams(image_id="code_latest"))
+    if result.success:
+        print(result.session.code.run_code("print(1 + 1)", "python").result)
+        result.session.delete()
+"""
+
+from __future__ import annotations
+
+from agentbay_kernel.errors import (
+    AgentBayError,
+    AnswerLostError,
+    AuthenticationError,
+    CodeSyntaxWarning,
+    CommandError,
+    ConfigurationError,
+    InvalidAnswerError,
+    InvalidCodeError,
+    InvalidTimeoutError,
+    QuotaError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+    SessionError,
+    SessionNotFoundError,
+    ThrottledError,
+    ToolNotFoundError,
+    UnsupportedLanguageError,
+)
+from agentbay_kernel.service.client import AgentBay
+from agentbay_kernel.service.code import Code
+from agentbay_kernel.service.creation import CreateSessionParams
+from agentbay_kernel.service.endpoint import Credentials, Endpoint, find_credentials
+from agentbay_kernel.service.log import get_logger
+from agentbay_kernel.service.results import (
+    ApiResponse,
+    CodeError,
+    CodeExecutionResult,
+    CodeLogs,
+    CodeOutput,
+    DeleteResult,
+    LabelsResult,
+    OperationResult,
+    SessionListResult,
+    SessionResult,
+    SessionStatusResult,
+    ToolResult,
+)
+from agentbay_kernel.service.session import Session
+
+__all__ = [
+    "AgentBay",
+    "AgentBayError",
+    "AnswerLostError",
+    "ApiResponse",
+    "AuthenticationError",
+    "Code",
+    "CodeError",
+    "CodeExecutionResult",
+    "CodeLogs",
+    "CodeOutput",
+    "CodeSyntaxWarning",
+    "CommandError",
+    "ConfigurationError",
+    "CreateSessionParams",
+    "Credentials",
+    "DeleteResult",
+    "Endpoint",
+    "InvalidAnswerError",
+    "InvalidCodeError",
+    "InvalidTimeoutError",
+    "LabelsResult",
+    "OperationResult",
+    "QuotaError",
+    "ServiceFaultError",
+    "ServiceUnreachableError",
+    "Session",
+    "SessionError",
+    "SessionListResult",
+    "SessionNotFoundError",
+    "SessionResult",
+    "SessionStatusResult",
+    "ThrottledError",
+    "ToolNotFoundError",
+    "ToolResult",
+    "UnsupportedLanguageError",
+    "find_credentials",
+    "get_logger",
+]

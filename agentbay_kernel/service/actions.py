@@ -1,0 +1,162 @@
+"""The action route: named actions at the service's endpoint, the API key in the form.
+
+In: an action and its fields. Out: an `Envelope`, or the error that the answer means. What may be
+repeated is repeated after faults, with jittered waits; nothing else ever is. Facts of the
+AgentBay wire protocol: request form, version.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from agentbay_kernel import __version__
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    CommandError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+    ThrottledError,
+)
+from agentbay_kernel.service.endpoint import Endpoint, place_of
+from agentbay_kernel.service.envelope import Envelope, Quote, read_envelope
+from agentbay_kernel.service.log import get_logger
+from agentbay_kernel.service.transport import Transport
+
+VERSION = "2025-05-06"
+USER_AGENT = f"agentbay-kernel/{__version__}"
+MOST_ATTEMPTS = 4
+_FIRST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 5.0
+
+T = TypeVar("T")
+_log = get_logger("service")
+
+
+class Actions:
+    """Calls actions with one key at one endpoint. Thread-safe.
+
+    Arguments:
+        timeout_s: seconds for an answer, where the call does not say otherwise.
+    """
+
+    def __init__(
+        self, transport: Transport, endpoint: Endpoint, api_key: str, timeout_s: float
+    ) -> None:
+        self.transport = transport
+        self.endpoint = endpoint
+        self.place = place_of(endpoint.url)
+        self.quote = Quote((api_key,))
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+
+    def call(
+        self,
+        action: str,
+        fields: Mapping[str, str],
+        *,
+        query: Mapping[str, str] | None = None,
+        answer_within_s: float | None = None,
+        total_s: float | None = None,
+    ) -> Envelope:
+        """Call an action once.
+
+        Arguments:
+            query: fields that the action takes in the query.
+            answer_within_s: seconds for the answer, if not as usual.
+            total_s: seconds for connection and answer together, if they are limited.
+
+        Raises:
+            CommandError: what became of it instead.
+        """
+        url_query = {
+            "Action": action,
+            "Format": "json",
+            "Version": VERSION,
+            "Timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "SignatureNonce": secrets.token_hex(16),
+            **(query or {}),
+        }
+        answer = self.transport.post(
+            f"{self.endpoint.url}/?{urlencode(url_query)}",
+            urlencode({"Authorization": f"Bearer {self._api_key}", **fields}).encode("ascii"),
+            {
+                "x-acs-action": action,
+                "x-acs-version": VERSION,
+                "User-Agent": USER_AGENT,
+                "Accept-Encoding": "gzip, deflate",
+                "Content-Type": "application/x-www-form-urlencoded",
+            },
+            answer_within_s=answer_within_s or self._timeout_s,
+            total_s=total_s,
+        )
+        return read_envelope(answer, place=self.place, quote=self.quote)
+
+    def call_repeatable(
+        self,
+        action: str,
+        fields: Mapping[str, str],
+        *,
+        query: Mapping[str, str] | None = None,
+        total_s: float | None = None,
+    ) -> Envelope:
+        """Call an action that does no harm when it is done twice; repeated after faults.
+
+        Arguments:
+            total_s: seconds for all attempts together.
+
+        Raises:
+            CommandError: what became of the last attempt.
+        """
+        ends_at = None if total_s is None else time.monotonic() + total_s
+
+        def once() -> Envelope:
+            left_s = None if ends_at is None else max(0.05, ends_at - time.monotonic())
+            return self.call(action, fields, query=query, total_s=left_s)
+
+        return repeat(once, is_passing_fault, what=action, ends_at=ends_at)
+
+
+def is_passing_fault(error: CommandError) -> bool:
+    """May the same request well succeed a moment later?"""
+    if isinstance(error, ServiceFaultError):
+        return error.status >= 500
+    return isinstance(error, ServiceUnreachableError | AnswerLostError | ThrottledError)
+
+
+def repeat(
+    attempt: Callable[[], T],
+    again: Callable[[CommandError], bool],
+    *,
+    what: str,
+    ends_at: float | None = None,
+    attempts: int = MOST_ATTEMPTS,
+) -> T:
+    """The result of `attempt`, which is repeated after errors that `again` accepts.
+
+    Waits are random, up to a bound that doubles, or as long as the service asks. With `ends_at`
+    (of `time.monotonic`) no attempt begins later.
+    """
+    for number in range(1, attempts + 1):
+        try:
+            return attempt()
+        except CommandError as error:
+            if number == attempts or not again(error):
+                raise
+            wait_s = _wait_s(number, error)
+            if ends_at is not None and time.monotonic() + wait_s >= ends_at:
+                raise
+            _log.info("%s: attempt %d failed (%s)", what, number, type(error).__name__)
+        time.sleep(wait_s)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _wait_s(number: int, error: CommandError) -> float:
+    asked = error.retry_after_s if isinstance(error, ThrottledError) else 0.0
+    jitter = random.uniform(0.0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (number - 1)))
+    return min(asked, _LONGEST_WAIT_S) + jitter

@@ -1,0 +1,257 @@
+"""The answer of `run_code`, in every shape that the service has or had.
+
+In: the text of the tool. Out: a `CodeExecutionResult`. The shapes (AgentBay wire protocol,
+run_code): the current document (`result`, `stdout`, `stderr`, `executionError`), the legacy one
+(`logs`, `results`, `error`), a legacy list of content, plain text; errors as the current
+document in an error answer (A), in an ordinary one (B), as a plain message (C).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from agentbay_kernel.errors import InvalidAnswerError
+from agentbay_kernel.service.envelope import ToolAnswer, decode_json
+from agentbay_kernel.service.failures import named, read_failure
+from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeLogs, CodeOutput
+
+# A document or an item may have been encoded again by each layer that it came through.
+_MOST_ENCODINGS = 3
+# Deeper values than this break the encoders between here and the page.
+_DEEPEST_VALUE = 100
+_VEGA_LITE = "application/vnd.vegalite.v5+json"
+_SHORT_NAMES = {
+    "text": "text/plain",
+    "html": "text/html",
+    "markdown": "text/markdown",
+    "latex": "text/latex",
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "svg": "image/svg+xml",
+    "json": "application/json",
+    "javascript": "application/javascript",
+    "pdf": "application/pdf",
+    "chart": _VEGA_LITE,
+}
+_MAIN_FLAGS = ("isMainResult", "is_main_result")
+_CURRENT_KEYS = ("executionError", "stdout", "stderr")
+
+# Begins as a document does, so it is none of the texts that a legacy sandbox prints.
+_BROKEN_DOCUMENT = re.compile(r'\s*\{\s*"(?:executionError|result|results|stdout|stderr|logs)"\s*:')
+
+
+def read_execution(answer: ToolAnswer) -> CodeExecutionResult:
+    """The result that a tool's answer is.
+
+    Raises:
+        InvalidAnswerError: the answer is a document of no known shape, or has values of wrong
+            types; what the code did is then unknown.
+    """
+    reader = _Reader(answer.request_id)
+    try:
+        return reader.read(answer)
+    except RecursionError:
+        raise reader.nonsense("it is too deeply nested") from None
+
+
+class _Reader:
+    """Reads one answer; `nonsense` words what is wrong with it."""
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+
+    def nonsense(self, what: str) -> InvalidAnswerError:
+        return InvalidAnswerError(
+            f"The sandbox answered something that is not the result of code: {what}. The code "
+            "may have run; its output is lost.",
+            request_id=self._request_id,
+        )
+
+    def read(self, answer: ToolAnswer) -> CodeExecutionResult:
+        document = _document(answer.text)
+        if document is None:
+            if _BROKEN_DOCUMENT.match(answer.text):
+                raise self.nonsense("its document is cut off or broken")
+            return self._plain(answer.text, answer.is_error)
+        if isinstance(document.get("result"), list) or any(k in document for k in _CURRENT_KEYS):
+            return self._current(document, answer.is_error)
+        if isinstance(document.get("logs"), dict) or isinstance(document.get("results"), list):
+            return self._legacy(document, answer.is_error)
+        content = document.get("content")
+        if isinstance(content, list):
+            first = content[0] if content else ""
+            text = first.get("text", "") if isinstance(first, dict) else first
+            if not isinstance(text, str):
+                raise self.nonsense("its content is not text")
+            return self._plain(text, answer.is_error or document.get("isError") is True)
+        if answer.is_error:
+            return self._plain(answer.text, is_error=True)
+        raise self.nonsense(f"a document with the keys {sorted(document)[:10]}")
+
+    def _plain(self, text: str, is_error: bool) -> CodeExecutionResult:
+        if is_error:
+            return self._result(CodeLogs(), [], error=read_failure(text), said=text)
+        # Not a result as well: a notebook would show the same text twice.
+        return self._result(CodeLogs(stdout=[text] if text else []), [])
+
+    def _current(self, document: dict[str, Any], is_error: bool) -> CodeExecutionResult:
+        logs = self._logs(document)
+        items = document.get("result")
+        failure = document.get("executionError")
+        error = self._error(failure, logs)
+        if error is None and is_error:
+            error = read_failure("", "".join(logs.stderr))
+        return self._result(
+            logs,
+            self._outputs(items),
+            error=error,
+            said=failure if isinstance(failure, str) else "",
+            document=document,
+        )
+
+    def _legacy(self, document: dict[str, Any], is_error: bool) -> CodeExecutionResult:
+        logs = self._logs(document.get("logs") or {})
+        failure = document.get("error")
+        error = self._error(failure, logs)
+        if error is None and (is_error or document.get("isError") is True):
+            error = read_failure("", "".join(logs.stderr))
+        return self._result(
+            logs, self._outputs(document.get("results")), error=error, document=document
+        )
+
+    def _result(
+        self,
+        logs: CodeLogs,
+        outputs: list[CodeOutput],
+        *,
+        error: CodeError | None = None,
+        said: str = "",
+        document: dict[str, Any] | None = None,
+    ) -> CodeExecutionResult:
+        document = document or {}
+        count = _first(document, "execution_count", "executionCount")
+        seconds = _first(document, "execution_time", "executionTime")
+        return CodeExecutionResult(
+            request_id=self._request_id,
+            success=error is None,
+            error_message="" if error is None else named(said, error),
+            logs=logs,
+            results=outputs,
+            error=error,
+            execution_count=count if type(count) is int else None,
+            execution_time=float(seconds) if type(seconds) in (int, float) else 0.0,
+        )
+
+    def _error(self, failure: object, logs: CodeLogs) -> CodeError | None:
+        if isinstance(failure, str):
+            document = _document(failure)
+            failure = failure if document is None else document
+        if failure is None or failure == "":
+            return None
+        stderr = "".join(logs.stderr)
+        if isinstance(failure, str):
+            return read_failure(failure, stderr)
+        if not isinstance(failure, dict):
+            raise self.nonsense(f"its error is of the type {type(failure).__name__}")
+        traceback = failure.get("traceback")
+        if isinstance(traceback, list):
+            traceback = "\n".join(map(str, traceback))
+        name = _first(failure, "name", "ename", "code")
+        value = _first(failure, "value", "evalue", "message")
+        if not name:
+            return read_failure(str(value or traceback or ""), stderr)
+        return CodeError(str(name), str(value or ""), str(traceback or ""))
+
+    def _logs(self, document: dict[str, Any]) -> CodeLogs:
+        return CodeLogs(
+            stdout=self._chunks(document, "stdout"), stderr=self._chunks(document, "stderr")
+        )
+
+    def _chunks(self, document: dict[str, Any], name: str) -> list[str]:
+        chunks = document.get(name)
+        if chunks is None:
+            return []
+        if isinstance(chunks, str):
+            return [chunks] if chunks else []
+        if not isinstance(chunks, list) or not all(isinstance(chunk, str) for chunk in chunks):
+            raise self.nonsense(f"its {name} is not a list of texts")
+        return chunks
+
+    def _outputs(self, items: object) -> list[CodeOutput]:
+        if items is None:
+            return []
+        if isinstance(items, str):
+            items = [items] if items else []
+        if not isinstance(items, list):
+            raise self.nonsense(f"its results are of the type {type(items).__name__}")
+        return [self._output(item) for item in items if item is not None]
+
+    def _output(self, item: object) -> CodeOutput:
+        if isinstance(item, str):
+            document = _document(item)
+            if document is None or not _is_item(document):
+                return CodeOutput({"text/plain": item})
+            item = document
+        if not isinstance(item, dict):
+            raise self.nonsense(f"a result is of the type {type(item).__name__}")
+        main = any(item.get(flag) in (True, "true") for flag in _MAIN_FLAGS)
+        metadata = item.get("metadata")
+        if metadata is not None and not isinstance(metadata, dict):
+            raise self.nonsense("a result's metadata is not an object")
+        bundle = _first(item, "mime", "data")
+        bundle = bundle if isinstance(bundle, dict) else item
+        data: dict[str, Any] = {}
+        for key, value in bundle.items():
+            mime = key if "/" in key else _SHORT_NAMES.get(key)
+            if mime is not None and value is not None:
+                data[mime] = self._value(mime, value)
+        return CodeOutput(data, metadata or {}, main)
+
+    def _value(self, mime: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if mime == "application/json" or mime.endswith("+json"):
+            if _is_deeper(value, _DEEPEST_VALUE):
+                raise self.nonsense(f"a result of type {mime[:100]} is too deeply nested")
+            return value
+        # As in a notebook file, where a text may be a list of lines.
+        if isinstance(value, list) and all(isinstance(line, str) for line in value):
+            return "".join(value)
+        raise self.nonsense(f"a result of type {mime[:100]} is not text")
+
+
+def _document(text: str) -> dict[str, Any] | None:
+    """The object that a text encodes, once or several times; None for any other text."""
+    value: Any = text
+    for _ in range(_MOST_ENCODINGS):
+        if not isinstance(value, str) or value.lstrip()[:1] not in ("{", '"'):
+            break
+        try:
+            value = decode_json(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_item(document: dict[str, Any]) -> bool:
+    """Is it a result, and not the text of one that happens to be JSON?"""
+    marks = {*_SHORT_NAMES, *_MAIN_FLAGS, "mime"}
+    return any("/" in key or key in marks for key in document)
+
+
+def _first(document: dict[str, Any], *keys: str) -> Any:
+    return next((document[key] for key in keys if document.get(key) is not None), None)
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    level = [value]
+    while level and depth:
+        depth -= 1
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return bool(level) and any(isinstance(item, dict | list) for item in level)

@@ -1,0 +1,150 @@
+"""Running code: the `run_code` tool of a session.
+
+In: code, a language, a number of seconds. Out: a `CodeExecutionResult` for whatever the code did,
+its own errors and its timeout included; an error of `CommandError` for what the service could
+not do. Facts of the Code API reference and the AgentBay wire protocol.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    CodeSyntaxWarning,
+    InvalidCodeError,
+    InvalidTimeoutError,
+)
+from agentbay_kernel.languages import find_language
+from agentbay_kernel.service.answers import read_execution
+from agentbay_kernel.service.failures import TIMEOUT
+from agentbay_kernel.service.log import get_logger
+from agentbay_kernel.service.results import CodeError, CodeExecutionResult
+from agentbay_kernel.service.syntax import syntax_problem
+
+if TYPE_CHECKING:
+    from agentbay_kernel.service.session import Session
+
+# The gateway ends each request after 60 seconds (Code API reference, run_code).
+LONGEST_TIMEOUT_S = 60
+_GATEWAY_TIMEOUT = 504
+
+_log = get_logger("code")
+
+
+class Code:
+    """Handles code execution in a session. Thread-safe; the sandbox runs one cell at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def run_code(
+        self, code: str, language: str, timeout_s: float = 60, *, check_syntax: bool = False
+    ) -> CodeExecutionResult:
+        """Run code in the session's sandbox and wait for its end.
+
+        Arguments:
+            code: what to run. It is sent unchanged, once, and leaves no files of its own.
+            language: python or javascript, or one of their aliases.
+            timeout_s: seconds after which the sandbox stops the code, at most 60.
+            check_syntax: first look whether the code parses, and warn if it does not.
+
+        Returns:
+            What the code did. An error of the code is no exception here: `success` is False and
+            `error` says which; at the timeout `error.name` is "TimeoutError" and `logs` and
+            `results` hold what came before.
+
+        Raises:
+            UnsupportedLanguageError, InvalidCodeError, InvalidTimeoutError: nothing was sent.
+            ServiceUnreachableError: no connection, nothing was sent.
+            AnswerLostError: sent, but whether it ran is unknown. It is never sent twice.
+            SessionNotFoundError, ToolNotFoundError, AuthenticationError, ThrottledError: it was
+                refused and did not run.
+            ServiceFaultError, InvalidAnswerError: the service failed, or answered nonsense.
+        """
+        name = find_language(language).name
+        _check_code(code)
+        seconds = _checked_timeout(timeout_s)
+        if check_syntax:
+            self._warn(code, name)
+        arguments: dict[str, Any] = {"code": code, "language": name, "timeout_s": seconds}
+        started = time.monotonic()
+        try:
+            answer = self._session.call_tool("run_code", arguments, seconds)
+        except AnswerLostError as error:
+            waited_s = time.monotonic() - started
+            # The gateway's own limit is reached before the sandbox's answer gets through. An
+            # earlier 504 has another cause, and is an answer lost.
+            if error.status != _GATEWAY_TIMEOUT or waited_s < seconds:
+                raise
+            return _stopped_by_gateway(error, seconds, waited_s)
+        result = read_execution(answer)
+        _log.debug("run_code %s: %s in %.3f s", result.request_id, name, time.monotonic() - started)
+        return result
+
+    def check_syntax(self, code: str, language: str) -> bool:
+        """Does the code parse? Warns with a `CodeSyntaxWarning` if not; nothing is sent.
+
+        The sandbox has the last word: IPython's syntax and what only its version of the language
+        knows are not judged here.
+
+        Raises:
+            UnsupportedLanguageError: the service does not run that language.
+        """
+        return self._warn(code, find_language(language).name)
+
+    def _warn(self, code: str, language: str) -> bool:
+        problem = syntax_problem(code, language)
+        if problem is not None:
+            warnings.warn(
+                f"The {language} code may not run: {problem}. The sandbox decides.",
+                CodeSyntaxWarning,
+                stacklevel=3,
+            )
+        return problem is None
+
+
+def _check_code(code: object) -> None:
+    if not isinstance(code, str):
+        raise InvalidCodeError(
+            f"The code is of the type {type(code).__name__}, not a text. Nothing was sent: pass "
+            "the code as a str."
+        )
+    if not code.strip():
+        raise InvalidCodeError("The code is empty. Nothing was sent: there is nothing to run.")
+    try:
+        code.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidCodeError(
+            f"The code is not text: at position {error.start} it holds half of a surrogate pair, "
+            "which has no encoding. Nothing was sent: remove that character."
+        ) from None
+
+
+def _checked_timeout(timeout_s: object) -> float:
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if not is_number or not 0 < timeout_s <= LONGEST_TIMEOUT_S:  # type: ignore[operator]
+        raise InvalidTimeoutError(
+            f"timeout_s is {timeout_s!r}. Nothing was sent: it must be a number of seconds above 0 "
+            f"and at most {LONGEST_TIMEOUT_S}, where the service's gateway ends each request."
+        )
+    seconds = float(timeout_s)  # type: ignore[arg-type]
+    # The service documents whole seconds; only what is none goes as a fraction.
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+def _stopped_by_gateway(
+    error: AnswerLostError, seconds: float, waited_s: float
+) -> CodeExecutionResult:
+    value = (
+        f"The code ran longer than {seconds:g} s, and the service's gateway gave up waiting after "
+        f"{waited_s:.0f} s. Its output is lost, and it may still be running."
+    )
+    return CodeExecutionResult(
+        request_id=error.request_id,
+        success=False,
+        error_message=f"{TIMEOUT}: {value}",
+        error=CodeError(TIMEOUT, value),
+    )

@@ -1,0 +1,166 @@
+"""Creating one session, and not two, over a network that loses answers.
+
+In: `CreateSessionParams`. Out: a `Session`, or the error that the service's refusal is. Each
+create carries a label of its own: when its answer is lost, the sessions with that label tell
+what became of it. Facts of the AgentBay wire protocol: CreateMcpSession, life-cycle fields.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    CommandError,
+    ConfigurationError,
+    InvalidAnswerError,
+    QuotaError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+    SessionNotFoundError,
+    ThrottledError,
+)
+from agentbay_kernel.service.actions import Actions, repeat
+from agentbay_kernel.service.listing import list_all
+from agentbay_kernel.service.log import get_logger
+from agentbay_kernel.service.session import Session, label_problem, open_session
+
+CREATE_LABEL = "agentbay_kernel_create"
+DEFAULT_IDLE_MIN = 15
+DEFAULT_MAX_MIN = 480
+_ATTEMPTS = 3
+_QUOTA_WORDS = ("exceed limit", "concurrency limit")
+
+_log = get_logger("client")
+
+
+@dataclass(frozen=True)
+class CreateSessionParams:
+    """What a session is created with.
+
+    Arguments:
+        image_id: the image; code needs `code_latest`.
+        labels: texts by names, to find the session again.
+        idle_release_timeout_min: minutes without use after which the service ends the session.
+        max_runtime_min: minutes after which the service ends it in any case.
+
+    With neither of the last two, the account's own life cycle holds. With one, the other is 15
+    or 480 minutes: the service takes them for minutes only when both are sent.
+
+    Raises:
+        ConfigurationError: a label or a number is not valid.
+    """
+
+    image_id: str = "code_latest"
+    labels: Mapping[str, str] | None = None
+    idle_release_timeout_min: int | None = None
+    max_runtime_min: int | None = None
+
+    def __post_init__(self) -> None:
+        problem = label_problem(self.labels or {})
+        if problem:
+            raise ConfigurationError(f"The session's labels are not valid. {problem}")
+        for minutes in (self.idle_release_timeout_min, self.max_runtime_min):
+            if minutes is not None and (type(minutes) is not int or minutes < 1):
+                raise ConfigurationError(
+                    f"A session's life cycle is in whole minutes, at least 1, not {minutes!r}."
+                )
+
+    def fields(self) -> dict[str, str]:
+        """The fields of CreateMcpSession, labels excepted."""
+        fields = {"ImageId": self.image_id}
+        if self.idle_release_timeout_min is not None or self.max_runtime_min is not None:
+            fields["Timeout"] = str(self.idle_release_timeout_min or DEFAULT_IDLE_MIN)
+            fields["MaxRuntime"] = str(self.max_runtime_min or DEFAULT_MAX_MIN)
+        return fields
+
+
+def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Session, str]:
+    """A new session, and the id of the request that made it.
+
+    Raises:
+        QuotaError: the account has no free session slot.
+        CommandError: the service refused, was not reached, or whether there is a session stayed
+            unknown.
+    """
+    mark = {CREATE_LABEL: uuid.uuid4().hex}
+    fields = {
+        **params.fields(),
+        "Labels": json.dumps({**(params.labels or {}), **mark}),
+        "LoginRegionId": actions.endpoint.region_id,
+    }
+    unanswered = False
+    settled = True
+
+    def attempt() -> tuple[Session, str]:
+        nonlocal unanswered, settled
+        try:
+            envelope = actions.call("CreateMcpSession", fields)
+            return open_session(actions, envelope), envelope.request_id
+        except CommandError as error:
+            if not _is_fate_unknown(error):
+                raise
+            _log.warning("A create was not answered; looking for its session: %s", error)
+            unanswered, settled = True, False
+            found = _find(actions, mark)
+            settled = True
+            if found is None:
+                raise
+            return found
+
+    def again(error: CommandError) -> bool:
+        # While nobody knows what became of the last create, there is no other.
+        return settled and _is_worth_another(error)
+
+    try:
+        session, request_id = repeat(attempt, again, what="create", attempts=_ATTEMPTS)
+    except CommandError as error:
+        raise _quota_error(error) or error from None
+    if unanswered:
+        _delete_strays(actions, mark, session.session_id)
+    return session, request_id
+
+
+def _find(actions: Actions, mark: Mapping[str, str]) -> tuple[Session, str] | None:
+    for entry in list_all(actions, mark):
+        try:
+            envelope = actions.call_repeatable("GetSession", {"SessionId": entry["sessionId"]})
+        except SessionNotFoundError:
+            continue
+        return open_session(actions, envelope, entry["sessionId"]), envelope.request_id
+    return None
+
+
+def _delete_strays(actions: Actions, mark: Mapping[str, str], kept: str) -> None:
+    # A create that was given up may have been done late, after another was sent.
+    try:
+        strays = [entry["sessionId"] for entry in list_all(actions, mark)]
+        for session_id in strays:
+            if session_id != kept:
+                actions.call_repeatable("DeleteSessionAsync", {"SessionId": session_id})
+    except CommandError as error:
+        _log.warning("Could not look for a second session of one create: %s", error)
+
+
+def _is_fate_unknown(error: CommandError) -> bool:
+    if isinstance(error, ServiceFaultError):
+        return error.status >= 500
+    return isinstance(error, AnswerLostError | InvalidAnswerError)
+
+
+def _is_worth_another(error: CommandError) -> bool:
+    # Those of unknown fate come here only when the service has no session of them.
+    return _is_fate_unknown(error) or isinstance(error, ServiceUnreachableError | ThrottledError)
+
+
+def _quota_error(error: CommandError) -> QuotaError | None:
+    said = str(error).lower()
+    if not isinstance(error, ServiceFaultError) or not any(w in said for w in _QUOTA_WORDS):
+        return None
+    return QuotaError(
+        f"The account has no free session slot: {error} Delete a session that is no longer "
+        "needed, or wait until one is released."
+    )

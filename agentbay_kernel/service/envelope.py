@@ -1,0 +1,287 @@
+"""Answers of the two routes, opened: what the service says around what a tool says.
+
+In: an HTTP `Answer`. Out: an `Envelope` (action route) or a `ToolAnswer` (either route), or the
+error that the answer means. Shapes, codes and texts are facts of the AgentBay wire protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    AuthenticationError,
+    CommandError,
+    InvalidAnswerError,
+    ServiceFaultError,
+    SessionNotFoundError,
+    ThrottledError,
+)
+from agentbay_kernel.service.transport import Answer
+
+# What is repeated of a text by the service: enough to search for it, not a page of HTML.
+_LONGEST_QUOTE = 300
+_LOGIN = re.compile(r"NOT_LOGIN|Unauthori[sz]ed|InvalidApiKey|InvalidAccessKey", re.IGNORECASE)
+_SESSION_GONE = re.compile(r"Invalid(Mcp)?Session\.NotFound|\[McpSession\] is not found")
+_WRAPPING = re.compile(r"^code: \d+, | request id: [\w-]+\.?$")
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An answer of the action route: the request's id, `Data`, and all top-level fields."""
+
+    request_id: str
+    data: Any
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolAnswer:
+    """What a tool said: its text, and whether that is an error."""
+
+    text: str
+    is_error: bool
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Repeats the service's words in a message: shortened, on one line, secrets hidden."""
+
+    secrets: tuple[str, ...] = ()
+
+    def __call__(self, text: object) -> str:
+        words = " ".join(str(text).split())
+        for secret in self.secrets:
+            if secret:
+                words = words.replace(secret, "***")
+        return words if len(words) <= _LONGEST_QUOTE else words[:_LONGEST_QUOTE] + "..."
+
+
+def decode_json(text: str) -> Any:
+    """Decode JSON from outside.
+
+    NaN and the infinities are read as null, as JavaScript writes them: Python's own encoder
+    produces them, and a cell is not lost for a number that a page can't show. Half surrogate
+    pairs, which no later encoder takes, become U+FFFD.
+
+    Raises:
+        ValueError: not JSON, or too deeply nested, or with a number too long.
+    """
+    try:
+        value = json.loads(text, parse_constant=lambda _name: None)
+        return _without_surrogates(value) if "\\ud" in text or "\\uD" in text else value
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
+
+
+def read_envelope(answer: Answer, *, place: str, quote: Quote) -> Envelope:
+    """Open an answer of the action route.
+
+    Raises:
+        SessionNotFoundError, AuthenticationError, ThrottledError, ServiceFaultError: what the
+            service refused or failed at.
+        InvalidAnswerError: a redirect, or not an answer of the protocol.
+    """
+    fields = _open(answer, place, quote)
+    if fields.get("Success") is False and not fields.get("Data"):
+        raise _fault(answer, fields, place=place, quote=quote)
+    return Envelope(_text(fields.get("RequestId")), fields.get("Data"), fields)
+
+
+def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAnswer:
+    """The tool's words in an answer to CallMcpTool.
+
+    Raises:
+        InvalidAnswerError: there are none.
+        ServiceFaultError: the service failed to call the tool.
+    """
+    data = envelope.data
+    if isinstance(data, str):
+        data = _decode_nested(data, place, quote)
+    if not isinstance(data, dict) or "content" not in data:
+        raise InvalidAnswerError(
+            f"{place} answered a tool call without the tool's words: {quote(envelope.fields)}. "
+            "Whether the code ran is unknown.",
+            request_id=envelope.request_id,
+        )
+    return _tool_answer(data, envelope.request_id, place)
+
+
+def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote) -> ToolAnswer:
+    """The tool's words in an answer of the LinkUrl route.
+
+    Raises:
+        AuthenticationError: the session's token was refused (HTTP 401 or 403).
+        and what `read_envelope` and `read_action_tool` raise.
+    """
+    fields = _open(answer, place, quote)
+    if fields.get("success") is False and not fields.get("data"):
+        raise _fault(answer, fields, place=place, quote=quote)
+    request_id = _text(fields.get("requestId")) or request_id
+    data = fields.get("data")
+    if isinstance(data, str):
+        data = _decode_nested(data, place, quote)
+    if isinstance(data, dict) and isinstance(data.get("error"), dict) and "result" not in data:
+        raise ServiceFaultError(
+            f"{place} could not call the tool: {quote(data['error'].get('message'))}.",
+            request_id=request_id,
+            code=_text(data["error"].get("code")),
+            status=answer.status,
+        )
+    result = data.get("result") if isinstance(data, dict) else None
+    if not isinstance(result, dict):
+        raise InvalidAnswerError(
+            f"{place} answered a tool call without the tool's words: {quote(fields)}. Whether the "
+            "code ran is unknown.",
+            request_id=request_id,
+        )
+    return _tool_answer(result, request_id, place)
+
+
+def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAnswer:
+    content = result.get("content")
+    if not isinstance(content, list):
+        raise InvalidAnswerError(
+            f"{place} answered a tool call without a list of content. Whether the code ran is "
+            "unknown.",
+            request_id=request_id,
+        )
+    text: object = ""
+    if content:
+        # Tools of the service answer with one item; the text may stand under any of these names.
+        first = content[0]
+        keys = ("text", "blob", "data")
+        text = (
+            next((first[key] for key in keys if first.get(key) is not None), None)
+            if isinstance(first, dict)
+            else first
+        )
+    if isinstance(text, dict | list):
+        text = json.dumps(text, ensure_ascii=False)
+    is_error = result.get("isError", False)
+    if not isinstance(text, str) or not isinstance(is_error, bool | None):
+        raise InvalidAnswerError(
+            f"{place} answered a tool call with a value of a wrong type. Whether the code ran is "
+            "unknown.",
+            request_id=request_id,
+        )
+    return ToolAnswer(text, bool(is_error), request_id)
+
+
+def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:
+    """The document that an answer is, if it is neither a refusal nor nonsense."""
+    _refuse_redirect(answer, place)
+    try:
+        fields = decode_json(answer.body.decode("utf-8"))
+        if not isinstance(fields, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        if answer.status >= 400:
+            raise _fault(answer, {}, place=place, quote=quote) from None
+        start = answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
+        raise InvalidAnswerError(
+            f"{place} answered something that is not an answer of AgentBay ({quote(error)}): "
+            f"{quote(start) or 'nothing'}. Whether the code ran is unknown. If this goes on, "
+            "check AGENTBAY_ENDPOINT and the proxy settings."
+        ) from None
+    if answer.status >= 400:
+        raise _fault(answer, fields, place=place, quote=quote)
+    return fields
+
+
+def _decode_nested(text: str, place: str, quote: Quote) -> Any:
+    try:
+        return decode_json(text)
+    except ValueError as error:
+        raise InvalidAnswerError(
+            f"{place} answered with a document that can't be read ({quote(error)}). Whether the "
+            "code ran is unknown."
+        ) from None
+
+
+def _refuse_redirect(answer: Answer, place: str) -> None:
+    if 300 <= answer.status < 400:
+        try:
+            target = urlsplit(answer.headers.get("Location", "")).hostname or "nowhere"
+        except ValueError:
+            target = "nowhere"
+        raise InvalidAnswerError(
+            f"{place} redirected to {target[:100]} (HTTP {answer.status}). That is not followed, "
+            "so that neither code nor key goes there; the code did not run. Check "
+            "AGENTBAY_ENDPOINT, and whether a proxy asks for a log-in."
+        )
+
+
+def _fault(answer: Answer, fields: dict[str, Any], *, place: str, quote: Quote) -> CommandError:
+    """The error that a refusal or a failure of the service is."""
+    status = answer.status
+    request_id = _text(fields.get("RequestId") or fields.get("requestId"))
+    code = _text(fields.get("Code") or fields.get("code"))
+    message = _text(fields.get("Message") or fields.get("message"))
+    # The service wraps its words in the status and the request's id, which are kept elsewhere.
+    message = _WRAPPING.sub("", message)
+    if not fields:
+        message = answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
+    said = quote(f"[{code}] {message}" if code else message) or f"HTTP {status}"
+    if status == 429 or code.startswith("Throttling") or _says_wait(answer):
+        return ThrottledError(
+            f"{place} asks to slow down ({said}). Nothing was done: wait a moment and try again.",
+            request_id=request_id,
+            retry_after_s=_seconds(answer.headers.get("Retry-After")),
+        )
+    if _SESSION_GONE.search(f"{code} {message}"):
+        return SessionNotFoundError(
+            f"The session does not exist: it was released, was deleted, or never was ({said}). "
+            "Its variables and files are gone; create a new session.",
+            request_id=request_id,
+        )
+    if _LOGIN.search(code) or status == 401 or (status == 403 and not code):
+        return AuthenticationError(
+            f"The API key was refused ({said}). Check AGENTBAY_API_KEY, and that the key belongs "
+            "to the region in AGENTBAY_REGION_ID: keys are bound to one.",
+            request_id=request_id,
+        )
+    if status in (502, 504):
+        return AnswerLostError(
+            f"{place} did not pass on an answer ({said}, HTTP {status}). Whether the code ran, or "
+            "is still running, is unknown; it was not sent again.",
+            request_id=request_id,
+            status=status,
+        )
+    unknown = " Whether the code ran is unknown." if status >= 500 else ""
+    return ServiceFaultError(
+        f"{place} answered with an error: {said} (HTTP {status}).{unknown}",
+        request_id=request_id,
+        code=code,
+        status=status,
+    )
+
+
+def _says_wait(answer: Answer) -> bool:
+    return answer.status >= 400 and _seconds(answer.headers.get("x-acs-retry-after")) > 0
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        return 0.0
+
+
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, str | int) else ""
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,86 @@
+"""Sessions by their labels, page by page.
+
+In: labels, a page's size. Out: `SessionListResult`, or the entries of all pages. Facts of the
+AgentBay wire protocol: ListSession, its fields and its NextToken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentbay_kernel.errors import InvalidAnswerError
+from agentbay_kernel.service.actions import Actions
+from agentbay_kernel.service.results import SessionListResult
+
+LARGEST_PAGE = 100
+# A service whose pages never end must not hold us for ever.
+_MOST_PAGES = 1000
+_NAMES = ("SessionId", "SessionStatus", "AppInstanceId", "ImageId")
+
+
+def list_page(
+    actions: Actions,
+    labels: Mapping[str, str] | None,
+    *,
+    limit: int,
+    status: str | None = None,
+    token: str = "",
+) -> SessionListResult:
+    """One page: the one that `token` names, else the first.
+
+    Raises:
+        CommandError: the service refused, was not reached, or answered nonsense.
+    """
+    fields = {
+        "Labels": json.dumps(dict(labels or {})),
+        "MaxResults": str(min(max(1, limit), LARGEST_PAGE)),
+    }
+    if status:
+        fields["Status"] = status
+    if token:
+        fields["NextToken"] = token
+    envelope = actions.call_repeatable("ListSession", fields)
+    entries = envelope.data if envelope.data is not None else []
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise InvalidAnswerError(
+            f"{actions.place} answered with a list of sessions that is none.",
+            request_id=envelope.request_id,
+        )
+    return SessionListResult(
+        request_id=envelope.request_id,
+        session_ids=[_entry(entry) for entry in entries],
+        next_token=str(envelope.fields.get("NextToken") or ""),
+        max_results=_number(envelope.fields.get("MaxResults")),
+        total_count=_number(envelope.fields.get("TotalCount")),
+    )
+
+
+def list_all(
+    actions: Actions, labels: Mapping[str, str] | None, *, status: str | None = None
+) -> Iterator[dict[str, str]]:
+    """The entries of all pages.
+
+    Raises:
+        CommandError: as `list_page`.
+    """
+    token = ""
+    for _ in range(_MOST_PAGES):
+        page = list_page(actions, labels, limit=LARGEST_PAGE, status=status, token=token)
+        yield from page.session_ids
+        if not page.next_token or page.next_token == token:
+            return
+        token = page.next_token
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("SessionId"), str)
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, str]:
+    return {name[0].lower() + name[1:]: str(entry.get(name) or "") for name in _NAMES}
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

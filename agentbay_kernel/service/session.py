@@ -1,0 +1,375 @@
+"""One session: its code, its tools, its life.
+
+In: calls. Out: results, or the errors of `errors.CommandError`. A tool call goes by LinkUrl where
+the session offers it, else by the action route, and is never sent twice. Facts of the AgentBay
+wire protocol: actions, LinkUrl, the delete sequence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from agentbay_kernel.errors import (
+    AuthenticationError,
+    CommandError,
+    InvalidAnswerError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+    SessionNotFoundError,
+    ToolNotFoundError,
+)
+from agentbay_kernel.service.access import Access, read_access
+from agentbay_kernel.service.actions import (
+    MOST_ATTEMPTS,
+    USER_AGENT,
+    Actions,
+    is_passing_fault,
+    repeat,
+)
+from agentbay_kernel.service.code import Code
+from agentbay_kernel.service.endpoint import place_of
+from agentbay_kernel.service.envelope import (
+    Envelope,
+    Quote,
+    ToolAnswer,
+    decode_json,
+    read_action_tool,
+    read_link_tool,
+)
+from agentbay_kernel.service.log import get_logger
+from agentbay_kernel.service.results import (
+    DeleteResult,
+    LabelsResult,
+    OperationResult,
+    SessionStatusResult,
+    ToolResult,
+    refused,
+)
+
+# What the service and the way to it may add to a tool's own time: starting, stopping what hangs.
+ANSWER_MARGIN_S = 6.0
+LONGEST_DELETE_S = 300.0
+_ENDED = ("FINISH", "DELETED")
+_NO_TOOL = re.compile(r"tool by name ['\"]?([\w.-]+)['\"]? not found", re.IGNORECASE)
+
+_log = get_logger("session")
+
+
+class Session:
+    """One remote sandbox. Thread-safe.
+
+    Made by `AgentBay.create` and `AgentBay.get`, not by hand. Everything in the sandbox -
+    variables, processes, files that the code made - goes with the session at `delete`; running
+    code leaves no files of its own.
+    """
+
+    def __init__(self, actions: Actions, session_id: str, access: Access) -> None:
+        self._actions = actions
+        self._session_id = session_id
+        self._access = access
+        self._code = Code(self)
+
+    def __repr__(self) -> str:
+        return f"Session({self._session_id!r} at {self._actions.place})"
+
+    @property
+    def session_id(self) -> str:
+        """The session's name at the service."""
+        return self._session_id
+
+    @property
+    def code(self) -> Code:
+        """Runs code in the session."""
+        return self._code
+
+    @property
+    def tools(self) -> Mapping[str, str]:
+        """The session's tools and the server of each, as far as the service listed them."""
+        return self._access.tools
+
+    @property
+    def token(self) -> str:
+        """Opens `link_url` and `ws_url`. A secret: never show it."""
+        return self._access.token
+
+    @property
+    def link_url(self) -> str:
+        """Where tools are called directly; empty when only the action route is offered."""
+        return self._access.link_url
+
+    @property
+    def ws_url(self) -> str:
+        """Where code streams; empty when that is not offered."""
+        return self._access.ws_url
+
+    def call_mcp_tool(
+        self, name: str, args: Mapping[str, Any], timeout_s: float = 60
+    ) -> ToolResult:
+        """Call a tool of the sandbox, for example `shell`. Never sent twice.
+
+        Arguments:
+            args: the tool's arguments, as JSON has them.
+            timeout_s: seconds that the tool may take. The tool is not told of it.
+
+        Raises:
+            ToolNotFoundError: the session's image has no such tool.
+            CommandError: the service did not do it, or its answer was lost.
+        """
+        answer = self.call_tool(name, args, timeout_s)
+        return ToolResult(
+            request_id=answer.request_id,
+            success=not answer.is_error,
+            error_message=answer.text if answer.is_error else "",
+            data="" if answer.is_error else answer.text,
+        )
+
+    def call_tool(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
+        """The tool's own words; what `call_mcp_tool` and `Code` are made of."""
+        access = self._access
+        server = access.link_server(name)
+        if server:
+            try:
+                answer = self._call_by_link(access, server, name, args, timeout_s)
+            except ServiceUnreachableError as error:
+                # Nothing was sent: some networks let only the endpoint through.
+                _log.warning("LinkUrl is out of reach, the action route is used: %s", error)
+                self._access = Access(access.token, "", access.ws_url, access.tools)
+                answer = self._call_by_action(name, args, timeout_s)
+        else:
+            answer = self._call_by_action(name, args, timeout_s)
+        missing = _NO_TOOL.search(answer.text[:200]) if answer.is_error else None
+        if missing and missing[1] == name:
+            raise ToolNotFoundError(
+                f"The session's image has no tool {name!r} ({answer.text[:200]}). "
+                'Create the session with image_id="code_latest".',
+                request_id=answer.request_id,
+            )
+        return answer
+
+    def delete(self, wait: bool = True, timeout_s: float | None = None) -> DeleteResult:
+        """End the session. All that is in its sandbox is lost, temporary files included.
+
+        Arguments:
+            wait: return only when the session has ended; else when the service has accepted.
+            timeout_s: seconds for all of it; without, 300 s for the waiting.
+
+        Raises:
+            CommandError: the service was not reached, or answered nonsense.
+        """
+        ends_at = time.monotonic() + (timeout_s or LONGEST_DELETE_S)
+        tried = 0
+
+        def send() -> Envelope:
+            nonlocal tried
+            tried += 1
+            return self._actions.call("DeleteSessionAsync", self._fields(), total_s=timeout_s)
+
+        try:
+            # With little time, a fault is not waited out: one try gets all of it.
+            attempts = 1 if timeout_s is not None else MOST_ATTEMPTS
+            envelope = repeat(send, is_passing_fault, what="DeleteSessionAsync", attempts=attempts)
+        except SessionNotFoundError as error:
+            if tried == 1:
+                return refused(DeleteResult, error)
+            # An earlier try did it, and only its answer was lost.
+            return DeleteResult(request_id=error.request_id)
+        except CommandError as error:
+            return refused(DeleteResult, error)
+        if wait and not self._has_ended(ends_at):
+            waited = f"{timeout_s or LONGEST_DELETE_S:g} s"
+            return DeleteResult(
+                request_id=envelope.request_id,
+                success=False,
+                error_message=f"The service accepted to delete {self._session_id}, and it had not "
+                f"ended after {waited}. It will end by itself; list the sessions to see.",
+            )
+        return DeleteResult(request_id=envelope.request_id)
+
+    def keep_alive(self) -> OperationResult:
+        """Start the session's idle time anew.
+
+        Raises:
+            CommandError: the service was not reached, or answered nonsense.
+        """
+        return self._operate("RefreshSessionIdleTime", {})
+
+    def get_status(self) -> SessionStatusResult:
+        """The session's status: RUNNING, DELETING, FINISH and others.
+
+        Raises:
+            CommandError: the service was not reached, or answered nonsense.
+        """
+        try:
+            envelope = self._detail()
+        except CommandError as error:
+            return refused(SessionStatusResult, error)
+        return SessionStatusResult(request_id=envelope.request_id, status=_status(envelope))
+
+    def set_labels(self, labels: Mapping[str, str]) -> OperationResult:
+        """Replace all labels of the session by these.
+
+        Raises:
+            CommandError: the service was not reached, or answered nonsense.
+        """
+        problem = label_problem(labels) or ("" if labels else "Labels cannot be empty.")
+        if problem:
+            return OperationResult(success=False, error_message=problem)
+        return self._operate("SetLabel", {"Labels": json.dumps(dict(labels))})
+
+    def get_labels(self) -> LabelsResult:
+        """The labels of the session, one of this client's own included.
+
+        Raises:
+            CommandError: the service was not reached, or answered nonsense.
+        """
+        try:
+            envelope = self._actions.call_repeatable("GetLabel", self._fields())
+        except CommandError as error:
+            return refused(LabelsResult, error)
+        labels = envelope.data.get("Labels") if isinstance(envelope.data, dict) else None
+        try:
+            labels = decode_json(labels) if isinstance(labels, str) and labels else labels or {}
+        except ValueError:
+            labels = None
+        if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+            raise InvalidAnswerError(
+                f"{self._actions.place} answered with labels that are none.",
+                request_id=envelope.request_id,
+            )
+        return LabelsResult(request_id=envelope.request_id, labels=labels)
+
+    def _call_by_action(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
+        # AutoGenSession would make a session where this one is gone; Server is found by name.
+        fields = {
+            "Args": json.dumps(dict(args), ensure_ascii=False),
+            "AutoGenSession": "False",
+            "Name": name,
+            "Server": "",
+            **self._fields(),
+        }
+        envelope = self._actions.call(
+            "CallMcpTool", fields, answer_within_s=timeout_s + ANSWER_MARGIN_S
+        )
+        return read_action_tool(envelope, place=self._actions.place, quote=self._actions.quote)
+
+    def _call_by_link(
+        self, access: Access, server: str, name: str, args: Mapping[str, Any], timeout_s: float
+    ) -> ToolAnswer:
+        request_id = f"link-{time.time_ns() // 1_000_000}-{secrets.randbelow(10**9):09d}"
+        body = {
+            "args": dict(args),
+            "server": server,
+            "requestId": request_id,
+            "tool": name,
+            "token": access.token,
+        }
+        answer = self._actions.transport.post(
+            f"{access.link_url}/callTool",
+            json.dumps(body).encode("ascii"),
+            {
+                "Content-Type": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": USER_AGENT,
+                "X-Access-Token": access.token,
+            },
+            answer_within_s=timeout_s + ANSWER_MARGIN_S,
+        )
+        place = place_of(access.link_url)
+        quote = Quote((*self._actions.quote.secrets, access.token))
+        try:
+            return read_link_tool(answer, request_id, place=place, quote=quote)
+        except AuthenticationError as error:
+            refusal = error
+        raise self._token_refused(refusal)
+
+    def _token_refused(self, refusal: AuthenticationError) -> CommandError:
+        """The token was refused, so nothing ran: is the session gone, or only the token old?"""
+        try:
+            envelope = self._actions.call_repeatable("GetSession", self._fields())
+        except SessionNotFoundError as error:
+            return error
+        data = envelope.data if isinstance(envelope.data, dict) else {}
+        self._access = read_access(data, self._actions.endpoint)
+        return ServiceFaultError(
+            f"The access token of the session {self._session_id} was refused; a new one was "
+            "fetched. The code did not run: run it again.",
+            request_id=refusal.request_id,
+            status=401,
+        )
+
+    def _has_ended(self, ends_at: float) -> bool:
+        wait_s = 0.1
+        while True:
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0:
+                return False
+            try:
+                envelope = self._detail(left_s)
+                if _status(envelope) in _ENDED:
+                    return True
+            except SessionNotFoundError:
+                return True
+            except CommandError as error:
+                _log.info("Waiting for the end of %s: %s", self._session_id, error)
+            wait_s = min(1.0, wait_s * 1.5)
+            time.sleep(max(0.0, min(wait_s, ends_at - time.monotonic())))
+
+    def _detail(self, total_s: float | None = None) -> Envelope:
+        # This action takes its field in the query.
+        return self._actions.call_repeatable(
+            "GetSessionDetail", {}, query=self._fields(), total_s=total_s
+        )
+
+    def _operate(self, action: str, fields: Mapping[str, str]) -> OperationResult:
+        try:
+            envelope = self._actions.call_repeatable(action, {**fields, **self._fields()})
+        except CommandError as error:
+            return refused(OperationResult, error)
+        return OperationResult(request_id=envelope.request_id)
+
+    def _fields(self) -> dict[str, str]:
+        return {"SessionId": self._session_id}
+
+
+def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> Session:
+    """The session that an answer to CreateMcpSession or GetSession describes.
+
+    Arguments:
+        session_id: the id that was asked for, if one was.
+
+    Raises:
+        ServiceFaultError: the answer says that it failed.
+        InvalidAnswerError: it describes no session.
+    """
+    data = envelope.data if isinstance(envelope.data, dict) else {}
+    if data.get("Success") is False:
+        raise ServiceFaultError(
+            f"{actions.place} refused: {actions.quote(data.get('ErrMsg') or 'no reason given')}.",
+            request_id=envelope.request_id,
+        )
+    found_id = data.get("SessionId") or session_id
+    if not isinstance(found_id, str) or not found_id:
+        raise InvalidAnswerError(
+            f"{actions.place} answered without a session.", request_id=envelope.request_id
+        )
+    return Session(actions, found_id, read_access(data, actions.endpoint))
+
+
+def label_problem(labels: Mapping[str, str]) -> str:
+    """What is wrong with labels, or nothing: they are texts by non-empty names."""
+    for key, value in labels.items():
+        if not isinstance(key, str) or not key.strip():
+            return "Label keys cannot be empty, and are texts."
+        if not isinstance(value, str) or not value.strip():
+            return f"Label values cannot be empty, and are texts; that of {key!r} is not."
+    return ""
+
+
+def _status(envelope: Envelope) -> str:
+    status = envelope.data.get("Status") if isinstance(envelope.data, dict) else None
+    return status if isinstance(status, str) else ""

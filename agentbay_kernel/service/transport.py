@@ -1,0 +1,327 @@
+"""HTTP to the service: one POST, one answer, and the truth about a request that got none.
+
+In: a URL, a body, headers, seconds. Out: an `Answer` of any status, or an error that says whether
+the request can have reached the other side. requests' transport adapter is used without its
+`Session`, so that nothing follows a redirect, reads .netrc, or keeps cookies. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    CommandError,
+    ConfigurationError,
+    InvalidAnswerError,
+    ServiceUnreachableError,
+)
+from agentbay_kernel.service.deadline import Deadlines, Exchange
+from agentbay_kernel.service.endpoint import is_loopback_host, place_of
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter
+
+# Larger than any answer of use in a notebook, small enough not to exhaust a laptop.
+LARGEST_ANSWER = 256 * 1024 * 1024
+# An answer that arrives slower than this is given up at its deadline (bytes per second).
+SLOWEST_ANSWER = 32 * 1024
+LONGEST_EXCHANGE_S = 900.0
+# Servers close idle connections after about a minute. One that is not used again long before
+# that can't be closed while a request is on its way, so no tool call is lost for that.
+LONGEST_IDLE_S = 30.0
+_CHUNK = 64 * 1024
+_POOL_SIZE = 32
+_CERTIFICATE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+_deadlines = Deadlines()
+_thread = threading.local()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: HTTP status, headers (names in any case), the whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """A pool of connections to one or more hosts."""
+
+    def __init__(self, connect_timeout_s: float) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._lock = threading.Lock()
+        self._adapters: dict[str, BaseAdapter] = {}
+        self._proxies: dict[str, dict[str, str]] = {}
+
+    def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        answer_within_s: float,
+        total_s: float | None = None,
+    ) -> Answer:
+        """Send one request and read its answer.
+
+        Arguments:
+            answer_within_s: seconds from the connection to the answer's beginning; a body that
+                arrives steadily may take longer.
+            total_s: seconds for all of it, if that is limited.
+
+        Raises:
+            ServiceUnreachableError: no connection; nothing was sent.
+            AnswerLostError: sent, but no whole answer came.
+            InvalidAnswerError: what came is not HTTP, or is too large.
+        """
+        connect_s = self._connect_timeout_s
+        if total_s is not None:
+            connect_s, answer_within_s = min(connect_s, total_s), min(answer_within_s, total_s)
+        exchange = Exchange(min(connect_s + answer_within_s, total_s or LONGEST_EXCHANGE_S))
+        try:
+            request = requests.PreparedRequest()
+            request.prepare(method="POST", url=url, headers=dict(headers), data=body)
+            with self._exchange(exchange):
+                response = self._adapter(urlsplit(url).scheme).send(
+                    request,
+                    stream=True,
+                    timeout=(connect_s, answer_within_s),
+                    proxies=self._proxies_for(url),
+                )
+                return self._read(response, exchange, place_of(url))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            failure = _failure(error, exchange, url, connect_s, answer_within_s)
+        # Raised here and not in the handler: the library's error holds the request, key included.
+        raise failure
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        with self._lock:
+            adapters, self._adapters = self._adapters, {}
+        for adapter in adapters.values():
+            adapter.close()
+
+    @contextlib.contextmanager
+    def _exchange(self, exchange: Exchange) -> Iterator[None]:
+        _thread.exchange = exchange
+        try:
+            with _deadlines.watch(exchange):
+                yield
+        finally:
+            _thread.exchange = None
+
+    def _read(self, response: requests.Response, exchange: Exchange, place: str) -> Answer:
+        chunks: list[bytes] = []
+        size = 0
+        with contextlib.closing(response):
+            for chunk in response.iter_content(_CHUNK):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > LARGEST_ANSWER:
+                    raise InvalidAnswerError(
+                        f"{place} sent more than {LARGEST_ANSWER // 2**20} MB, which is not "
+                        "taken. The code may have run: print less, or write to a file."
+                    )
+                exchange.extend(len(chunk) / SLOWEST_ANSWER)
+            return Answer(response.status_code, response.headers, b"".join(chunks))
+
+    def _adapter(self, scheme: str) -> BaseAdapter:
+        with self._lock:
+            adapter = self._adapters.get(scheme)
+            if adapter is None:
+                adapter = _Adapter(_tls_context() if scheme == "https" else None)
+                self._adapters[scheme] = adapter
+            return adapter
+
+    def _proxies_for(self, url: str) -> dict[str, str]:
+        parts = urlsplit(url)
+        if is_loopback_host(parts.hostname or ""):
+            return {}
+        origin = f"{parts.scheme}://{parts.netloc}"
+        # Reading the environment for each request costs as much as the request.
+        proxies = self._proxies.get(origin)
+        if proxies is None:
+            proxies = self._proxies[origin] = dict(get_environ_proxies(url))
+        return proxies
+
+
+def _failure(
+    error: Exception, exchange: Exchange, url: str, connect_s: float, answer_s: float
+) -> CommandError:
+    place = place_of(url)
+    causes = list(_causes(error))
+    if not exchange.sent:
+        certificate = next((c for c in causes if isinstance(c, ssl.SSLCertVerificationError)), None)
+        if certificate is not None:
+            return ServiceUnreachableError(
+                f"The TLS certificate of {place} is not trusted ({certificate.verify_message}), so "
+                "nothing was sent. Behind a company's proxy, or with a certificate of your own: "
+                "set SSL_CERT_FILE or REQUESTS_CA_BUNDLE to a file with its authority."
+            )
+        return ServiceUnreachableError(
+            f"No connection to {place}: {_reason(causes, connect_s)}. Nothing was sent. "
+            + _advice(url)
+        )
+    if exchange.expired or any(isinstance(c, TimeoutError) for c in causes):
+        return AnswerLostError(
+            f"The request was sent to {place}, and no whole answer came within {answer_s:g} s. "
+            "Whether the code ran, or is still running, is unknown; it was not sent again."
+        )
+    if any(_is_not_http(cause) for cause in causes):
+        return InvalidAnswerError(
+            f"{place} answered something that is not HTTP. Whether the code ran is unknown. "
+            + _advice(url)
+        )
+    return AnswerLostError(
+        f"The request was sent to {place}, and the connection broke before the whole answer came: "
+        f"{_reason(causes, connect_s)}. Whether the code ran is unknown; it was not sent again."
+    )
+
+
+def _is_not_http(cause: BaseException) -> bool:
+    if isinstance(cause, http.client.RemoteDisconnected):
+        return False
+    if isinstance(cause, http.client.BadStatusLine | http.client.LineTooLong):
+        return True
+    if isinstance(cause, urllib3.exceptions.DecodeError):
+        return True
+    # Raised by http.client for too many header lines, with no class of its own.
+    return type(cause) is http.client.HTTPException
+
+
+def _advice(url: str) -> str:
+    if is_loopback_host(urlsplit(url).hostname or ""):
+        return "Is the local runtime still running? Restart the kernel, or check AGENTBAY_ENDPOINT."
+    return "Check the network and the proxy settings, AGENTBAY_REGION_ID and AGENTBAY_ENDPOINT."
+
+
+def _reason(causes: list[BaseException], connect_s: float) -> str:
+    for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            return "its name could not be resolved"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed ({cause.reason or 'no reason given'})"
+        if isinstance(cause, http.client.IncompleteRead | urllib3.exceptions.IncompleteRead):
+            return "the answer was cut off"
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return "the other side closed it without an answer"
+        if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError):
+            return f"no answer to the attempt within {connect_s:g} s"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        if isinstance(cause, OSError) and type(cause) is OSError and cause.args:
+            return str(cause.args[0])
+    return type(causes[-1]).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it wraps, however it is wrapped, the innermost first."""
+    found: list[BaseException] = []
+    waiting: list[Any] = [error]
+    while waiting:
+        item = waiting.pop(0)
+        if not isinstance(item, BaseException) or any(item is known for known in found):
+            continue
+        found.append(item)
+        waiting += [item.__cause__, item.__context__, getattr(item, "reason", None), *item.args]
+    yield from reversed(found)
+
+
+def _tls_context() -> ssl.SSLContext:
+    # All that are named are trusted: one may stand for a company's proxy, another for a local
+    # runtime. With none, requests' own list.
+    named = [value for name in _CERTIFICATE_VARIABLES if (value := os.environ.get(name))]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for path in dict.fromkeys(named or [DEFAULT_CA_BUNDLE_PATH]):
+        try:
+            if Path(path).is_dir():
+                context.load_verify_locations(capath=path)
+            else:
+                context.load_verify_locations(cafile=path)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The certificates in {path!r} can't be read ({error}). Check the variables "
+                f"{', '.join(_CERTIFICATE_VARIABLES)}."
+            ) from error
+    return context
+
+
+class _Watched:
+    """A connection that tells its exchange when the request may have left, and by which socket."""
+
+    sock: socket.socket | None
+    _idle_since = 0.0
+
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        # The tunnel through a proxy is made in connect(): what fails there was never sent.
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        exchange: Exchange | None = getattr(_thread, "exchange", None)
+        if exchange is not None:
+            assert self.sock is not None
+            exchange.uses(self.sock)
+            exchange.sent = True
+        super().endheaders(*args, **kwargs)  # type: ignore[misc]
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()  # type: ignore[misc]
+        self._idle_since = time.monotonic()
+        return response
+
+    @property
+    def is_connected(self) -> bool:
+        """Can the connection be used again? Not when closed by the other side or long idle."""
+        idle_s = time.monotonic() - self._idle_since if self._idle_since else 0.0
+        return idle_s < LONGEST_IDLE_S and super().is_connected  # type: ignore[misc]
+
+
+class _Adapter(HTTPAdapter):
+    """requests' adapter with watched connections and our trust in certificates."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        super().__init__(pool_connections=_POOL_SIZE, pool_maxsize=_POOL_SIZE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        _watch_connections(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if proxy not in self.proxy_manager:
+            manager = super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
+            _watch_connections(manager)
+        return self.proxy_manager[proxy]
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Certificates are always verified, by the context; nothing is added to it here."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _watch_connections(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = {
+        scheme: _watched(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+
+
+def _watched(pool: Any) -> Any:
+    connection = type("WatchedConnection", (_Watched, pool.ConnectionCls), {})
+    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": connection})
