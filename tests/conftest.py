@@ -1,10 +1,30 @@
-"""What all tests share: under CI a skipped test is a failure."""
+"""What all tests share: a home of their own, and no skips under CI."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty HOME without AgentBay settings, for this process and all its children."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("AGENTBAY_", "JUPYTER_")) or name.lower().endswith("_proxy"):
+                patch.delenv(name)
+        patch.setenv("HOME", str(folder))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        # The official SDK writes a log into the working directory unless told otherwise.
+        patch.setenv("AGENTBAY_LOG_FILE", str(folder / "sdk.log"))
+        patch.setenv("AGENTBAY_LOG_LEVEL", "CRITICAL")
+        # No .env file above the checkout may be found.
+        patch.chdir(folder)
+        yield folder
 
 
 @pytest.hookimpl(hookwrapper=True)

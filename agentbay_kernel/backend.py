@@ -1,0 +1,157 @@
+"""Where sessions live: the AgentBay service, or the local runtime on this machine.
+
+In: the settings and the environment. Out: a `Backend` with a service client to create sessions
+with. Nothing is ever run on this machine unless it was asked for by name: without a key and
+without `AGENTBAY_BACKEND=local` there is no backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from agentbay_kernel.errors import LocalRuntimeError, NoBackendError
+from agentbay_kernel.service import AgentBay, find_credentials
+
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
+
+# A cold disk can make the first import of the runtime slow.
+_RUNTIME_START_S = 30.0
+# What a runtime may take to remove its sessions when it is told to end.
+_RUNTIME_END_S = 1.0
+
+
+class ChildRuntime:
+    """A local runtime of our own: a child process that ends when we do, however we end.
+
+    Raises:
+        LocalRuntimeError: it did not start.
+    """
+
+    def __init__(self) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as we)
+        try:
+            # It reads its standard input: the end of that is our end.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "agentbay_kernel", "serve", "--die-with-parent"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                # Ctrl-C in a terminal is meant for the cell, not for the runtime.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LocalRuntimeError(f"The local runtime could not be started: {error}.") from error
+        self.announcement = self._read_announcement()
+        self.endpoint: str = self.announcement["endpoint"]
+        self.api_key: str = self.announcement["api_key"]
+
+    def close(self) -> None:
+        """Tell it to end, with all its sessions; waits a moment for that."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_RUNTIME_END_S)
+
+    @property
+    def alive(self) -> bool:
+        """Is the process still running?"""
+        return self._process.poll() is None
+
+    def _read_announcement(self) -> dict[str, Any]:
+        overdue = threading.Timer(_RUNTIME_START_S, self._process.kill)
+        overdue.daemon = True
+        overdue.start()
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        overdue.cancel()
+        try:
+            announcement: dict[str, Any] = json.loads(line)
+            return announcement
+        except ValueError:
+            self.close()
+            self._errors.seek(0)
+            said = self._errors.read()[-2000:].decode(errors="replace").strip()
+            raise LocalRuntimeError(
+                "The local runtime did not start. Try `jupyter agentbay serve` in a terminal. "
+                f"It said: {said or 'nothing'}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A place that sessions are created in.
+
+    `notice` is what the first cell must tell the user about this place, or empty.
+    """
+
+    client: AgentBay
+    is_local: bool
+    notice: str
+    runtime: ChildRuntime | None = None
+
+    @property
+    def place(self) -> str:
+        """Name of the place, for status."""
+        return (
+            f"local runtime on this machine ({self.client.endpoint.url})"
+            if self.is_local
+            else (self.client.endpoint.url)
+        )
+
+    @property
+    def alive(self) -> bool:
+        """False when the runtime that we started is gone."""
+        return self.runtime is None or self.runtime.alive
+
+    def close(self) -> None:
+        """Give up the connections, and the runtime if it is ours."""
+        self.client.close()
+        if self.runtime is not None:
+            self.runtime.close()
+
+
+def open_backend(settings: AgentBaySettings) -> Backend:
+    """The place that the settings and the environment name.
+
+    `backend = local` wins over a key. With a loopback `AGENTBAY_ENDPOINT` and its key the local
+    runtime that listens there is joined, else one is started as a child process.
+
+    Raises:
+        NoBackendError: no key was found and the local runtime was not asked for.
+        LocalRuntimeError: the local runtime did not start.
+    """
+    found = find_credentials()
+    if settings.backend == "local":
+        if found.api_key and found.endpoint.is_loopback:
+            return _local_backend(AgentBay(found.api_key, endpoint=found.endpoint.url), None)
+        runtime = ChildRuntime()
+        return _local_backend(AgentBay(runtime.api_key, endpoint=runtime.endpoint), runtime)
+    if not found.api_key:
+        raise NoBackendError(
+            "There is no AgentBay API key, so there is no sandbox to run this in, and nothing was "
+            "run. Set AGENTBAY_API_KEY (in the environment, or in a .env file beside the "
+            "notebook) to use the AgentBay service; or set AGENTBAY_BACKEND=local to run code on "
+            "this machine, in the local runtime. Then restart the kernel."
+        )
+    client = AgentBay(found.api_key, region_id=found.region_id)
+    notice = ""
+    if not client.endpoint.is_known:
+        notice = (
+            f"AgentBay: this session lives at {client.endpoint.host}, "
+            "which is not a known address of the service (AGENTBAY_ENDPOINT is set)."
+        )
+    return Backend(client, is_local=False, notice=notice)
+
+
+def _local_backend(client: AgentBay, runtime: ChildRuntime | None) -> Backend:
+    notice = "AgentBay: this session runs on THIS machine, in the local runtime."
+    return Backend(client, is_local=True, notice=notice, runtime=runtime)

@@ -1,0 +1,84 @@
+"""Direct execution: one cell is one `run_code`.
+
+In: a `Cell`. Out: the answer as Jupyter messages - streams, displays, the main result, the
+error, the reply. It needs nothing but what the Code API documents, and has its limits: 60
+seconds a request, and the order of prints against displays is not known.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
+
+if TYPE_CHECKING:
+    from agentbay_kernel.service import CodeExecutionResult, Session
+
+# One request to the service ends after 60 seconds (Code API reference, run_code).
+LONGEST_CALL_S = 60
+# jupyter_server drops stream messages above its rate limit whole, so large texts go in pieces.
+STREAM_PIECE = 64 * 1024
+
+
+class DirectExecution:
+    """Runs cells in one session, one `run_code` a cell."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # The sandbox runs one cell of a language at a time. Waiting for one's turn here and not
+        # there keeps the request's own 60 seconds for the cell.
+        self._turns: dict[str, threading.Lock] = {}
+        self._turns_lock = threading.Lock()
+
+    def execute(self, cell: Cell) -> Iterator[Message]:
+        """Run one cell; yields its messages, the last one an `execute_reply`.
+
+        Raises:
+            CommandError: the service could not do it.
+        """
+        with self._turns_lock:
+            turn = self._turns.setdefault(cell.language, threading.Lock())
+        with turn:
+            if cell.stopped.is_set():
+                return
+            timeout_s = min(cell.timeout or LONGEST_CALL_S, LONGEST_CALL_S)
+            result = self._session.code.run_code(cell.code, cell.language, timeout_s)
+        yield from messages_of(result)
+
+
+def messages_of(result: CodeExecutionResult) -> Iterator[Message]:
+    """A result as the messages that a kernel would have published, and the reply."""
+    for name, text in (("stdout", "".join(result.logs.stdout)), ("stderr", _stderr(result))):
+        for start in range(0, len(text), STREAM_PIECE):
+            yield stream(name, text[start : start + STREAM_PIECE])
+    main_shown = False
+    for item in result.results:
+        content = {"data": dict(item.data), "metadata": dict(item.metadata)}
+        if item.is_main_result and not main_shown:
+            main_shown = True
+            count = result.execution_count
+            yield Message("execute_result", {**content, "execution_count": count})
+        else:
+            yield Message("display_data", {**content, "transient": {}})
+    if result.success:
+        yield reply_ok(result.execution_count)
+        return
+    if result.error is not None:
+        ename, evalue = result.error.name, result.error.value
+        traceback = result.error.traceback.splitlines()
+    else:
+        ename, evalue, traceback = "CommandError", result.error_message, []
+    failure = error(ename, evalue, traceback or [f"{ename}: {evalue}"])
+    yield failure
+    yield reply_error(failure, result.execution_count)
+
+
+def _stderr(result: CodeExecutionResult) -> str:
+    # A failing cell's traceback ends its stderr; the error output shows it, once is enough.
+    text = "".join(result.logs.stderr)
+    traceback = result.error.traceback.strip() if result.error is not None else ""
+    printed, found, after = text.rpartition(traceback) if traceback else ("", "", text)
+    return printed if found and not after.strip() else text

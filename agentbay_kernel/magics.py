@@ -1,0 +1,131 @@
+"""`%agentbay` and `%%agentbay LANGUAGE`: sandboxed cells in an existing notebook.
+
+In: a cell of an IPython shell. Out: the sandbox's output, displayed in that cell; a remote error
+is raised as a real error that shows only the remote frames.
+
+A magic is a synchronous call inside the shell's running event loop, so the work is done on a
+daemon thread while this one waits and displays - and can be interrupted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from concurrent.futures import TimeoutError as NotYet
+from typing import TYPE_CHECKING
+
+from IPython.core.display_functions import clear_output, publish_display_data
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from agentbay_kernel import threads
+from agentbay_kernel.config import load_settings
+from agentbay_kernel.errors import RemoteError
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.languages import find_language
+from agentbay_kernel.sessions import SessionManager
+from agentbay_kernel.verbs import run_verb
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+# A session that starts faster than this needs no progress message.
+_PATIENCE_S = 1.0
+
+
+@magics_class
+class AgentBayMagics(Magics):
+    """The magics of one shell, over one session manager."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self.manager = SessionManager(load_settings(shell.config))
+
+    @no_var_expand
+    @line_magic("agentbay")  # type: ignore[arg-type]
+    def verb(self, line: str) -> None:
+        """`%agentbay status`: the sessions in use. `%agentbay help` lists all verbs."""
+        publish_display_data(run_verb(line, self.manager))
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("language", help="the language of the cell: python or javascript (py, js)")
+    @cell_magic("agentbay")  # type: ignore[arg-type]
+    def cell(self, line: str, body: str) -> None:
+        """Run the cell in the notebook's AgentBay session.
+
+        Variables stay in the session for the next cell. Nothing of the cell runs in this
+        notebook's own Python.
+        """
+        language = find_language(parse_argstring(self.cell, line).language)
+        if not body.strip():
+            raise UsageError("The cell is empty below its %%agentbay line: nothing to run.")
+        self._open_session()
+        cell = Cell(body, language.name, self.manager.settings.timeout)
+        failure = None
+        for message in threads.Feed(self.manager.execute(cell), cell.stopped):
+            if message.type == "error":
+                failure = message
+            else:
+                _display(message)
+        if failure is not None:
+            raise remote_error(failure)
+
+    def _open_session(self) -> None:
+        opening = threads.start(self.manager.open)
+        try:
+            opening.result(_PATIENCE_S)
+        except NotYet:
+            print("Starting an AgentBay session ...", file=sys.stderr, flush=True)
+            try:
+                opening.result()
+            finally:
+                clear_output()
+
+
+def _display(message: Message) -> None:
+    content = message.content
+    if message.type == "stream":
+        file = sys.stderr if content["name"] == "stderr" else sys.stdout
+        file.write(content["text"])
+        file.flush()
+    elif message.type in ("display_data", "execute_result"):
+        publish_display_data(content["data"], content["metadata"])
+
+
+def remote_error(failure: Message) -> RemoteError:
+    """The error to raise in the notebook for an error output of the sandbox.
+
+    Its class bears the remote exception's name, which is what a notebook stores as `ename`.
+    """
+    content = failure.content
+    ename: str = content["ename"]
+    kind = type(ename, (_ShownRemoteError,), {"__doc__": RemoteError.__doc__})
+    error: RemoteError = kind(ename, content["evalue"], content["traceback"])
+    return error
+
+
+class _ShownRemoteError(RemoteError):
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks an exception for its own rendering: only the remote frames are of use.
+        return self.traceback
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics in a shell; its sessions are closed when it ends."""
+    magics = AgentBayMagics(shell)
+    shell.register_magics(magics)
+    atexit.register(magics.manager.close)
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics out of a shell and close its sessions."""
+    magics = shell.magics_manager.registry.pop(AgentBayMagics.__name__, None)
+    if magics is None:
+        return
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("agentbay", None)
+    atexit.unregister(magics.manager.close)
+    magics.manager.close()

@@ -1,0 +1,206 @@
+"""SessionManager: the one object that owns sessions; the kernel and the magics both use it.
+
+In: cells, and the name of the session each is for. Out: Jupyter messages. A session is created
+when it is first asked for, is used again under its name, and is deleted when the manager closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agentbay_kernel import __version__
+from agentbay_kernel.backend import Backend, open_backend
+from agentbay_kernel.errors import QuotaError, SessionError, SessionNotFoundError
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.service import CreateSessionParams, Session
+
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
+
+DEFAULT_SESSION = "default"
+# Jupyter kills a kernel that has not ended 2 seconds after it was told to shut down.
+_CLOSE_WITHIN_S = 1.5
+
+
+@dataclass(frozen=True)
+class LiveSession:
+    """A session in use: its name here, its place at the service, how its cells are run."""
+
+    name: str
+    session: Session
+    execution: DirectExecution
+    created: float = field(default_factory=time.monotonic)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was created."""
+        return time.monotonic() - self.created
+
+
+class SessionManager:
+    """Creates, reuses and deletes sessions. Thread-safe.
+
+    Arguments:
+        settings: the settings in force.
+    """
+
+    def __init__(self, settings: AgentBaySettings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._creating: dict[str, threading.Lock] = {}
+        self._live: dict[str, LiveSession] = {}
+        self._opening = threading.Lock()
+        self._backend: Backend | None = None
+        self._notice_due = True
+        self._closed = False
+
+    @property
+    def backend(self) -> Backend | None:
+        """Where sessions live; None before the first is asked for."""
+        return self._backend
+
+    def sessions(self) -> list[LiveSession]:
+        """The sessions in use, oldest first."""
+        with self._lock:
+            return list(self._live.values())
+
+    def open(self, name: str = DEFAULT_SESSION) -> LiveSession:
+        """The session of that name, created if there is none.
+
+        Raises:
+            NoBackendError: neither a key nor the local runtime was chosen.
+            SessionError: the service refused to create one.
+            CommandError: the service was not reached or answered nonsense.
+            LocalRuntimeError: the local runtime did not start.
+        """
+        with self._lock:
+            turn = self._creating.setdefault(name, threading.Lock())
+        with turn:
+            with self._lock:
+                live = self._live.get(name)
+            if live is not None:
+                self._check_runtime()
+                return live
+            live = self._create(name)
+            with self._lock:
+                if not self._closed:
+                    self._live[name] = live
+                    return live
+        # Closed while it was being created: nobody else knows of it, so it is deleted here.
+        with contextlib.suppress(Exception):
+            live.session.delete(wait=False)
+        raise SessionError("The notebook was closed while its session was being created.")
+
+    def execute(self, cell: Cell, name: str = DEFAULT_SESSION) -> Iterator[Message]:
+        """Run a cell in the session of that name; yields messages, an `execute_reply` last.
+
+        Raises:
+            AgentBayError: the cell could not be run; the message says what became of it.
+        """
+        live = self.open(name)
+        if cell.stopped.is_set():
+            return
+        yield from self._notices()
+        try:
+            yield from live.execution.execute(cell)
+        except SessionNotFoundError as error:
+            self._forget(live)
+            raise SessionNotFoundError(
+                f"The session {live.session.session_id} is gone: it was released after "
+                f"{self.settings.idle_minutes} minutes without use, or deleted. Its variables and "
+                "files are lost, and this cell did not run. Run it again: it gets a new session.",
+                request_id=error.request_id,
+            ) from error
+
+    def close(self) -> None:
+        """Delete all sessions: each delete is sent, its end is not waited for.
+
+        Returns within 1.5 seconds, also when the service does not answer.
+        """
+        with self._lock:
+            self._closed = True
+            sessions, self._live = list(self._live.values()), {}
+            backend = self._backend
+        if backend is None:
+            return
+        if backend.runtime is None:
+            threads = [
+                threading.Thread(target=_delete, args=(live.session,), daemon=True)
+                for live in sessions
+            ]
+            for thread in threads:
+                thread.start()
+            deadline = time.monotonic() + _CLOSE_WITHIN_S
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        # A runtime of our own takes its sessions with it.
+        backend.close()
+
+    def _create(self, name: str) -> LiveSession:
+        backend = self._open_backend()
+        settings = self.settings
+        answer = backend.client.create(
+            CreateSessionParams(
+                image_id=settings.image,
+                labels={"tool": "agentbay-kernel", "version": __version__, "session": name},
+                idle_release_timeout_min=settings.idle_minutes,
+                max_runtime_min=settings.max_minutes,
+            )
+        )
+        if not answer.success or answer.session is None:
+            raise _creation_error(answer.error_message, settings.image)
+        return LiveSession(name, answer.session, DirectExecution(answer.session))
+
+    def _open_backend(self) -> Backend:
+        with self._opening:
+            if self._backend is None or not self._backend.alive:
+                self._backend = open_backend(self.settings)
+            return self._backend
+
+    def _check_runtime(self) -> None:
+        if self._backend is None or self._backend.alive:
+            return
+        with self._lock:
+            self._live.clear()
+        raise SessionError(
+            "The local runtime of this notebook has ended, and its sessions with it: variables "
+            "and files are lost, and this cell did not run. Run it again: it gets a new session."
+        )
+
+    def _notices(self) -> Iterator[Message]:
+        with self._lock:
+            due, self._notice_due = self._notice_due, False
+        if due and self._backend is not None and self._backend.notice:
+            yield stream("stderr", self._backend.notice + "\n")
+
+    def _forget(self, live: LiveSession) -> None:
+        with self._lock:
+            if self._live.get(live.name) is live:
+                del self._live[live.name]
+
+
+def _creation_error(message: str, image: str) -> SessionError:
+    lowered = message.lower()
+    if "exceed limit" in lowered or "concurrency limit" in lowered:
+        return QuotaError(
+            f"No session could be created: all session slots of the account are in use. Delete a "
+            f"session that is no longer needed, or wait until one is released. The service said: "
+            f"{message}"
+        )
+    return SessionError(
+        f"No session could be created from the image {image!r}: {message}. "
+        "Run the cell again to try once more."
+    )
+
+
+def _delete(session: Session) -> None:
+    # What is not deleted now is released by the service after its idle time.
+    with contextlib.suppress(Exception):
+        session.delete(wait=False, timeout_s=_CLOSE_WITHIN_S)

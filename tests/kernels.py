@@ -1,0 +1,94 @@
+"""Real kernel processes, driven as a front end drives them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+ANSWER_S = 60
+
+
+@dataclass
+class Ran:
+    """What became of a cell: the reply's content and the outputs, in order."""
+
+    reply: dict[str, Any]
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+
+    def text(self, name: str = "stdout") -> str:
+        """The text of one stream."""
+        return "".join(
+            output["content"]["text"]
+            for output in self.outputs
+            if output["msg_type"] == "stream" and output["content"]["name"] == name
+        )
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        """The contents of all outputs of that message type."""
+        return [output["content"] for output in self.outputs if output["msg_type"] == kind]
+
+
+class RunningKernel:
+    """A kernel process and a client of it."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager = manager
+        self.client = client
+
+    def send(self, code: str, **options: Any) -> str:
+        """Send a cell without waiting for it; returns the request's id."""
+        message_id: str = self.client.execute(code, **options)
+        return message_id
+
+    def finish(self, message_id: str, timeout: float = ANSWER_S) -> Ran:
+        """Wait for a sent cell: its reply and everything up to its idle status."""
+        deadline = time.monotonic() + timeout
+        outputs = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
+            if message["parent_header"].get("msg_id") != message_id:
+                continue
+            if message["msg_type"] == "status":
+                if message["content"]["execution_state"] == "idle":
+                    break
+            elif message["msg_type"] != "execute_input":
+                outputs.append(message)
+        while True:
+            reply = self.client.get_shell_msg(timeout=max(0.1, deadline - time.monotonic()))
+            if reply["parent_header"].get("msg_id") == message_id:
+                return Ran(reply["content"], outputs)
+
+    def wait_for_output(self, message_id: str, kind: str, timeout: float = ANSWER_S) -> Any:
+        """The next output of that type of a sent cell."""
+        deadline = time.monotonic() + timeout
+        while True:
+            message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
+            of_cell = message["parent_header"].get("msg_id") == message_id
+            if of_cell and message["msg_type"] == kind:
+                return message["content"]
+
+    def run(self, code: str, timeout: float = ANSWER_S, **options: Any) -> Ran:
+        """Run a cell to its end."""
+        return self.finish(self.send(code, **options), timeout)
+
+
+@contextlib.contextmanager
+def running_kernel(name: str, env: dict[str, str] | None = None) -> Iterator[RunningKernel]:
+    """A kernel of that kernelspec, shut down at the end."""
+    manager = KernelManager(kernel_name=name)
+    manager.start_kernel(env={**os.environ, **(env or {})})
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=ANSWER_S)
+        yield RunningKernel(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=not manager.is_alive())

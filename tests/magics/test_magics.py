@@ -1,0 +1,117 @@
+"""`%%agentbay` in an ordinary Python notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernels import RunningKernel, running_kernel
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Iterator[RunningKernel]:
+    """An IPython kernel with the magics on the local runtime."""
+    with running_kernel("python3", {"AGENTBAY_BACKEND": "local"}) as kernel:
+        assert kernel.run("%load_ext agentbay_kernel").reply["status"] == "ok"
+        yield kernel
+
+
+def test_the_first_cell_says_where_it_runs(notebook: RunningKernel) -> None:
+    ran = notebook.run("%%agentbay python\nimport os\npid = os.getpid()\nprint(pid)")
+    assert "runs on THIS machine" in ran.text("stderr")
+    assert ran.text().strip() != notebook.run("import os; print(os.getpid())").text().strip()
+
+
+def test_state_stays_and_is_not_the_notebooks(notebook: RunningKernel) -> None:
+    notebook.run("here = 1")
+    notebook.run("%%agentbay py\nthere = 2")
+    assert notebook.run("%%agentbay python\nthere * 21").of_type("display_data")[0]["data"] == {
+        "text/plain": "42"
+    }
+    assert notebook.run("%%agentbay python\nhere").reply["ename"] == "NameError"
+    assert notebook.run("there").reply["ename"] == "NameError"
+
+
+def test_rich_output_is_displayed(notebook: RunningKernel) -> None:
+    ran = notebook.run(
+        "%%agentbay python\nfrom IPython.display import HTML, display\n"
+        "print('first')\ndisplay(HTML('<b>bold</b>'))"
+    )
+    assert ran.text() == "first\n"
+    assert ran.of_type("display_data")[0]["data"]["text/html"] == "<b>bold</b>"
+
+
+def test_a_remote_error_shows_only_remote_frames_and_stops_the_queue(
+    notebook: RunningKernel,
+) -> None:
+    failing = notebook.send("%%agentbay python\ndef boom():\n    1/0\nboom()")
+    queued = notebook.send("print('must not run')")
+    ran = notebook.finish(failing)
+    (error,) = ran.of_type("error")
+    assert (error["ename"], error["evalue"]) == ("ZeroDivisionError", "division by zero")
+    shown = "\n".join(error["traceback"])
+    assert "boom" in shown
+    assert "agentbay_kernel" not in shown
+    assert notebook.finish(queued).reply["status"] == "aborted"
+    # It is an exception like any other.
+    ran = notebook.run(
+        "from agentbay_kernel.errors import RemoteError\n"
+        "try:\n    get_ipython().run_cell_magic('agentbay', 'python', '1/0')\n"
+        "except RemoteError as error:\n    print(error.ename)"
+    )
+    assert ran.text() == "ZeroDivisionError\n"
+
+
+def test_javascript_shares_the_sessions_files(notebook: RunningKernel) -> None:
+    notebook.run("%%agentbay python\nopen('note.txt', 'w').write('hi')")
+    ran = notebook.run("%%agentbay js\nrequire('fs').readFileSync('note.txt', 'utf8')")
+    assert ran.of_type("display_data")[0]["data"]["text/plain"] == "'hi'"
+
+
+def test_braces_and_dollars_in_the_body_are_left_alone(notebook: RunningKernel) -> None:
+    notebook.run("x = 'expanded'")
+    assert notebook.run("%%agentbay python\nprint('{x} $x')").text() == "{x} $x\n"
+
+
+def test_status_and_help(notebook: RunningKernel) -> None:
+    shown = notebook.run("%agentbay status").of_type("display_data")[0]["data"]
+    assert "default" in shown["text/plain"]
+    assert (
+        "%%agentbay LANGUAGE"
+        in notebook.run("%agentbay help").of_type("display_data")[0]["data"]["text/plain"]
+    )
+    assert "python or javascript" in str(notebook.run("%%agentbay?").reply["payload"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("%%agentbay cobol\n1", "python"),
+        ("%%agentbay python --frobnicate\n1", "--frobnicate"),
+        ("%%agentbay\n1", "language"),
+        ("%%agentbay python\n   \n", "nothing to run"),
+    ],
+)
+def test_a_wrong_line_is_told(notebook: RunningKernel, cell: str, told: str) -> None:
+    ran = notebook.run(cell)
+    assert ran.reply["status"] == "error"
+    assert told in ran.reply["evalue"] + ran.text("stderr")
+
+
+def test_stop_ends_the_wait(notebook: RunningKernel) -> None:
+    running = notebook.send(
+        "%%agentbay python\nimport time\nprint('go', flush=True)\ntime.sleep(4)"
+    )
+    notebook.wait_for_output(running, "execute_input")
+    notebook.manager.interrupt_kernel()
+    assert notebook.finish(running).reply["ename"] == "KeyboardInterrupt"
+    assert notebook.run("%%agentbay python\nprint('alive')").text() == "alive\n"
+
+
+def test_unload_closes_the_session_and_load_starts_anew(notebook: RunningKernel) -> None:
+    notebook.run("%%agentbay python\nkept = 1")
+    assert notebook.run("%unload_ext agentbay_kernel").reply["status"] == "ok"
+    assert "not found" in str(notebook.run("%%agentbay python\n1").outputs)
+    notebook.run("%load_ext agentbay_kernel")
+    assert notebook.run("%%agentbay python\nkept").reply["ename"] == "NameError"

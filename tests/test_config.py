@@ -1,0 +1,56 @@
+"""Where a setting's value comes from, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from traitlets.config import Config
+
+from agentbay_kernel.config import CONFIG_FILE, load_settings
+from agentbay_kernel.errors import ConfigurationError
+
+
+@pytest.fixture
+def config_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Jupyter's configuration folder."""
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_command_line_over_environment_over_file_over_default(
+    config_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().idle_minutes == 15
+    (config_folder / CONFIG_FILE).write_text("c.AgentBaySettings.idle_minutes = 20\n")
+    assert load_settings().idle_minutes == 20
+    monkeypatch.setenv("AGENTBAY_IDLE_MINUTES", "30")
+    assert load_settings().idle_minutes == 30
+    command_line = Config({"AgentBaySettings": {"idle_minutes": 40}})
+    assert load_settings(command_line).idle_minutes == 40
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("AGENTBAY_BACKEND", "moon"), ("AGENTBAY_TIMEOUT", "soon"), ("AGENTBAY_IDLE_MINUTES", "0")],
+)
+def test_a_wrong_variable_is_named(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=variable):
+        load_settings()
+
+
+def test_a_broken_file_is_named(config_folder: Path) -> None:
+    (config_folder / CONFIG_FILE).write_text("this is not Python\n")
+    with pytest.raises(ConfigurationError, match=CONFIG_FILE):
+        load_settings()
+
+
+def test_when_a_session_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load_settings().starts_on_open
+    monkeypatch.setenv("AGENTBAY_BACKEND", "local")
+    assert load_settings().starts_on_open
+    monkeypatch.setenv("AGENTBAY_START", "first-cell")
+    assert not load_settings().starts_on_open
