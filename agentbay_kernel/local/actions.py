@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agentbay_kernel.errors import LocalRuntimeError
+from agentbay_kernel.local.context_actions import ContextActions
+from agentbay_kernel.local.contexts import Contexts
+from agentbay_kernel.local.refusals import Refusal, not_found
 from agentbay_kernel.local.sessions import (
     Lifetime,
     QuotaExceeded,
@@ -26,32 +29,26 @@ Fields = dict[str, str]
 PAGE = 10
 
 
-class Refusal(Exception):
-    """An answer that is an error: the service's code, its message, the HTTP status."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = status
-
-
-def not_found() -> Refusal:
-    """The answer about a session that is not there."""
-    return Refusal("InvalidMcpSession.NotFound", "Resource [McpSession] is not found.")
-
-
 class Actions:
     """Carries out actions.
 
     Arguments:
         sessions: the sessions.
         tools: their tools.
+        contexts: the contexts.
         routes: the session's Token, LinkUrl and WsUrl fields, as far as they are offered.
+        address: makes an absolute address of a path under the endpoint.
     """
 
     def __init__(
-        self, sessions: Sessions, tools: Tools, routes: Callable[[Session], dict[str, Any]]
+        self,
+        sessions: Sessions,
+        tools: Tools,
+        contexts: Contexts,
+        routes: Callable[[Session], dict[str, Any]],
+        address: Callable[[str], str],
     ) -> None:
+        self._contexts = contexts
         self._sessions = sessions
         self._tools = tools
         self._routes = routes
@@ -68,6 +65,8 @@ class Actions:
             "SetLabel": self._set_label,
             "GetLabel": self._get_label,
             "ListMcpTools": self._list_tools,
+            "GetLink": self._get_link,
+            **ContextActions(contexts, sessions, address).table(),
         }
 
     async def perform(self, action: str, fields: Fields) -> dict[str, Any]:
@@ -107,7 +106,24 @@ class Actions:
             ) from None
         except LocalRuntimeError as failure:
             raise Refusal("InternalError", str(failure), 500) from None
+        self._note_contexts(session, fields.get("PersistenceDataList", ""))
         return {"Data": {"Success": True, "ErrMsg": "", **self._described(session)}}
+
+    def _note_contexts(self, session: Session, text: str) -> None:
+        """Contexts asked for at the start are reported as loaded; their files stay outside."""
+        for entry in json.loads(text) if text else []:
+            self._contexts.note(
+                session,
+                {
+                    "contextId": entry.get("ContextId", ""),
+                    "path": entry.get("Path", ""),
+                    "taskType": "download",
+                    "status": "Success",
+                    "errorMessage": "",
+                    "startTime": 0,
+                    "finishTime": 0,
+                },
+            )
 
     def _described(self, session: Session) -> dict[str, Any]:
         return {
@@ -215,6 +231,12 @@ class Actions:
 
     async def _get_label(self, fields: Fields) -> dict[str, Any]:
         return {"Data": {"Labels": json.dumps(self._find(fields).labels)}}
+
+    async def _get_link(self, fields: Fields) -> dict[str, Any]:
+        session = self._find(fields)
+        kind = fields.get("ProtocolType") or "wss"
+        port = fields.get("Port") or "443"
+        return {"Data": {"Url": f"{kind}://127.0.0.1:{port}/?sessionId={session.id}"}}
 
     async def _list_tools(self, fields: Fields) -> dict[str, Any]:
         tools = [

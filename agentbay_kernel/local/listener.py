@@ -1,26 +1,21 @@
-"""The one listener: HTTP requests and WebSockets on a loopback address.
+"""What all request handlers share: what they may use, and whom they answer.
 
-In: requests for the action route (`POST /?Action=...`) and the LinkUrl route
-(`POST /link/ID/callTool`). Out: envelopes in the service's form. A request that names another
-host than this machine is refused, so that no page in a browser can reach the runtime by a name
-of its own.
+In: HTTP requests on a loopback address. Out: a refusal for each that names another host than this
+machine, so that no page in a browser can reach the runtime by a name of its own.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
-import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
 
 from tornado import httputil, web
 
-from agentbay_kernel.local.actions import Actions, Refusal
-from agentbay_kernel.local.sessions import SessionGone, Sessions
-from agentbay_kernel.local.tools import Tools, settle
+from agentbay_kernel.local.actions import Actions
+from agentbay_kernel.local.contexts import Contexts
+from agentbay_kernel.local.sessions import Sessions
+from agentbay_kernel.local.tools import Tools
 
 LOOPBACK_NAMES = {"127.0.0.1", "localhost", "::1"}
 SCHEME = re.compile(r"^https?://")
@@ -35,6 +30,7 @@ class Runtime:
     sessions: Sessions
     tools: Tools
     actions: Actions
+    contexts: Contexts
 
 
 class SchemeTolerantServer(httputil.HTTPServerConnectionDelegate):
@@ -93,94 +89,3 @@ class LoopbackHandler(web.RequestHandler):
 
     def compute_etag(self) -> None:
         """Answers are never the same twice."""
-
-
-def request_id() -> str:
-    """A new id in the service's form."""
-    return str(uuid.uuid4()).upper()
-
-
-class ActionHandler(LoopbackHandler):
-    """The action route."""
-
-    async def post(self) -> None:
-        """One action."""
-        fields = {
-            key: values[-1].decode("utf-8", "replace")
-            for key, values in self.request.arguments.items()
-        }
-        action = fields.get("Action") or self.request.headers.get("x-acs-action", "")
-        envelope: dict[str, Any] = {"RequestId": request_id()}
-        try:
-            self._authenticate(fields.get("Authorization", ""))
-            answer = await self.runtime.actions.perform(action, fields)
-            envelope |= {"HttpStatusCode": 200, "Code": "ok", "Success": True, "Message": ""}
-            envelope |= answer
-        except Refusal as refusal:
-            self.set_status(refusal.status)
-            envelope |= {
-                "HostId": self.request.host,
-                "Code": refusal.code,
-                "HttpStatusCode": refusal.status,
-                "Success": False,
-                "Message": f"code: {refusal.status}, {refusal} request id: {envelope['RequestId']}",
-            }
-        self.set_header("Content-Type", "application/json;charset=utf-8")
-        self.finish(json.dumps(envelope, ensure_ascii=False))
-
-    def _authenticate(self, authorization: str) -> None:
-        key = authorization.removeprefix("Bearer").strip()
-        if not secrets.compare_digest(key.encode(), self.runtime.api_key.encode()):
-            raise Refusal("NOT_LOGIN", "You are not logged in or your login token has expired.")
-
-
-class LinkHandler(LoopbackHandler):
-    """The LinkUrl route: tool calls with the session's token."""
-
-    async def post(self, session_id: str) -> None:
-        """One tool call."""
-        token = self.request.headers.get("X-Access-Token", "")
-        try:
-            session = self.runtime.sessions.find(session_id)
-        except SessionGone:
-            self._refuse("Jwt verification fails")
-            return
-        if not token:
-            self._refuse("Jwt is missing")
-            return
-        if not secrets.compare_digest(token.encode(), session.token.encode()):
-            self._refuse("Jwt verification fails")
-            return
-        try:
-            body = json.loads(self.request.body)
-            name, arguments = body["tool"], body.get("args") or {}
-        except (ValueError, KeyError, AttributeError, TypeError):
-            self.set_status(400)
-            self.finish({"code": 400, "success": False, "message": "malformed request"})
-            return
-        with session.in_use():
-            answer = await settle(self.runtime.tools.call(session, name, arguments))
-        number = body.get("requestId", "")
-        result = {
-            "isError": answer.is_error,
-            "content": [{"type": "text", "text": answer.text}],
-        }
-        data = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}, ensure_ascii=False)
-        self.finish({"code": 0, "success": True, "requestId": number, "data": data})
-
-    def _refuse(self, words: str) -> None:
-        self.set_status(401)
-        self.set_header("Content-Type", "text/plain")
-        self.finish(words)
-
-
-def make_application(runtime: Runtime) -> web.Application:
-    """All routes."""
-    arguments = {"runtime": runtime}
-    return web.Application(
-        [
-            (r"/", ActionHandler, arguments),
-            (r"/link/([^/]+)/callTool", LinkHandler, arguments),
-        ],
-        log_function=lambda handler: None,
-    )

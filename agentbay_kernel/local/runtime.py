@@ -15,13 +15,11 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 
 from agentbay_kernel.local.actions import Actions
-from agentbay_kernel.local.listener import (
-    BODY_LIMIT,
-    Runtime,
-    SchemeTolerantServer,
-    make_application,
-)
+from agentbay_kernel.local.certificate import make_certificate
+from agentbay_kernel.local.contexts import Contexts
+from agentbay_kernel.local.listener import BODY_LIMIT, Runtime, SchemeTolerantServer
 from agentbay_kernel.local.profile import Profile
+from agentbay_kernel.local.routes import make_application
 from agentbay_kernel.local.sandbox import Sandboxes
 from agentbay_kernel.local.sessions import Session, Sessions
 from agentbay_kernel.local.settings import Settings
@@ -31,18 +29,29 @@ from agentbay_kernel.local.tools import Tools
 class LocalRuntime:
     """The service's stand-in on one socket."""
 
-    def __init__(self, sock: socket.socket, api_key: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        api_key: str,
+        settings: Settings,
+        tls: bool = False,
+    ) -> None:
         self._socket = sock
         self._api_key = api_key
         self.profile = Profile()
         self._authority = "{}:{}".format(*sock.getsockname())
         self._sandboxes = Sandboxes(settings)
-        self._sessions = Sessions(self._sandboxes, settings.max_sessions)
+        self._certificate = make_certificate(self._sandboxes.folder) if tls else None
+        contexts = Contexts(self._sandboxes.folder / "contexts")
+        self._sessions = Sessions(self._sandboxes, settings.max_sessions, on_end=contexts.forget)
         tools = Tools(lambda: self.profile)
-        actions = Actions(self._sessions, tools, self._routes)
-        application = make_application(Runtime(api_key, self._sessions, tools, actions))
+        actions = Actions(
+            self._sessions, tools, contexts, self._routes, lambda path: self.endpoint + path
+        )
+        application = make_application(Runtime(api_key, self._sessions, tools, actions, contexts))
         self._server = HTTPServer(
             SchemeTolerantServer(application),
+            ssl_options=self._certificate.context() if self._certificate else None,
             max_body_size=BODY_LIMIT,
             max_buffer_size=BODY_LIMIT,
         )
@@ -50,20 +59,24 @@ class LocalRuntime:
     @property
     def endpoint(self) -> str:
         """What a client is given as AGENTBAY_ENDPOINT."""
-        return f"http://{self._authority}"
+        return f"http{'s' if self._certificate else ''}://{self._authority}"
 
     def _routes(self, session: Session) -> dict[str, Any]:
         fields: dict[str, Any] = {}
+        if self.profile.link_url or self.profile.ws_url:
+            fields["Token"] = session.token
         if self.profile.link_url:
-            fields |= {
-                "Token": session.token,
-                "LinkUrl": f"{self.endpoint}/link/{session.id}",
-            }
+            fields["LinkUrl"] = f"{self.endpoint}/link/{session.id}"
+        if self.profile.ws_url:
+            fields["WsUrl"] = f"{self.endpoint.replace('http', 'ws', 1)}/ws/{session.id}"
         return fields
 
     def announcement(self) -> dict[str, Any]:
         """The first line on stdout."""
-        return {"endpoint": self.endpoint, "api_key": self._api_key, "pid": os.getpid()}
+        line = {"endpoint": self.endpoint, "api_key": self._api_key, "pid": os.getpid()}
+        if self._certificate:
+            line["ca_file"] = str(self._certificate.ca_file)
+        return line
 
     def start(self) -> None:
         """Accept requests."""

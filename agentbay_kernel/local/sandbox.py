@@ -52,7 +52,7 @@ class Sandboxes:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._base, self._lock = _make_base()
+        self.folder, self._lock = _make_base()
         self._ended = False
         self._spares: list[asyncio.Task[Sandbox]] = []
         self._chosen: asyncio.Task[tuple[Callable[[], Confinement], Report]] | None = None
@@ -70,7 +70,7 @@ class Sandboxes:
         loop = asyncio.get_running_loop()
         interpreter = await loop.run_in_executor(None, inspect_interpreter, self._settings.python)
         report = Report("none", (), ())
-        return lambda: PlainConfinement(self._settings, interpreter, self._base), report
+        return lambda: PlainConfinement(self._settings, interpreter, self.folder), report
 
     def prepare(self) -> None:
         """Begin to make what is missing of the spares."""
@@ -108,7 +108,7 @@ class Sandboxes:
             with contextlib.suppress(LocalRuntimeError):
                 await (await spare).end()
         self._spares = []
-        shutil.rmtree(self._base, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
 

@@ -45,6 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="bubblewrap where it works, only with it, or never (default: auto)",
     )
     add("--network", action="store_true", help="give isolated sessions this machine's network")
+    add("--tls", action="store_true", help="serve https by a certificate made at the start")
     add("--max-sessions", type=int, help="most sessions at once (default: no limit)")
     add("--memory", type=int, default=4096, help="MB of memory of one session (default: 4096)")
     add("--processes", type=int, default=512, help="processes of one session (default: 512)")
@@ -98,7 +99,8 @@ async def _serve(flags: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     if flags.die_with_parent:
         _watch_stdin(loop, stop)
-    runtime = LocalRuntime(sock, _read_key(flags.api_key_file), read_settings(flags))
+    key = _read_key(flags.api_key_file)
+    runtime = LocalRuntime(sock, key, read_settings(flags), tls=flags.tls)
     runtime.start()
     _announce(runtime.announcement())
     try:

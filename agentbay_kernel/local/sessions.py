@@ -50,7 +50,6 @@ class Session:
     end_reason: str = ""
     used_at: float = field(default_factory=time.monotonic)
     busy: int = 0
-    envs: dict[str, str] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def in_use(self):  # type: ignore[no-untyped-def]
@@ -90,18 +89,18 @@ class Sessions:
     Arguments:
         sandboxes: where a session's sandbox comes from.
         limit: most sessions at once; None is no limit.
-        clock: seconds, monotonic; tests pass a faster one.
+        on_end: called with the id of each session that has ended.
     """
 
     def __init__(
         self,
         sandboxes: Sandboxes,
         limit: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        on_end: Callable[[str], None] = lambda session_id: None,
     ) -> None:
         self._sandboxes = sandboxes
         self._limit = limit
-        self._clock = clock
+        self._on_end = on_end
         self._sessions: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._creating = 0
@@ -125,7 +124,7 @@ class Sessions:
         finally:
             self._creating -= 1
         name = "session-04bdw" + "".join(secrets.choice(ALPHABET) for _ in range(12))
-        now = self._clock()
+        now = time.monotonic()
         session = Session(
             id=name,
             image=image,
@@ -189,6 +188,7 @@ class Sessions:
     async def _finish(self, session: Session, reason: str) -> None:
         begun = time.monotonic()
         await session.sandbox.end()
+        self._on_end(session.id)
         await asyncio.sleep(max(0.0, DELETING_S - (time.monotonic() - begun)))
         session.status, session.end_reason = "FINISH", reason
         await asyncio.sleep(FINISHED_S)
@@ -207,7 +207,7 @@ class Sessions:
 
     def release_overdue(self) -> None:
         """Begin to end each session whose idle time or runtime is over."""
-        now = self._clock()
+        now = time.monotonic()
         for session in self.running():
             idle = session.idle_s is not None and not session.busy
             if idle and now - session.used_at > (session.idle_s or 0):

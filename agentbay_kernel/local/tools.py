@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
+from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
 from agentbay_kernel.local.events import EngineError, Event
@@ -48,6 +49,7 @@ class Tools:
         self._table: dict[str, tuple[str, Callable[..., Awaitable[str | ToolAnswer]]]] = {
             "run_code": ("wuying_codespace", self._run_code),
             "shell": ("wuying_shell", self._shell),
+            **{name: (file_tools.SERVER, self._file_tool(name)) for name in file_tools.NAMES},
             "get_metrics": ("wuying_system", self._get_metrics),
             "set_env": ("wuying_system", self._set_env),
             "get_env": ("wuying_system", self._get_env),
@@ -63,7 +65,7 @@ class Tools:
             return ToolAnswer(f"tool by name {name} not found", is_error=True)
         try:
             answer = await self._table[name][1](session, **arguments)
-        except TypeError as failure:
+        except (TypeError, KeyError) as failure:
             return ToolAnswer(f"Invalid arguments of tool {name}: {failure}", is_error=True)
         except AgentError as failure:
             code = failure.errno
@@ -91,7 +93,7 @@ class Tools:
         if not isinstance(code, str):
             raise ToolError("code must be a string")
         try:
-            timeout = float(timeout_s)
+            timeout = DEFAULT_TIMEOUT_S if timeout_s is None else float(timeout_s)
         except (TypeError, ValueError):
             raise ToolError("timeout_s must be a number of seconds") from None
         if timeout <= 0:
@@ -104,7 +106,7 @@ class Tools:
         self, session: Session, code: Any, language: Any = "python", timeout_s: Any = None
     ) -> ToolAnswer:
         outcome = Outcome()
-        events = self.run(session, code, language, timeout_s or DEFAULT_TIMEOUT_S)
+        events = self.run(session, code, language, timeout_s)
         async with aclosing(events) as running:
             async for event in running:
                 outcome.add(event)
@@ -137,6 +139,9 @@ class Tools:
             "traceId": uuid.uuid4().hex,
         }
         return ToolAnswer(json.dumps(document, ensure_ascii=False), is_error=True)
+
+    def _file_tool(self, name: str) -> Callable[..., Awaitable[str]]:
+        return lambda session, **arguments: file_tools.call(session, name, arguments)
 
     async def _get_metrics(self, session: Session) -> str:
         return json.dumps(await session.sandbox.agent.call("metrics"))

@@ -266,7 +266,8 @@ class Agent:
 
     async def _file(self, do: str, **arguments: Any) -> Any:
         if do == "changes":
-            return self._changes.since_last(self._absolute(arguments["path"]))
+            path = self._absolute(arguments["path"])
+            return self._changes.since_last(path, arguments["watcher"])
         for key in ("path", "source", "destination"):
             if key in arguments:
                 arguments[key] = self._absolute(arguments[key])
@@ -326,8 +327,9 @@ def main() -> None:
     os.set_inheritable(sock.fileno(), False)
     os.chdir(options["workspace"])
     limits.apply(options["limits"])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A handler, because children would inherit that a signal is ignored.
+        signal.signal(number, lambda *_: None)
     if sys.platform == "linux" and sys.version_info < (3, 12):
         # The default of 3.11 is a thread for each child, and threads count as processes.
         with warnings.catch_warnings():

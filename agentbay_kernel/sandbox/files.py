@@ -162,13 +162,13 @@ class ChangeFinder:
     """What changed below a folder since it was last asked; the first question is the baseline."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, dict[str, tuple[bool, int, int]]] = {}
+        self._seen: dict[tuple[str, str], dict[str, tuple[bool, int, int]]] = {}
 
-    def since_last(self, path: str) -> list[dict[str, str]]:
+    def since_last(self, path: str, watcher: str) -> list[dict[str, str]]:
         """Events in the service's form: a new file is a `create` and a `modify`."""
         now = _snapshot(path)
-        before = self._seen.get(path)
-        self._seen[path] = now
+        before = self._seen.get((path, watcher))
+        self._seen[path, watcher] = now
         if before is None:
             return []
         events = []

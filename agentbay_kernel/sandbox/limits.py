@@ -32,8 +32,6 @@ def apply(limits: dict[str, Any]) -> None:
         _limit(resource.RLIMIT_FSIZE, limits["file_size"])
     if limits.get("cpu_s") is not None:
         _limit(resource.RLIMIT_CPU, limits["cpu_s"])
-    # A file that grows too large is an error of its writer (EFBIG), not its death.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
 def _limit(which: int, value: int) -> None:

@@ -1,0 +1,215 @@
+"""Contexts: named stores outside the sessions, and files on their way in and out of sessions.
+
+In: names, ids and paths. Out: contexts, tickets for presigned addresses, and files brought into
+and out of sandboxes (AgentBay wire protocol, contexts and file transfer). A context's files live
+as long as the runtime; they are not put into new sessions.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.local.agent_client import AgentError
+from agentbay_kernel.local.sessions import Session
+
+URL_LIFE_S = 3600
+CHUNK = 4 * 1024 * 1024
+TRANSFER_FOLDER = "/tmp/file_transfer"
+
+
+class ContextGone(Exception):
+    """No such context."""
+
+
+@dataclass(eq=False)
+class Context:
+    """One named store."""
+
+    id: str
+    name: str
+    created: str
+    used: str
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """As the service tells of it."""
+        return {
+            "Id": self.id,
+            "Name": self.name,
+            "State": "available",
+            "OsType": "linux",
+            "CreateTime": self.created,
+            "LastUsedTime": self.used,
+        }
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A presigned address: for one file, one way, for an hour."""
+
+    context: Context
+    path: str
+    writes: bool
+    expires: float
+
+
+class Contexts:
+    """All contexts of the runtime.
+
+    Arguments:
+        folder: where files are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._contexts: dict[str, Context] = {}
+        self._tickets: dict[str, Ticket] = {}
+        self._tasks: dict[str, list[dict[str, Any]]] = {}
+
+    def get_or_make(self, name: str, make: bool) -> Context | None:
+        """The context of that name; made if asked to."""
+        for context in self._contexts.values():
+            if context.name == name:
+                context.used = _now()
+                return context
+        if not make:
+            return None
+        context = Context(f"SdkCtx-{secrets.token_hex(8)}", name, _now(), _now())
+        self._contexts[context.id] = context
+        return context
+
+    def find(self, context_id: str) -> Context:
+        """The context of that id.
+
+        Raises:
+            ContextGone: there is none.
+        """
+        if context_id not in self._contexts:
+            raise ContextGone(context_id)
+        return self._contexts[context_id]
+
+    def listed(self) -> list[Context]:
+        """All contexts, oldest first, without the sessions' own."""
+        return [c for c in self._contexts.values() if not c.name.startswith("transfer-")]
+
+    def delete(self, context_id: str) -> None:
+        """Forget a context and its files."""
+        for path in self.find(context_id).files.values():
+            path.unlink(missing_ok=True)
+        del self._contexts[context_id]
+
+    def transfer_context(self, session: Session) -> Context:
+        """The context through which a session's files are exchanged."""
+        context = self.get_or_make(f"transfer-{session.id}", make=True)
+        assert context is not None
+        return context
+
+    def presign(self, context_id: str, path: str, writes: bool) -> tuple[str, int]:
+        """A token for `/oss/TOKEN` and the second at which it expires."""
+        expires = time.time() + URL_LIFE_S
+        token = secrets.token_urlsafe(24)
+        self._tickets[token] = Ticket(self.find(context_id), path, writes, expires)
+        return token, int(expires)
+
+    def redeem(self, token: str, writes: bool) -> Ticket | None:
+        """The ticket of a token, unless it is unknown, expired or for the other way."""
+        ticket = self._tickets.get(token)
+        if ticket is None or ticket.writes != writes or ticket.expires < time.time():
+            return None
+        return ticket
+
+    def place(self, ticket: Ticket) -> Path:
+        """Where the bytes of a ticket's file are kept."""
+        return self._place(ticket.context, ticket.path)
+
+    def _place(self, context: Context, path: str) -> Path:
+        place = context.files.get(path)
+        if place is None:
+            self._folder.mkdir(exist_ok=True, mode=0o700)
+            place = context.files[path] = self._folder / secrets.token_hex(12)
+        return place
+
+    async def sync(self, session: Session, context_id: str, path: str, mode: str) -> None:
+        """Bring a file into the session (`download`) or out of it (`upload`), and note it."""
+        task = {
+            "contextId": context_id,
+            "path": path,
+            "taskType": mode,
+            "status": "Success",
+            "errorMessage": "",
+            "startTime": int(time.time()),
+        }
+        try:
+            context = self.find(context_id)
+            if mode == "download":
+                await _bring_in(session, path, self._place(context, path))
+            else:
+                await _bring_out(session, path, self._place(context, path))
+        except (OSError, AgentError, ContextGone) as failure:
+            task |= {"status": "Failed", "errorMessage": str(failure)}
+        task["finishTime"] = int(time.time())
+        self.note(session, task)
+
+    def note(self, session: Session, task: dict[str, Any]) -> None:
+        """Remember a finished task for GetContextInfo; a later one of its kind replaces it."""
+        same = ("contextId", "path", "taskType")
+        tasks = self._tasks.setdefault(session.id, [])
+        tasks[:] = [old for old in tasks if any(old[key] != task[key] for key in same)]
+        tasks.append(task)
+
+    def tasks(self, session: Session, context_id: str, path: str, kind: str) -> str:
+        """The tasks of a session as GetContextInfo tells them; empty arguments match all."""
+        wanted = {"contextId": context_id, "path": path, "taskType": kind}
+        found = [
+            task
+            for task in self._tasks.get(session.id, [])
+            if all(value in ("", task[key]) for key, value in wanted.items())
+        ]
+        return json.dumps([{"type": "data", "data": json.dumps(found)}])
+
+    def forget(self, session_id: str) -> None:
+        """Drop what was kept for a session that ended."""
+        self._tasks.pop(session_id, None)
+        context = self.get_or_make(f"transfer-{session_id}", make=False)
+        if context is not None:
+            self.delete(context.id)
+
+
+async def _bring_in(session: Session, path: str, place: Path) -> None:
+    mode = "overwrite"
+    with place.open("rb") as file:
+        while True:
+            chunk = file.read(CHUNK)
+            if not chunk and mode == "append":
+                return
+            await session.sandbox.agent.call(
+                "file",
+                do="write_file",
+                path=path,
+                content=base64.b64encode(chunk).decode(),
+                mode=mode,
+                encoding="base64",
+            )
+            mode = "append"
+
+
+async def _bring_out(session: Session, path: str, place: Path) -> None:
+    with place.open("wb") as file:
+        while True:
+            text = await session.sandbox.agent.call(
+                "file", do="read_file", path=path, offset=file.tell(), length=CHUNK, format="binary"
+            )
+            if not text:
+                return
+            file.write(base64.b64decode(text))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,65 @@
+"""The filesystem tools: a session's files as texts in the service's form.
+
+In: a tool's arguments. Out: its text (AgentBay wire protocol, filesystem tools). The work is done
+by the session's agent, inside its sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agentbay_kernel.local.sessions import Session
+
+SERVER = "wuying_filesystem"
+NAMES = (
+    "create_directory",
+    "write_file",
+    "read_file",
+    "read_multiple_files",
+    "get_file_info",
+    "list_directory",
+    "move_file",
+    "delete_file",
+    "edit_file",
+    "search_files",
+    "get_file_change",
+)
+
+
+async def call(session: Session, name: str, arguments: dict[str, Any]) -> str:
+    """One filesystem tool.
+
+    Raises:
+        AgentError: the operating system or the agent refused.
+    """
+    if name == "get_file_change":
+        found = await change_events(session, arguments["path"], watcher="tool")
+        return json.dumps(found, ensure_ascii=False)
+    value = await session.sandbox.agent.call("file", do=name, **arguments)
+    return _word(name, value)
+
+
+async def change_events(session: Session, path: str, watcher: str) -> list[dict[str, str]]:
+    """What changed below a folder since this watcher last asked; its first time is the baseline."""
+    found = await session.sandbox.agent.call("file", do="changes", path=path, watcher=watcher)
+    return list(found)
+
+
+def _word(name: str, value: Any) -> str:
+    match name:
+        case "read_file" | "edit_file":
+            return str(value)
+        case "read_multiple_files":
+            return "\n---\n".join(f"{path}: \n{content}\n" for path, content in value)
+        case "get_file_info":
+            return "\n".join(f"{key}: {_plain(item)}" for key, item in value.items())
+        case "list_directory":
+            return "\n".join(f"[{'DIR' if folder else 'FILE'}] {entry}" for entry, folder in value)
+        case "search_files":
+            return "\n".join(value) or "No matches found"
+    return "True"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

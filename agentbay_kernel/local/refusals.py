@@ -1,0 +1,17 @@
+"""Answers of the control plane that are errors."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """An answer that is an error: the service's code, its message, the HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+def not_found() -> Refusal:
+    """The answer about a session that is not there."""
+    return Refusal("InvalidMcpSession.NotFound", "Resource [McpSession] is not found.")
