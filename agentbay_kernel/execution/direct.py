@@ -77,8 +77,10 @@ def messages_of(result: CodeExecutionResult) -> Iterator[Message]:
 
 
 def _stderr(result: CodeExecutionResult) -> str:
-    # A failing cell's traceback ends its stderr; the error output shows it, once is enough.
+    # A failing cell's stderr ends with what the error output shows too; once is enough.
     text = "".join(result.logs.stderr)
-    traceback = result.error.traceback.strip() if result.error is not None else ""
-    printed, found, after = text.rpartition(traceback) if traceback else ("", "", text)
+    if result.error is None:
+        return text
+    shown = result.error.traceback.strip() or f"{result.error.name}: {result.error.value}"
+    printed, found, after = text.rpartition(shown)
     return printed if found and not after.strip() else text

@@ -20,7 +20,15 @@ def _local_runtime() -> object:
 NOT_OFFERED = ("test_completion", "test_history", "test_inspect", "test_pager", "test_clear_output")
 
 
-class TestAgentBayPython(KernelTests, unittest.TestCase):
+class _OnLocalRuntime(KernelTests):  # type: ignore[misc]
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        # The first cell has an output more than others: it says where it runs.
+        cls.kc.execute_interactive("1", timeout=60)
+
+
+class TestAgentBayPython(_OnLocalRuntime, unittest.TestCase):
     """kernelspec/agentbay-python."""
 
     kernel_name = "agentbay-python"
@@ -55,7 +63,7 @@ class TestAgentBayPythonWelcome(IopubWelcomeTests, unittest.TestCase):
     support_iopub_welcome = True
 
 
-class TestAgentBayJavaScript(KernelTests, unittest.TestCase):
+class TestAgentBayJavaScript(_OnLocalRuntime, unittest.TestCase):
     """kernelspec/agentbay-javascript."""
 
     kernel_name = "agentbay-javascript"
@@ -80,4 +88,4 @@ for _tests in (TestAgentBayPython, TestAgentBayJavaScript):
 TestAgentBayJavaScript.test_display_data = None
 
 # The base classes are no tests themselves.
-del KernelTests, IopubWelcomeTests
+del KernelTests, IopubWelcomeTests, _OnLocalRuntime, _tests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
@@ -48,4 +49,6 @@ def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
 def test_a_stop_between_cells_does_nothing(python_kernel: RunningKernel) -> None:
     for stop in STOPS.values():
         stop(python_kernel)
+    # Nothing tells when they have arrived.
+    time.sleep(0.5)
     assert python_kernel.run("print('alive')").text() == "alive\n"
