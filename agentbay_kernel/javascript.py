@@ -40,7 +40,7 @@ _MIDDLES = (
 # What may be missing after everything open is closed: a statement's body or second half.
 _TAILS = ("", " x", " {}", " while (x)", " catch {}", " => x", ' from "x"', " = x", " (x) {}")
 # Each ending is a parse. Beyond this size only the likeliest are tried.
-_LARGE = 20_000
+_LARGE = 4_000
 
 
 def completeness(code: str) -> dict[str, str]:

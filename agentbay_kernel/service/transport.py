@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 LARGEST_ANSWER = 256 * 1024 * 1024
 # An answer that arrives slower than this is given up at its deadline (bytes per second).
 SLOWEST_ANSWER = 32 * 1024
+# However steadily it arrives, an answer is given up after this (seconds).
 LONGEST_EXCHANGE_S = 900.0
 # Servers close idle connections after about a minute. One that is not used again long before
 # that can't be closed while a request is on its way, so no tool call is lost for that.
@@ -96,18 +97,23 @@ class Transport:
         connect_s = self._connect_timeout_s
         if total_s is not None:
             connect_s, answer_within_s = min(connect_s, total_s), min(answer_within_s, total_s)
-        exchange = Exchange(min(connect_s + answer_within_s, total_s or LONGEST_EXCHANGE_S))
+        latest = time.monotonic() + (total_s or LONGEST_EXCHANGE_S)
+        exchange = _thread.exchange = Exchange(_deadlines, answer_within_s, latest)
         try:
             request = requests.PreparedRequest()
             request.prepare(method="POST", url=url, headers=dict(headers), data=body)
-            with self._exchange(exchange):
+            with exchange:
                 response = self._adapter(urlsplit(url).scheme).send(
                     request,
                     stream=True,
                     timeout=(connect_s, answer_within_s),
                     proxies=self._proxies_for(url),
                 )
-                return self._read(response, exchange, place_of(url))
+                answer = self._read(response, exchange, place_of(url))
+            if not exchange.expired:
+                return answer
+            # Cut within its headers, an answer looks like a whole one without a body.
+            failure = _failure(TimeoutError(), exchange, url, connect_s, answer_within_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             failure = _failure(error, exchange, url, connect_s, answer_within_s)
         # Raised here and not in the handler: the library's error holds the request, key included.
@@ -119,15 +125,6 @@ class Transport:
             adapters, self._adapters = self._adapters, {}
         for adapter in adapters.values():
             adapter.close()
-
-    @contextlib.contextmanager
-    def _exchange(self, exchange: Exchange) -> Iterator[None]:
-        _thread.exchange = exchange
-        try:
-            with _deadlines.watch(exchange):
-                yield
-        finally:
-            _thread.exchange = None
 
     def _read(self, response: requests.Response, exchange: Exchange, place: str) -> Answer:
         chunks: list[bytes] = []
@@ -278,8 +275,7 @@ class _Watched:
         exchange: Exchange | None = getattr(_thread, "exchange", None)
         if exchange is not None:
             assert self.sock is not None
-            exchange.uses(self.sock)
-            exchange.sent = True
+            exchange.begin(self.sock)
         super().endheaders(*args, **kwargs)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
