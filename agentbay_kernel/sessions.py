@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from agentbay_kernel import __version__
 from agentbay_kernel.backend import Backend, open_backend
-from agentbay_kernel.errors import QuotaError, SessionError, SessionNotFoundError
+from agentbay_kernel.errors import SessionError, SessionNotFoundError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
@@ -76,8 +76,7 @@ class SessionManager:
 
         Raises:
             NoBackendError: neither a key nor the local runtime was chosen.
-            SessionError: the service refused to create one.
-            CommandError: the service was not reached or answered nonsense.
+            SessionError, CommandError: it could not be created; asked again, it is tried again.
             LocalRuntimeError: the local runtime did not start.
         """
         with self._lock:
@@ -155,7 +154,7 @@ class SessionManager:
             )
         )
         if not answer.success or answer.session is None:
-            raise _creation_error(answer.error_message, settings.image)
+            raise answer.failure or SessionError(answer.error_message)
         return LiveSession(name, answer.session, DirectExecution(answer.session))
 
     def _open_backend(self) -> Backend:
@@ -184,20 +183,6 @@ class SessionManager:
         with self._lock:
             if self._live.get(live.name) is live:
                 del self._live[live.name]
-
-
-def _creation_error(message: str, image: str) -> SessionError:
-    lowered = message.lower()
-    if "exceed limit" in lowered or "concurrency limit" in lowered:
-        return QuotaError(
-            f"No session could be created: all session slots of the account are in use. Delete a "
-            f"session that is no longer needed, or wait until one is released. The service said: "
-            f"{message}"
-        )
-    return SessionError(
-        f"No session could be created from the image {image!r}: {message}. "
-        "Run the cell again to try once more."
-    )
 
 
 def _delete(session: Session) -> None:
