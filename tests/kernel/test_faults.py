@@ -1,0 +1,113 @@
+"""A broken service: a named error in the cell, in time; the next cell works; nothing runs twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernels import RunningKernel, running_kernel
+from tests.runtime import running_local_runtime
+from tests.service.malformed import MalformedServer
+
+# What the kernel's cells say of each fault of the service's answer to run_code.
+FAULTS = {
+    "truncated_json": "InvalidAnswerError",
+    "truncated_body": "AnswerLostError",
+    "wrong_types": "InvalidAnswerError",
+    "html": "InvalidAnswerError",
+    "500": "ServiceFaultError",
+    "before_429": "ThrottledError",
+    "before_closed": "AnswerLostError",
+    "closed": "AnswerLostError",
+    "before_redirect": "InvalidAnswerError",
+    "deep_text": "InvalidAnswerError",
+    "not_utf8": "InvalidAnswerError",
+    "bad_gzip": "InvalidAnswerError",
+}
+CREATION_FAULTS = ("html", "wrong_types", "not_http", "deep", "500")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MalformedServer]:
+    with MalformedServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kernel(server: MalformedServer) -> Iterator[RunningKernel]:
+    env = {
+        "AGENTBAY_ENDPOINT": server.endpoint,
+        "AGENTBAY_API_KEY": server.api_key,
+        # Long enough for a busy machine, short enough to wait for a silent server.
+        "AGENTBAY_TIMEOUT": "2",
+    }
+    with running_kernel("agentbay-python", env) as kernel:
+        yield kernel
+
+
+@pytest.mark.parametrize("fault", CREATION_FAULTS)
+def test_a_session_that_could_not_be_created_is_tried_again_by_the_next_cell(fault: str) -> None:
+    with MalformedServer() as server:
+        env = {"AGENTBAY_ENDPOINT": server.endpoint, "AGENTBAY_API_KEY": server.api_key}
+        # More often than the client tries by itself.
+        server.break_next("CreateMcpSession", *[fault] * 8)
+        server.break_next("ListSession", *[fault] * 20)
+        with running_kernel("agentbay-python", env) as kernel:
+            ran = kernel.run("'unsent'")
+            assert ran.reply["status"] == "error"
+            assert ran.of_type("error")[0]["ename"].endswith("Error")
+            assert "unsent" not in str(server.codes)
+            server.heal()
+            assert kernel.run("'sent'").reply["status"] == "ok"
+            assert server.codes == ["'sent'"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_a_named_error_in_the_cell(
+    server: MalformedServer, kernel: RunningKernel, fault: str
+) -> None:
+    before = server.counts["run_code"]
+    server.break_next("run_code", fault)
+    ran = kernel.run(f"'broken by {fault}'")
+    assert ran.reply["status"] == "error"
+    assert ran.reply["ename"] == FAULTS[fault], ran.reply
+    assert [error["ename"] for error in ran.of_type("error")] == [FAULTS[fault]]
+    assert server.api_key not in str(ran)
+    ran = kernel.run(f"'after {fault}'")
+    assert ran.of_type("execute_result")[0]["data"]["text/plain"] == f"'after {fault}'"
+    assert server.counts["run_code"] == before + 2
+
+
+def test_a_silent_server_ends_the_cell_at_its_timeout(
+    server: MalformedServer, kernel: RunningKernel
+) -> None:
+    server.break_next("run_code", "slow")
+    ran = kernel.run("'never answered'")
+    assert ran.reply["ename"] == "AnswerLostError"
+    assert "unknown" in ran.reply["evalue"]
+    assert kernel.run("'alive'").reply["status"] == "ok"
+    assert server.codes.count("'never answered'") == 1
+
+
+def test_a_service_that_went_away_is_named() -> None:
+    with running_local_runtime() as runtime:
+        env = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
+        with running_kernel("agentbay-python", env) as kernel:
+            assert kernel.run("'there'").reply["status"] == "ok"
+            runtime.process.kill()
+            runtime.process.wait()
+            ran = kernel.run("'gone'")
+            assert ran.reply["ename"] == "ServiceUnreachableError"
+            assert kernel.run("%agentbay status").reply["status"] == "ok"
+
+
+def test_a_refused_key_is_named_and_not_shown() -> None:
+    with MalformedServer() as server:
+        env = {"AGENTBAY_ENDPOINT": server.endpoint, "AGENTBAY_API_KEY": "akm-wrong-key"}
+        with running_kernel("agentbay-python", env) as kernel:
+            ran = kernel.run("'unsent'")
+            assert ran.reply["ename"] == "AuthenticationError"
+            assert "AGENTBAY_API_KEY" in ran.reply["evalue"]
+            assert "akm-wrong-key" not in str(ran)
+            assert server.codes == []
