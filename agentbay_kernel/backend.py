@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from agentbay_kernel.errors import LocalRuntimeError, NoBackendError
-from agentbay_kernel.service import AgentBay, find_credentials
+from agentbay_kernel.service import AgentBay, Endpoint, find_credentials
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -143,13 +143,17 @@ def open_backend(settings: AgentBaySettings) -> Backend:
             "this machine, in the local runtime. Then restart the kernel."
         )
     client = AgentBay(found.api_key, region_id=found.region_id)
-    notice = ""
-    if not client.endpoint.is_known:
-        notice = (
-            f"AgentBay: this session lives at {client.endpoint.host}, "
-            "which is not a known address of the service (AGENTBAY_ENDPOINT is set)."
-        )
-    return Backend(client, is_local=False, notice=notice)
+    return Backend(client, is_local=False, notice=_notice_of(client.endpoint))
+
+
+def _notice_of(endpoint: Endpoint) -> str:
+    if endpoint.is_known:
+        return ""
+    what = "an address of THIS machine" if endpoint.is_loopback else "not an address of AgentBay's"
+    return (
+        f"AgentBay: this session lives at {endpoint.host}, which is {what}. "
+        "The environment variable AGENTBAY_ENDPOINT says so."
+    )
 
 
 def _local_backend(client: AgentBay, runtime: ChildRuntime | None) -> Backend:
