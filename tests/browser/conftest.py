@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser.lab import LabServer, NotebookPage, chromium, find_chromium, lab_server
+
+# On a busy machine a restart with a new session takes longer than Playwright's 5 seconds.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +36,13 @@ def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
 def notebook(
     browser: Browser, server: LabServer, request: pytest.FixtureRequest
 ) -> Iterator[NotebookPage]:
-    """A fresh window on JupyterLab's launcher; dark where the test's parameter says so."""
-    scheme: Literal["light", "dark"] = getattr(request, "param", "light")
+    """A fresh window on JupyterLab's launcher; pictures of its end are kept, light and dark."""
     context = browser.new_context(
-        viewport={"width": 1280, "height": 960}, locale="en-US", color_scheme=scheme
+        viewport={"width": 1280, "height": 960}, locale="en-US", color_scheme="light"
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
-    folder = f"{request.node.originalname}-{scheme}".removeprefix("test_").replace("_", "-")
+    folder = request.node.originalname.removeprefix("test_").replace("_", "-")
     opened = NotebookPage(server, page, folder)
     try:
         opened.open_launcher()
@@ -49,6 +51,6 @@ def notebook(
         assert not opened.outside, f"requests that left this machine: {opened.outside}"
     finally:
         # Also of a failure, to see why.
-        opened.screenshot(folder)
+        opened.take_pictures()
         context.close()
         server.shut_down_kernels(folder)

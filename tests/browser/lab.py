@@ -20,11 +20,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 # The first start on a busy machine compiles and reads a lot.
 SERVER_START_S = 60
 READY_MS = 60_000
@@ -277,10 +278,16 @@ class NotebookPage:
         self.page.keyboard.press("Control+b")
         self.page.locator("#filebrowser").wait_for(state="hidden")
 
-    def screenshot(self, name: str) -> None:
-        """Keep a picture of the whole window, without a cursor that blinks."""
+    def take_pictures(self) -> None:
+        """Keep pictures of the whole window, light and dark, in build/screenshots."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
+        for scheme in SCHEMES:
+            # JupyterLab's theme follows the browser.
+            self.page.emulate_media(color_scheme=scheme)
+            is_light = str(scheme == "light").lower()
+            self.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached")
+            path = SCREENSHOTS / f"{self.folder}-{scheme}.png"
+            self.page.screenshot(path=path, animations="disabled")
 
     @property
     def _panel(self) -> Locator:

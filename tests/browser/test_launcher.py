@@ -10,7 +10,6 @@ from tests.browser.lab import NotebookPage
 pytestmark = pytest.mark.browser
 
 
-@pytest.mark.parametrize("notebook", ["light", "dark"], indirect=True)
 def test_launcher(notebook: NotebookPage) -> None:
     for kernel in ("AgentBay Python", "AgentBay JavaScript"):
         logo = notebook.card(kernel).locator("img")
