@@ -45,17 +45,18 @@ _LARGE = 4_000
 
 def completeness(code: str) -> dict[str, str]:
     """`{"status": "complete" | "incomplete" | "invalid"}` of a cell; "unknown" without parser."""
-    language = _language()
-    if language is None:
+    grammar = language()
+    if grammar is None:
         return {"status": "unknown"}
-    tree = _parse(language, code)
+    tree = _parse(grammar, code)
     if not tree.root_node.has_error:
         return {"status": _status_of_parsed(tree.root_node)}
-    return {"status": "incomplete" if _can_be_finished(language, tree, code) else "invalid"}
+    return {"status": "incomplete" if _can_be_finished(grammar, tree, code) else "invalid"}
 
 
 @functools.cache
-def _language() -> Language | None:
+def language() -> Language | None:
+    """JavaScript's grammar; None where tree-sitter is not installed."""
     try:
         import tree_sitter
         import tree_sitter_javascript

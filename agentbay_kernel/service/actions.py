@@ -51,7 +51,7 @@ class Actions:
         self.transport = transport
         self.endpoint = endpoint
         self.place = place_of(endpoint.url)
-        self.quote = Quote((api_key,))
+        self.quote = Quote(api_key)
         self._api_key = api_key
         self._timeout_s = timeout_s
 

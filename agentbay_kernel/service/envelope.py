@@ -48,17 +48,21 @@ class ToolAnswer:
     request_id: str
 
 
-@dataclass(frozen=True)
 class Quote:
     """Repeats the service's words in a message: shortened, on one line, secrets hidden."""
 
-    secrets: tuple[str, ...] = ()
+    def __init__(self, *secrets: str) -> None:
+        self._secrets = tuple(filter(None, secrets))
+
+    def hide(self, secret: str) -> None:
+        """Hide this as well from now on."""
+        if secret and secret not in self._secrets:
+            self._secrets = (*self._secrets, secret)
 
     def __call__(self, text: object) -> str:
         words = " ".join(str(text).split())
-        for secret in self.secrets:
-            if secret:
-                words = words.replace(secret, "***")
+        for secret in self._secrets:
+            words = words.replace(secret, "***")
         return words if len(words) <= _LONGEST_QUOTE else words[:_LONGEST_QUOTE] + "..."
 
 

@@ -35,7 +35,6 @@ from agentbay_kernel.service.code import Code
 from agentbay_kernel.service.endpoint import place_of
 from agentbay_kernel.service.envelope import (
     Envelope,
-    Quote,
     ToolAnswer,
     decode_json,
     read_action_tool,
@@ -71,7 +70,7 @@ class Session:
     def __init__(self, actions: Actions, session_id: str, access: Access) -> None:
         self._actions = actions
         self._session_id = session_id
-        self._access = access
+        self._access = self._hidden(access)
         self._code = Code(self)
 
     def __repr__(self) -> str:
@@ -280,9 +279,8 @@ class Session:
             answer_within_s=timeout_s + ANSWER_MARGIN_S,
         )
         place = place_of(access.link_url)
-        quote = Quote((*self._actions.quote.secrets, access.token))
         try:
-            return read_link_tool(answer, request_id, place=place, quote=quote)
+            return read_link_tool(answer, request_id, place=place, quote=self._actions.quote)
         except AuthenticationError as error:
             refusal = error
         raise self._token_refused(refusal)
@@ -294,7 +292,7 @@ class Session:
         except SessionNotFoundError as error:
             return error
         data = envelope.data if isinstance(envelope.data, dict) else {}
-        self._access = read_access(data, self._actions.endpoint)
+        self._access = self._hidden(read_access(data, self._actions.endpoint))
         return ServiceFaultError(
             f"The access token of the session {self._session_id} was refused; a new one was "
             "fetched. The code did not run: run it again.",
@@ -331,6 +329,11 @@ class Session:
         except CommandError as error:
             return refused(OperationResult, error)
         return OperationResult(request_id=envelope.request_id)
+
+    def _hidden(self, access: Access) -> Access:
+        # The service may repeat a token in its own words.
+        self._actions.quote.hide(access.token)
+        return access
 
     def _fields(self) -> dict[str, str]:
         return {"SessionId": self._session_id}

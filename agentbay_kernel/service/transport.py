@@ -73,6 +73,12 @@ class Transport:
         self._adapters: dict[str, BaseAdapter] = {}
         self._proxies: dict[str, dict[str, str]] = {}
 
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def post(
         self,
         url: str,

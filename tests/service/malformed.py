@@ -4,7 +4,8 @@
         server.break_next("run_code", "truncated_json")
 
 In: requests of both routes, and faults by action or tool. Out: answers, and what arrived:
-`counts` (by action and by tool), `codes` (each code that a run_code brought). It runs nothing:
+`counts` (by action and by tool), `codes` (each code that a run_code brought), `forms` (of the
+action route), `header_names`. It runs nothing:
 a run_code is answered with its own code as the result.
 """
 
@@ -26,7 +27,6 @@ from urllib.parse import parse_qs, urlsplit
 
 API_KEY = "akm-11111111-2222-3333-4444-555555555555"
 TOKEN = "token-that-is-secret-0123456789"
-SESSION_ID = "session-04bdwmalformed1"
 
 # The longest that a "slow" answer holds its connection (seconds).
 _SLOW_S = 30.0
@@ -44,6 +44,7 @@ class MalformedServer:
         self.counts: Counter[str] = Counter()
         self.codes: list[str] = []
         self.forms: list[dict[str, str]] = []
+        self.header_names: list[set[str]] = []
         self.sessions: dict[str, dict[str, Any]] = {}
         self.link = link
         self.link_url: str | None = None
@@ -62,6 +63,10 @@ class MalformedServer:
         self.api_key = API_KEY
         # The token that opens LinkUrl, and that sessions are told.
         self.token = TOKEN
+        # Refuse everything, repeating the key and the token.
+        self.say_secrets = False
+        # Answer one list as if nothing were there.
+        self.hide_next_list = False
         # Close each connection after an answer that did not announce it.
         self.close_after_answers = False
 
@@ -131,13 +136,15 @@ class MalformedServer:
             return 400, _refusal("NOT_LOGIN", "You are not logged in")
         with self.lock:
             if action == "CreateMcpSession":
-                session_id = SESSION_ID if not self.sessions else f"{SESSION_ID}x{uuid.uuid4().hex}"
+                session_id = f"session-{uuid.uuid4().hex}"
                 self.sessions[session_id] = json.loads(form.get("Labels", "{}"))
                 return 200, {**envelope, "Data": self._session(session_id)}
             if action == "ListSession":
                 wanted = json.loads(form.get("Labels", "{}")).items()
                 start, size = int(form.get("NextToken", 0)), int(form.get("MaxResults", 10))
                 found = [s for s, labels in self.sessions.items() if wanted <= labels.items()]
+                if self.hide_next_list:
+                    self.hide_next_list, found = False, []
                 more = str(start + size) if start + size < len(found) else ""
                 data = [
                     {"SessionId": session_id, "SessionStatus": "RUNNING"}
@@ -251,6 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
             effect = functools.partial(owner.act, action, form)
         with owner.lock:
             owner.counts.update(names)
+            owner.header_names.append({name.lower() for name in self.headers})
+        if owner.say_secrets:
+            said = f"no access for Bearer {API_KEY} with {owner.token}"
+            self.send(400, json.dumps(_refusal("Refused", said)).encode())
+            return
         fault = owner.take_fault(*names)
         if fault.startswith("before_"):
             FAULTS[fault](self, b"")
