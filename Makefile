@@ -5,6 +5,8 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 # An interpreter is never downloaded: the one that `PY` names is used.
 export UV_PYTHON_DOWNLOADS = never
+# In a container, root is who runs this: no warning about it.
+export PIP_ROOT_USER_ACTION = ignore
 
 .PHONY: setup demo lab test test-all lint bench clean help
 
