@@ -1,38 +1,29 @@
-"""What surrounds one session: a bubblewrap sandbox, or only a process group of its own.
+"""What surrounds one session, whatever confines it: folders, environment, and its agent.
 
-In: the settings. Out: a started agent, the names that its folders have inside and outside, and,
-as data, what is and what is not confined. `choose` tries the real thing once and falls back.
+In: the settings. Out: a started agent, and the names that the session's folders have inside and
+outside. `bubblewrap` and `plain` are the two kinds; `isolation` chooses between them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import itertools
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.agent_client import AgentClient
-from agentbay_kernel.local.node import find_node
 from agentbay_kernel.local.settings import Settings
 
 PACKAGE = Path(__file__).resolve().parent.parent
 MARK = "AGENTBAY_LOCAL_SANDBOX"
 END_GRACE_S = 2.0
-# Each isolated session of a root user gets a user id that nothing else on the machine has.
-FIRST_UID = 1_879_048_192
-_uids = itertools.count(FIRST_UID + os.getpid() % 65536 * 4096 if os.name == "posix" else 0)
 
 START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -58,20 +49,6 @@ class Folders:
     run: str
     run_outside: str
     library: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is confined, for banners and status: a level, and one sentence for each promise."""
-
-    level: str
-    confined: tuple[str, ...]
-    not_confined: tuple[str, ...]
-    reason: str = ""
-
-    def as_data(self) -> dict[str, Any]:
-        """As JSON."""
-        return dataclasses.asdict(self)
 
 
 def inspect_interpreter(python: str) -> Interpreter:
@@ -105,16 +82,17 @@ class Confinement:
         self.name = secrets.token_hex(8)
         self.agent = AgentClient()
         self.folders: Folders
+        self._passed_fds: list[int] = []
 
     async def start(self) -> None:
         """Start the agent and wait for its first answer."""
         ours, theirs = socket.socketpair()
         try:
-            argv, env, fds = self._command(theirs.fileno())
+            argv = self._command(theirs.fileno())
             self._process = await asyncio.create_subprocess_exec(
                 *argv,
-                env=env,
-                pass_fds=(theirs.fileno(), *fds),
+                env=self._environment(),
+                pass_fds=(theirs.fileno(), *self._passed_fds),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -122,7 +100,7 @@ class Confinement:
             )
         finally:
             theirs.close()
-            for fd in self._passed_fds():
+            for fd in self._passed_fds:
                 os.close(fd)
         try:
             await self._started()
@@ -132,11 +110,9 @@ class Confinement:
             await self.end()
             raise LocalRuntimeError(f"The session's sandbox did not start: {words}") from failure
 
-    def _command(self, fd: int) -> tuple[list[str], dict[str, str], tuple[int, ...]]:
+    def _command(self, fd: int) -> list[str]:
+        """What starts the agent on an inherited socket; may add to `_passed_fds`."""
         raise NotImplementedError
-
-    def _passed_fds(self) -> tuple[int, ...]:
-        return ()
 
     async def _started(self) -> None:
         """Learn what is known only once the process runs."""
@@ -159,24 +135,23 @@ class Confinement:
     def _environment(self) -> dict[str, str]:
         """A clean environment: nothing of the user's own reaches the session."""
         folders = self.folders
-        env = {
+        return {
             MARK: self.name,
             "HOME": folders.workspace,
             "LANG": "C.UTF-8",
-            "PATH": os.pathsep.join([f"{self._interpreter.prefix}/bin", *self._system_path()]),
+            "PATH": os.pathsep.join(self._path()),
             "TMPDIR": folders.temporary,
             "IPYTHONDIR": f"{folders.run}/ipython",
             "MPLCONFIGDIR": f"{folders.run}/matplotlib",
             "PYTHONDONTWRITEBYTECODE": "1",
             "USER": "sandbox",
         }
-        node = find_node()
-        if node is not None:
-            env["PATH"] += os.pathsep + str(Path(node).parent)
-        return env
+
+    def _path(self) -> list[str]:
+        return [f"{self._interpreter.prefix}/bin", *self._system_path()]
 
     def _system_path(self) -> list[str]:
-        return ["/usr/local/bin", "/usr/bin", "/bin"]
+        raise NotImplementedError
 
     def _options(self, owner: bool, uid: int | None) -> str:
         limits = self._settings.limits
@@ -187,8 +162,8 @@ class Confinement:
                 "owner": owner,
                 "uid": uid,
                 "limits": {
+                    "address_space": limits.address_space,
                     "memory": limits.memory,
-                    "session_memory": limits.session_memory,
                     # Without a user id of its own the count is of all the user's processes.
                     "processes": None if owner else limits.processes,
                     "file_size": limits.file_size,
@@ -212,45 +187,3 @@ class Confinement:
 
     async def _clean(self) -> None:
         """Remove what the end of the process does not."""
-
-
-class PlainConfinement(Confinement):
-    """No isolation: a process group, private folders, a clean environment, resource limits."""
-
-    def __init__(self, settings: Settings, interpreter: Interpreter, base: Path) -> None:
-        super().__init__(settings, interpreter)
-        self._home = Path(tempfile.mkdtemp(prefix="s", dir=base))
-        for name in ("workspace", "tmp", "run"):
-            (self._home / name).mkdir(mode=0o700)
-        run = str(self._home / "run")
-        self.folders = Folders(
-            workspace=str(self._home / "workspace"),
-            temporary=str(self._home / "tmp"),
-            run=run,
-            run_outside=run,
-            library=str(PACKAGE.parent),
-        )
-
-    def _command(self, fd: int) -> tuple[list[str], dict[str, str], tuple[int, ...]]:
-        argv = [sys.executable, "-I", "-S", "-c", START, self.folders.library, str(fd)]
-        return [*argv, self._options(owner=True, uid=None)], self._environment(), ()
-
-    def _system_path(self) -> list[str]:
-        return os.environ.get("PATH", os.defpath).split(os.pathsep)
-
-    async def _clean(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._sweep)
-
-    def _sweep(self) -> None:
-        kill_marked(self.name)
-        shutil.rmtree(self._home, ignore_errors=True)
-
-
-def kill_marked(name: str) -> None:
-    """Kill the processes whose environment carries a session's mark: its agent was killed."""
-    import psutil
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == name:
-                process.kill()

@@ -59,9 +59,18 @@ def timed_out(timeout_s: float, lost: bool) -> Failure:
     return Failure("TimeoutError", value, f"TimeoutError: {value}\n")
 
 
-def died(name: str, language: str, code: int) -> Failure:
-    """The failure of code whose process ended; `code` is negative for a signal."""
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+def died(name: str, language: str, code: int, memory: bool) -> Failure:
+    """The failure of code whose process ended.
+
+    `code` is negative for a signal; `memory` if it was killed for using too much.
+    """
+    how = (
+        "the session used more memory than it may"
+        if memory
+        else f"signal {signal.Signals(-code).name}"
+        if code < 0
+        else f"exit status {code}"
+    )
     value = f"the {language} process ended ({how}) while it ran this code; all variables are lost"
     return Failure(name, value, f"{name}: {value}\n")
 

@@ -74,7 +74,14 @@ class JavaScriptEngine:
                 self._lost = True
             self._alive = False
             self._count = 0
-            self._queue.put_nowait({"event": "exit", "code": event["code"], "log": event["log"]})
+            self._queue.put_nowait(
+                {
+                    "event": "exit",
+                    "code": event["code"],
+                    "memory": event["memory"],
+                    "log": event["log"],
+                }
+            )
 
     async def _start(self) -> None:
         node = await asyncio.get_running_loop().run_in_executor(None, find_node)
@@ -147,7 +154,7 @@ class JavaScriptEngine:
             kind = frame.get("event")
             if kind == "exit":
                 self._lost = False
-                failure_event = died("WorkerDied", "JavaScript", frame["code"])
+                failure_event = died("WorkerDied", "JavaScript", frame["code"], frame["memory"])
                 break
             # What an earlier script printed late belongs to nobody any more.
             if frame.get("id") != number:

@@ -1,6 +1,6 @@
 """Where Node is: on PATH, or in the wheel of the extra `[local]`.
 
-Out: a path, or None. A Node older than 18 is passed over.
+Out: a path, or None. A Node older than 18 is passed over when there is another.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ MISSING = (
 
 
 @functools.cache
+def candidates() -> tuple[str, ...]:
+    """Every Node of this machine, without starting any."""
+    return tuple(found for found in (shutil.which("node"), _from_wheel()) if found)
+
+
+@functools.cache
 def find_node() -> str | None:
-    """The newest enough Node of this machine; asked once."""
-    for candidate in (shutil.which("node"), _from_wheel()):
-        if candidate and _major(candidate) >= OLDEST:
-            return candidate
-    return None
+    """The first Node that is new enough; each is started once, to ask it."""
+    return next((node for node in candidates() if _major(node) >= OLDEST), None)
 
 
 def _from_wheel() -> str | None:

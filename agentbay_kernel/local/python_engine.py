@@ -220,7 +220,7 @@ class PythonEngine:
                     self._interrupt()
                     continue
                 if channel == "exit":
-                    failure = died("KernelDied", "Python", message["code"])
+                    failure = died("KernelDied", "Python", message["code"], message["memory"])
                     self._starting = None
                     self._count = 0
                     break

@@ -1,7 +1,7 @@
 """A whole local runtime in one object: listener, sessions, tools, sandboxes.
 
-In: a listening socket, the API key, the settings. Out: a running service, and the line that tells
-a client where it is.
+In: a listening socket, the API key, the settings, the isolation that was chosen. Out: a running
+service, and the line that tells a client where it is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tornado.httpserver import HTTPServer
 from agentbay_kernel.local.actions import Actions
 from agentbay_kernel.local.certificate import make_certificate
 from agentbay_kernel.local.contexts import Contexts
+from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.listener import BODY_LIMIT, Runtime, SchemeTolerantServer
 from agentbay_kernel.local.profile import Profile
 from agentbay_kernel.local.routes import make_application
@@ -34,13 +35,15 @@ class LocalRuntime:
         sock: socket.socket,
         api_key: str,
         settings: Settings,
+        isolation: Isolation,
         tls: bool = False,
     ) -> None:
+        self._isolation = isolation
         self._socket = sock
         self._api_key = api_key
         self.profile = Profile()
         self._authority = "{}:{}".format(*sock.getsockname())
-        self._sandboxes = Sandboxes(settings)
+        self._sandboxes = Sandboxes(settings, isolation)
         self._certificate = make_certificate(self._sandboxes.folder) if tls else None
         contexts = Contexts(self._sandboxes.folder / "contexts")
         self._sessions = Sessions(self._sandboxes, settings.max_sessions, on_end=contexts.forget)
@@ -73,7 +76,12 @@ class LocalRuntime:
 
     def announcement(self) -> dict[str, Any]:
         """The first line on stdout."""
-        line = {"endpoint": self.endpoint, "api_key": self._api_key, "pid": os.getpid()}
+        line: dict[str, Any] = {
+            "endpoint": self.endpoint,
+            "api_key": self._api_key,
+            "pid": os.getpid(),
+            "isolation": self._isolation.report.as_data(),
+        }
         if self._certificate:
             line["ca_file"] = str(self._certificate.ca_file)
         return line

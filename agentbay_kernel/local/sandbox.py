@@ -10,23 +10,20 @@ import contextlib
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.errors import LocalRuntimeError
-from agentbay_kernel.local.confinement import (
-    Confinement,
-    PlainConfinement,
-    Report,
-    inspect_interpreter,
-)
+from agentbay_kernel.local.confinement import Confinement
+from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.javascript_engine import JavaScriptEngine
 from agentbay_kernel.local.python_engine import PythonEngine
 from agentbay_kernel.local.settings import Settings
 
 FOLDER_PREFIX = "agentbay-local-"
 REFILL_DELAY_S = 0.5
+# The path of a socket in it must stay below 104 bytes.
+LONGEST_PLACE = 60
 
 
 class Sandbox:
@@ -36,7 +33,7 @@ class Sandbox:
         self.confinement = confinement
         self.agent = confinement.agent
         self.python = PythonEngine(confinement)
-        self.javascript = JavaScriptEngine(confinement, heap=settings.limits.session_memory)
+        self.javascript = JavaScriptEngine(confinement, heap=settings.limits.memory)
 
     async def end(self) -> None:
         """Kill its processes, remove its files."""
@@ -50,27 +47,12 @@ class Sandboxes:
     A spare is a whole sandbox with a started Python that no session has used; it is never reused.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, isolation: Isolation) -> None:
         self._settings = settings
+        self._isolation = isolation
         self.folder, self._lock = _make_base()
         self._ended = False
         self._spares: list[asyncio.Task[Sandbox]] = []
-        self._chosen: asyncio.Task[tuple[Callable[[], Confinement], Report]] | None = None
-
-    async def report(self) -> Report:
-        """What is confined; the first question tries it out."""
-        return (await self._choose())[1]
-
-    async def _choose(self) -> tuple[Callable[[], Confinement], Report]:
-        if self._chosen is None:
-            self._chosen = asyncio.get_running_loop().create_task(self._try_out())
-        return await asyncio.shield(self._chosen)
-
-    async def _try_out(self) -> tuple[Callable[[], Confinement], Report]:
-        loop = asyncio.get_running_loop()
-        interpreter = await loop.run_in_executor(None, inspect_interpreter, self._settings.python)
-        report = Report("none", (), ())
-        return lambda: PlainConfinement(self._settings, interpreter, self.folder), report
 
     def prepare(self) -> None:
         """Begin to make what is missing of the spares."""
@@ -94,8 +76,7 @@ class Sandboxes:
         return await self._make()
 
     async def _make(self) -> Sandbox:
-        make, _ = await self._choose()
-        confinement = make()
+        confinement = self._isolation.make(self.folder)
         await confinement.start()
         sandbox = Sandbox(confinement, self._settings)
         sandbox.python.start()
@@ -114,11 +95,14 @@ class Sandboxes:
 
 def _make_base() -> tuple[Path, Any]:
     """A private folder for this runtime, locked while it lives; what dead ones left is removed."""
-    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+    place = Path(tempfile.gettempdir())
+    if len(str(place)) > LONGEST_PLACE:
+        place = Path("/tmp")
+    for left in place.glob(f"{FOLDER_PREFIX}*"):
         with contextlib.suppress(OSError), (left / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
-    base = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+    base = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=place))
     held = (base / "lock").open("wb")
     fcntl.flock(held, fcntl.LOCK_EX)
     return base, held

@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.errors import ConfigurationError
+from agentbay_kernel.errors import ConfigurationError, LocalRuntimeError
 from agentbay_kernel.local.settings import MEGABYTE, Limits, Settings
 
 HOST = "127.0.0.1"
@@ -64,8 +64,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
         spares=flags.spares,
         max_sessions=flags.max_sessions,
         limits=Limits(
-            memory=2 * flags.memory * MEGABYTE,
-            session_memory=flags.memory * MEGABYTE,
+            memory=flags.memory * MEGABYTE,
             processes=flags.processes,
             file_size=flags.file_size * MEGABYTE,
             disk=flags.disk * MEGABYTE,
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         asyncio.run(_serve(flags))
-    except ConfigurationError as failure:
+    except (ConfigurationError, LocalRuntimeError) as failure:
         print(failure, file=sys.stderr)
         return 2
     return 0
@@ -91,16 +90,20 @@ def main(argv: list[str] | None = None) -> int:
 async def _serve(flags: argparse.Namespace) -> None:
     # Listening comes before the imports that take time; connections wait in the backlog.
     sock = _listen(flags.port)
+    from agentbay_kernel.local import isolation
+
+    loop = asyncio.get_running_loop()
+    settings = read_settings(flags)
+    choosing = loop.run_in_executor(None, isolation.choose, settings)
     from agentbay_kernel.local.runtime import LocalRuntime
 
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     if flags.die_with_parent:
         _watch_stdin(loop, stop)
     key = _read_key(flags.api_key_file)
-    runtime = LocalRuntime(sock, key, read_settings(flags), tls=flags.tls)
+    runtime = LocalRuntime(sock, key, settings, await choosing, tls=flags.tls)
     runtime.start()
     _announce(runtime.announcement())
     try:

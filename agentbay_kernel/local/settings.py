@@ -9,24 +9,31 @@ import sys
 from dataclasses import dataclass, field
 
 MEGABYTE = 1024 * 1024
+ADDRESS_SPACE = 2048 * MEGABYTE
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one session may use.
 
-    `memory` and `session_memory` are bytes of address space of one process and of resident
-    memory of all; `processes` a count that includes threads; `file_size` and `disk` bytes of one
-    file and of each of /workspace and /tmp; `cpu_s` seconds of processor time of one process.
-    None is no limit.
+    `memory` is bytes of resident memory of all its processes; `processes` a count that includes
+    threads; `file_size` and `disk` bytes of one file and of each of /workspace and /tmp; `cpu_s`
+    seconds of processor time of one process.
     """
 
-    memory: int | None = 8192 * MEGABYTE
-    session_memory: int | None = 4096 * MEGABYTE
-    processes: int | None = 512
-    file_size: int | None = 2048 * MEGABYTE
+    memory: int = 4096 * MEGABYTE
+    processes: int = 512
+    file_size: int = 2048 * MEGABYTE
     disk: int = 2048 * MEGABYTE
-    cpu_s: int | None = 3600
+    cpu_s: int = 3600
+
+    @property
+    def address_space(self) -> int:
+        """Bytes of address space of one process: what is far too large fails at once.
+
+        Node reserves gigabytes that it never uses.
+        """
+        return max(self.memory, ADDRESS_SPACE) + ADDRESS_SPACE
 
 
 @dataclass(frozen=True)

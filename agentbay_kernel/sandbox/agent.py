@@ -67,6 +67,7 @@ class Agent:
         self._run = Path(run)
         self._workspace = workspace
         self._owner = owner
+        self.killed_for_memory: set[int] = set()
         self._envs: dict[str, str] = {}
         self._workers: dict[str, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,6 +191,7 @@ class Agent:
                 "event": "exit",
                 "name": name,
                 "code": code,
+                "memory": worker.process.pid in self.killed_for_memory,
                 "log": worker.log_tail(),
             }
         )
@@ -320,6 +322,8 @@ def main() -> None:
     if options["uid"] is not None:
         # Only as root inside the namespaces: a uid of the session's own makes the limit on
         # processes hold, which root is exempt from.
+        for folder in (options["workspace"], options["run"]):
+            os.chown(folder, options["uid"], options["uid"])
         os.setgroups([])
         os.setresgid(*[options["uid"]] * 3)
         os.setresuid(*[options["uid"]] * 3)
@@ -338,7 +342,8 @@ def main() -> None:
 
     async def serve() -> None:
         agent = Agent(sock, options["run"], options["workspace"], options["owner"])
-        watch = asyncio.create_task(limits.watch_memory(options["limits"]))
+        memory = options["limits"]["memory"]
+        watch = asyncio.create_task(limits.watch_memory(memory, agent.killed_for_memory))
         orphans = None
         if options["owner"] and adopt_orphans():
             orphans = asyncio.create_task(reap_orphans())

@@ -1,6 +1,7 @@
 """Limits on what one session may use, set by the agent on itself and inherited by its children.
 
-In: {"memory", "processes", "file_size", "cpu_s"}: bytes, a count, bytes, seconds; null means none.
+In: {"address_space", "memory", "processes", "file_size", "cpu_s"}: bytes of each process, bytes of
+all, a count or null, bytes of a file, seconds of a process.
 Out: resource limits, and a watch that kills the largest process when all of them together use
 more memory than allowed, which no resource limit expresses.
 """
@@ -24,14 +25,11 @@ def apply(limits: dict[str, Any]) -> None:
     """Set the limits on this process and so on all its children."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 4096)
-    if limits.get("memory") is not None:
-        _limit(resource.RLIMIT_AS, limits["memory"])
-    if limits.get("processes") is not None:
+    _limit(resource.RLIMIT_AS, limits["address_space"])
+    _limit(resource.RLIMIT_FSIZE, limits["file_size"])
+    _limit(resource.RLIMIT_CPU, limits["cpu_s"])
+    if limits["processes"] is not None:
         _limit(resource.RLIMIT_NPROC, limits["processes"])
-    if limits.get("file_size") is not None:
-        _limit(resource.RLIMIT_FSIZE, limits["file_size"])
-    if limits.get("cpu_s") is not None:
-        _limit(resource.RLIMIT_CPU, limits["cpu_s"])
 
 
 def _limit(which: int, value: int) -> None:
@@ -56,15 +54,16 @@ def memory_of(pids: list[int]) -> dict[int, int]:
     return used
 
 
-async def watch_memory(limits: dict[str, Any]) -> None:
-    """Kill the largest process of the session while all of them are over the limit."""
-    limit = limits.get("session_memory")
-    if limit is None:
-        return
+async def watch_memory(limit: int, killed: set[int]) -> None:
+    """Kill the largest process of the session while all of them use more than `limit` bytes.
+
+    The ids of the killed are added to `killed`.
+    """
     while True:
         await asyncio.sleep(WATCH_INTERVAL_S)
         used = memory_of(descendants())
         if used and sum(used.values()) > limit:
             largest = max(used, key=lambda pid: used[pid])
+            killed.add(largest)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(largest, signal.SIGKILL)

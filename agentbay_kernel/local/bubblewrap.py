@@ -1,0 +1,195 @@
+"""A session inside one bubblewrap sandbox: its own processes, files, network and user id.
+
+In: the settings. Out: a confinement that holds the session's agent, and with it everything that
+the session starts. Its files live in memory inside the sandbox and end with it. The sockets of
+its kernel are reached through /proc, so nothing of the machine is writable from inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.local.confinement import PACKAGE, START, Confinement, Folders, Interpreter
+from agentbay_kernel.local.node import candidates
+from agentbay_kernel.local.settings import MEGABYTE, Settings
+from agentbay_kernel.local.syscall_filter import no_user_namespaces
+
+WORKSPACE = "/workspace"
+TEMPORARY = "/tmp"
+RUN = "/run/agentbay"
+LIBRARY = "/opt/agentbay"
+NAMESPACE_UID = 1000
+# As root each session gets a user id that nothing else on the machine has: the limit on
+# processes does not hold for root, not even for root under another name in a user namespace.
+FIRST_UID = 1_879_048_192
+SESSIONS_PER_RUNTIME = 4096
+RUN_SIZE = 64 * MEGABYTE
+SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/fonts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/ssl",
+)
+NETWORK_FILES = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf")
+# Become what a session will be, then run its interpreter: fails where a session would.
+PROBE = (
+    "import os, sys; uid = int(sys.argv[1]); "
+    "uid and (os.setgroups([]), os.setresgid(uid, uid, uid), os.setresuid(uid, uid, uid)); "
+    "os.execv(sys.argv[2], [sys.argv[2], '-I', '-S', '-c', ''])"
+)
+
+_numbers = itertools.count()
+
+
+def _next_uid() -> int:
+    slot = os.getpid() % 65536
+    return FIRST_UID + slot * SESSIONS_PER_RUNTIME + next(_numbers) % SESSIONS_PER_RUNTIME
+
+
+class BubblewrapConfinement(Confinement):
+    """One sandbox.
+
+    Arguments:
+        own_uid: give the session a user id of its own (root only), else a user namespace.
+    """
+
+    def __init__(self, settings: Settings, interpreter: Interpreter, own_uid: bool) -> None:
+        super().__init__(settings, interpreter)
+        self._own_uid = own_uid
+        self._uid = _next_uid() if own_uid else NAMESPACE_UID
+        self.folders = Folders(WORKSPACE, TEMPORARY, RUN, "", LIBRARY)
+
+    def _command(self, fd: int) -> list[str]:
+        self._info, info = os.pipe()
+        filtering: list[str] = []
+        program = no_user_namespaces()
+        if program is not None:
+            self._passed_fds.append(_readable(program))
+            filtering = ["--seccomp", str(self._passed_fds[-1])]
+        users = _text(
+            f"root:x:0:0:root:/root:/bin/sh\nsandbox:x:{self._uid}:{self._uid}::{WORKSPACE}:/bin/bash\n"
+        )
+        groups = _text(f"root:x:0:\nsandbox:x:{self._uid}:\n")
+        self._passed_fds += [info, users, groups]
+        return [
+            *sandbox_command(self._settings, self._interpreter, self._own_uid),
+            *filtering,
+            *("--info-fd", str(info)),
+            *("--perms", "0644", "--ro-bind-data", str(users), "/etc/passwd"),
+            *("--perms", "0644", "--ro-bind-data", str(groups), "/etc/group"),
+            *("--remount-ro", "/", "--"),
+            *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY, str(fd)),
+            self._options(owner=False, uid=self._uid if self._own_uid else None),
+        ]
+
+    async def _started(self) -> None:
+        text = await asyncio.get_running_loop().run_in_executor(None, self._read_info)
+        pid: int = json.loads(text)["child-pid"]
+        # Also keeps the path of a socket far below its limit of about 100 bytes.
+        self.folders = Folders(WORKSPACE, TEMPORARY, RUN, f"/proc/{pid}/root{RUN}", LIBRARY)
+
+    def _read_info(self) -> str:
+        with os.fdopen(self._info) as info:
+            return info.read()
+
+    def _path(self) -> list[str]:
+        nodes = [str(Path(node).parent) for node in candidates()]
+        return list(dict.fromkeys([*super()._path(), *nodes]))
+
+    def _system_path(self) -> list[str]:
+        return ["/usr/local/bin", "/usr/bin", "/bin"]
+
+
+def _readable(data: bytes) -> int:
+    """A descriptor from which a few bytes are read once."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, data)
+    os.close(write_end)
+    return read_end
+
+
+def _text(text: str) -> int:
+    return _readable(text.encode())
+
+
+def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool) -> list[str]:
+    """bwrap and its arguments up to the point where descriptors and the program follow."""
+    command = ["bwrap", "--die-with-parent", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    command += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
+    if own_uid:
+        # Dropped by the agent as soon as it has become that user.
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_CHOWN"):
+            command += ["--cap-add", capability]
+    else:
+        command += ["--unshare-user", "--uid", str(NAMESPACE_UID), "--gid", str(NAMESPACE_UID)]
+    if not settings.network:
+        command += ["--unshare-net"]
+    command += ["--ro-bind", "/usr", "/usr"]
+    for name in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"):
+        if Path(name).is_symlink():
+            command += ["--symlink", str(Path(name).readlink()), name]
+        elif Path(name).exists():
+            command += ["--ro-bind", name, name]
+    # Folders made on the way to a file would be open to root alone.
+    for path in ("/etc", "/var"):
+        command += ["--perms", "0755", "--dir", path]
+    for path in (*SYSTEM_FILES, *(NETWORK_FILES if settings.network else ())):
+        command += ["--ro-bind-try", path, path]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    disk = str(settings.limits.disk)
+    for path, size, mode in (
+        ("/dev/shm", disk, "1777"),
+        (TEMPORARY, disk, "1777"),
+        (WORKSPACE, disk, "0755"),
+        (RUN, str(RUN_SIZE), "0755"),
+    ):
+        command += ["--perms", mode, "--size", size, "--tmpfs", path]
+    command += ["--symlink", "/tmp", "/var/tmp", "--remount-ro", "/dev"]
+    package = f"{LIBRARY}/agentbay_kernel"
+    shown = {path: path for path in _needed_folders(interpreter)}
+    shown[str(PACKAGE / "sandbox")] = f"{package}/sandbox"
+    shown[str(PACKAGE / "__init__.py")] = f"{package}/__init__.py"
+    for source, target in shown.items():
+        for parent in reversed(Path(target).parents[:-1]):
+            command += ["--perms", "0755", "--dir", str(parent)]
+        command += ["--ro-bind", source, target]
+    return [*command, "--chdir", WORKSPACE]
+
+
+def _needed_folders(interpreter: Interpreter) -> list[str]:
+    """Where Python and Node live, as far as that is not the system's own place."""
+    found = [interpreter.prefix, interpreter.base_prefix]
+    for node in candidates():
+        found += [str(Path(node).parent), str(Path(node).resolve().parent.parent)]
+    outside = [path for path in found if not Path(path).is_relative_to("/usr") and path != "/"]
+    return list(dict.fromkeys(outside))
+
+
+def probe(settings: Settings, interpreter: Interpreter, own_uid: bool) -> str:
+    """Why such a sandbox does not work here; empty if it does."""
+    if shutil.which("bwrap") is None:
+        return "bubblewrap (bwrap) is not installed"
+    uid = FIRST_UID if own_uid else 0
+    command = [
+        *sandbox_command(settings, interpreter, own_uid),
+        *("--remount-ro", "/", "--", interpreter.path, "-I", "-S", "-c", PROBE),
+        *(str(uid), interpreter.path),
+    ]
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    try:
+        done = subprocess.run(command, timeout=20, **options)
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        return f"bubblewrap does not work here: {failure}"
+    if done.returncode == 0:
+        return ""
+    return f"bubblewrap does not work here: {done.stderr.strip()[-300:] or done.returncode}"

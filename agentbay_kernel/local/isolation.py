@@ -1,0 +1,146 @@
+"""Which isolation this machine can give, and what it promises, as data for banners and status.
+
+In: the settings. Out: a way to make confinements, and a report of what is and is not confined.
+The real thing is tried once, before the runtime says that it is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.errors import LocalRuntimeError
+from agentbay_kernel.local import bubblewrap
+from agentbay_kernel.local.bubblewrap import BubblewrapConfinement
+from agentbay_kernel.local.confinement import Confinement, Interpreter, inspect_interpreter
+from agentbay_kernel.local.plain import PlainConfinement
+from agentbay_kernel.local.settings import MEGABYTE, Settings
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is confined.
+
+    `level` is bubblewrap or none, `summary` one line, `confined` and `not_confined` one short
+    sentence for each promise, `reason` says why there is no isolation.
+    """
+
+    level: str
+    summary: str
+    confined: tuple[str, ...]
+    not_confined: tuple[str, ...]
+    reason: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """The chosen way: `make` gives a new confinement, `report` says what it promises.
+
+    `make` is given the folder where a session without isolation keeps its files.
+    """
+
+    make: Callable[[Path], Confinement]
+    report: Report
+
+
+def choose(settings: Settings) -> Isolation:
+    """Try out what the settings ask for.
+
+    Arguments:
+        settings: `isolation` is auto, required or none.
+
+    Raises:
+        LocalRuntimeError: isolation is required and does not work, or the interpreter does not.
+    """
+    interpreter = inspect_interpreter(settings.python)
+    reason = "it was switched off (--isolation none)"
+    if settings.isolation != "none":
+        reason = "it needs Linux"
+        if sys.platform == "linux":
+            # A user id of the session's own is the stronger one, and only root can give it.
+            for own_uid in [True, False] if os.geteuid() == 0 else [False]:
+                reason = bubblewrap.probe(settings, interpreter, own_uid)
+                if not reason:
+                    return _bubblewrapped(settings, interpreter, own_uid)
+    if settings.isolation == "required":
+        raise LocalRuntimeError(
+            f"Isolation is required and there is none: {reason}. Install bubblewrap "
+            "(apt install bubblewrap), or start with --isolation auto."
+        )
+    report = _plain_report(settings, reason)
+    return Isolation(lambda folder: PlainConfinement(settings, interpreter, folder), report)
+
+
+def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) -> Isolation:
+    limits = settings.limits
+    confined = [
+        "files: the system is read-only, your home is not there, "
+        "/workspace and /tmp are the session's own and end with it",
+        "processes: only the session's own are seen, all of them end with it",
+        "environment: none of your variables, keys or tokens",
+        f"memory: {_megabytes(limits.memory)} for all processes of a session",
+        f"disk: {_megabytes(limits.disk)} in each of /workspace and /tmp, "
+        f"{_megabytes(limits.file_size)} a file",
+        f"processor: {limits.cpu_s} s for one process",
+    ]
+    not_confined = [
+        "the kernel of the operating system is shared: this is no virtual machine",
+        "the number of sessions, and what all of them use together",
+    ]
+    network = "network: none but the session's own loopback"
+    if settings.network:
+        not_confined.insert(0, "network: this machine's, its loopback services included")
+    else:
+        confined.insert(0, network)
+    # Root outside is exempt from the limit, also as another user inside a user namespace.
+    if own_uid or os.geteuid() != 0:
+        confined.append(f"processes and threads: {limits.processes} of a session")
+    else:
+        not_confined.append("the number of processes (the limit does not hold for root)")
+    report = Report(
+        level="bubblewrap",
+        summary="isolated by bubblewrap, "
+        + ("WITH this machine's network" if settings.network else "without network"),
+        confined=tuple(confined),
+        not_confined=tuple(not_confined),
+    )
+    return Isolation(lambda _: BubblewrapConfinement(settings, interpreter, own_uid), report)
+
+
+def _plain_report(settings: Settings, reason: str) -> Report:
+    limits = settings.limits
+    confined = [
+        "environment: none of your variables, keys or tokens",
+        "folders: a working folder, HOME and TMPDIR of the session's own, removed with it",
+        "processes: all of a session's end with it",
+        f"files: {_megabytes(limits.file_size)} each",
+        f"processor: {limits.cpu_s} s for one process",
+    ]
+    if sys.platform == "linux":
+        confined.append(f"memory: {_megabytes(limits.memory)} for a session's processes")
+    return Report(
+        level="none",
+        summary="NOT isolated: code can read and change all that you can",
+        confined=tuple(confined),
+        not_confined=(
+            "your files",
+            "the network",
+            "your other processes",
+            "the number of processes",
+            "disk space",
+        ),
+        reason=reason,
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size // MEGABYTE} MB"

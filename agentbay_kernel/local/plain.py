@@ -1,0 +1,67 @@
+"""A session without isolation: private folders, a clean environment, its own processes.
+
+In: the settings and a folder. Out: a confinement that leaves no process and no file behind, but
+whose code can do all that the user can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from agentbay_kernel.local.confinement import (
+    MARK,
+    PACKAGE,
+    START,
+    Confinement,
+    Folders,
+    Interpreter,
+)
+from agentbay_kernel.local.settings import Settings
+
+
+class PlainConfinement(Confinement):
+    """No isolation: a process group, private folders, a clean environment, resource limits."""
+
+    def __init__(self, settings: Settings, interpreter: Interpreter, base: Path) -> None:
+        super().__init__(settings, interpreter)
+        self._home = Path(tempfile.mkdtemp(prefix="s", dir=base))
+        for name in ("workspace", "tmp", "run"):
+            (self._home / name).mkdir(mode=0o700)
+        run = str(self._home / "run")
+        self.folders = Folders(
+            workspace=str(self._home / "workspace"),
+            temporary=str(self._home / "tmp"),
+            run=run,
+            run_outside=run,
+            library=str(PACKAGE.parent),
+        )
+
+    def _command(self, fd: int) -> list[str]:
+        argv = [sys.executable, "-I", "-S", "-c", START, self.folders.library, str(fd)]
+        return [*argv, self._options(owner=True, uid=None)]
+
+    def _system_path(self) -> list[str]:
+        return os.environ.get("PATH", os.defpath).split(os.pathsep)
+
+    async def _clean(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._sweep)
+
+    def _sweep(self) -> None:
+        kill_marked(self.name)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+def kill_marked(name: str) -> None:
+    """Kill the processes whose environment carries a session's mark: its agent was killed."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == name:
+                process.kill()
