@@ -24,13 +24,14 @@ help:
 	@test -x $(UV) \
 		|| $(PY) -m pip install -q --disable-pip-version-check --no-cache-dir --target .tools uv \
 		|| true
-	@if test -x $(UV); then \
-		$(UV) venv -q --clear --python "$$($(PY) -c 'import sys; print(sys.executable)')" .venv \
+	@{ test -x $(UV) \
+		&& $(UV) venv -q --clear --python "$$($(PY) -c 'import sys; print(sys.executable)')" .venv \
 		&& $(UV) pip install -q --python $(BIN)/python -e '.[test]'; \
-	else \
+	} || { \
+		echo "uv could not do it here; pip takes over, which takes about a minute."; \
 		$(PY) -m venv --clear .venv \
 		&& $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'; \
-	fi
+	}
 	@touch $@
 
 setup: .venv/.ok
