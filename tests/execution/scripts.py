@@ -1,0 +1,126 @@
+"""A Node process with plain rules: every cell is a `vm.Script` in one persistent context.
+
+In: cells, rewritten or not. Out: what each gave: its value as `util.inspect` shows it, or the
+error with V8's positions in the cell. Nothing here knows of the rewrite but `Rewritten`'s fields.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.execution.javascript import Rewritten, rewrite
+
+_RUNNER = r"""
+const { createRequire } = require('node:module');
+const readline = require('node:readline');
+const util = require('node:util');
+const vm = require('node:vm');
+const { stdin, stdout } = process;
+const { stringify, parse } = JSON;
+const dynamic = vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
+globalThis.require = createRequire(process.cwd() + '/cell.js');
+let printed = [];
+console.log = (...args) => { printed.push('out ' + util.format(...args)); };
+console.error = (...args) => { printed.push('err ' + util.format(...args)); };
+process.on('unhandledRejection', (e) => { printed.push('unhandled ' + e); });
+const turn = setImmediate;
+async function run({ code, offset, wait, name }) {
+  printed = [];
+  const options = { filename: name, columnOffset: -offset, importModuleDynamically: dynamic };
+  try {
+    let value = new vm.Script(code, options).runInThisContext({ displayErrors: false });
+    const pending = util.types.isPromise(value);
+    if (wait) value = await value;
+    else await new Promise((done) => turn(done));
+    return { value: util.inspect(value), pending, printed };
+  } catch (e) {
+    return { error: { name: e.name, message: e.message, stack: String(e.stack) }, printed };
+  }
+}
+(async () => {
+  for await (const line of readline.createInterface({ input: stdin })) {
+    stdout.write(stringify(await run(parse(line))) + '\n');
+  }
+})();
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell gave. `position` is the (line, column) of the error's first frame in it."""
+
+    value: str | None
+    error: str | None
+    position: tuple[int, int] | None
+    printed: tuple[str, ...]
+    # The script's own value was a promise.
+    pending: bool
+
+
+class Context:
+    """One Node process; cells run in the order they are given."""
+
+    def __init__(self, node: str, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [node, "-e", _RUNNER],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._count = 0
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def raw(self, cell: Rewritten, wait: bool = True) -> Outcome:
+        """Run a script; its promise is awaited only where the rewrite says so."""
+        self._count += 1
+        name = f"cell-{self._count}.js"
+        answer = self._ask(
+            {
+                "code": cell.code,
+                "offset": cell.column_offset,
+                "wait": wait and cell.is_async,
+                "name": name,
+            }
+        )
+        failure = answer.get("error")
+        if failure is None:
+            return Outcome(answer["value"], None, None, tuple(answer["printed"]), answer["pending"])
+        stack = failure["stack"]
+        # A syntax error names the line only, above its message.
+        found = re.search(rf"at .*{re.escape(name)}:(-?\d+):(-?\d+)", stack)
+        position = (int(found[1]), int(found[2])) if found else None
+        if found is None and (line := re.match(rf"{re.escape(name)}:(\d+)", stack)):
+            position = (int(line[1]), 0)
+        message = f"{failure['name']}: {failure['message']}"
+        return Outcome(None, message, position, tuple(answer["printed"]), False)
+
+    def run(self, code: str, *, strict_const: bool = False) -> Outcome:
+        """Rewrite a cell and run it."""
+        return self.raw(rewrite(code, strict_const=strict_const))
+
+    def unchanged(self, code: str) -> Outcome:
+        """Run a cell as it is."""
+        return self.raw(Rewritten(code))
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
