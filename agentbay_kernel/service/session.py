@@ -53,6 +53,7 @@ from agentbay_kernel.service.results import (
 # What the service and the way to it may add to a tool's own time: starting, stopping what hangs.
 ANSWER_MARGIN_S = 6.0
 LONGEST_DELETE_S = 300.0
+_NOT_HERE = (404, 410)
 _ENDED = ("FINISH", "DELETED")
 _NO_TOOL = re.compile(r"tool by name ['\"]?([\w.-]+)['\"]? not found", re.IGNORECASE)
 
@@ -281,12 +282,14 @@ class Session:
         place = place_of(access.link_url)
         try:
             return read_link_tool(answer, request_id, place=place, quote=self._actions.quote)
-        except AuthenticationError as error:
+        except (AuthenticationError, ServiceFaultError) as error:
+            if isinstance(error, ServiceFaultError) and error.status not in _NOT_HERE:
+                raise
             refusal = error
-        raise self._token_refused(refusal)
+        raise self._link_refused(refusal)
 
-    def _token_refused(self, refusal: AuthenticationError) -> CommandError:
-        """The token was refused, so nothing ran: is the session gone, or only the token old?"""
+    def _link_refused(self, refusal: AuthenticationError | ServiceFaultError) -> CommandError:
+        """Address or token was refused, so nothing ran: is the session gone, or are they old?"""
         try:
             envelope = self._actions.call_repeatable("GetSession", self._fields())
         except SessionNotFoundError as error:
@@ -294,10 +297,10 @@ class Session:
         data = envelope.data if isinstance(envelope.data, dict) else {}
         self._access = self._hidden(read_access(data, self._actions.endpoint))
         return ServiceFaultError(
-            f"The access token of the session {self._session_id} was refused; a new one was "
-            "fetched. The code did not run: run it again.",
+            f"The session {self._session_id} lives, but its address or access token was refused; "
+            "they were fetched anew. The code did not run: run it again.",
             request_id=refusal.request_id,
-            status=401,
+            status=getattr(refusal, "status", 401),
         )
 
     def _has_ended(self, ends_at: float) -> bool:

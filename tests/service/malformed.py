@@ -108,6 +108,12 @@ class MalformedServer:
                     return self._faults[name].popleft()
         return "ok"
 
+    @property
+    def connections_made(self) -> int:
+        """How many connections there have been."""
+        with self.lock:
+            return self._server.connections_made
+
     def hold(self) -> None:
         """Wait until the server ends, or for long."""
         self._ended.wait(_SLOW_S)
@@ -219,10 +225,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     owner: MalformedServer
     connections = 0
+    connections_made = 0
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self.owner.lock:
             self.connections += 1
+            self.connections_made += 1
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:
@@ -408,6 +416,7 @@ FAULTS: dict[str, Callable[[_Handler, bytes], None]] = {
     "html": lambda handler, _: handler.send(200, _HTML, "text/html"),
     "html_error": lambda handler, _: handler.send(503, _HTML, "text/html"),
     "500": lambda handler, _: handler.send(500, _FAULT),
+    "before_404": lambda handler, _: handler.send(404, b"no such route", "text/plain"),
     "502": lambda handler, _: handler.send(502, _HTML, "text/html"),
     "504": lambda handler, _: handler.send(504, b"", "text/plain"),
     "slow": lambda handler, _: handler.hold(),

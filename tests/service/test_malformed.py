@@ -15,7 +15,7 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-from agentbay_kernel.service import AgentBay, Session
+from agentbay_kernel.service import AgentBay, Session, transport
 from tests.service.malformed import MalformedServer
 
 QUICK_FAULTS = {
@@ -160,7 +160,36 @@ def test_a_connection_closed_while_idle_loses_no_call(
         while server.connections and time.monotonic() < deadline:
             time.sleep(0.01)
         assert server.connections == 0
+        # The news of it travels too.
+        time.sleep(0.1)
     assert server.codes == ["1", "2", "3"]
+
+
+def test_a_connection_is_used_again_but_not_after_long(
+    server: MalformedServer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        session.code.run_code("1", "python")
+    assert server.connections_made == 1
+    monkeypatch.setattr(transport, "LONGEST_IDLE_S", 0.0)
+    session.code.run_code("1", "python")
+    assert server.connections_made == 2
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_link_that_leads_nowhere_is_looked_into(gone: bool) -> None:
+    with (
+        MalformedServer(link=True) as server,
+        AgentBay(server.api_key, endpoint=server.endpoint) as client,
+    ):
+        session = client.create().session
+        assert session is not None
+        server.break_next("run_code", "before_404")
+        if gone:
+            server.sessions.clear()
+        with pytest.raises(SessionNotFoundError if gone else ServiceFaultError):
+            session.code.run_code("1", "python")
+        assert server.counts["run_code"] == 1 and server.counts["GetSession"] == 1
 
 
 def test_a_refused_token_is_renewed_and_the_call_not_repeated() -> None:
