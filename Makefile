@@ -21,6 +21,7 @@ help:
 .venv/.ok: pyproject.toml $(wildcard kernelspec/*/*)
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PY=/path/to/python3.11 ..."; exit 1; }
+	@echo "Setting up .venv, once. This may take a minute."
 	@test -x $(UV) \
 		|| $(PY) -m pip install -q --disable-pip-version-check --no-cache-dir --target .tools uv \
 		|| true
