@@ -300,6 +300,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, kind: str = "application/json", **headers: str
     ) -> None:
         """A whole answer."""
+        # Asked before: by the time that the answer has left, a test may have changed it.
+        last = self.server.owner.close_after_answers
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -308,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
-        if self.server.owner.close_after_answers:
+        if last:
             self.drop()
 
     def drop(self) -> None:
