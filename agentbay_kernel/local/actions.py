@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agentbay_kernel.errors import LocalRuntimeError
+from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.context_actions import ContextActions
 from agentbay_kernel.local.contexts import Contexts
+from agentbay_kernel.local.profile import FaultPlan, read_profile
 from agentbay_kernel.local.refusals import Refusal, not_found
 from agentbay_kernel.local.sessions import (
     Lifetime,
@@ -23,7 +25,7 @@ from agentbay_kernel.local.sessions import (
     Sessions,
     read_labels,
 )
-from agentbay_kernel.local.tools import Tools, settle
+from agentbay_kernel.local.tools import Tools
 
 Fields = dict[str, str]
 PAGE = 10
@@ -36,8 +38,10 @@ class Actions:
         sessions: the sessions.
         tools: their tools.
         contexts: the contexts.
+        behaviour: what `LocalControl` changes.
         routes: the session's Token, LinkUrl and WsUrl fields, as far as they are offered.
         address: makes an absolute address of a path under the endpoint.
+        told: what the runtime says of itself.
     """
 
     def __init__(
@@ -45,20 +49,23 @@ class Actions:
         sessions: Sessions,
         tools: Tools,
         contexts: Contexts,
+        behaviour: Behaviour,
         routes: Callable[[Session], dict[str, Any]],
         address: Callable[[str], str],
+        told: Callable[[], dict[str, Any]],
     ) -> None:
         self._contexts = contexts
+        self._behaviour = behaviour
         self._sessions = sessions
         self._tools = tools
         self._routes = routes
+        self._told = told
         self._table: dict[str, Callable[[Fields], Awaitable[dict[str, Any]]]] = {
             "CreateMcpSession": self._create,
             "GetSession": self._get,
             "GetSessionDetail": self._get_detail,
             "GetMcpResource": self._get_resource,
             "ListSession": self._list,
-            "CallMcpTool": self._call_tool,
             "DeleteSessionAsync": self._delete,
             "ReleaseMcpSession": self._delete,
             "RefreshSessionIdleTime": self._refresh,
@@ -66,19 +73,30 @@ class Actions:
             "GetLabel": self._get_label,
             "ListMcpTools": self._list_tools,
             "GetLink": self._get_link,
+            "LocalControl": self._control,
             **ContextActions(contexts, sessions, address).table(),
         }
 
-    async def perform(self, action: str, fields: Fields) -> dict[str, Any]:
+    async def perform(
+        self, action: str, fields: Fields, request_id: str, fault: FaultPlan | None
+    ) -> dict[str, Any]:
         """The fields that an action's answer adds to the envelope.
+
+        Arguments:
+            action: its name.
+            fields: query and form merged.
+            request_id: of this request.
+            fault: what will go wrong with the answer, for the journal.
 
         Raises:
             Refusal: the service says no.
         """
         handler = self._table.get(action)
-        if handler is None:
+        if handler is None and action != "CallMcpTool":
             raise Refusal("InvalidAction.NotFound", f"The specified action {action} is not found.")
         try:
+            if handler is None:
+                return await self._call_tool(fields, request_id, fault)
             return await handler(fields)
         except SessionGone:
             raise not_found() from None
@@ -200,16 +218,23 @@ class Actions:
             "TotalCount": len(found),
         }
 
-    async def _call_tool(self, fields: Fields) -> dict[str, Any]:
+    async def _call_tool(
+        self, fields: Fields, request_id: str, fault: FaultPlan | None
+    ) -> dict[str, Any]:
         session = self._find(fields)
+        limit = self._behaviour.profile.message_limit
+        if limit is not None and len(fields.get("Args", "").encode()) > limit:
+            raise _too_large(limit)
         try:
             arguments = json.loads(fields.get("Args") or "{}")
         except ValueError:
             raise Refusal("InvalidParameter", "Args must be a JSON object") from None
         if not isinstance(arguments, dict):
             raise Refusal("InvalidParameter", "Args must be a JSON object")
-        with session.in_use():
-            answer = await settle(self._tools.call(session, fields.get("Name", ""), arguments))
+        name = fields.get("Name", "")
+        answer = await self._tools.serve(session, name, arguments, request_id, fault)
+        if limit is not None and len(answer.text.encode()) > limit:
+            raise _too_large(limit)
         content = [{"type": "text", "text": answer.text}]
         return {"Data": {"content": content, "isError": answer.is_error}}
 
@@ -232,6 +257,16 @@ class Actions:
     async def _get_label(self, fields: Fields) -> dict[str, Any]:
         return {"Data": {"Labels": json.dumps(self._find(fields).labels)}}
 
+    async def _control(self, fields: Fields) -> dict[str, Any]:
+        """Not the service's: tells of this runtime, and sets the profile if there is one."""
+        if "Profile" in fields:
+            try:
+                self._behaviour.use(read_profile(json.loads(fields["Profile"])))
+            except (ValueError, TypeError) as failure:
+                raise Refusal("InvalidParameter", f"Profile can't be used: {failure}") from None
+        data = {**self._told(), "profile": self._behaviour.profile.as_data()}
+        return {"Data": {**data, "sessions": len(self._sessions.running())}}
+
     async def _get_link(self, fields: Fields) -> dict[str, Any]:
         session = self._find(fields)
         kind = fields.get("ProtocolType") or "wss"
@@ -244,6 +279,10 @@ class Actions:
             for tool in self._tools.listed()
         ]
         return {"Data": json.dumps(tools)}
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal("InternalError", f"The message is larger than {limit} bytes.", 500)
 
 
 def _resource_url(session: Session) -> str:

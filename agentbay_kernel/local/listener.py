@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Any
 
 from tornado import httputil, web
 
 from agentbay_kernel.local.actions import Actions
+from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.sessions import Sessions
 from agentbay_kernel.local.tools import Tools
@@ -31,6 +33,7 @@ class Runtime:
     tools: Tools
     actions: Actions
     contexts: Contexts
+    behaviour: Behaviour
 
 
 class SchemeTolerantServer(httputil.HTTPServerConnectionDelegate):
@@ -86,6 +89,11 @@ class LoopbackHandler(web.RequestHandler):
         if self.request.host_name.strip("[]") not in LOOPBACK_NAMES:
             self.set_status(403)
             self.finish({"Code": "Forbidden", "Message": "Only loopback addresses are served."})
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """What was not foreseen is answered in the service's form too."""
+        message = "the local runtime failed; its standard error says how"
+        self.finish({"Code": "InternalError", "Message": message, "Success": False})
 
     def compute_etag(self) -> None:
         """Answers are never the same twice."""

@@ -1,25 +1,79 @@
-"""How this stand-in behaves: which of the service's known variants it plays.
+"""How this stand-in behaves: which of the service's variants it plays, and what it does wrong.
 
-In: a JSON object. Out: a frozen `Profile`; unknown keys and values are refused by name.
+In: a JSON object. Out: a frozen `Profile`; unknown keys and values are refused by name. The keys
+are described in docs/local-runtime.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from agentbay_kernel.errors import ConfigurationError
+
+CHOICES = {
+    "error_shape": ("A", "B", "C"),
+    "result_shape": ("current", "legacy", "plain"),
+    "js_state": ("persistent", "stateless"),
+}
+# What can go wrong with a request, with a stream, and with both.
+REQUEST_KINDS = ("half", "http_429", "http_500", "http_502", "http_504")
+STREAM_KINDS = ("ws_drop", "end_missing", "end_twice")
+FAULT_KINDS = ("reset", "hang", "expired", "key_refused", *REQUEST_KINDS, *STREAM_KINDS)
+
+
+@dataclass(frozen=True)
+class FaultPlan:
+    """One thing that goes wrong.
+
+    Arguments:
+        kind: one of FAULT_KINDS.
+        at: numbers of the calls that it happens to, from 1, counted since the profile was set.
+        probability: instead of `at`: how likely each call is hit, 0 to 1.
+        seed: makes `probability` repeatable.
+        effect: whether the call is carried out although it is answered wrongly.
+        action: which action's calls are counted; a tool call is CallMcpTool on every route.
+        tool: count only calls of this tool.
+    """
+
+    kind: str
+    at: tuple[int, ...] = ()
+    probability: float = 0.0
+    seed: int | None = None
+    effect: bool = False
+    action: str = "CallMcpTool"
+    tool: str | None = None
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether it strikes before the call is carried out, which then is not."""
+        if self.kind in ("key_refused", "expired"):
+            return True
+        return not self.effect and self.kind not in ("half", *STREAM_KINDS)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One behaviour. See docs/local-runtime.md for what each key means."""
+    """One behaviour of the service."""
 
     link_url: bool = True
     ws_url: bool = True
     error_shape: str = "A"
     result_shape: str = "current"
     js_state: str = "persistent"
+    bridgeable: bool = True
     gateway_s: float = 60.0
+    message_limit: int | None = None
+    latency_ms: float = 0.0
+    bandwidth: float | None = None
+    faults: tuple[FaultPlan, ...] = field(default=())
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON."""
+        return dataclasses.asdict(self)
 
 
 def read_profile(document: Any) -> Profile:
@@ -28,10 +82,45 @@ def read_profile(document: Any) -> Profile:
     Raises:
         ValueError: a key or a value is not one of a profile's.
     """
+    values = _checked(document, Profile, "profile")
+    for key, allowed in CHOICES.items():
+        if key in values and values[key] not in allowed:
+            raise ValueError(f"{key} is {values[key]!r}; it may be {', '.join(allowed)}")
+    faults = values.pop("faults", [])
+    if not isinstance(faults, list):
+        raise ValueError("faults is a list")
+    return Profile(**values, faults=tuple(_read_fault(fault) for fault in faults))
+
+
+def _read_fault(document: Any) -> FaultPlan:
+    values = _checked(document, FaultPlan, "fault")
+    if values.get("kind") not in FAULT_KINDS:
+        raise ValueError(f"kind is {values.get('kind')!r}; it may be {', '.join(FAULT_KINDS)}")
+    at = values.pop("at", [])
+    if "probability" not in values and not at:
+        raise ValueError(f"a fault needs `at` or `probability`: {document}")
+    return FaultPlan(**values, at=tuple(at) if isinstance(at, list) else (int(at),))
+
+
+def _checked(document: Any, kind: type, name: str) -> dict[str, Any]:
     if not isinstance(document, dict):
-        raise ValueError("a profile is a JSON object")
-    known = {field.name for field in dataclasses.fields(Profile)}
-    unknown = sorted(set(document) - known)
+        raise ValueError(f"a {name} is a JSON object")
+    known = [item.name for item in dataclasses.fields(kind)]
+    unknown = sorted(set(document) - set(known))
     if unknown:
-        raise ValueError(f"unknown profile keys: {', '.join(unknown)}; known: {sorted(known)}")
-    return Profile(**document)
+        raise ValueError(f"a {name} has no {', '.join(unknown)}; it has {', '.join(known)}")
+    return dict(document)
+
+
+def load_profile(path: Path | None) -> Profile:
+    """The profile in a file; the usual behaviour without one.
+
+    Raises:
+        ConfigurationError: the file can't be read or is no profile.
+    """
+    if path is None:
+        return Profile()
+    try:
+        return read_profile(json.loads(path.read_text()))
+    except (OSError, ValueError) as failure:
+        raise ConfigurationError(f"--profile {path} can't be used: {failure}.") from failure

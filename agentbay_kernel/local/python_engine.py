@@ -29,6 +29,7 @@ from agentbay_kernel.local.events import (
     died,
     timed_out,
 )
+from agentbay_kernel.local.hiding import hiding
 
 START_TIMEOUT_S = 60.0
 # How long an interrupted cell may take to end before its process is killed.
@@ -58,6 +59,8 @@ class PythonEngine:
         self._last_log = ""
         self._count = 0
         self._lost = False
+        self.bridgeable = True
+        self._blocked = 0
         self._agent.on("exit", self._on_exit)
 
     def start(self) -> None:
@@ -82,9 +85,6 @@ class PythonEngine:
             raise
 
     async def _start(self) -> None:
-        # Heavy: imported after the runtime is listening.
-        from jupyter_client.asynchronous.client import AsyncKernelClient
-
         self._generation += 1
         self._ended = asyncio.Event()
         self._name = f"python{self._generation}"
@@ -115,7 +115,7 @@ class PythonEngine:
             )
         except AgentError as failure:
             raise EngineError(f"Python could not be started: {failure}") from failure
-        self._client = AsyncKernelClient()
+        self._client = (await asyncio.get_running_loop().run_in_executor(None, _client_class))()
         self._client.load_connection_info(
             {**info, "ip": f"{folders.run_outside}/{files}", "key": str(info["key"]).encode()}
         )
@@ -181,6 +181,12 @@ class PythonEngine:
         """
         async with self._lock:
             await self._ensure_alive()
+            if not self.bridgeable and self._blocked != self._generation:
+                self._blocked = self._generation
+                async for _ in self._run(
+                    hiding(f"{self._confinement.folders.run}/hidden"), 10, silent=True
+                ):
+                    pass
             if self._lost:
                 self._lost = False
                 yield Stream("stderr", STATE_LOST)
@@ -194,9 +200,15 @@ class PythonEngine:
             self._count = 0
         await self.ready()
 
-    async def _run(self, code: str, timeout_s: float) -> AsyncGenerator[Event]:
+    async def _run(
+        self, code: str, timeout_s: float, silent: bool = False
+    ) -> AsyncGenerator[Event]:
         begun = time.monotonic()
-        message_id = self._client.execute(code, allow_stdin=False, stop_on_error=False)
+        if self._client is None:
+            raise EngineError("The Python process ended; the code was not run. Run it again.")
+        message_id = self._client.execute(
+            code, silent=silent, allow_stdin=False, stop_on_error=False
+        )
         queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
         self._queues[message_id] = queue
         deadline = begun + timeout_s
@@ -265,6 +277,13 @@ class PythonEngine:
         if self._starting is not None:
             self._starting.cancel()
         self._disconnect()
+
+
+def _client_class() -> Any:
+    # Heavy: imported in a thread, while the kernel starts and requests are answered.
+    from jupyter_client.asynchronous.client import AsyncKernelClient
+
+    return AsyncKernelClient
 
 
 def _translate(kind: str, content: dict[str, Any]) -> Event | None:

@@ -12,6 +12,11 @@ class Refusal(Exception):
         self.status = status
 
 
+def not_logged_in() -> Refusal:
+    """The answer to a wrong key."""
+    return Refusal("NOT_LOGIN", "You are not logged in or your login token has expired.")
+
+
 def not_found() -> Refusal:
     """The answer about a session that is not there."""
     return Refusal("InvalidMcpSession.NotFound", "Resource [McpSession] is not found.")

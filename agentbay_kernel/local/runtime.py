@@ -15,11 +15,11 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 
 from agentbay_kernel.local.actions import Actions
+from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.certificate import make_certificate
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.listener import BODY_LIMIT, Runtime, SchemeTolerantServer
-from agentbay_kernel.local.profile import Profile
 from agentbay_kernel.local.routes import make_application
 from agentbay_kernel.local.sandbox import Sandboxes
 from agentbay_kernel.local.sessions import Session, Sessions
@@ -36,22 +36,31 @@ class LocalRuntime:
         api_key: str,
         settings: Settings,
         isolation: Isolation,
+        behaviour: Behaviour,
         tls: bool = False,
     ) -> None:
         self._isolation = isolation
         self._socket = sock
         self._api_key = api_key
-        self.profile = Profile()
+        self._behaviour = behaviour
         self._authority = "{}:{}".format(*sock.getsockname())
         self._sandboxes = Sandboxes(settings, isolation)
         self._certificate = make_certificate(self._sandboxes.folder) if tls else None
         contexts = Contexts(self._sandboxes.folder / "contexts")
         self._sessions = Sessions(self._sandboxes, settings.max_sessions, on_end=contexts.forget)
-        tools = Tools(lambda: self.profile)
+        tools = Tools(behaviour)
         actions = Actions(
-            self._sessions, tools, contexts, self._routes, lambda path: self.endpoint + path
+            self._sessions,
+            tools,
+            contexts,
+            behaviour,
+            routes=self._routes,
+            address=lambda path: self.endpoint + path,
+            told=self._told,
         )
-        application = make_application(Runtime(api_key, self._sessions, tools, actions, contexts))
+        application = make_application(
+            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour)
+        )
         self._server = HTTPServer(
             SchemeTolerantServer(application),
             ssl_options=self._certificate.context() if self._certificate else None,
@@ -66,25 +75,23 @@ class LocalRuntime:
 
     def _routes(self, session: Session) -> dict[str, Any]:
         fields: dict[str, Any] = {}
-        if self.profile.link_url or self.profile.ws_url:
+        if self._behaviour.profile.link_url or self._behaviour.profile.ws_url:
             fields["Token"] = session.token
-        if self.profile.link_url:
+        if self._behaviour.profile.link_url:
             fields["LinkUrl"] = f"{self.endpoint}/link/{session.id}"
-        if self.profile.ws_url:
+        if self._behaviour.profile.ws_url:
             fields["WsUrl"] = f"{self.endpoint.replace('http', 'ws', 1)}/ws/{session.id}"
         return fields
 
     def announcement(self) -> dict[str, Any]:
         """The first line on stdout."""
-        line: dict[str, Any] = {
-            "endpoint": self.endpoint,
-            "api_key": self._api_key,
-            "pid": os.getpid(),
-            "isolation": self._isolation.report.as_data(),
-        }
+        line = {"endpoint": self.endpoint, "api_key": self._api_key, **self._told()}
         if self._certificate:
             line["ca_file"] = str(self._certificate.ca_file)
         return line
+
+    def _told(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "isolation": self._isolation.report.as_data()}
 
     def start(self) -> None:
         """Accept requests."""

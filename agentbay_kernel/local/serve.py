@@ -52,6 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--disk", type=int, default=2048, help="MB in /workspace, and in /tmp (default: 2048)")
     add("--file-size", type=int, default=2048, help="MB of one file (default: 2048)")
     add("--cpu-seconds", type=int, default=3600, help="processor seconds of one process")
+    add("--profile", type=Path, help="JSON file: how to behave, for tests")
+    add("--log", type=Path, help="file to add a JSON line to for each tool call")
     return parser
 
 
@@ -95,6 +97,8 @@ async def _serve(flags: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     settings = read_settings(flags)
     choosing = loop.run_in_executor(None, isolation.choose, settings)
+    from agentbay_kernel.local.behaviour import Behaviour
+    from agentbay_kernel.local.profile import load_profile
     from agentbay_kernel.local.runtime import LocalRuntime
 
     stop = asyncio.Event()
@@ -103,7 +107,8 @@ async def _serve(flags: argparse.Namespace) -> None:
     if flags.die_with_parent:
         _watch_stdin(loop, stop)
     key = _read_key(flags.api_key_file)
-    runtime = LocalRuntime(sock, key, settings, await choosing, tls=flags.tls)
+    behaviour = Behaviour(load_profile(flags.profile), flags.log)
+    runtime = LocalRuntime(sock, key, settings, await choosing, behaviour, tls=flags.tls)
     runtime.start()
     _announce(runtime.announcement())
     try:

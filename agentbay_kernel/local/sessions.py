@@ -180,6 +180,16 @@ class Sessions:
         session.status = "DELETING"
         self._spawn(self._finish(session, "API_CALL"))
 
+    def expire(self, session_id: str) -> None:
+        """Begin to end a session as if its time were over.
+
+        Raises:
+            SessionGone: there is none, or it is ending already.
+        """
+        session = self.find(session_id)
+        session.status = "DELETING"
+        self._spawn(self._finish(session, "IDLE_TIMEOUT"))
+
     async def _end(self, session: Session, reason: str) -> None:
         if session.status not in ("DELETING", "FINISH"):
             session.status = "DELETING"

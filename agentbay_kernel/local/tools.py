@@ -16,8 +16,9 @@ from typing import Any
 from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
+from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.events import EngineError, Event
-from agentbay_kernel.local.profile import Profile
+from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
 LANGUAGES = {
@@ -41,11 +42,11 @@ class Tools:
     """Runs tools; one for the whole runtime.
 
     Arguments:
-        profile: how answers look and what they may take.
+        behaviour: how answers look, what they may take, where calls are recorded.
     """
 
-    def __init__(self, profile: Callable[[], Profile]) -> None:
-        self._profile = profile
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
         self._table: dict[str, tuple[str, Callable[..., Awaitable[str | ToolAnswer]]]] = {
             "run_code": ("wuying_codespace", self._run_code),
             "shell": ("wuying_shell", self._shell),
@@ -59,8 +60,22 @@ class Tools:
         """Names and servers, as a session's ToolList."""
         return [{"name": name, "server": server} for name, (server, _) in self._table.items()]
 
-    async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> ToolAnswer:
-        """Run one tool."""
+    async def serve(
+        self,
+        session: Session,
+        name: str,
+        arguments: dict[str, Any],
+        call_id: str,
+        fault: FaultPlan | None = None,
+    ) -> ToolAnswer:
+        """Run one tool for a request, to its end although the client may be gone meanwhile."""
+        with (
+            session.in_use(),
+            self._behaviour.recorded(session.id, call_id, name, arguments, fault),
+        ):
+            return await asyncio.shield(asyncio.ensure_future(self._call(session, name, arguments)))
+
+    async def _call(self, session: Session, name: str, arguments: dict[str, Any]) -> ToolAnswer:
         if name not in self._table:
             return ToolAnswer(f"tool by name {name} not found", is_error=True)
         try:
@@ -98,9 +113,14 @@ class Tools:
             raise ToolError("timeout_s must be a number of seconds") from None
         if timeout <= 0:
             raise ToolError("timeout_s must be greater than 0")
+        profile = self._behaviour.profile
         sandbox = session.sandbox
-        engine = sandbox.python if known == "python" else sandbox.javascript
-        return engine.execute(code, min(timeout, self._profile().gateway_s))
+        timeout = min(timeout, profile.gateway_s)
+        if known == "javascript":
+            sandbox.javascript.stateless = profile.js_state == "stateless"
+            return sandbox.javascript.execute(code, timeout)
+        sandbox.python.bridgeable = profile.bridgeable
+        return sandbox.python.execute(code, timeout)
 
     async def _run_code(
         self, session: Session, code: Any, language: Any = "python", timeout_s: Any = None
@@ -110,7 +130,7 @@ class Tools:
         async with aclosing(events) as running:
             async for event in running:
                 outcome.add(event)
-        profile = self._profile()
+        profile = self._behaviour.profile
         return tool_answer(outcome, profile.result_shape, profile.error_shape)
 
     async def _shell(
@@ -121,7 +141,7 @@ class Tools:
         cwd: str | None = None,
         envs: dict[str, str] | None = None,
     ) -> ToolAnswer:
-        timeout_s = min(float(timeout_ms) / 1000, self._profile().gateway_s)
+        timeout_s = min(float(timeout_ms) / 1000, self._behaviour.profile.gateway_s)
         done = await session.sandbox.agent.call(
             "shell", command=command, timeout_s=timeout_s, cwd=cwd, envs=envs or {}
         )
@@ -153,8 +173,3 @@ class Tools:
 
     async def _get_env(self, session: Session, keys: list[str] | None = None) -> str:
         return json.dumps(await session.sandbox.agent.call("get_env", keys=keys))
-
-
-async def settle(work: Awaitable[ToolAnswer]) -> ToolAnswer:
-    """Let a tool end although the client may be gone: it is not cancelled with the request."""
-    return await asyncio.shield(asyncio.ensure_future(work))

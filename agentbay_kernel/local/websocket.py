@@ -21,7 +21,9 @@ from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import stream_frames
 from agentbay_kernel.local.events import EngineError, Failure
+from agentbay_kernel.local.faults import reset
 from agentbay_kernel.local.listener import LoopbackHandler
+from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session, SessionGone
 from agentbay_kernel.local.tools import ToolError
 
@@ -130,7 +132,28 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             self.write_message(json.dumps(frame))
 
     async def _run_code(self, number: str, target: str, params: dict[str, Any]) -> None:
+        behaviour = self.runtime.behaviour
+        fault = behaviour.fault("CallMcpTool", "run_code", streaming=True)
+        if fault is not None and fault.comes_first:
+            if fault.kind == "expired":
+                self.runtime.sessions.expire(self.session.id)
+            elif fault.kind != "hang":
+                self._drop()
+            return
+        with behaviour.recorded(self.session.id, number, "run_code", params, fault):
+            await self._stream(number, target, params, fault)
+
+    def _drop(self) -> None:
+        """The connection breaks without a word."""
+        stream: Any = getattr(self.ws_connection, "stream", None)
+        if stream is not None:
+            reset(stream)
+
+    async def _stream(
+        self, number: str, target: str, params: dict[str, Any], fault: FaultPlan | None
+    ) -> None:
         failure: Failure | None = None
+        kind = None if fault is None else fault.kind
         try:
             events = self.runtime.tools.run(
                 self.session,
@@ -146,7 +169,14 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
                     for data in stream_frames(event, failure):
                         sequence += 1
                         data |= {"method": "run_code", "mode": "stream", "seq": sequence}
+                        if kind == "hang" or (kind == "end_missing" and data["phase"] == "end"):
+                            continue
+                        await self.runtime.behaviour.transmit(len(data.get("chunk", "")))
                         self._send(number, target, data)
+                        if kind == "end_twice" and data["phase"] == "end":
+                            self._send(number, target, data)
+                        if kind in ("ws_drop", "reset"):
+                            self._drop()
         except (ToolError, EngineError) as problem:
             error = {
                 "code": type(problem).__name__,

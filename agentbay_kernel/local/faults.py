@@ -1,0 +1,91 @@
+"""Misbehaviour on purpose: which call is hit, and how its answer goes wrong.
+
+In: a profile's faults and the calls as they come. Out: for each call a fault or nothing, and the
+wrong answers themselves, written on the real connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import struct
+from typing import Any
+
+from tornado import web
+
+from agentbay_kernel.local.profile import REQUEST_KINDS, STREAM_KINDS, FaultPlan, Profile
+
+WORDS = {
+    429: ("Throttling.User", "Request was denied due to user flow control."),
+    500: ("InternalError", "java.lang.RuntimeException: AiEngine response timeout"),
+    502: ("BadGateway", "bad gateway"),
+    504: ("GatewayTimeout", "gateway timeout"),
+}
+
+
+class Faults:
+    """Draws faults for calls, in the order in which the calls come."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._plans = [_Counted(plan, random.Random(plan.seed)) for plan in profile.faults]
+
+    def draw(self, action: str, tool: str = "", streaming: bool = False) -> FaultPlan | None:
+        """What goes wrong with this call; every plan that it matches counts it."""
+        hits = [counted.plan for counted in self._plans if counted.hits(action, tool, streaming)]
+        return hits[0] if hits else None
+
+
+class _Counted:
+    def __init__(self, plan: FaultPlan, chance: random.Random) -> None:
+        self.plan = plan
+        self._chance = chance
+        self._calls = 0
+
+    def hits(self, action: str, tool: str, streaming: bool) -> bool:
+        plan = self.plan
+        if plan.action != action or plan.tool not in (None, tool):
+            return False
+        if plan.kind in (REQUEST_KINDS if streaming else STREAM_KINDS):
+            return False
+        self._calls += 1
+        if plan.at:
+            return self._calls in plan.at
+        return self._chance.random() < plan.probability
+
+
+async def misbehave(handler: web.RequestHandler, plan: FaultPlan, body: str = "") -> None:
+    """Answer a request wrongly.
+
+    Arguments:
+        handler: the request.
+        plan: one of the kinds that are not about streams, refused keys or ended sessions.
+        body: what the right answer would have been, for half of it.
+    """
+    if plan.kind.startswith("http_"):
+        status = int(plan.kind.removeprefix("http_"))
+        code, message = WORDS[status]
+        handler.set_status(status)
+        handler.finish(json.dumps({"Code": code, "Message": message, "Success": False}))
+        return
+    # Nothing more is to be written by tornado.
+    handler._auto_finish = False
+    stream: Any = getattr(handler.request.connection, "stream", None)
+    if plan.kind == "half":
+        data = body.encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+        await stream.write(head.encode() + b"\r\n\r\n" + data[: len(data) // 2])
+        stream.close()
+    elif plan.kind == "reset":
+        reset(stream)
+    elif plan.kind == "hang":
+        gone = asyncio.Event()
+        stream.set_close_callback(gone.set)
+        await gone.wait()
+
+
+def reset(stream: Any) -> None:
+    """End a connection as a crash would: with a reset, not an orderly end."""
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.close()
