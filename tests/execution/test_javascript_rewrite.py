@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentbay_kernel.execution.javascript import Rewritten, rewrite
-from agentbay_kernel.local.node import find_node
-from tests.execution.scripts import Context
+from tests.execution.scripts import Context, newest_node
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def context(folder: Path) -> Iterator[Context]:
 
 
 def _context(folder: Path) -> Iterator[Context]:
-    node = find_node()
+    node = newest_node()
     if node is None:
         pytest.skip("no Node")
     context = Context(node, folder)
@@ -342,6 +341,7 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "await hashbang": (["#!/usr/bin/env node\nawait 3"], "3"),
     "await default param": (["const f = (a = 1) => a\nawait f()"], "1"),
     "await timer": (["await new Promise((done) => setTimeout(done, 5, 'late'))"], "'late'"),
+    "await and a nameless function": (["await 0;\n() => {}"], "[Function (anonymous)]"),
     "await flattens": (["await 0\nPromise.resolve(6)"], "6"),
 }
 
@@ -598,6 +598,23 @@ def test_rejections_are_the_cells_errors(context: Context) -> None:
 def test_what_follows_a_failed_part_does_not_run(context: Context) -> None:
     context.run("ran = false; await 1; throw Error()\nfunction f() {}\nran = true")
     assert context.run("ran").value == "false"
+
+
+def test_a_resource_lives_until_the_cells_end(context: Context) -> None:
+    code = (
+        "seen = []\n"
+        "await using r = { id: 1, async [Symbol.asyncDispose]() { seen.push('gone') } }\n"
+        "function use() { seen.push(r.id) }\n"
+        "use()\n"
+        "const later = r.id + 1"
+    )
+    if context.unchanged("async () => { await using r = null }").error:
+        # Node before 24: V8 words the error.
+        assert str(context.run(code).error).startswith("SyntaxError")
+        return
+    assert context.run(code).error is None
+    assert context.run("[seen, later, typeof use]").value == "[ [ 1, 'gone' ], 2, 'function' ]"
+    assert context.run(code).error is None
 
 
 def test_nobody_waits_and_the_cell_prints_its_own_value(context: Context) -> None:

@@ -305,9 +305,10 @@ class _Rewriting:
                 stack.extend(node.children_by_field_name("body"))
 
     def _return_value(self, value: Node, at: int, separator: str) -> None:
-        # The comma gives V8 a position of the value's own: that of `return` is on another line.
-        self._insert(at, f"{separator}return(0,")
-        self._insert(end(value), ")")
+        # V8 gives an unknown name the place of the `return`, which may be a line too early, but
+        # in an object the place of its own. The comma keeps a function from being named `v`.
+        self._insert(at, f"{separator}return{{v:(0,")
+        self._insert(end(value), ")}.v")
 
     def _insert(self, at: int, new: str) -> None:
         self._edits.append((at, at, new))
