@@ -165,7 +165,3 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         help=f"this Python's environment: {sys.prefix.replace('%', '%%')}",
     )
     places.add_argument("--prefix", metavar="PATH", help="kernels go to PATH/share/jupyter/kernels")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -115,7 +115,7 @@ def test_an_installed_wheel_can_place_kernels_elsewhere(prefix: Path, tmp_path: 
         sys.executable, "-P", "-c", "import agentbay_kernel as a; print(a.__file__)", **environment
     )
     assert Path(used.strip()).is_relative_to(prefix)
-    call(sys.executable, "-P", "-m", "agentbay_kernel.cli", "install", "--local", **environment)
+    call(sys.executable, "-P", "-m", "agentbay_kernel", "install", "--local", **environment)
     for kernel in (*KERNELS, *(f"{name}-local" for name in KERNELS)):
         folder = tmp_path / "kernels" / kernel
         assert sorted(path.name for path in folder.iterdir()) == FILES
