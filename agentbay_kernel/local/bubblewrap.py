@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from agentbay_kernel.local.confinement import PACKAGE, START, Confinement, Folders, Interpreter
 from agentbay_kernel.local.node import candidates
@@ -30,6 +29,7 @@ NAMESPACE_UID = 1000
 # processes does not hold for root, not even for root under another name in a user namespace.
 FIRST_UID = 1_879_048_192
 SESSIONS_PER_RUNTIME = 4096
+PROBE_TIMEOUT_S = 20
 RUN_SIZE = 64 * MEGABYTE
 SYSTEM_FILES = (
     "/etc/alternatives",
@@ -171,25 +171,54 @@ def _needed_folders(interpreter: Interpreter) -> list[str]:
     found = [interpreter.prefix, interpreter.base_prefix]
     for node in candidates():
         found += [str(Path(node).parent), str(Path(node).resolve().parent.parent)]
-    outside = [path for path in found if not Path(path).is_relative_to("/usr") and path != "/"]
-    return list(dict.fromkeys(outside))
+    needed: list[str] = []
+    for path in found:
+        if not any(Path(path).is_relative_to(shown) for shown in ("/usr", *needed)):
+            needed.append(path)
+    return needed
 
 
-def probe(settings: Settings, interpreter: Interpreter, own_uid: bool) -> str:
-    """Why such a sandbox does not work here; empty if it does."""
-    if shutil.which("bwrap") is None:
-        return "bubblewrap (bwrap) is not installed"
-    uid = FIRST_UID if own_uid else 0
-    command = [
-        *sandbox_command(settings, interpreter, own_uid),
-        *("--remount-ro", "/", "--", interpreter.path, "-I", "-S", "-c", PROBE),
-        *(str(uid), interpreter.path),
-    ]
-    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-    try:
-        done = subprocess.run(command, timeout=20, **options)
-    except (OSError, subprocess.TimeoutExpired) as failure:
-        return f"bubblewrap does not work here: {failure}"
-    if done.returncode == 0:
-        return ""
-    return f"bubblewrap does not work here: {done.stderr.strip()[-300:] or done.returncode}"
+class Probe:
+    """One attempt to start what a session would start; `reason` waits for how it ends.
+
+    Arguments:
+        settings: how sessions are made.
+        interpreter: what they run.
+        own_uid: whether they get a user id of their own.
+    """
+
+    def __init__(self, settings: Settings, interpreter: Interpreter, own_uid: bool) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._problem = ""
+        if shutil.which("bwrap") is None:
+            self._problem = "bubblewrap (bwrap) is not installed"
+            return
+        uid = FIRST_UID if own_uid else 0
+        try:
+            self._process = subprocess.Popen(
+                [
+                    *sandbox_command(settings, interpreter, own_uid),
+                    *("--remount-ro", "/", "--", interpreter.path, "-I", "-S", "-c", PROBE),
+                    *(str(uid), interpreter.path),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except OSError as failure:
+            self._problem = f"bubblewrap does not work here: {failure}"
+
+    def reason(self) -> str:
+        """Why such a sandbox does not work here; empty if it does."""
+        if self._process is None:
+            return self._problem
+        try:
+            _, words = self._process.communicate(timeout=PROBE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            return f"bubblewrap did not start anything within {PROBE_TIMEOUT_S} s"
+        if self._process.returncode == 0:
+            return ""
+        return f"bubblewrap does not work here: {words.strip()[-300:] or 'it ended with an error'}"

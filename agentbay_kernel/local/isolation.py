@@ -52,32 +52,49 @@ class Isolation:
     report: Report
 
 
-def choose(settings: Settings) -> Isolation:
-    """Try out what the settings ask for.
+class Choice:
+    """The attempt to give what the settings ask for: begun at once, waited for by `result`.
 
     Arguments:
         settings: `isolation` is auto, required or none.
 
     Raises:
-        LocalRuntimeError: isolation is required and does not work, or the interpreter does not.
+        LocalRuntimeError: the interpreter does not run.
     """
-    interpreter = inspect_interpreter(settings.python)
-    reason = "it was switched off (--isolation none)"
-    if settings.isolation != "none":
-        reason = "it needs Linux"
-        if sys.platform == "linux":
-            # A user id of the session's own is the stronger one, and only root can give it.
-            for own_uid in [True, False] if os.geteuid() == 0 else [False]:
-                reason = bubblewrap.probe(settings, interpreter, own_uid)
-                if not reason:
-                    return _bubblewrapped(settings, interpreter, own_uid)
-    if settings.isolation == "required":
-        raise LocalRuntimeError(
-            f"Isolation is required and there is none: {reason}. Install bubblewrap "
-            "(apt install bubblewrap), or start with --isolation auto."
-        )
-    report = _plain_report(settings, reason)
-    return Isolation(lambda folder: PlainConfinement(settings, interpreter, folder), report)
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._interpreter = inspect_interpreter(settings.python)
+        self._probe: bubblewrap.Probe | None = None
+        # A user id of the session's own is the stronger one, and only root can give it.
+        self._own_uid = sys.platform == "linux" and os.geteuid() == 0
+        if settings.isolation != "none" and sys.platform == "linux":
+            self._probe = bubblewrap.Probe(settings, self._interpreter, self._own_uid)
+
+    def result(self) -> Isolation:
+        """What works here.
+
+        Raises:
+            LocalRuntimeError: isolation is required and does not work.
+        """
+        settings, interpreter = self._settings, self._interpreter
+        if settings.isolation == "none":
+            reason = "it was switched off (--isolation none)"
+        elif self._probe is None:
+            reason = "it needs Linux"
+        else:
+            reason = self._probe.reason()
+            if not reason:
+                return _bubblewrapped(settings, interpreter, self._own_uid)
+            if self._own_uid and not bubblewrap.Probe(settings, interpreter, False).reason():
+                return _bubblewrapped(settings, interpreter, own_uid=False)
+        if settings.isolation == "required":
+            raise LocalRuntimeError(
+                f"Isolation is required and there is none: {reason}. Install bubblewrap "
+                "(apt install bubblewrap), or start with --isolation auto."
+            )
+        report = _plain_report(settings, reason)
+        return Isolation(lambda folder: PlainConfinement(settings, interpreter, folder), report)
 
 
 def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) -> Isolation:

@@ -96,7 +96,8 @@ async def _serve(flags: argparse.Namespace) -> None:
 
     loop = asyncio.get_running_loop()
     settings = read_settings(flags)
-    choosing = loop.run_in_executor(None, isolation.choose, settings)
+    # Tried out while the rest is imported.
+    choice = isolation.Choice(settings)
     from agentbay_kernel.local.behaviour import Behaviour
     from agentbay_kernel.local.profile import load_profile
     from agentbay_kernel.local.runtime import LocalRuntime
@@ -108,7 +109,7 @@ async def _serve(flags: argparse.Namespace) -> None:
         _watch_stdin(loop, stop)
     key = _read_key(flags.api_key_file)
     behaviour = Behaviour(load_profile(flags.profile), flags.log)
-    runtime = LocalRuntime(sock, key, settings, await choosing, behaviour, tls=flags.tls)
+    runtime = LocalRuntime(sock, key, settings, choice.result(), behaviour, tls=flags.tls)
     runtime.start()
     _announce(runtime.announcement())
     try:

@@ -29,7 +29,7 @@ def works() -> None:
     """Skips where bubblewrap does not work."""
     settings = Settings()
     interpreter = inspect_interpreter(settings.python)
-    reason = bubblewrap.probe(settings, interpreter, own_uid=os.geteuid() == 0)
+    reason = bubblewrap.Probe(settings, interpreter, own_uid=os.geteuid() == 0).reason()
     if reason:
         pytest.skip(reason)
 
