@@ -141,6 +141,7 @@ def _plain_report(settings: Settings, reason: str) -> Report:
         "processes: all of a session's end with it",
         f"files: {_megabytes(limits.file_size)} each",
         f"processor: {limits.cpu_s} s for one process",
+        "JavaScript (Node 20 or newer): writes no files elsewhere and starts no processes",
     ]
     if sys.platform == "linux":
         confined.append(f"memory: {_megabytes(limits.memory)} for a session's processes")
@@ -149,9 +150,9 @@ def _plain_report(settings: Settings, reason: str) -> Report:
         summary="NOT isolated: code can read and change all that you can",
         confined=tuple(confined),
         not_confined=(
-            "your files",
+            "your files: Python and commands can read and change them",
             "the network",
-            "your other processes",
+            "your other processes: Python and commands can end them",
             "the number of processes",
             "disk space",
         ),

@@ -29,7 +29,7 @@ def candidates() -> tuple[str, ...]:
 @functools.cache
 def find_node() -> str | None:
     """The first Node that is new enough; each is started once, to ask it."""
-    return next((node for node in candidates() if _major(node) >= OLDEST), None)
+    return next((node for node in candidates() if major_version(node) >= OLDEST), None)
 
 
 def _from_wheel() -> str | None:
@@ -41,7 +41,9 @@ def _from_wheel() -> str | None:
     return str(path) if path.exists() else None
 
 
-def _major(node: str) -> int:
+@functools.cache
+def major_version(node: str) -> int:
+    """The first number of a Node's version; 0 if it does not run."""
     try:
         answer = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -22,7 +22,11 @@ from agentbay_kernel.local.confinement import (
     Folders,
     Interpreter,
 )
+from agentbay_kernel.local.node import major_version
 from agentbay_kernel.local.settings import Settings
+
+FIRST_WITH_PERMISSIONS = 20
+PERMISSIONS_STABLE = 24
 
 
 class PlainConfinement(Confinement):
@@ -45,6 +49,19 @@ class PlainConfinement(Confinement):
     def _command(self, fd: int) -> list[str]:
         argv = [sys.executable, "-I", "-S", "-c", START, self.folders.library, str(fd)]
         return [*argv, self._options(owner=True, uid=None)]
+
+    def node_flags(self, node: str) -> list[str]:
+        """Node's own permissions: no file is written outside, no process is started."""
+        major = major_version(node)
+        if major < FIRST_WITH_PERMISSIONS:
+            return []
+        switch = "--permission" if major >= PERMISSIONS_STABLE else "--experimental-permission"
+        return [
+            switch,
+            "--allow-fs-read=*",
+            f"--allow-fs-write={self.folders.workspace}/",
+            f"--allow-fs-write={self.folders.temporary}/",
+        ]
 
     def _system_path(self) -> list[str]:
         return os.environ.get("PATH", os.defpath).split(os.pathsep)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import requests
 
 from tests.local.conftest import official_client
-from tests.runtime import LocalRuntimeProcess
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
 def post(runtime: LocalRuntimeProcess, action: str, **fields: Any) -> requests.Response:
@@ -110,3 +111,23 @@ def test_two_clients_share_nothing_but_the_runtime(runtime: LocalRuntimeProcess)
     assert sessions[1].command.execute_command("ls").stdout == ""
     for session in sessions:
         assert session.delete().success
+
+
+@pytest.mark.slow
+def test_twenty_sessions_at_once() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from agentbay import CreateSessionParams
+
+    with running_local_runtime() as runtime:
+        client = official_client(runtime)
+
+        def work(number: int) -> bool:
+            session = client.create(CreateSessionParams(image_id="code_latest")).session
+            session.code.run_code(f"x = {number}", "python")
+            session.code.run_code(f"const x = {number}", "javascript")
+            found = [session.code.run_code("x", name).result for name in ("python", "javascript")]
+            return bool(session.delete().success) and found == [str(number)] * 2
+
+        with ThreadPoolExecutor(20) as pool:
+            assert all(pool.map(work, range(20)))
