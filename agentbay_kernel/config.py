@@ -38,6 +38,13 @@ class AgentBaySettings(Configurable):
         "money, and `open` with the local runtime.",
     ).tag(config=True)
 
+    execution = Enum(
+        ("auto", "direct", "bridged"),
+        "auto",
+        help="How Python cells are run: `direct` is one request to the service a cell, `bridged` "
+        "a Jupyter kernel inside the sandbox; `auto` is bridged where the sandbox can.",
+    ).tag(config=True)
+
     image = Unicode("code_latest", help="The image a session is created from.").tag(config=True)
 
     timeout = Float(
@@ -45,6 +52,12 @@ class AgentBaySettings(Configurable):
         allow_none=True,
         help="Seconds after which a cell is stopped; none by default. One request to the "
         "service is cut at 60 seconds whatever is set here.",
+    ).tag(config=True)
+
+    output_limit = Integer(
+        20_000_000,
+        min=1,
+        help="Characters that one cell may print; what is beyond is counted and not shown.",
     ).tag(config=True)
 
     idle_minutes = Integer(

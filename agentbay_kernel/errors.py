@@ -19,7 +19,8 @@ AgentBayError
     ├── ServiceUnreachableError   no connection; nothing was sent, nothing ran
     ├── AnswerLostError           sent, but no answer came: whether the code ran is unknown
     ├── ServiceFaultError         the service answered with an error of its own
-    └── InvalidAnswerError        the service answered something that is not an answer
+    ├── InvalidAnswerError        the service answered something that is not an answer
+    └── BridgeError               the bridge to the sandbox's kernel can't be had, or broke
 
 CodeSyntaxWarning (a SyntaxWarning) is only ever warned with: code that may not parse.
 """
@@ -152,3 +153,7 @@ class InvalidAnswerError(CommandError):
 
 class CodeSyntaxWarning(SyntaxWarning):
     """The code does not parse here. It is sent all the same: the sandbox decides."""
+
+
+class BridgeError(CommandError):
+    """The bridge to the kernel in the sandbox can't be had, or it broke."""

@@ -16,9 +16,12 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import zmq
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 from traitlets import CaselessStrEnum
@@ -26,11 +29,13 @@ from traitlets import CaselessStrEnum
 from agentbay_kernel import __version__, threads
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.languages import LANGUAGES, Language, find_language
+from agentbay_kernel.pacing import Pace, in_pieces
 
 if TYPE_CHECKING:
+    from agentbay_kernel.execution.bridged import BridgedExecution
     from agentbay_kernel.sessions import SessionManager
 
 JsonObject = dict[str, Any]
@@ -39,10 +44,34 @@ JsonObject = dict[str, Any]
 _PATIENCE_S = 1.0
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 _SHUTDOWN_WITHIN_S = 1.7
-_STOPPED_NOTE = (
+# A front end gives up on completions sooner than a sandbox that is far away can answer.
+_ASK_WITHIN_S = 5.0
+_LOOK_FOR_INPUT_S = 0.05
+_RUNS_ON_NOTE = (
     "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
     "seconds; the next cell of this language waits for that.\n"
 )
+# How long interrupted code may take to end before a way out is named.
+_STUBBORN_S = 5.0
+_STUBBORN_NOTE = (
+    "The code was interrupted but runs on. Interrupt it again, or restart the kernel to end it; "
+    "its variables are lost then.\n"
+)
+
+
+@dataclass
+class _Running:
+    """A cell in progress: the loop it runs on (a subshell has its own), where its messages go,
+    and the cell itself once the session manager has it."""
+
+    loop: asyncio.AbstractEventLoop
+    publish: Callable[[Message], None]
+    cell: Cell | None = None
+
+    def soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Call something on the cell's loop, if that is still there."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(call, *args)
 
 
 class AgentBayKernel(Kernel):
@@ -65,9 +94,9 @@ class AgentBayKernel(Kernel):
         self.control_handlers.pop("debug_request", None)
         self._manager: SessionManager | None = None
         self._manager_lock = threading.Lock()
-        # Each running cell, with the loop it runs on: a subshell has its own.
-        self._running: dict[asyncio.Task[JsonObject], asyncio.AbstractEventLoop] = {}
+        self._running: dict[asyncio.Task[JsonObject], _Running] = {}
         self._prepared = False
+        self._pace = Pace()
 
     # What the kernel is
 
@@ -119,7 +148,7 @@ class AgentBayKernel(Kernel):
         with contextlib.suppress(AgentBayError):
             manager = self._session_manager()
             if manager.settings.starts_on_open:
-                manager.open()
+                manager.open(language=self.language)
 
     def _settings(self) -> AgentBaySettings:
         return load_settings(self.config)
@@ -148,14 +177,22 @@ class AgentBayKernel(Kernel):
     ) -> JsonObject:
         """Run a cell; always returns a reply, whatever happens to the cell."""
         publish = self._publisher(silent)
-        stopped = threading.Event()
+        cell = Cell(
+            code,
+            self.language,
+            silent=silent,
+            store_history=store_history,
+            user_expressions=user_expressions or {},
+            allow_stdin=allow_stdin,
+        )
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run_cell(code, publish, stopped))
-        self._running[task] = loop
+        task = loop.create_task(self._run_cell(cell, publish))
+        self._running[task] = _Running(loop, publish)
         try:
             return await task
-        except asyncio.CancelledError:
-            publish(stream("stderr", _STOPPED_NOTE))
+        except asyncio.CancelledError as cancelled:
+            for note in cancelled.args:
+                publish(stream("stderr", note))
             return self._failed(publish, error("KeyboardInterrupt", "", ["KeyboardInterrupt"]))
         except Exception as raised:
             if not isinstance(raised, AgentBayError):
@@ -164,40 +201,72 @@ class AgentBayKernel(Kernel):
             return self._failed(publish, error(name, message, [f"{name}: {message}"]))
         finally:
             # An interrupted cell's late messages are dropped, unsent code is never sent.
-            stopped.set()
+            cell.stopped.set()
             del self._running[task]
 
-    async def _run_cell(
-        self, code: str, publish: Callable[[Message], None], stopped: threading.Event
-    ) -> JsonObject:
+    async def _run_cell(self, cell: Cell, publish: Callable[[Message], None]) -> JsonObject:
         from agentbay_kernel.verbs import LanguageCell, VerbCell, parse_cell, run_verb
 
-        language = self._spoken
-        parsed = parse_cell(code)
-        if not code.strip():
+        if not cell.code.strip():
             return self._reply(reply_ok())
         manager = await asyncio.wrap_future(threads.start(self._session_manager))
+        parsed = parse_cell(cell.code)
         if isinstance(parsed, LanguageCell):
-            language, code = find_language(parsed.language), parsed.code
+            language = find_language(parsed.language).name
+            cell = replace(cell, code=parsed.code, language=language)
         elif isinstance(parsed, VerbCell):
             for verb in parsed.verbs:
                 bundle = run_verb(verb, manager)
                 publish(Message("display_data", {"data": bundle, "metadata": {}, "transient": {}}))
-            code = parsed.rest
-        if not code.strip():
+            cell = replace(cell, code=parsed.rest)
+        if not cell.code.strip():
             return self._reply(reply_ok())
-        await self._open_session(manager, publish)
-        cell = Cell(code, language.name, manager.settings.timeout, stopped)
-        async for message in threads.Feed(manager.execute(cell), stopped):
-            if message.type == "execute_reply":
-                return self._reply(message)
-            publish(message)
+        await self._open_session(manager, cell.language, publish)
+        settings = manager.settings
+        cell = replace(cell, timeout=settings.timeout, output_limit=settings.output_limit)
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task].cell = cell
+        asking: asyncio.Task[None] | None = None
+        try:
+            async for message in threads.Feed(manager.execute(cell), cell.stopped):
+                if asking is not None:
+                    asking.cancel()
+                if message.type == "execute_reply":
+                    return self._reply(message)
+                if message.type == "input_request":
+                    asking = asyncio.create_task(self._ask_user(message, manager))
+                else:
+                    for piece in in_pieces(message):
+                        if wait_s := self._pace.wait_s(piece):
+                            await asyncio.sleep(wait_s)
+                        publish(piece)
+        finally:
+            if asking is not None:
+                asking.cancel()
         raise RuntimeError("The execution ended without a reply.")
 
+    async def _ask_user(self, request: Message, manager: SessionManager) -> None:
+        """Ask the front end for a line, and hand it to the sandbox."""
+        parent, ident = self.get_parent("shell"), self._parent_ident["shell"]
+        socket = self.stdin_socket
+        # What was typed for an earlier, interrupted question is not this one's answer.
+        while socket.poll(0):
+            socket.recv_multipart()
+        assert self.session is not None
+        self.session.send(socket, "input_request", request.content, parent, ident=ident)
+        # The socket has no asynchronous twin; a person types slower than this looks.
+        while not socket.poll(0):
+            await asyncio.sleep(_LOOK_FOR_INPUT_S)
+        _, reply = self.session.recv(socket)
+        bridge = manager.bridged()
+        if bridge is not None and reply is not None:
+            bridge.answer_input(str(reply["content"]["value"]))
+
     async def _open_session(
-        self, manager: SessionManager, publish: Callable[[Message], None]
+        self, manager: SessionManager, language: str, publish: Callable[[Message], None]
     ) -> None:
-        opening = asyncio.wrap_future(threads.start(manager.open))
+        opening = asyncio.wrap_future(threads.start(lambda: manager.open(language=language)))
         done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
         if not done:
             publish(stream("stderr", "Starting an AgentBay session ...\n"))
@@ -239,15 +308,29 @@ class AgentBayKernel(Kernel):
 
     # Stop, and the end
 
-    def _cancel_cells(self) -> None:
-        for task, loop in list(self._running.items()):
-            # A subshell's loop may have closed meanwhile.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(task.cancel)
+    def _stop_cells(self) -> None:
+        for task, running in list(self._running.items()):
+            threads.start(partial(self._stop_cell, task, running))
+
+    def _stop_cell(self, task: asyncio.Task[JsonObject], running: _Running) -> None:
+        # On a thread of its own: the sandbox may have to be asked.
+        stop = Stop.UNSENT
+        if running.cell is not None and self._manager is not None:
+            stop = self._manager.interrupt(running.cell)
+        if stop is Stop.UNSENT:
+            running.soon(task.cancel)
+        elif stop is Stop.RUNS_ON:
+            running.soon(task.cancel, _RUNS_ON_NOTE)
+        else:
+            running.soon(running.loop.call_later, _STUBBORN_S, self._tell_if_running, task)
+
+    def _tell_if_running(self, task: asyncio.Task[JsonObject]) -> None:
+        if (running := self._running.get(task)) is not None:
+            running.publish(stream("stderr", _STUBBORN_NOTE))
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Stop the running cells. The base class would send a signal, POSIX only."""
-        self._cancel_cells()
+        self._stop_cells()
         if self.session is not None:
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
@@ -260,17 +343,40 @@ class AgentBayKernel(Kernel):
         """Keep the handler: between two requests the default one would end the event loop."""
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        self._cancel_cells()
+        self._stop_cells()
 
     async def do_shutdown(self, restart: bool) -> JsonObject:
         """Send the sessions' deletes within the time that Jupyter allows."""
-        self._cancel_cells()
+        for task, running in list(self._running.items()):
+            running.soon(task.cancel)
         if self._manager is not None:
             closing = asyncio.wrap_future(threads.start(self._manager.close))
             await asyncio.wait([closing], timeout=_SHUTDOWN_WITHIN_S)
         return {"status": "ok", "restart": restart}
 
-    # What needs no session, and never creates one
+    # What never creates a session
+
+    async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
+        """Completions by the sandbox's kernel, if there is one already."""
+        reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
+        return reply or await super().do_complete(code, cursor_pos)
+
+    async def do_inspect(
+        self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
+    ) -> JsonObject:
+        """What the sandbox's kernel knows of a name, if there is one already."""
+        reply = await self._ask_bridge(
+            lambda bridge: bridge.inspect(code, cursor_pos, detail_level)
+        )
+        return reply or await super().do_inspect(code, cursor_pos, detail_level, omit_sections)
+
+    async def _ask_bridge(self, ask: Callable[[BridgedExecution], JsonObject]) -> JsonObject | None:
+        bridge = self._manager.bridged() if self._manager is not None else None
+        if bridge is None or self.language != "python":
+            return None
+        asked = asyncio.wrap_future(threads.start(lambda: ask(bridge)))
+        done, _ = await asyncio.wait([asked], timeout=_ASK_WITHIN_S)
+        return asked.result() if done and asked.exception() is None else None
 
     async def do_is_complete(self, code: str) -> JsonObject:
         """Is the cell ready to run? Answered here, without asking the sandbox."""
@@ -285,6 +391,18 @@ class AgentBayKernel(Kernel):
             return {"status": "unknown"}
 
 
+class AgentBayKernelApp(IPKernelApp):
+    """The process around the kernel."""
+
+    kernel_class = AgentBayKernel
+
+    def init_iopub(self, context: zmq.Context[Any]) -> None:
+        """By default the socket drops messages in silence, the idle status too, when its reader
+        is slow for a moment."""
+        context.sndhwm = 0
+        super().init_iopub(context)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the kernel: `python -m agentbay_kernel -f CONNECTION_FILE`."""
-    IPKernelApp.launch_instance(argv=argv, kernel_class=AgentBayKernel)
+    AgentBayKernelApp.launch_instance(argv=argv)

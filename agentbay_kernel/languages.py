@@ -32,7 +32,7 @@ class Language:
 def _python_completeness(code: str) -> dict[str, str]:
     from IPython.core.inputtransformer2 import TransformerManager
 
-    status, indent = TransformerManager().check_complete(code)
+    status, indent = TransformerManager().check_complete(code)  # type: ignore[no-untyped-call]
     if status == "incomplete":
         return {"status": status, "indent": " " * (indent or 0)}
     return {"status": status}

@@ -22,7 +22,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from agentbay_kernel import threads
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.errors import RemoteError
-from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import find_language
 from agentbay_kernel.sessions import SessionManager
@@ -62,19 +62,30 @@ class AgentBayMagics(Magics):
         language = find_language(parse_argstring(self.cell, line).language)
         if not body.strip():
             raise UsageError("The cell is empty below its %%agentbay line: nothing to run.")
-        self._open_session()
-        cell = Cell(body, language.name, self.manager.settings.timeout)
+        self._open_session(language.name)
+        settings = self.manager.settings
+        cell = Cell(body, language.name, settings.timeout, settings.output_limit)
         failure = None
-        for message in threads.Feed(self.manager.execute(cell), cell.stopped):
-            if message.type == "error":
-                failure = message
-            else:
-                _display(message)
+        with threads.Feed(self.manager.execute(cell), cell.stopped) as feed:
+            while (message := self._next(feed, cell)) is not None:
+                if message.type == "error":
+                    failure = message
+                else:
+                    _display(message)
         if failure is not None:
             raise remote_error(failure)
 
-    def _open_session(self) -> None:
-        opening = threads.start(self.manager.open)
+    def _next(self, feed: threads.Feed[Message], cell: Cell) -> Message | None:
+        while True:
+            try:
+                return next(feed, None)
+            except KeyboardInterrupt:
+                # Where the remote code can be stopped, its own error is what is shown.
+                if self.manager.interrupt(cell) is not Stop.ENDING:
+                    raise
+
+    def _open_session(self, language: str) -> None:
+        opening = threads.start(lambda: self.manager.open(language=language))
         try:
             opening.result(_PATIENCE_S)
         except NotYet:

@@ -10,15 +10,21 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentbay_kernel import __version__
 from agentbay_kernel.backend import Backend, open_backend
-from agentbay_kernel.errors import SessionError, SessionNotFoundError
-from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.errors import (
+    BridgeError,
+    CommandError,
+    SessionError,
+    SessionNotFoundError,
+)
+from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import CreateSessionParams, Session
 
 if TYPE_CHECKING:
@@ -29,19 +35,54 @@ DEFAULT_SESSION = "default"
 _CLOSE_WITHIN_S = 1.5
 
 
-@dataclass(frozen=True)
 class LiveSession:
     """A session in use: its name here, its place at the service, how its cells are run."""
 
-    name: str
-    session: Session
-    execution: DirectExecution
-    created: float = field(default_factory=time.monotonic)
+    def __init__(self, name: str, session: Session, wanted: str) -> None:
+        self.name = name
+        self.session = session
+        self._created = time.monotonic()
+        self._wanted = wanted
+        self._direct = DirectExecution(session)
+        self._bridged: BridgedExecution | None = None
+        # Why there is no bridge, when one was wanted.
+        self.unbridged = ""
+        self._choosing = threading.Lock()
 
     @property
     def age_s(self) -> float:
         """Seconds since it was created."""
-        return time.monotonic() - self.created
+        return time.monotonic() - self._created
+
+    @property
+    def execution(self) -> DirectExecution | BridgedExecution:
+        """How Python cells are run, as far as it is known."""
+        return self._bridged or self._direct
+
+    def execution_of(self, language: str) -> DirectExecution | BridgedExecution:
+        """How cells of that language are run. The first time, a bridge is tried if wanted.
+
+        Raises:
+            CommandError: a bridge was insisted on and can't be had, or the service failed.
+        """
+        if language != PYTHON.name or self._wanted == "direct":
+            return self._direct
+        with self._choosing:
+            if self._bridged is None and not self.unbridged:
+                bridged = BridgedExecution(self.session)
+                try:
+                    bridged.start()
+                    self._bridged = bridged
+                except BridgeError as error:
+                    if self._wanted == "bridged":
+                        raise
+                    self.unbridged = str(error)
+        return self.execution
+
+    def give_up_bridge(self, why: str) -> None:
+        """Run cells directly from now on."""
+        with self._choosing:
+            self._bridged, self.unbridged = None, why
 
 
 class SessionManager:
@@ -71,8 +112,8 @@ class SessionManager:
         with self._lock:
             return list(self._live.values())
 
-    def open(self, name: str = DEFAULT_SESSION) -> LiveSession:
-        """The session of that name, created if there is none.
+    def open(self, name: str = DEFAULT_SESSION, language: str = "") -> LiveSession:
+        """The session of that name, created if there is none, ready for cells of a language.
 
         Raises:
             NoBackendError: neither a key nor the local runtime was chosen.
@@ -88,6 +129,9 @@ class SessionManager:
                 self._check_runtime()
                 return live
             live = self._create(name)
+            # What fails here is told by the cell that needs it.
+            with contextlib.suppress(CommandError):
+                live.execution_of(language)
             with self._lock:
                 if not self._closed:
                     self._live[name] = live
@@ -103,12 +147,12 @@ class SessionManager:
         Raises:
             AgentBayError: the cell could not be run; the message says what became of it.
         """
-        live = self.open(name)
+        live = self.open(name, cell.language)
         if cell.stopped.is_set():
             return
         yield from self._notices()
         try:
-            yield from live.execution.execute(cell)
+            yield from live.execution_of(cell.language).execute(cell)
         except SessionNotFoundError as error:
             self._forget(live)
             raise SessionNotFoundError(
@@ -117,6 +161,25 @@ class SessionManager:
                 "files are lost, and this cell did not run. Run it again: it gets a new session.",
                 request_id=error.request_id,
             ) from error
+        except BridgeError as error:
+            live.give_up_bridge(str(error))
+            raise
+
+    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> Stop:
+        """Stop a cell; says what became of it."""
+        with self._lock:
+            live = self._live.get(name)
+        if live is None:
+            cell.stopped.set()
+            return Stop.UNSENT
+        return live.execution_of(cell.language).interrupt(cell)
+
+    def bridged(self, name: str = DEFAULT_SESSION) -> BridgedExecution | None:
+        """The bridge of that session, if it has one; none is created."""
+        with self._lock:
+            live = self._live.get(name)
+        execution = live.execution if live is not None else None
+        return execution if isinstance(execution, BridgedExecution) else None
 
     def close(self) -> None:
         """Delete all sessions: each delete is sent, its end is not waited for.
@@ -155,7 +218,7 @@ class SessionManager:
         )
         if not answer.success or answer.session is None:
             raise answer.failure or SessionError(answer.error_message)
-        return LiveSession(name, answer.session, DirectExecution(answer.session))
+        return LiveSession(name, answer.session, settings.execution)
 
     def _open_backend(self) -> Backend:
         with self._opening:

@@ -53,6 +53,9 @@ class _End:
 class Feed(Generic[T]):
     """The items of a blocking iterator, read by `for` or by `async for`.
 
+    Reading by `for` may be interrupted (KeyboardInterrupt) and taken up again; the reader closes
+    the feed when it has enough, best by `with`.
+
     Arguments:
         items: is run through on a daemon thread.
         stopped: set by the reader that has enough; then no further item comes out.
@@ -63,18 +66,28 @@ class Feed(Generic[T]):
         self._stopped = stopped
         self._waiting: queue.Queue[T | _Failed | _End] = queue.Queue(_MOST_WAITING)
         self._wake: Callable[[], object] = lambda: None
+        self._started = False
 
-    def __iter__(self) -> Iterator[T]:
-        """Yield the items; an error of the iterator is raised here."""
+    def __enter__(self) -> Feed[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Want no more items."""
+        self._stopped.set()
+
+    def __iter__(self) -> Feed[T]:
+        return self
+
+    def __next__(self) -> T:
+        """The next item; an error of the iterator is raised here."""
         self._start()
-        try:
-            while not self._stopped.is_set():
-                item = self._waiting.get()
-                if isinstance(item, _End):
-                    return
-                yield self._unpack(item)
-        finally:
-            self._stopped.set()
+        item = self._waiting.get()
+        if isinstance(item, _End):
+            raise StopIteration
+        return self._unpack(item)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """The same without blocking the event loop."""
@@ -96,6 +109,9 @@ class Feed(Generic[T]):
             self._stopped.set()
 
     def _start(self) -> None:
+        if self._started:
+            return
+        self._started = True
         threading.Thread(target=self._pump, name="agentbay-feed", daemon=True).start()
 
     def _unpack(self, item: T | _Failed | _End) -> T:
@@ -112,6 +128,9 @@ class Feed(Generic[T]):
                     return
         except BaseException as error:
             last = _Failed(error)
+        finally:
+            if (close := getattr(self._items, "close", None)) is not None:
+                close()
         self._put(last)
 
     def _put(self, item: T | _Failed | _End) -> bool:

@@ -99,7 +99,10 @@ def _status(manager: SessionManager) -> MimeBundle:
     sessions = manager.sessions()
     for live in sessions:
         age = f"{live.age_s / 60:.0f} min old"
-        rows.append((f"Session {live.name!r}", f"{live.session.session_id}, {age}, direct"))
+        how = f"{live.execution.kind} execution"
+        if live.unbridged:
+            how += f" ({live.unbridged})"
+        rows.append((f"Session {live.name!r}", f"{live.session.session_id}, {age}, {how}"))
     if not sessions:
         rows.append(("Sessions", "none: the next cell creates one"))
     limits = f"after {settings.idle_minutes} min without use, at most {settings.max_minutes} min"

@@ -42,6 +42,12 @@ class RunningKernel:
         self.manager = manager
         self.client = client
 
+    @property
+    def pid(self) -> int:
+        """The kernel's process."""
+        process: int = self.manager.provisioner.process.pid  # type: ignore[union-attr]
+        return process
+
     def send(self, code: str, **options: Any) -> str:
         """Send a cell without waiting for it; returns the request's id."""
         message_id: str = self.client.execute(code, **options)

@@ -49,9 +49,8 @@ def test_a_reader_that_leaves_stops_the_work() -> None:
         finally:
             ended.set()
 
-    for item in threads.Feed(endless(), threading.Event()):
-        if item == 3:
-            break
+    with threads.Feed(endless(), threading.Event()) as feed:
+        assert [next(feed) for _ in range(3)] == [0, 1, 2]
     assert ended.wait(10)
 
 

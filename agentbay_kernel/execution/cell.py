@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import enum
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One cell on its way to a sandbox.
 
-    `timeout` is in seconds, None for no limit of our own. A front end that no longer wants the
-    cell sets `stopped`: what was not sent by then is never sent.
+    `timeout` is in seconds, None for no limit of our own; `output_limit` in characters; the
+    other options are those of an execute_request. A front end that no longer wants the cell sets
+    `stopped`: what was not sent by then is never sent.
     """
 
     code: str
     language: str
     timeout: float | None = None
-    stopped: threading.Event = field(default_factory=threading.Event, compare=False)
+    output_limit: int = 20_000_000
+    silent: bool = False
+    store_history: bool = True
+    user_expressions: dict[str, Any] = field(default_factory=dict)
+    allow_stdin: bool = False
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+class Stop(enum.Enum):
+    """What an interrupt did to a cell."""
+
+    UNSENT = "it was not sent and never will be"
+    ENDING = "its code was interrupted and ends with an error of its own"
+    RUNS_ON = "its code can't be interrupted"

@@ -11,27 +11,30 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
+from agentbay_kernel.languages import JAVASCRIPT
 
 if TYPE_CHECKING:
     from agentbay_kernel.service import CodeExecutionResult, Session
 
 # One request to the service ends after 60 seconds (Code API reference, run_code).
 LONGEST_CALL_S = 60
-# jupyter_server drops stream messages above its rate limit whole, so large texts go in pieces.
-STREAM_PIECE = 64 * 1024
 
 
 class DirectExecution:
     """Runs cells in one session, one `run_code` a cell."""
+
+    kind = "direct"
 
     def __init__(self, session: Session) -> None:
         self._session = session
         # The sandbox runs one cell of a language at a time. Waiting for one's turn here and not
         # there keeps the request's own 60 seconds for the cell.
         self._turns: dict[str, threading.Lock] = {}
-        self._turns_lock = threading.Lock()
+        self._sent: set[Cell] = set()
+        self._lock = threading.Lock()
 
     def execute(self, cell: Cell) -> Iterator[Message]:
         """Run one cell; yields its messages, the last one an `execute_reply`.
@@ -39,21 +42,42 @@ class DirectExecution:
         Raises:
             CommandError: the service could not do it.
         """
-        with self._turns_lock:
+        with self._lock:
             turn = self._turns.setdefault(cell.language, threading.Lock())
         with turn:
-            if cell.stopped.is_set():
-                return
+            with self._lock:
+                if cell.stopped.is_set():
+                    return
+                self._sent.add(cell)
             timeout_s = min(cell.timeout or LONGEST_CALL_S, LONGEST_CALL_S)
-            result = self._session.code.run_code(cell.code, cell.language, timeout_s)
-        yield from messages_of(result)
+            try:
+                result = self._session.code.run_code(_sent_code(cell), cell.language, timeout_s)
+            finally:
+                self._sent.discard(cell)
+        yield from messages_of(result, cell.output_limit)
+
+    def interrupt(self, cell: Cell) -> Stop:
+        """Stop a cell that waits for its turn. The service has no call that stops a running one."""
+        with self._lock:
+            cell.stopped.set()
+            return Stop.RUNS_ON if cell in self._sent else Stop.UNSENT
 
 
-def messages_of(result: CodeExecutionResult) -> Iterator[Message]:
+def _sent_code(cell: Cell) -> str:
+    if cell.language != JAVASCRIPT.name:
+        return cell.code
+    # A notebook's cell is run again and again; a script may declare a name only once.
+    from agentbay_kernel.execution.javascript import rewrite
+
+    return rewrite(cell.code, awaited=False).code
+
+
+def messages_of(result: CodeExecutionResult, output_limit: int) -> Iterator[Message]:
     """A result as the messages that a kernel would have published, and the reply."""
+    limit = OutputLimit(output_limit)
     for name, text in (("stdout", "".join(result.logs.stdout)), ("stderr", _stderr(result))):
-        for start in range(0, len(text), STREAM_PIECE):
-            yield stream(name, text[start : start + STREAM_PIECE])
+        if text and limit.admits(text):
+            yield stream(name, text)
     main_shown = False
     for item in result.results:
         content = {"data": dict(item.data), "metadata": dict(item.metadata)}
@@ -63,6 +87,8 @@ def messages_of(result: CodeExecutionResult) -> Iterator[Message]:
             yield Message("execute_result", {**content, "execution_count": count})
         else:
             yield Message("display_data", {**content, "transient": {}})
+    if (note := limit.note()) is not None:
+        yield note
     if result.success:
         yield reply_ok(result.execution_count)
         return

@@ -11,10 +11,29 @@ from tests.kernels import RunningKernel, running_kernel
 LOCAL = {"AGENTBAY_BACKEND": "local"}
 
 
+@pytest.fixture(scope="module", params=["bridged", "direct"])
+def python_kernel(request: pytest.FixtureRequest) -> Iterator[RunningKernel]:
+    """One "AgentBay Python" for the tests of a module, in either execution."""
+    with running_kernel(
+        "agentbay-python", {**LOCAL, "AGENTBAY_EXECUTION": request.param}
+    ) as kernel:
+        kernel.run("1")  # the first cell's output also says where it runs
+        yield kernel
+
+
 @pytest.fixture(scope="module")
-def python_kernel() -> Iterator[RunningKernel]:
-    """One "AgentBay Python" for the tests of a module."""
-    with running_kernel("agentbay-python", LOCAL) as kernel:
+def bridged_kernel() -> Iterator[RunningKernel]:
+    """One "AgentBay Python" in bridged execution."""
+    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_EXECUTION": "bridged"}) as kernel:
+        kernel.run("1")  # the first cell's output also says where it runs
+        yield kernel
+
+
+@pytest.fixture(scope="module")
+def direct_kernel() -> Iterator[RunningKernel]:
+    """One "AgentBay Python" in direct execution."""
+    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_EXECUTION": "direct"}) as kernel:
+        kernel.run("1")  # the first cell's output also says where it runs
         yield kernel
 
 
@@ -22,4 +41,5 @@ def python_kernel() -> Iterator[RunningKernel]:
 def javascript_kernel() -> Iterator[RunningKernel]:
     """One "AgentBay JavaScript" for the tests of a module."""
     with running_kernel("agentbay-javascript", LOCAL) as kernel:
+        kernel.run("1")  # the first cell's output also says where it runs
         yield kernel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.kernels import RunningKernel
 
 
@@ -45,7 +47,7 @@ def test_an_error_is_a_real_error_and_stops_what_is_queued(python_kernel: Runnin
     assert "Traceback" not in ran.text("stderr")
     (error,) = ran.of_type("error")
     assert (error["ename"], error["evalue"]) == ("ZeroDivisionError", "division by zero")
-    assert "1/0" in "\n".join(error["traceback"]).replace("\x1b[39m", "")
+    assert "----> 2 1/0" in re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error["traceback"]))
     assert ran.reply["status"] == "error"
     assert ran.reply["ename"] == "ZeroDivisionError"
     assert python_kernel.finish(queued).reply["status"] == "aborted"
@@ -130,6 +132,13 @@ def test_javascript_cells(javascript_kernel: RunningKernel) -> None:
     ran = javascript_kernel.run("null.x")
     assert ran.reply["ename"] == "TypeError"
     assert ran.of_type("error")[0]["ename"] == "TypeError"
+
+
+def test_javascript_cells_can_be_run_again(javascript_kernel: RunningKernel) -> None:
+    cell = "const again = 7; class Twice {}; import fs from 'fs'; typeof fs.readFileSync + again"
+    for _ in range(2):
+        ran = javascript_kernel.run(cell)
+        assert ran.of_type("execute_result")[0]["data"] == {"text/plain": "'function7'"}, ran
 
 
 def test_python_from_the_javascript_kernel(javascript_kernel: RunningKernel) -> None:

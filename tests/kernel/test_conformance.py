@@ -56,7 +56,7 @@ class TestAgentBayPython(_OnLocalRuntime, unittest.TestCase):
     ]
 
 
-class TestAgentBayPythonWelcome(IopubWelcomeTests, unittest.TestCase):
+class TestAgentBayPythonWelcome(IopubWelcomeTests, unittest.TestCase):  # type: ignore[misc]
     """The welcome message of the iopub channel."""
 
     kernel_name = "agentbay-python"

@@ -39,6 +39,8 @@ def kernel(server: MalformedServer) -> Iterator[RunningKernel]:
     env = {
         "AGENTBAY_ENDPOINT": server.endpoint,
         "AGENTBAY_API_KEY": server.api_key,
+        # One request a cell, so that they can be counted.
+        "AGENTBAY_EXECUTION": "direct",
         # Long enough for a busy machine, short enough to wait for a silent server.
         "AGENTBAY_TIMEOUT": "2",
     }
@@ -49,7 +51,11 @@ def kernel(server: MalformedServer) -> Iterator[RunningKernel]:
 @pytest.mark.parametrize("fault", CREATION_FAULTS)
 def test_a_session_that_could_not_be_created_is_tried_again_by_the_next_cell(fault: str) -> None:
     with MalformedServer() as server:
-        env = {"AGENTBAY_ENDPOINT": server.endpoint, "AGENTBAY_API_KEY": server.api_key}
+        env = {
+            "AGENTBAY_ENDPOINT": server.endpoint,
+            "AGENTBAY_API_KEY": server.api_key,
+            "AGENTBAY_EXECUTION": "direct",
+        }
         # More often than the client tries by itself.
         server.break_next("CreateMcpSession", *[fault] * 8)
         server.break_next("ListSession", *[fault] * 20)

@@ -13,37 +13,86 @@ from tests.kernels import RunningKernel
 
 STOPS: dict[str, Callable[[RunningKernel], None]] = {
     "message": lambda kernel: kernel.manager.interrupt_kernel(),
-    "signal": lambda kernel: os.kill(kernel.manager.provisioner.process.pid, signal.SIGINT),
+    "signal": lambda kernel: os.kill(kernel.pid, signal.SIGINT),
 }
 
 
 @pytest.mark.parametrize("stop", STOPS)
-def test_stop_ends_the_cell_and_aborts_the_queue(python_kernel: RunningKernel, stop: str) -> None:
-    running = python_kernel.send("import time\ntime.sleep(4)")
-    queued = python_kernel.send("print('must not run')")
-    python_kernel.wait_for_output(running, "execute_input")
-    STOPS[stop](python_kernel)
-    ran = python_kernel.finish(running)
+def test_stop_in_direct_execution_ends_the_wait_and_aborts_the_queue(
+    direct_kernel: RunningKernel, stop: str
+) -> None:
+    running = direct_kernel.send("import time\ntime.sleep(4)")
+    queued = direct_kernel.send("print('must not run')")
+    direct_kernel.wait_for_output(running, "execute_input")
+    time.sleep(1)
+    STOPS[stop](direct_kernel)
+    ran = direct_kernel.finish(running)
     assert ran.reply["ename"] == "KeyboardInterrupt"
     assert "sandbox may run it to its end" in ran.text("stderr")
-    assert python_kernel.finish(queued).reply["status"] == "aborted"
+    assert direct_kernel.finish(queued).reply["status"] == "aborted"
     # The next cell waits until the sandbox is done with the stopped one, and runs once.
-    assert python_kernel.run("print('alive')").text() == "alive\n"
+    assert direct_kernel.run("print('alive')").text() == "alive\n"
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_stop_in_bridged_execution_stops_the_code_and_keeps_its_state(
+    bridged_kernel: RunningKernel, stop: str
+) -> None:
+    running = bridged_kernel.send(
+        "import time\nreached = 0\nprint('go')\nwhile True:\n    reached += 1\n    time.sleep(.01)"
+    )
+    queued = bridged_kernel.send("print('must not run')")
+    bridged_kernel.wait_for_output(running, "stream")
+    STOPS[stop](bridged_kernel)
+    ran = bridged_kernel.finish(running)
+    (error,) = ran.of_type("error")
+    assert error["ename"] == ran.reply["ename"] == "KeyboardInterrupt"
+    # The sandbox's own traceback, which shows where the code was.
+    assert "reached" in "\n".join(error["traceback"])
+    assert bridged_kernel.finish(queued).reply["status"] == "aborted"
+    assert bridged_kernel.run("reached > 0").of_type("execute_result")[0]["data"] == {
+        "text/plain": "True"
+    }
+
+
+def test_an_interrupt_right_after_execute_is_not_lost(bridged_kernel: RunningKernel) -> None:
+    for _ in range(5):
+        running = bridged_kernel.send("while True: pass")
+        bridged_kernel.wait_for_output(running, "execute_input")
+        bridged_kernel.manager.interrupt_kernel()
+        assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+
+
+def test_stubborn_code_is_told_and_stopped_by_a_second_interrupt(
+    bridged_kernel: RunningKernel,
+) -> None:
+    running = bridged_kernel.send(
+        "import time\nprint('go')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n"
+        "    time.sleep(60)"
+    )
+    bridged_kernel.wait_for_output(running, "stream")
+    bridged_kernel.manager.interrupt_kernel()
+    assert "runs on" in bridged_kernel.wait_for_output(running, "stream")["text"]
+    bridged_kernel.manager.interrupt_kernel()
+    assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
 
 
 def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
-    python_kernel: RunningKernel,
+    direct_kernel: RunningKernel,
 ) -> None:
-    python_kernel.run("ran = []")
-    first = python_kernel.send("import time\ntime.sleep(3)")
-    python_kernel.wait_for_output(first, "execute_input")
-    python_kernel.manager.interrupt_kernel()
-    python_kernel.finish(first)
-    second = python_kernel.send("ran.append('second')")
-    python_kernel.wait_for_output(second, "execute_input")
-    python_kernel.manager.interrupt_kernel()
-    assert python_kernel.finish(second).reply["ename"] == "KeyboardInterrupt"
-    assert python_kernel.run("print(ran)").text() == "[]\n"
+    direct_kernel.run("ran = []")
+    first = direct_kernel.send("import time\ntime.sleep(4)")
+    direct_kernel.wait_for_output(first, "execute_input")
+    time.sleep(0.5)
+    direct_kernel.manager.interrupt_kernel()
+    direct_kernel.finish(first)
+    second = direct_kernel.send("ran.append('second')")
+    direct_kernel.wait_for_output(second, "execute_input")
+    direct_kernel.manager.interrupt_kernel()
+    ran = direct_kernel.finish(second)
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert "sandbox may run it" not in ran.text("stderr")
+    assert direct_kernel.run("print(ran)").text() == "[]\n"
 
 
 def test_a_stop_between_cells_does_nothing(python_kernel: RunningKernel) -> None:

@@ -93,7 +93,8 @@ def test_a_released_session_is_told_and_the_next_cell_gets_a_new_one() -> None:
         with running_kernel("agentbay-python", env) as kernel:
             kernel.run("x = 1")
             (session_id,) = _sessions(client)
-            assert client.get(session_id).session.delete().success
+            session = client.get(session_id).session
+            assert session is not None and session.delete().success
             ran = kernel.run("x")
             assert ran.reply["ename"] == "SessionNotFoundError"
             assert "variables" in ran.reply["evalue"]
@@ -104,7 +105,7 @@ def test_a_released_session_is_told_and_the_next_cell_gets_a_new_one() -> None:
 def test_the_runtime_of_a_kernel_ends_with_it() -> None:
     with running_kernel("agentbay-python", {"AGENTBAY_BACKEND": "local"}) as kernel:
         kernel.run("1")
-        process = psutil.Process(kernel.manager.provisioner.process.pid)
+        process = psutil.Process(kernel.pid)
         children = process.children(recursive=True)
         assert any("serve" in child.cmdline() for child in children)
         process.kill()
