@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from agentbay_kernel.errors import LocalRuntimeError, NoBackendError
 from agentbay_kernel.service import AgentBay, Endpoint, find_credentials
+from agentbay_kernel.service.endpoint import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -44,6 +47,8 @@ class ChildRuntime:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                # It has a key of its own and no use for the user's.
+                env={name: v for name, v in os.environ.items() if name != KEY_VARIABLE},
                 # Ctrl-C in a terminal is meant for the cell, not for the runtime.
                 start_new_session=True,
             )
@@ -90,12 +95,14 @@ class ChildRuntime:
 class Backend:
     """A place that sessions are created in.
 
-    `notice` is what the first cell must tell the user about this place, or empty.
+    `notice` is what the first cell must tell the user about this place, or empty; `isolation` is
+    what a local runtime says that it confines (`summary`, `confined`, `not_confined`).
     """
 
     client: AgentBay
     is_local: bool
     notice: str
+    isolation: Mapping[str, Any] = field(default_factory=dict)
     runtime: ChildRuntime | None = None
 
     @property
@@ -128,11 +135,12 @@ def open_backend(settings: AgentBaySettings) -> Backend:
     Raises:
         NoBackendError: no key was found and the local runtime was not asked for.
         LocalRuntimeError: the local runtime did not start.
+        CommandError: the local runtime to join does not answer.
     """
     found = find_credentials()
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:
-            return _local_backend(AgentBay(found.api_key, endpoint=found.endpoint.url), None)
+            return _local_backend(AgentBay(found.api_key), None)
         runtime = ChildRuntime()
         return _local_backend(AgentBay(runtime.api_key, endpoint=runtime.endpoint), runtime)
     if not found.api_key:
@@ -142,7 +150,7 @@ def open_backend(settings: AgentBaySettings) -> Backend:
             "notebook) to use the AgentBay service; or set AGENTBAY_BACKEND=local to run code on "
             "this machine, in the local runtime. Then restart the kernel."
         )
-    client = AgentBay(found.api_key, region_id=found.region_id)
+    client = AgentBay(found.api_key)
     return Backend(client, is_local=False, notice=_notice_of(client.endpoint))
 
 
@@ -157,5 +165,8 @@ def _notice_of(endpoint: Endpoint) -> str:
 
 
 def _local_backend(client: AgentBay, runtime: ChildRuntime | None) -> Backend:
-    notice = "AgentBay: this session runs on THIS machine, in the local runtime."
-    return Backend(client, is_local=True, notice=notice, runtime=runtime)
+    told = runtime.announcement if runtime is not None else client.local_report()
+    isolation = told.get("isolation") or {}
+    summary = isolation.get("summary") or "it does not say what is isolated"
+    notice = f"AgentBay: this session runs on THIS machine, in the local runtime: {summary}."
+    return Backend(client, is_local=True, notice=notice, isolation=isolation, runtime=runtime)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -115,7 +116,8 @@ class AgentBayKernel(Kernel):
         text = f"AgentBay {self._spoken.display_name}: cells run in a sandbox"
         with contextlib.suppress(AgentBayError):
             if self._settings().backend == "local":
-                return f"{text}, which runs on THIS machine, in the local runtime"
+                summary = _local_isolation()
+                return f"{text}, which runs on THIS machine, in the local runtime: {summary}"
         return f"{text} of the AgentBay service"
 
     @property
@@ -389,6 +391,18 @@ class AgentBayKernel(Kernel):
         except Exception:
             self.log.exception("is_complete failed")
             return {"status": "unknown"}
+
+
+def _local_isolation() -> str:
+    if os.environ.get("AGENTBAY_ENDPOINT"):
+        return "%agentbay status says what it isolates"
+    if os.name != "posix":
+        return "there is none for this system"
+    # The runtime itself starts later; this tries out what it will use, within 40 ms.
+    from agentbay_kernel.local.isolation import Choice
+    from agentbay_kernel.local.settings import Settings
+
+    return Choice(Settings()).result().report.summary
 
 
 class AgentBayKernelApp(IPKernelApp):

@@ -94,7 +94,12 @@ def _status(manager: SessionManager) -> MimeBundle:
         rows.append(("Place", f"{place} (not asked yet: no session was needed so far)"))
     else:
         rows.append(("Place", backend.place))
-        if backend.notice:
+        if backend.is_local:
+            rows.append(("Isolation", str(backend.isolation.get("summary", "unknown"))))
+            rows += [("  confined", str(line)) for line in backend.isolation.get("confined", ())]
+            lines = backend.isolation.get("not_confined", ())
+            rows += [("  not confined", str(line)) for line in lines]
+        elif backend.notice:
             rows.append(("Notice", backend.notice))
     sessions = manager.sessions()
     for live in sessions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from agentbay_kernel.errors import CommandError, ConfigurationError, SessionError
 from agentbay_kernel.service.actions import Actions
@@ -156,6 +157,16 @@ class AgentBay:
     ) -> DeleteResult:
         """End a session; the same as `session.delete`."""
         return session.delete(wait, timeout_s)
+
+    def local_report(self) -> dict[str, Any]:
+        """What a local runtime tells of itself, its isolation above all; the service has no such
+        action and refuses.
+
+        Raises:
+            CommandError: there is no local runtime at the endpoint.
+        """
+        data = self._actions.call_repeatable("LocalControl", {}).data
+        return data if isinstance(data, dict) else {}
 
     def close(self) -> None:
         """Close the connections. Sessions live on at the service."""

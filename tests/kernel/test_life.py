@@ -39,7 +39,16 @@ def test_local_execution_is_never_silent() -> None:
         kernel.client.kernel_info()
         banner = kernel.client.get_shell_msg(timeout=30)["content"]["banner"]
         assert "runs on THIS machine" in banner
-        assert "runs on THIS machine" in kernel.run("1").text("stderr")
+        notice = kernel.run("1").text("stderr")
+        assert "runs on THIS machine" in notice
+        # Both say whether it is isolated, and say the same.
+        summary = notice.strip().rstrip(".").rpartition("local runtime: ")[2]
+        assert "isolated" in summary
+        assert summary in banner
+        assert (
+            "  not confined"
+            in kernel.run("%agentbay status").of_type("display_data")[0]["data"]["text/plain"]
+        )
         assert "THIS machine" not in kernel.run("2").text("stderr")
 
 
