@@ -93,6 +93,10 @@ class AgentBayKernel(Kernel):
         # The base class registers a handler that raises, which would leave the request without
         # a reply.
         self.control_handlers.pop("debug_request", None)
+        for kind in ("comm_open", "comm_msg", "comm_close"):
+            self.shell_handlers[kind] = self.comm_request
+        # The target of each open comm.
+        self._comms: dict[str, str] = {}
         self._manager: SessionManager | None = None
         self._manager_lock = threading.Lock()
         self._running: dict[asyncio.Task[JsonObject], _Running] = {}
@@ -186,6 +190,7 @@ class AgentBayKernel(Kernel):
             store_history=store_history,
             user_expressions=user_expressions or {},
             allow_stdin=allow_stdin,
+            message_id=self.get_parent("shell")["header"]["msg_id"],
         )
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run_cell(cell, publish))
@@ -286,6 +291,7 @@ class AgentBayKernel(Kernel):
             if silent or self.session is None:
                 return
             content = message.content
+            self._note_comm(message.type, content)
             if message.type == "execute_result":
                 content = {**content, "execution_count": self.execution_count}
             self.session.send(
@@ -307,6 +313,42 @@ class AgentBayKernel(Kernel):
     def _failed(self, publish: Callable[[Message], None], failure: Message) -> JsonObject:
         publish(failure)
         return self._reply(reply_error(failure))
+
+    # Widgets
+
+    async def comm_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """A widget's message goes to the sandbox's kernel, what it causes is published."""
+        kind, content = parent["header"]["msg_type"], parent["content"]
+        self._note_comm(kind, content)
+        bridge = self._manager.bridged() if self._manager is not None else None
+        if bridge is None:
+            return
+        buffers = tuple(bytes(part) for part in parent["buffers"])
+        publish = self._publisher(silent=False)
+        caused = bridge.comm(kind, content, parent["metadata"], buffers, parent["header"]["msg_id"])
+        try:
+            async for message in threads.Feed(caused, threading.Event()):
+                publish(message)
+        except AgentBayError as failure:
+            publish(Message("stream", {"name": "stderr", "text": f"{failure}\n"}))
+
+    async def comm_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """The comms that are open, of one target or of all."""
+        wanted = parent["content"].get("target_name")
+        comms = {
+            comm_id: {"target_name": target}
+            for comm_id, target in self._comms.items()
+            if wanted in (None, target)
+        }
+        if self.session is not None:
+            content = {"status": "ok", "comms": comms}
+            self.session.send(stream, "comm_info_reply", content, parent, ident)
+
+    def _note_comm(self, kind: str, content: JsonObject) -> None:
+        if kind == "comm_open":
+            self._comms[content["comm_id"]] = content.get("target_name", "")
+        elif kind == "comm_close":
+            self._comms.pop(content["comm_id"], None)
 
     # Stop, and the end
 

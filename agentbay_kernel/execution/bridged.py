@@ -78,7 +78,9 @@ class BridgedExecution:
             if cell.stopped.is_set():
                 return
             self._running.add(cell)
-            request = self._tunnel.post("shell", "execute_request", content, limit=limit)
+            request = self._tunnel.post(
+                "shell", "execute_request", content, limit=limit, message_id=cell.message_id
+            )
         overdue = self._overdue_timer(cell)
         try:
             for carried in request.answers():
@@ -115,6 +117,23 @@ class BridgedExecution:
     def answer_input(self, value: str) -> None:
         """What the user typed for an `input_request`."""
         self._tunnel.post("stdin", "input_reply", {"value": value, "status": "ok"}, awaited=False)
+
+    def comm(
+        self,
+        kind: str,
+        content: dict[str, Any],
+        metadata: dict[str, Any],
+        buffers: tuple[bytes, ...],
+        message_id: str,
+    ) -> Iterator[Message]:
+        """Pass on a front end's comm_open, comm_msg or comm_close; yields what it causes."""
+        request = self._tunnel.post(
+            "shell", kind, content, metadata=metadata, buffers=buffers, message_id=message_id
+        )
+        for carried in request.answers():
+            message = as_message(carried)
+            if message.type in _OUTPUTS:
+                yield message
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """The kernel's completions: the content of a complete_reply."""

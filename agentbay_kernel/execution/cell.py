@@ -13,8 +13,8 @@ class Cell:
     """One cell on its way to a sandbox.
 
     `timeout` is in seconds, None for no limit of our own; `output_limit` in characters; the
-    other options are those of an execute_request. A front end that no longer wants the cell sets
-    `stopped`: what was not sent by then is never sent.
+    other options are those of an execute_request, `message_id` is its id. A front end that no
+    longer wants the cell sets `stopped`: what was not sent by then is never sent.
     """
 
     code: str
@@ -25,6 +25,7 @@ class Cell:
     store_history: bool = True
     user_expressions: dict[str, Any] = field(default_factory=dict)
     allow_stdin: bool = False
+    message_id: str = ""
     stopped: threading.Event = field(default_factory=threading.Event)
 
 

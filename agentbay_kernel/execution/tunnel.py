@@ -76,9 +76,11 @@ def _installing_code() -> str:
 class Request:
     """A request that was posted, and what comes back for it."""
 
-    def __init__(self, channel: str, limit: OutputLimit | None = None) -> None:
-        self.id = uuid.uuid4().hex
+    def __init__(self, channel: str, kind: str, limit: OutputLimit | None, id: str) -> None:
+        self.id = id or uuid.uuid4().hex
         self._channel = channel
+        # Comm messages have no reply: they end with the idle status alone.
+        self._replied = kind.endswith("_request")
         # Offset of the inward stream behind this request: the sandbox has it when that arrived.
         self.ends_at = 0
         # Applied where messages arrive, so that none that won't be shown waits in memory.
@@ -90,7 +92,7 @@ class Request:
     @property
     def ended(self) -> bool:
         """Are its reply and its idle status here?"""
-        return self._reply is not None and self._idle
+        return self._idle and (self._reply is not None or not self._replied)
 
     def deliver(self, message: Carried) -> None:
         """Take a message whose parent this request is."""
@@ -106,7 +108,8 @@ class Request:
         ):
             self._arrived.put(message)
         if self.ended:
-            self._arrived.put(self._reply)
+            if self._reply is not None:
+                self._arrived.put(self._reply)
             self._arrived.put(None)
 
     def fail(self, error: CommandError) -> None:
@@ -114,7 +117,7 @@ class Request:
         self._arrived.put(error)
 
     def answers(self) -> Iterator[Carried]:
-        """What comes back, as it comes; the reply is the last.
+        """What comes back, as it comes; the reply, if there is one, is the last.
 
         Raises:
             CommandError: the tunnel broke before the reply.
@@ -168,9 +171,16 @@ class Tunnel:
         buffers: tuple[bytes, ...] = (),
         metadata: dict[str, Any] | None = None,
         limit: OutputLimit | None = None,
+        message_id: str = "",
     ) -> Request:
-        """Send a message to the kernel in the sandbox; `awaited` if it will be answered."""
-        request = Request(channel, limit)
+        """Send a message to the kernel in the sandbox.
+
+        Arguments:
+            awaited: will something come back for it?
+            message_id: the front end's id of this message. Widgets name it to the front end, so
+                it must be the same on both sides.
+        """
+        request = Request(channel, kind, limit, message_id)
         header = {
             "msg_id": request.id,
             "msg_type": kind,
