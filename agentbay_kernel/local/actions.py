@@ -23,6 +23,7 @@ from agentbay_kernel.local.sessions import (
     Session,
     SessionGone,
     Sessions,
+    WrongStatus,
     read_labels,
 )
 from agentbay_kernel.local.tools import Tools
@@ -73,6 +74,8 @@ class Actions:
             "GetLabel": self._get_label,
             "ListMcpTools": self._list_tools,
             "GetLink": self._get_link,
+            "PauseSessionAsync": self._pause,
+            "ResumeSessionAsync": self._resume,
             "LocalControl": self._control,
             **ContextActions(contexts, sessions, address).table(),
         }
@@ -100,6 +103,8 @@ class Actions:
             return await handler(fields)
         except SessionGone:
             raise not_found() from None
+        except WrongStatus as failure:
+            raise Refusal("OperationDenied.SessionStatus", str(failure)) from None
 
     def _find(self, fields: Fields) -> Session:
         return self._sessions.find(fields.get("SessionId", ""))
@@ -240,6 +245,14 @@ class Actions:
 
     async def _delete(self, fields: Fields) -> dict[str, Any]:
         self._sessions.delete(fields.get("SessionId", ""))
+        return {}
+
+    async def _pause(self, fields: Fields) -> dict[str, Any]:
+        self._sessions.pause(fields.get("SessionId", ""))
+        return {}
+
+    async def _resume(self, fields: Fields) -> dict[str, Any]:
+        self._sessions.resume(fields.get("SessionId", ""))
         return {}
 
     async def _refresh(self, fields: Fields) -> dict[str, Any]:

@@ -6,8 +6,12 @@ A run's events end with exactly one `Finished`.
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
+
+OUTPUT_LIMIT = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,35 @@ class Finished:
 
 
 Event = Stream | Result | Failure | Finished
+
+
+async def limited(
+    events: AsyncGenerator[Event], limit: int = OUTPUT_LIMIT
+) -> AsyncGenerator[Event]:
+    """A run's events, of whose output no more than about `limit` characters are passed on.
+
+    Without it, code that prints for ever would exhaust the runtime's memory, not its own.
+    """
+    left = limit
+    async with aclosing(events) as running:
+        async for event in running:
+            if isinstance(event, Stream | Result):
+                if left < 0:
+                    continue
+                fits = left
+                left -= _size(event)
+                if left < 0:
+                    if isinstance(event, Stream) and fits:
+                        yield Stream(event.name, event.text[:fits])
+                    yield Stream("stderr", f"Output beyond {limit // 2**20} MB is left out.\n")
+                    continue
+            yield event
+
+
+def _size(event: Stream | Result) -> int:
+    if isinstance(event, Stream):
+        return len(event.text)
+    return sum(len(value) for value in event.data.values() if isinstance(value, str))
 
 
 def timed_out(timeout_s: float, lost: bool) -> Failure:

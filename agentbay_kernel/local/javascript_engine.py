@@ -57,6 +57,7 @@ class JavaScriptEngine:
         self._numbers = itertools.count(1)
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._name = ""
+        self._running = 0
         self._alive = False
         self._count = 0
         self._lost = False
@@ -64,9 +65,13 @@ class JavaScriptEngine:
         self._agent.on("exit", self._on_exit)
 
     def _on_line(self, event: dict[str, Any]) -> None:
-        if event["name"] == self._name:
-            with contextlib.suppress(ValueError):
-                self._queue.put_nowait(json.loads(event["line"]))
+        if event["name"] != self._name:
+            return
+        with contextlib.suppress(ValueError):
+            frame = json.loads(event["line"])
+            # What an earlier script prints late belongs to nobody any more.
+            if frame.get("id") in (None, self._running):
+                self._queue.put_nowait(frame)
 
     def _on_exit(self, event: dict[str, Any]) -> None:
         if event["name"] == self._name:
@@ -127,7 +132,7 @@ class JavaScriptEngine:
 
     async def _run(self, code: str, timeout_s: float) -> AsyncGenerator[Event]:
         begun = time.monotonic()
-        number = next(self._numbers)
+        number = self._running = next(self._numbers)
         self._count += 1
         count = self._count
         request = {"id": number, "op": "run", "code": code}
@@ -156,7 +161,6 @@ class JavaScriptEngine:
                 self._lost = False
                 failure_event = died("WorkerDied", "JavaScript", frame["code"], frame["memory"])
                 break
-            # What an earlier script printed late belongs to nobody any more.
             if frame.get("id") != number:
                 continue
             if kind == "done":
@@ -169,6 +173,7 @@ class JavaScriptEngine:
                 yield Result(frame["data"], frame["metadata"], main=True)
         if interrupted and failure_event is not None and failure_event.name == "KeyboardInterrupt":
             failure_event = timed_out(timeout_s, lost=False)
+        self._running = 0
         if failure_event is not None:
             yield failure_event
         yield Finished(count, time.monotonic() - begun)

@@ -7,7 +7,6 @@ service, and the line that tells a client where it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from typing import Any
@@ -106,6 +105,7 @@ class LocalRuntime:
         """Stop: no process and no file is left."""
         self._server.stop()
         self._reaper.cancel()
-        with contextlib.suppress(Exception):
+        try:
             await self._sessions.end()
-        await self._sandboxes.end()
+        finally:
+            await self._sandboxes.end()

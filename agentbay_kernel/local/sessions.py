@@ -2,7 +2,8 @@
 
 In: what a request says. Out: sessions, or `SessionGone`. Statuses follow the service (AgentBay
 wire protocol, statuses and delete sequence): RUNNING, DELETING for a moment, FINISH for a few
-seconds in which only the detail is still told, then not found.
+seconds in which only the detail is still told, then not found. A paused session refuses to work;
+its processes are left alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import secrets
 import string
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from agentbay_kernel.local.sandbox import Sandbox, Sandboxes
 
 DELETING_S = 0.3
 FINISHED_S = 5.0
+CHANGING_S = 0.3
 REAP_INTERVAL_S = 0.5
 # The service's documented default of an idle session.
 DEFAULT_IDLE_S = 300.0
@@ -29,6 +31,10 @@ ALPHABET = string.ascii_lowercase + string.digits
 
 class SessionGone(Exception):
     """No such session, or it is being deleted."""
+
+
+class WrongStatus(Exception):
+    """The session can't do this in the status that it has."""
 
 
 class QuotaExceeded(Exception):
@@ -52,7 +58,7 @@ class Session:
     busy: int = 0
 
     @contextlib.contextmanager
-    def in_use(self):  # type: ignore[no-untyped-def]
+    def in_use(self) -> Iterator[None]:
         """The session is not idle while a tool runs, and starts to be when it ends."""
         self.busy += 1
         try:
@@ -175,10 +181,46 @@ class Sessions:
 
         Raises:
             SessionGone: there is none, or it is ending already.
+            WrongStatus: it is paused.
         """
-        session = self.find(session_id)
+        session = self._find_in("RUNNING", session_id)
         session.status = "DELETING"
         self._spawn(self._finish(session, "API_CALL"))
+
+    def pause(self, session_id: str) -> None:
+        """Begin to pause.
+
+        Raises:
+            SessionGone: there is none, or it is ending already.
+            WrongStatus: it is not running.
+        """
+        self._pass_through("PAUSING", "PAUSED", self._find_in("RUNNING", session_id))
+
+    def resume(self, session_id: str) -> None:
+        """Begin to resume.
+
+        Raises:
+            SessionGone: there is none, or it is ending already.
+            WrongStatus: it is not paused.
+        """
+        self._pass_through("RESUMING", "RUNNING", self._find_in("PAUSED", session_id))
+
+    def _find_in(self, status: str, session_id: str) -> Session:
+        session = self.find(session_id)
+        if session.status != status:
+            raise WrongStatus(f"The session is {session.status}, not {status}.")
+        return session
+
+    def _pass_through(self, first: str, then: str, session: Session) -> None:
+        session.status = first
+
+        async def arrive() -> None:
+            await asyncio.sleep(CHANGING_S)
+            if session.status == first:
+                session.status = then
+                session.touch()
+
+        self._spawn(arrive())
 
     def expire(self, session_id: str) -> None:
         """Begin to end a session as if its time were over.
@@ -219,7 +261,7 @@ class Sessions:
         """Begin to end each session whose idle time or runtime is over."""
         now = time.monotonic()
         for session in self.running():
-            idle = session.idle_s is not None and not session.busy
+            idle = session.idle_s is not None and not session.busy and session.status == "RUNNING"
             if idle and now - session.used_at > (session.idle_s or 0):
                 self._spawn(self._end(session, "IDLE_TIMEOUT"))
             elif session.ends_at is not None and now > session.ends_at:

@@ -17,7 +17,7 @@ from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
 from agentbay_kernel.local.behaviour import Behaviour
-from agentbay_kernel.local.events import EngineError, Event
+from agentbay_kernel.local.events import EngineError, Event, limited
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
@@ -69,6 +69,9 @@ class Tools:
         fault: FaultPlan | None = None,
     ) -> ToolAnswer:
         """Run one tool for a request, to its end although the client may be gone meanwhile."""
+        if session.status != "RUNNING":
+            words = f"The session is {session.status}: resume it first. Nothing was run."
+            return ToolAnswer(words, is_error=True)
         with (
             session.in_use(),
             self._behaviour.recorded(session.id, call_id, name, arguments, fault),
@@ -118,9 +121,9 @@ class Tools:
         timeout = min(timeout, profile.gateway_s)
         if known == "javascript":
             sandbox.javascript.stateless = profile.js_state == "stateless"
-            return sandbox.javascript.execute(code, timeout)
+            return limited(sandbox.javascript.execute(code, timeout))
         sandbox.python.bridgeable = profile.bridgeable
-        return sandbox.python.execute(code, timeout)
+        return limited(sandbox.python.execute(code, timeout))
 
     async def _run_code(
         self, session: Session, code: Any, language: Any = "python", timeout_s: Any = None

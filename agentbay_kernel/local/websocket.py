@@ -123,7 +123,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         with self.session.in_use():
             try:
                 await handler(number, target, params)
-            except (AgentError, KeyError, TypeError) as failure:
+            except (AgentError, KeyError, TypeError, ValueError) as failure:
                 self._send(number, target, {"error": f"{failure}"})
 
     def _send(self, number: str, source: str, data: dict[str, Any]) -> None:
@@ -132,6 +132,9 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             self.write_message(json.dumps(frame))
 
     async def _run_code(self, number: str, target: str, params: dict[str, Any]) -> None:
+        if self.session.status != "RUNNING":
+            self._send(number, target, {"error": f"The session is {self.session.status}."})
+            return
         behaviour = self.runtime.behaviour
         fault = behaviour.fault("CallMcpTool", "run_code", streaming=True)
         if fault is not None and fault.comes_first:

@@ -113,6 +113,22 @@ def test_two_clients_share_nothing_but_the_runtime(runtime: LocalRuntimeProcess)
         assert session.delete().success
 
 
+def test_a_paused_session_rests_until_it_is_resumed(client: Any, make_session: Any) -> None:
+    session = make_session()
+    session.code.run_code("kept = 1", "python")
+    paused = session.beta_pause(timeout=30, poll_interval=0.1)
+    assert paused.success and paused.status == "PAUSED"
+    assert session.get_status().status == "PAUSED"
+    listed = client.list(status="PAUSED", limit=50).session_ids
+    assert session.session_id in [entry["sessionId"] for entry in listed]
+    assert "PAUSED" in session.code.run_code("kept", "python").error_message
+    assert not session.delete().success
+    assert not session.beta_pause(timeout=30, poll_interval=0.1).success
+    resumed = session.beta_resume(timeout=30, poll_interval=0.1)
+    assert resumed.success and resumed.status == "RUNNING"
+    assert session.code.run_code("kept", "python").result == "1"
+
+
 @pytest.mark.slow
 def test_twenty_sessions_at_once() -> None:
     from concurrent.futures import ThreadPoolExecutor
