@@ -116,6 +116,7 @@ class Actions:
                 fields.get("Timeout", ""),
                 fields.get("MaxRuntime", ""),
                 fields.get("ManualRelease", "").lower() == "true",
+                self._sessions.default_idle_s,
             )
         except ValueError as failure:
             raise Refusal("InvalidParameter", str(failure)) from None

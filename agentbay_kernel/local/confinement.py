@@ -106,6 +106,7 @@ class Confinement:
             await self._started()
             await asyncio.wait_for(self.agent.connect(ours), 20)
         except Exception as failure:
+            ours.close()
             words = await self._last_words()
             await self.end()
             raise LocalRuntimeError(f"The session's sandbox did not start: {words}") from failure

@@ -97,13 +97,14 @@ def died(name: str, language: str, code: int, memory: bool) -> Failure:
 
     `code` is negative for a signal; `memory` if it was killed for using too much.
     """
-    how = (
-        "the session used more memory than it may"
-        if memory
-        else f"signal {signal.Signals(-code).name}"
-        if code < 0
-        else f"exit status {code}"
-    )
+    if memory:
+        how = "the session used more memory than it may"
+    elif -code == signal.SIGXCPU:
+        how = "it used more processor time than a process may"
+    elif code < 0:
+        how = f"signal {signal.Signals(-code).name}"
+    else:
+        how = f"exit status {code}"
     value = f"the {language} process ended ({how}) while it ran this code; all variables are lost"
     return Failure(name, value, f"{name}: {value}\n")
 

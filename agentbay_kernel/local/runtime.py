@@ -46,7 +46,9 @@ class LocalRuntime:
         self._sandboxes = Sandboxes(settings, isolation)
         self._certificate = make_certificate(self._sandboxes.folder) if tls else None
         contexts = Contexts(self._sandboxes.folder / "contexts")
-        self._sessions = Sessions(self._sandboxes, settings.max_sessions, on_end=contexts.forget)
+        self._sessions = Sessions(
+            self._sandboxes, settings.max_sessions, settings.idle_s, on_end=contexts.forget
+        )
         tools = Tools(behaviour)
         actions = Actions(
             self._sessions,

@@ -47,6 +47,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--network", action="store_true", help="give isolated sessions this machine's network")
     add("--tls", action="store_true", help="serve https by a certificate made at the start")
     add("--max-sessions", type=int, help="most sessions at once (default: no limit)")
+    add(
+        "--idle-seconds",
+        type=float,
+        default=300,
+        help="release unused sessions after this, unless their request says else; 0 never",
+    )
     add("--memory", type=int, default=4096, help="MB of memory of one session (default: 4096)")
     add("--processes", type=int, default=512, help="processes of one session (default: 512)")
     add("--disk", type=int, default=2048, help="MB in /workspace, and in /tmp (default: 2048)")
@@ -65,6 +71,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
         network=flags.network,
         spares=flags.spares,
         max_sessions=flags.max_sessions,
+        idle_s=flags.idle_seconds or None,
         limits=Limits(
             memory=flags.memory * MEGABYTE,
             processes=flags.processes,

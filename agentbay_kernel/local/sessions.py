@@ -80,13 +80,19 @@ class Lifetime:
     run_s: float | None = None
 
     @classmethod
-    def of(cls, timeout: str, max_runtime: str, manual: bool) -> Lifetime:
+    def of(
+        cls,
+        timeout: str,
+        max_runtime: str,
+        manual: bool,
+        default_idle_s: float | None = DEFAULT_IDLE_S,
+    ) -> Lifetime:
         """From the request's fields: `Timeout` is seconds alone, minutes beside `MaxRuntime`."""
         if manual:
             return cls(None, None)
         if max_runtime:
             return cls(float(timeout or 5) * 60, float(max_runtime) * 60)
-        return cls(float(timeout)) if timeout else cls()
+        return cls(float(timeout) if timeout else default_idle_s)
 
 
 class Sessions:
@@ -95,6 +101,7 @@ class Sessions:
     Arguments:
         sandboxes: where a session's sandbox comes from.
         limit: most sessions at once; None is no limit.
+        default_idle_s: seconds after which a session is released whose request says nothing.
         on_end: called with the id of each session that has ended.
     """
 
@@ -102,10 +109,12 @@ class Sessions:
         self,
         sandboxes: Sandboxes,
         limit: int | None = None,
+        default_idle_s: float | None = DEFAULT_IDLE_S,
         on_end: Callable[[str], None] = lambda session_id: None,
     ) -> None:
         self._sandboxes = sandboxes
         self._limit = limit
+        self.default_idle_s = default_idle_s
         self._on_end = on_end
         self._sessions: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -41,7 +41,8 @@ class Settings:
     """How sessions are made.
 
     `python` is the interpreter that cells run in; `isolation` is auto, required or none;
-    `network` gives isolated sessions the machine's network; `spares` prepared sessions wait.
+    `network` gives isolated sessions the machine's network; `spares` prepared sessions wait;
+    `idle_s` seconds an unused session stays whose request says nothing (None: for ever).
     """
 
     python: str = sys.executable
@@ -49,4 +50,5 @@ class Settings:
     network: bool = False
     spares: int = 1
     max_sessions: int | None = None
+    idle_s: float | None = 300.0
     limits: Limits = field(default_factory=Limits)

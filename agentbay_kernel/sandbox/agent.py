@@ -72,7 +72,9 @@ class Agent:
         self._workers: dict[str, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._write_lock = asyncio.Lock()
-        self._terminals = Terminals(self._emit)
+        # Where processes can't be listed, their groups are all that is known of them.
+        self._leaders: set[int] = set()
+        self._terminals = Terminals(self._emit, self._leaders)
         self._changes = files.ChangeFinder()
         self._operations: dict[str, Operation] = {
             "hello": self._hello,
@@ -98,6 +100,8 @@ class Agent:
             pass
         finally:
             if self._owner:
+                for leader in self._leaders:
+                    _kill_group(leader)
                 kill_descendants()
 
     def _spawn(self, work: Any) -> None:
@@ -157,6 +161,7 @@ class Agent:
         finally:
             for fd in fds:
                 os.close(fd)
+        self._leaders.add(process.pid)
         worker = self._workers[name] = Worker(process, log)
         if control:
             await self._connect(name, worker, our_in, our_out)
@@ -235,6 +240,7 @@ class Agent:
         finally:
             for _, write_end in outputs:
                 os.close(write_end)
+        self._leaders.add(process.pid)
         readers = [
             asyncio.create_task(_capture(read_end, into))
             for (read_end, _), into in zip(outputs, captured, strict=True)

@@ -27,18 +27,20 @@ def apply(limits: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_NOFILE, 4096)
     _limit(resource.RLIMIT_AS, limits["address_space"])
     _limit(resource.RLIMIT_FSIZE, limits["file_size"])
-    _limit(resource.RLIMIT_CPU, limits["cpu_s"])
+    # The first limit ends a process by a signal that tells why, the second one surely.
+    _limit(resource.RLIMIT_CPU, limits["cpu_s"], beyond=5)
     if limits["processes"] is not None:
         _limit(resource.RLIMIT_NPROC, limits["processes"])
 
 
-def _limit(which: int, value: int) -> None:
+def _limit(which: int, value: int, beyond: int = 0) -> None:
     hard = resource.getrlimit(which)[1]
+    most = value + beyond
     if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
+        most = min(most, hard)
     # macOS refuses some of them.
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(which, (value, value))
+        resource.setrlimit(which, (min(value, most), most))
 
 
 def memory_of(pids: list[int]) -> dict[int, int]:

@@ -43,10 +43,18 @@ class Terminal:
 
 
 class Terminals:
-    """All terminals of the session; `emit` is awaited with each event."""
+    """All terminals of the session.
 
-    def __init__(self, emit: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    Arguments:
+        emit: awaited with each event.
+        leaders: the ids of the process groups that are started are added to it.
+    """
+
+    def __init__(
+        self, emit: Callable[[dict[str, Any]], Awaitable[None]], leaders: set[int]
+    ) -> None:
         self._emit = emit
+        self._leaders = leaders
         self._terminals: dict[str, Terminal] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -105,6 +113,7 @@ class Terminals:
             raise
         finally:
             os.close(theirs)
+        self._leaders.add(process.pid)
         name = f"pty-{uuid.uuid4().hex[:12]}"
         terminal = self._terminals[name] = Terminal(process, ours)
         task = asyncio.get_running_loop().create_task(self._pump(name, terminal))

@@ -221,6 +221,17 @@ def test_tools_of_a_session_share_processes_and_files(session: Any) -> None:
     assert session.code.run_code("process.cwd()", "javascript").result == "'/workspace'"
 
 
+def test_processor_time(works: None) -> None:
+    flags = ("--isolation", "required", "--spares", "0", "--cpu-seconds", "4")
+    with running_local_runtime(*flags) as runtime:
+        session = (
+            official_client(runtime).create(CreateSessionParams(image_id="code_latest")).session
+        )
+        failed = session.code.run_code("while True: pass", "python", timeout_s=60)
+        assert "more processor time" in failed.error_message
+        assert session.code.run_code("1 + 1", "python").result == "2"
+
+
 def test_sessions_do_not_see_each_other(session: Any, fresh: Any) -> None:
     session.file_system.write_file("/workspace/mine", "x")
     session.file_system.write_file("/tmp/mine", "x")

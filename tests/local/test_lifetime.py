@@ -9,7 +9,7 @@ import pytest
 
 from agentbay_kernel.local.sessions import Lifetime
 from tests.local.test_sessions import post
-from tests.runtime import LocalRuntimeProcess
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,9 @@ def test_use_and_keep_alive_postpone_the_release(
         time.sleep(0.2)
     assert session.get_status().status == "RUNNING"
     assert released_after(runtime, session.session_id) >= 1
+
+
+def test_the_usual_idle_time_is_a_flag() -> None:
+    with running_local_runtime("--idle-seconds", "1", "--spares", "0") as runtime:
+        created = post(runtime, "CreateMcpSession").json()["Data"]
+        assert released_after(runtime, created["SessionId"]) >= 0.9
