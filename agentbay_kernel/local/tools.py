@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
+from agentbay_kernel.errors import UnsupportedLanguageError
+from agentbay_kernel.languages import find_language
 from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
@@ -21,15 +23,6 @@ from agentbay_kernel.local.events import EngineError, Event, limited
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
-LANGUAGES = {
-    "python": "python",
-    "py": "python",
-    "python3": "python",
-    "javascript": "javascript",
-    "js": "javascript",
-    "node": "javascript",
-    "nodejs": "javascript",
-}
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_SHELL_MS = 50_000
 
@@ -103,11 +96,12 @@ class Tools:
             ToolError: the arguments are not usable.
             EngineError: (while iterating) the code was not run.
         """
-        known = LANGUAGES.get(str(language).strip().lower())
-        if known is None:
+        try:
+            known = find_language(language).name
+        except UnsupportedLanguageError:
             raise ToolError(
                 f"Unsupported language: {language}. Supported languages are 'python', 'javascript'"
-            )
+            ) from None
         if not isinstance(code, str):
             raise ToolError("code must be a string")
         try:
