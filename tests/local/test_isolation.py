@@ -235,11 +235,8 @@ def test_processor_time(works: None) -> None:
 def test_sessions_do_not_see_each_other(session: Any, fresh: Any) -> None:
     session.file_system.write_file("/workspace/mine", "x")
     session.file_system.write_file("/tmp/mine", "x")
-    assert shell(fresh, "ls /workspace /tmp /dev/shm").split() == [
-        "/dev/shm:",
-        "/tmp:",
-        "/workspace:",
-    ]
+    # Folders may stand there, on the way to this checkout's own environment.
+    assert shell(fresh, "find /workspace /tmp /dev/shm -xdev -type f") == ""
 
 
 def test_the_network_is_given_on_request(works: None) -> None:
