@@ -34,16 +34,19 @@ _RUNTIME_END_S = 1.0
 class ChildRuntime:
     """A local runtime of our own: a child process that ends when we do, however we end.
 
+    Arguments:
+        settings: those that begin with `local_` are its flags.
+
     Raises:
         LocalRuntimeError: it did not start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: AgentBaySettings) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as we)
         try:
             # It reads its standard input: the end of that is our end.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "agentbay_kernel", "serve", "--die-with-parent"],
+                [sys.executable, "-m", "agentbay_kernel", "serve", *_runtime_flags(settings)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -141,7 +144,7 @@ def open_backend(settings: AgentBaySettings) -> Backend:
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:
             return _local_backend(AgentBay(found.api_key), None)
-        runtime = ChildRuntime()
+        runtime = ChildRuntime(settings)
         return _local_backend(AgentBay(runtime.api_key, endpoint=runtime.endpoint), runtime)
     if not found.api_key:
         raise NoBackendError(
@@ -152,6 +155,12 @@ def open_backend(settings: AgentBaySettings) -> Backend:
         )
     client = AgentBay(found.api_key)
     return Backend(client, is_local=False, notice=_notice_of(client.endpoint))
+
+
+def _runtime_flags(settings: AgentBaySettings) -> list[str]:
+    flags = ["--die-with-parent", "--isolation", settings.local_isolation]
+    flags += ["--python", settings.local_python, "--spares", str(settings.local_spares)]
+    return [*flags, "--network"] if settings.local_network else flags
 
 
 def _notice_of(endpoint: Endpoint) -> str:

@@ -9,10 +9,11 @@ The working directory is never looked at: a downloaded folder must not change a 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from traitlets import Enum, Float, Integer, TraitError, TraitType, Unicode
+from traitlets import Bool, Enum, Float, Integer, TraitError, TraitType, Unicode
 from traitlets.config import Config, Configurable
 
 from agentbay_kernel.errors import ConfigurationError
@@ -66,6 +67,30 @@ class AgentBaySettings(Configurable):
 
     max_minutes = Integer(
         480, min=1, help="Minutes after which the service releases a session in any case."
+    ).tag(config=True)
+
+    local_isolation = Enum(
+        ("auto", "required", "none"),
+        "auto",
+        help="How the local runtime confines code: with bubblewrap where it works (`auto`), only "
+        "with it (`required`), or not at all (`none`).",
+    ).tag(config=True)
+
+    local_network = Bool(
+        False, help="Does the local runtime give isolated sessions this machine's network?"
+    ).tag(config=True)
+
+    local_python = Unicode(
+        sys.executable,
+        help="The interpreter that the local runtime runs Python cells in; it needs ipykernel.",
+    ).tag(config=True)
+
+    local_spares = Integer(
+        0,
+        min=0,
+        max=1,
+        help="Sessions that a notebook's local runtime keeps ready. One makes a further session "
+        "start faster and takes about 110 MB.",
     ).tag(config=True)
 
     @property

@@ -119,8 +119,9 @@ class AgentBayKernel(Kernel):
         """What a console shows at its start."""
         text = f"AgentBay {self._spoken.display_name}: cells run in a sandbox"
         with contextlib.suppress(AgentBayError):
-            if self._settings().backend == "local":
-                summary = _local_isolation()
+            settings = self._settings()
+            if settings.backend == "local":
+                summary = _local_isolation(settings)
                 return f"{text}, which runs on THIS machine, in the local runtime: {summary}"
         return f"{text} of the AgentBay service"
 
@@ -435,7 +436,7 @@ class AgentBayKernel(Kernel):
             return {"status": "unknown"}
 
 
-def _local_isolation() -> str:
+def _local_isolation(settings: AgentBaySettings) -> str:
     if os.environ.get("AGENTBAY_ENDPOINT"):
         return "%agentbay status says what it isolates"
     if os.name != "posix":
@@ -444,7 +445,15 @@ def _local_isolation() -> str:
     from agentbay_kernel.local.isolation import Choice
     from agentbay_kernel.local.settings import Settings
 
-    return Choice(Settings()).result().report.summary
+    flags = Settings(
+        python=settings.local_python,
+        isolation=settings.local_isolation,
+        network=settings.local_network,
+    )
+    try:
+        return Choice(flags).result().report.summary
+    except AgentBayError as failure:
+        return str(failure)
 
 
 class AgentBayKernelApp(IPKernelApp):
