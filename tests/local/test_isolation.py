@@ -17,7 +17,7 @@ from agentbay import CreateSessionParams
 from agentbay_kernel.local import bubblewrap
 from agentbay_kernel.local.confinement import inspect_interpreter
 from agentbay_kernel.local.settings import Settings
-from tests.local.conftest import official_client
+from tests.local.conftest import drop, official_client
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 LIMITS = ("--memory", "500", "--processes", "80", "--disk", "30", "--file-size", "20")
@@ -48,7 +48,7 @@ def fresh(runtime: LocalRuntimeProcess) -> Iterator[Any]:
     """A session that a test may ruin."""
     session = official_client(runtime).create(CreateSessionParams(image_id="code_latest")).session
     yield session
-    session.delete()
+    drop(runtime, session)
 
 
 def python(session: Any, code: str) -> str:
