@@ -1,23 +1,23 @@
 """Direct execution: one cell is one `run_code`.
 
 In: a `Cell`. Out: the answer as Jupyter messages - streams, displays, the main result, the
-error, the reply. It needs nothing but what the Code API documents, and has its limits: 60
-seconds a request, and the order of prints against displays is not known.
+error, the reply. Where the session streams, they come while the cell runs, in the order in which
+they happened; else at its end, streams first. It needs nothing but what the Code API and the
+protocol document, and has their limit: 60 seconds a request.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from agentbay_kernel.errors import CommandError, ServiceUnreachableError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.languages import JAVASCRIPT
-
-if TYPE_CHECKING:
-    from agentbay_kernel.service import CodeExecutionResult, Session
+from agentbay_kernel.service import CodeExecutionResult, CodeOutput, CodeStream, Session
 
 # One request to the service ends after 60 seconds (Code API reference, run_code).
 LONGEST_CALL_S = 60
@@ -49,18 +49,36 @@ class DirectExecution:
                 if cell.stopped.is_set():
                     return
                 self._sent.add(cell)
-            timeout_s = min(cell.timeout or LONGEST_CALL_S, LONGEST_CALL_S)
             try:
-                result = self._session.code.run_code(_sent_code(cell), cell.language, timeout_s)
+                stream = self._stream(cell)
+                if stream is not None:
+                    yield from _live_messages(stream, cell.output_limit)
+                    return
+                result = self._session.code.run_code(
+                    _sent_code(cell), cell.language, _timeout_s(cell)
+                )
             finally:
                 self._sent.discard(cell)
         yield from messages_of(result, cell.output_limit)
+
+    def _stream(self, cell: Cell) -> CodeStream | None:
+        if not self._session.can_stream:
+            return None
+        try:
+            return self._session.code.stream_code(_sent_code(cell), cell.language, _timeout_s(cell))
+        except ServiceUnreachableError:
+            # Nothing was sent; the other routes may be there.
+            return None
 
     def interrupt(self, cell: Cell) -> Stop:
         """Stop a cell that waits for its turn. The service has no call that stops a running one."""
         with self._lock:
             cell.stopped.set()
             return Stop.RUNS_ON if cell in self._sent else Stop.UNSENT
+
+
+def _timeout_s(cell: Cell) -> float:
+    return min(cell.timeout or LONGEST_CALL_S, LONGEST_CALL_S)
 
 
 def _sent_code(cell: Cell) -> str:
@@ -72,6 +90,27 @@ def _sent_code(cell: Cell) -> str:
     return rewrite(cell.code, awaited=False).code
 
 
+def _live_messages(events: CodeStream, output_limit: int) -> Iterator[Message]:
+    limit = OutputLimit(output_limit)
+    main_shown = False
+    try:
+        for event in events:
+            if isinstance(event, CodeExecutionResult):
+                yield from _ending(event, limit)
+            elif isinstance(event, CodeOutput):
+                is_main = event.is_main_result and not main_shown
+                main_shown = main_shown or is_main
+                yield _output(event, is_main, None)
+            elif limit.admits(event.text):
+                yield stream(event.name, event.text)
+    finally:
+        # Whoever reads may have had enough, but the sandbox is busy to the end, and the next
+        # cell's time must not begin before it.
+        with events, contextlib.suppress(CommandError):
+            for _ in events:
+                pass
+
+
 def messages_of(result: CodeExecutionResult, output_limit: int) -> Iterator[Message]:
     """A result as the messages that a kernel would have published, and the reply."""
     limit = OutputLimit(output_limit)
@@ -80,13 +119,20 @@ def messages_of(result: CodeExecutionResult, output_limit: int) -> Iterator[Mess
             yield stream(name, text)
     main_shown = False
     for item in result.results:
-        content = {"data": dict(item.data), "metadata": dict(item.metadata)}
-        if item.is_main_result and not main_shown:
-            main_shown = True
-            count = result.execution_count
-            yield Message("execute_result", {**content, "execution_count": count})
-        else:
-            yield Message("display_data", {**content, "transient": {}})
+        is_main = item.is_main_result and not main_shown
+        main_shown = main_shown or is_main
+        yield _output(item, is_main, result.execution_count)
+    yield from _ending(result, limit)
+
+
+def _output(item: CodeOutput, is_main: bool, count: int | None) -> Message:
+    content = {"data": dict(item.data), "metadata": dict(item.metadata)}
+    if is_main:
+        return Message("execute_result", {**content, "execution_count": count})
+    return Message("display_data", {**content, "transient": {}})
+
+
+def _ending(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message]:
     if (note := limit.note()) is not None:
         yield note
     if result.success:

@@ -50,6 +50,7 @@ from agentbay_kernel.service.results import (
     ToolResult,
 )
 from agentbay_kernel.service.session import Session
+from agentbay_kernel.service.streaming import CodeChunk, CodeEvent, CodeStream
 
 __all__ = [
     "AgentBay",
@@ -58,10 +59,13 @@ __all__ = [
     "ApiResponse",
     "AuthenticationError",
     "Code",
+    "CodeChunk",
     "CodeError",
+    "CodeEvent",
     "CodeExecutionResult",
     "CodeLogs",
     "CodeOutput",
+    "CodeStream",
     "CodeSyntaxWarning",
     "CommandError",
     "ConfigurationError",

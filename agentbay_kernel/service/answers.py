@@ -3,7 +3,8 @@
 In: the text of the tool. Out: a `CodeExecutionResult`. The shapes (AgentBay wire protocol,
 run_code): the current document (`result`, `stdout`, `stderr`, `executionError`), the legacy one
 (`logs`, `results`, `error`), a legacy list of content, plain text; errors as the current
-document in an error answer (A), in an ordinary one (B), as a plain message (C).
+document in an error answer (A), in an ordinary one (B), as a plain message (C). Streamed answers
+come in parts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from agentbay_kernel.errors import InvalidAnswerError
 from agentbay_kernel.service.envelope import ToolAnswer, decode_json
-from agentbay_kernel.service.failures import named, read_failure
+from agentbay_kernel.service.failures import UNNAMED, named, read_failure
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeLogs, CodeOutput
 
 # A document or an item may have been encoded again by each layer that it came through.
@@ -35,6 +36,9 @@ _SHORT_NAMES = {
     "chart": _VEGA_LITE,
 }
 _MAIN_FLAGS = ("isMainResult", "is_main_result")
+_ERROR_KEYS = ("executionError", "execution_error")
+_NAME_KEYS = ("name", "ename", "code")
+_VALUE_KEYS = ("value", "evalue", "message")
 _CURRENT_KEYS = ("executionError", "stdout", "stderr")
 
 # Begins as a document does, so it is none of the texts that a legacy sandbox prints.
@@ -53,6 +57,53 @@ def read_execution(answer: ToolAnswer) -> CodeExecutionResult:
         return reader.read(answer)
     except RecursionError:
         raise reader.nonsense("it is too deeply nested") from None
+
+
+class StreamedAnswer:
+    """The result of code whose answer comes in parts: chunks, results, an error, the end."""
+
+    def __init__(self, request_id: str) -> None:
+        self._reader = _Reader(request_id)
+        self._logs = CodeLogs()
+        self._outputs: list[CodeOutput] = []
+        self._failure: object = None
+
+    def nonsense(self, what: str) -> InvalidAnswerError:
+        """The error that a part of no known shape is."""
+        return self._reader.nonsense(what)
+
+    def add_chunk(self, name: str, text: str) -> None:
+        """A piece of stdout or stderr."""
+        (self._logs.stdout if name == "stdout" else self._logs.stderr).append(text)
+
+    def add_result(self, item: object) -> CodeOutput:
+        """A result.
+
+        Raises:
+            InvalidAnswerError: it is none.
+        """
+        try:
+            output = self._reader.output(item)
+        except RecursionError:
+            raise self.nonsense("it is too deeply nested") from None
+        self._outputs.append(output)
+        return output
+
+    def add_error(self, failure: object) -> None:
+        """How the code failed."""
+        self._failure = failure or "the code failed"
+
+    def failed(self, end: dict[str, Any]) -> bool:
+        """Has the code failed, as far as is known with its end, or without ({})?"""
+        return bool(self._failure or _first(end, *_ERROR_KEYS) or end.get("status") == "failed")
+
+    def finish(self, end: dict[str, Any]) -> CodeExecutionResult:
+        """The whole result, once the end has come.
+
+        Raises:
+            InvalidAnswerError: the end has values of wrong types.
+        """
+        return self._reader.streamed(self._logs, self._outputs, self._failure, end)
 
 
 class _Reader:
@@ -120,6 +171,24 @@ class _Reader:
             logs, self._outputs(document.get("results")), error=error, document=document
         )
 
+    def streamed(
+        self, logs: CodeLogs, outputs: list[CodeOutput], failure: object, end: dict[str, Any]
+    ) -> CodeExecutionResult:
+        said = _first(end, *_ERROR_KEYS)
+        error = None
+        if isinstance(failure, dict):
+            # As a text it is read like any other, which finds its traceback in stderr.
+            name, value = (str(_first(failure, *keys) or "") for keys in (_NAME_KEYS, _VALUE_KEYS))
+            error = read_failure(f"{name}: {value}" if name else value, "".join(logs.stderr))
+            if error.name == UNNAMED and name:
+                error = CodeError(name, value)
+        elif failure or said:
+            error = self._error(failure or said, logs)
+        elif end.get("status") == "failed":
+            error = read_failure("", "".join(logs.stderr))
+        words = said if isinstance(said, str) else ""
+        return self._result(logs, outputs, error=error, said=words, document=end)
+
     def _result(
         self,
         logs: CodeLogs,
@@ -157,8 +226,8 @@ class _Reader:
         traceback = failure.get("traceback")
         if isinstance(traceback, list):
             traceback = "\n".join(map(str, traceback))
-        name = _first(failure, "name", "ename", "code")
-        value = _first(failure, "value", "evalue", "message")
+        name = _first(failure, *_NAME_KEYS)
+        value = _first(failure, *_VALUE_KEYS)
         if not name:
             return read_failure(str(value or traceback or ""), stderr)
         return CodeError(str(name), str(value or ""), str(traceback or ""))
@@ -185,9 +254,9 @@ class _Reader:
             items = [items] if items else []
         if not isinstance(items, list):
             raise self.nonsense(f"its results are of the type {type(items).__name__}")
-        return [self._output(item) for item in items if item is not None]
+        return [self.output(item) for item in items if item is not None]
 
-    def _output(self, item: object) -> CodeOutput:
+    def output(self, item: object) -> CodeOutput:
         if isinstance(item, str):
             document = _document(item)
             if document is None or not _is_item(document):

@@ -22,6 +22,7 @@ from agentbay_kernel.service.answers import read_execution
 from agentbay_kernel.service.failures import TIMEOUT
 from agentbay_kernel.service.log import get_logger
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult
+from agentbay_kernel.service.streaming import CodeStream
 from agentbay_kernel.service.syntax import syntax_problem
 
 if TYPE_CHECKING:
@@ -83,6 +84,40 @@ class Code:
         result = read_execution(answer)
         _log.debug("run_code %s: %s in %.3f s", result.request_id, name, time.monotonic() - started)
         return result
+
+    def stream_code(
+        self,
+        code: str,
+        language: str,
+        timeout_s: float = 60,
+        *,
+        silence_s: float | None = None,
+    ) -> CodeStream:
+        """Run code and get its output while it runs; where `Session.can_stream` says so.
+
+        Arguments:
+            code, language, timeout_s: as in `run_code`.
+            silence_s: seconds without any event after which the answer is given up; for code
+                that is known to print.
+
+        Returns:
+            An iterator of events in the order in which they happened: `CodeChunk`, `CodeOutput`,
+            and at last the `CodeExecutionResult`. The traceback of a failure comes with that
+            alone. Reading it raises `AnswerLostError` when the connection breaks or no end comes
+            in time; code is never sent twice.
+
+        Raises:
+            UnsupportedLanguageError, InvalidCodeError, InvalidTimeoutError: nothing was sent.
+            ServiceUnreachableError: no WebSocket can be had, nothing was sent: `run_code` may
+                still do it.
+            SessionNotFoundError, AuthenticationError: it was refused and did not run.
+        """
+        name = find_language(language).name
+        _check_code(code)
+        seconds = _checked_timeout(timeout_s)
+        return self._session.stream_code(
+            {"code": code, "language": name, "timeoutS": seconds}, seconds, silence_s
+        )
 
     def check_syntax(self, code: str, language: str) -> bool:
         """Does the code parse? Warns with a `CodeSyntaxWarning` if not; nothing is sent.

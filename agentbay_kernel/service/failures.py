@@ -45,14 +45,14 @@ def read_failure(text: str, stderr: str = "") -> CodeError:
     found = _parse(text)
     if found is None and _TIMEOUT_WORDS.search(text):
         return CodeError(TIMEOUT, without_ansi(text))
-    if found is None and _traced(stderr):
+    if found is None and is_traced(stderr):
         found = _parse(stderr)
     if found is None:
         return CodeError(UNNAMED, without_ansi(text) or "The sandbox did not say what failed.")
     name, value = found
     if name in _TIMEOUT_NAMES or (name in _NAMES_OF_NOTHING and _TIMEOUT_WORDS.search(value)):
         return CodeError(TIMEOUT, value)
-    traceback = text if _traced(text) else _traceback_in(stderr, name)
+    traceback = text if is_traced(text) else _traceback_in(stderr, name)
     return CodeError(name, value, traceback)
 
 
@@ -69,7 +69,7 @@ def without_ansi(text: str) -> str:
     return _ANSI.sub("", text)
 
 
-def _traced(text: str) -> bool:
+def is_traced(text: str) -> bool:
     """Is there a traceback in the text?"""
     plain = without_ansi(text)
     return any(mark.search(plain) for mark in (_HEADER, _PLACE, _NODE_FRAME))

@@ -1,8 +1,8 @@
 """One session: its code, its tools, its life.
 
 In: calls. Out: results, or the errors of `errors.CommandError`. A tool call goes by LinkUrl where
-the session offers it, else by the action route, and is never sent twice. Facts of the AgentBay
-wire protocol: actions, LinkUrl, the delete sequence.
+the session offers it, else by the action route, code that streams by its WebSocket, and none is
+sent twice. Facts of the AgentBay wire protocol: actions, LinkUrl, the delete sequence.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -49,10 +50,16 @@ from agentbay_kernel.service.results import (
     ToolResult,
     refused,
 )
+from agentbay_kernel.service.streaming import CodeStream
+from agentbay_kernel.service.websocket import WebSocketCall, WebSocketRoute
 
 # What the service and the way to it may add to a tool's own time: starting, stopping what hangs.
 ANSWER_MARGIN_S = 6.0
 LONGEST_DELETE_S = 300.0
+# A WebSocket that can't be had is not tried again at once: code goes the other ways meanwhile.
+_REST_S = 30.0
+# Whose tool run_code is, where the session does not list it (AgentBay wire protocol).
+_CODE_SERVER = "wuying_codespace"
 _NOT_HERE = (404, 410)
 _ENDED = ("FINISH", "DELETED")
 _NO_TOOL = re.compile(r"tool by name ['\"]?([\w.-]+)['\"]? not found", re.IGNORECASE)
@@ -73,6 +80,10 @@ class Session:
         self._session_id = session_id
         self._access = self._hidden(access)
         self._code = Code(self)
+        self._lock = threading.Lock()
+        self._route: WebSocketRoute | None = None
+        self._route_of = ("", "")
+        self._streams_again_at = 0.0
 
     def __repr__(self) -> str:
         return f"Session({self._session_id!r} at {self._actions.place})"
@@ -151,6 +162,59 @@ class Session:
             )
         return answer
 
+    @property
+    def can_stream(self) -> bool:
+        """Can code stream now? The session offers it, and it did not just fail."""
+        access = self._access
+        offered = bool(access.ws_url and access.token)
+        return offered and time.monotonic() >= self._streams_again_at
+
+    def stream_code(
+        self, params: Mapping[str, Any], timeout_s: float, silence_s: float | None
+    ) -> CodeStream:
+        """A streaming `run_code`; what `Code.stream_code` is made of."""
+        try:
+            try:
+                call = self._send_streaming(params, timeout_s, silence_s)
+            except AuthenticationError as refusal:
+                self._renew_access()
+                _log.info("The WebSocket was refused; its address and token are new: %s", refusal)
+                # A connection that was refused carried no code: this is its first time.
+                call = self._send_streaming(params, timeout_s, silence_s)
+        except ServiceUnreachableError:
+            self._streams_again_at = time.monotonic() + _REST_S
+            raise
+        return CodeStream(call, place_of(self._access.ws_url), self._actions.quote)
+
+    def _send_streaming(
+        self, params: Mapping[str, Any], timeout_s: float, silence_s: float | None
+    ) -> WebSocketCall:
+        access = self._access
+        if not access.ws_url or not access.token:
+            raise ServiceUnreachableError(
+                "The session offers no WebSocket, so nothing was sent. Use run_code."
+            )
+        with self._lock:
+            if self._route is None or self._route_of != (access.ws_url, access.token):
+                self._close_route()
+                self._route = WebSocketRoute(
+                    access.ws_url, access.token, self._actions.transport, self._actions.quote
+                )
+                self._route_of = (access.ws_url, access.token)
+            route = self._route
+        return route.call(
+            access.tools.get("run_code") or _CODE_SERVER,
+            "run_code",
+            params,
+            within_s=timeout_s + ANSWER_MARGIN_S,
+            silence_s=silence_s,
+        )
+
+    def _close_route(self) -> None:
+        route, self._route = self._route, None
+        if route is not None:
+            route.close()
+
     def delete(self, wait: bool = True, timeout_s: float | None = None) -> DeleteResult:
         """End the session. All that is in its sandbox is lost, temporary files included.
 
@@ -180,6 +244,8 @@ class Session:
             return DeleteResult(request_id=error.request_id)
         except CommandError as error:
             return refused(DeleteResult, error)
+        with self._lock:
+            self._close_route()
         if wait and not self._has_ended(ends_at):
             waited = f"{timeout_s or LONGEST_DELETE_S:g} s"
             return DeleteResult(
@@ -291,17 +357,20 @@ class Session:
     def _link_refused(self, refusal: AuthenticationError | ServiceFaultError) -> CommandError:
         """Address or token was refused, so nothing ran: is the session gone, or are they old?"""
         try:
-            envelope = self._actions.call_repeatable("GetSession", self._fields())
+            self._renew_access()
         except SessionNotFoundError as error:
             return error
-        data = envelope.data if isinstance(envelope.data, dict) else {}
-        self._access = self._hidden(read_access(data, self._actions.endpoint))
         return ServiceFaultError(
             f"The session {self._session_id} lives, but its address or access token was refused; "
             "they were fetched anew. The code did not run: run it again.",
             request_id=refusal.request_id,
             status=getattr(refusal, "status", 401),
         )
+
+    def _renew_access(self) -> None:
+        envelope = self._actions.call_repeatable("GetSession", self._fields())
+        data = envelope.data if isinstance(envelope.data, dict) else {}
+        self._access = self._hidden(read_access(data, self._actions.endpoint))
 
     def _has_ended(self, ends_at: float) -> bool:
         wait_s = 0.1

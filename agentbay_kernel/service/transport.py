@@ -7,6 +7,7 @@ the request can have reached the other side. requests' transport adapter is used
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import os
@@ -23,7 +24,12 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from requests.utils import (
+    DEFAULT_CA_BUNDLE_PATH,
+    get_auth_from_url,
+    get_environ_proxies,
+    select_proxy,
+)
 
 from agentbay_kernel.errors import (
     AnswerLostError,
@@ -125,6 +131,34 @@ class Transport:
         # Raised here and not in the handler: the library's error holds the request, key included.
         raise failure
 
+    def connect(self, url: str) -> socket.socket:
+        """A connection to the host of a ws:// or wss:// URL, TLS and proxy included.
+
+        Raises:
+            ServiceUnreachableError: there is none.
+        """
+        parts = urlsplit(url)
+        secure = parts.scheme == "wss"
+        http_url = parts._replace(scheme="https" if secure else "http").geturl()
+        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        connect_s = self._connect_timeout_s
+        try:
+            proxy = select_proxy(http_url, self._proxies_for(http_url))
+            connected = _dial(host, port, proxy, connect_s)
+            try:
+                return (
+                    _tls_context().wrap_socket(connected, server_hostname=host)
+                    if secure
+                    else connected
+                )
+            except BaseException:
+                connected.close()
+                raise
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            failure = _failure(error, Exchange(_deadlines, connect_s), url, connect_s, connect_s)
+        # Raised here and not in the handler: the error may hold a proxy's password.
+        raise failure
+
     def close(self) -> None:
         """Close all connections that are not in use."""
         with self._lock:
@@ -165,6 +199,29 @@ class Transport:
         if proxies is None:
             proxies = self._proxies[origin] = dict(get_environ_proxies(url))
         return proxies
+
+
+def _dial(host: str, port: int, proxy: str | None, connect_s: float) -> socket.socket:
+    if not proxy:
+        return _connected(http.client.HTTPConnection(host, port, timeout=connect_s))
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme != "http":
+        raise OSError(f"WebSockets can't go by a proxy of the kind {parts.scheme}")
+    by = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=connect_s)
+    user, password = get_auth_from_url(proxy)
+    by.set_tunnel(host, port, _proxy_authorization(user, password) if user else {})
+    return _connected(by)
+
+
+def _connected(connection: http.client.HTTPConnection) -> socket.socket:
+    connection.connect()
+    assert isinstance(connection.sock, socket.socket)
+    return connection.sock
+
+
+def _proxy_authorization(user: str, password: str) -> dict[str, str]:
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Proxy-Authorization": f"Basic {credentials}"}
 
 
 def _failure(

@@ -1,0 +1,429 @@
+"""The WebSocket route of a session: calls whose answers come in many frames, as they happen.
+
+In: a target, a method, its parameters. Out: the `data` of each frame that answers it, in order.
+One connection, opened when it is first needed and closed when it was idle for a while; one
+thread reads from it, any thread sends. What was sent is never sent again. Facts of the AgentBay
+wire protocol: WebSocket route, envelope, heartbeat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    AuthenticationError,
+    CommandError,
+    InvalidAnswerError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+)
+from agentbay_kernel.service.actions import USER_AGENT
+from agentbay_kernel.service.deadline import Deadlines, Exchange
+from agentbay_kernel.service.duplex import Duplex, TooMuchError
+from agentbay_kernel.service.endpoint import place_of
+from agentbay_kernel.service.envelope import Quote, decode_json
+from agentbay_kernel.service.log import get_logger
+from agentbay_kernel.service.transport import Transport
+
+if TYPE_CHECKING:
+    from websocket import WebSocket
+
+# The official client pings every 20 s and waits as long for the answer.
+PING_EVERY_S = 20.0
+# An open connection might count as use of the session: one that nobody uses is closed.
+IDLE_S = 60.0
+# The official client takes 1 MiB; a service that frames for others may send more.
+LARGEST_MESSAGE = 64 * 1024 * 1024
+# Characters of one call that wait for whoever asked; then reading pauses, for so long at most.
+_MOST_WAITING = 16 * 1024 * 1024
+_LONGEST_PAUSE_S = 120.0
+_HANDSHAKE_S = 10.0
+_SEND_S = 30.0
+_LOOK_S = 1.0
+_CONTROL_PLANE = "WEBSOCKET_SERVER"
+
+_deadlines = Deadlines()
+_log = get_logger("websocket")
+
+
+class WebSocketCall:
+    """A call on its way, and what comes back for it.
+
+    Arguments:
+        place: how messages name the other side.
+        within_s: seconds for all of the answer.
+        silence_s: seconds after which silence means that the answer is lost.
+    """
+
+    def __init__(self, place: str, within_s: float, silence_s: float | None) -> None:
+        self.id = uuid.uuid4().hex
+        self.ended = False
+        self._place = place
+        self._within_s = within_s
+        self._silence_s = silence_s
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[dict[str, Any], int]] = deque()
+        self._size = 0
+        self._paused_s = 0.0
+        self._failure: CommandError | None = None
+        self._heard_at = time.monotonic()
+        self._ends_at = self._heard_at + within_s
+
+    def receive(self, within_s: float | None = None) -> dict[str, Any] | None:
+        """The `data` of the next frame; None when nothing came within that time.
+
+        Raises:
+            AnswerLostError: the connection broke, or the answer did not end in time.
+            ServiceFaultError, InvalidAnswerError: the service failed, or sent nonsense.
+        """
+        asked_at = time.monotonic()
+        with self._changed:
+            while True:
+                if self._waiting:
+                    data, size = self._waiting.popleft()
+                    self._size -= size
+                    self._changed.notify_all()
+                    return data
+                if self._failure is not None:
+                    raise self._failure
+                now = time.monotonic()
+                if within_s is not None and now >= asked_at + within_s:
+                    return None
+                lost_at = self._ends_at + self._paused_s
+                if self._silence_s is not None:
+                    lost_at = min(lost_at, self._heard_at + self._silence_s)
+                if now >= lost_at:
+                    self._failure = self._lost()
+                    continue
+                wake_at = lost_at if within_s is None else min(lost_at, asked_at + within_s)
+                self._changed.wait(wake_at - now)
+
+    def close(self) -> None:
+        """Want no more of it. The service is not told: it runs the call to its end."""
+        with self._changed:
+            self.ended = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def put(self, data: dict[str, Any], size: int) -> None:
+        """A frame arrived. Waits while too much is waiting already."""
+        with self._changed:
+            paused_at = self._heard_at = time.monotonic()
+            if paused_at > self._ends_at + self._paused_s:
+                self._fail(self._lost())
+            while self._size > _MOST_WAITING and not self.ended:
+                self._changed.wait(_LOOK_S)
+                if time.monotonic() - paused_at + self._paused_s > _LONGEST_PAUSE_S:
+                    self._fail(
+                        AnswerLostError(
+                            f"{self._place} sent output faster than it was taken; what came after "
+                            "is lost. The code may have run on: print less, or write to a file."
+                        )
+                    )
+            self._heard_at = time.monotonic()
+            self._paused_s += self._heard_at - paused_at
+            if not self.ended:
+                self._waiting.append((data, size))
+                self._size += size
+                self._changed.notify_all()
+
+    def fail(self, failure: CommandError) -> None:
+        """Nothing more will come."""
+        with self._changed:
+            self._fail(failure)
+
+    def _fail(self, failure: CommandError) -> None:
+        self._failure = self._failure or failure
+        self.ended = True
+        self._changed.notify_all()
+
+    def _lost(self) -> AnswerLostError:
+        self.ended = True
+        waited_s = time.monotonic() - self._ends_at + self._within_s
+        return AnswerLostError(
+            f"The request was sent to {self._place}, and its answer did not end within "
+            f"{waited_s:.0f} s. Whether the code is still running is unknown; it was not sent "
+            "again."
+        )
+
+
+class WebSocketRoute:
+    """Calls over the WebSocket of one session. Thread-safe.
+
+    Arguments:
+        url: the session's address, which is trusted.
+        token: opens it.
+        transport: connects.
+        quote: hides secrets in the service's words.
+    """
+
+    def __init__(self, url: str, token: str, transport: Transport, quote: Quote) -> None:
+        self._url = url
+        self._token = token
+        self._transport = transport
+        self._quote = quote
+        self._place = place_of(url)
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+
+    def call(
+        self,
+        target: str,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        within_s: float,
+        silence_s: float | None = None,
+    ) -> WebSocketCall:
+        """Send a call, once.
+
+        Arguments:
+            target: the server of the tool.
+            within_s, silence_s: see `WebSocketCall`.
+
+        Raises:
+            AuthenticationError: the token was refused; nothing was sent.
+            ServiceUnreachableError: no connection; nothing was sent.
+        """
+        with self._lock:
+            reused = self._connection
+            connection = reused if reused is not None and reused.open else self._connect()
+            self._connection = connection
+        call = WebSocketCall(self._place, within_s, silence_s)
+        frame = {
+            "invocationId": call.id,
+            "source": "SDK",
+            "target": target,
+            "data": {"method": method, "mode": "stream", "params": dict(params)},
+        }
+        text = json.dumps(frame)
+        if connection.send(call, text):
+            return call
+        # A frame that did not leave whole was not understood, so it was not run either.
+        with self._lock:
+            if self._connection is connection:
+                self._connection = self._connect()
+            connection = self._connection or self._connect()
+        if connection.send(call, text):
+            return call
+        raise ServiceUnreachableError(
+            f"The WebSocket of {self._place} closes as soon as something is sent. Nothing ran."
+        )
+
+    def close(self) -> None:
+        """Close the connection; calls on their way fail."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close("it was closed here")
+
+    def _connect(self) -> _Connection:
+        # Imported here: most that a front end asks for goes without.
+        from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
+
+        connected = self._transport.connect(self._url)
+        duplex = Duplex(connected, _HANDSHAKE_S, _SEND_S)
+        socket: Any = WebSocket(skip_utf8_validation=True)
+        failure: CommandError
+        try:
+            with Exchange(_deadlines, _HANDSHAKE_S) as exchange:
+                exchange.begin(connected)
+                socket.connect(
+                    self._url,
+                    socket=duplex,
+                    header={"X-Access-Token": self._token, "User-Agent": USER_AGENT},
+                    suppress_origin=True,
+                    redirect_limit=0,
+                )
+            if not exchange.expired:
+                return _Connection(socket, duplex, self._place, self._quote)
+            failure = self._unopened("no whole answer in time")
+        except WebSocketBadStatusException as refusal:
+            failure = self._refused(refusal.status_code)
+        except (WebSocketException, TooMuchError, OSError, ValueError) as error:
+            failure = self._unopened(type(error).__name__)
+        duplex.close()
+        # Raised here and not in the handler: the library's error holds the other side's words.
+        raise failure
+
+    def _unopened(self, why: str) -> ServiceUnreachableError:
+        return ServiceUnreachableError(
+            f"The WebSocket of {self._place} could not be opened ({why}). Nothing was sent."
+        )
+
+    def _refused(self, status: int | None) -> CommandError:
+        if status in (401, 403):
+            return AuthenticationError(
+                f"The session's WebSocket at {self._place} refused its token (HTTP {status})."
+            )
+        return ServiceUnreachableError(
+            f"{self._place} refused a WebSocket (HTTP {status}). Nothing was sent."
+        )
+
+
+class _Connection:
+    """One open connection; a thread reads from it until it ends."""
+
+    def __init__(self, socket: WebSocket, duplex: Duplex, place: str, quote: Quote) -> None:
+        self._socket = socket
+        self._duplex = duplex
+        self._place = place
+        self._quote = quote
+        self._lock = threading.Lock()
+        self._calls: dict[str, WebSocketCall] = {}
+        self._used_at = time.monotonic()
+        self._why_closed = ""
+        duplex.read_within_s = _LOOK_S
+        threading.Thread(target=self._read, name="agentbay-websocket", daemon=True).start()
+
+    @property
+    def open(self) -> bool:
+        """Can calls be sent?"""
+        return not self._why_closed
+
+    def send(self, call: WebSocketCall, frame: str) -> bool:
+        """Send a call's frame; False if the connection had ended, and it did not leave whole."""
+        with self._lock:
+            if not self.open:
+                return False
+            self._calls[call.id] = call
+            self._used_at = time.monotonic()
+        try:
+            self._socket.send_text(frame)
+        except Exception as error:
+            with self._lock:
+                self._calls.pop(call.id, None)
+            # Half a frame is on its way: nothing that follows would be understood.
+            self.close(f"sending failed: {type(error).__name__}")
+            return False
+        return True
+
+    def close(self, why: str) -> None:
+        """End the connection; from any thread."""
+        with self._lock:
+            self._why_closed = self._why_closed or why
+        self._duplex.shutdown()
+
+    def _read(self) -> None:
+        from websocket import ABNF, WebSocketTimeoutException
+
+        pinged_at = heard_at = time.monotonic()
+        why = ""
+        self._duplex.allowance = LARGEST_MESSAGE
+        try:
+            while not self._why_closed:
+                # A pong is proof of life too.
+                opcode = None
+                with contextlib.suppress(WebSocketTimeoutException):
+                    opcode, data = self._socket.recv_data(control_frame=True)
+                if opcode == ABNF.OPCODE_CLOSE:
+                    why = f"the other side closed it ({_status(data)})"
+                    break
+                if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY):
+                    self._take(data)
+                    self._duplex.allowance = LARGEST_MESSAGE
+                now = time.monotonic()
+                if opcode is not None:
+                    heard_at = now
+                if now - pinged_at >= PING_EVERY_S:
+                    if heard_at < pinged_at:
+                        why = f"nothing was heard for {now - heard_at:.0f} s"
+                        break
+                    self._socket.ping()
+                    pinged_at = now
+                if self._is_idle(now):
+                    break
+        except TooMuchError:
+            why = f"a message was larger than {LARGEST_MESSAGE // 2**20} MB, which is not taken"
+        except Exception as error:
+            # Whatever the library raises on what arrives, the calls on their way must end.
+            why = f"the connection broke: {type(error).__name__}"
+        self._end(why)
+
+    def _is_idle(self, now: float) -> bool:
+        with self._lock:
+            for call in [call for call in self._calls.values() if call.ended]:
+                del self._calls[call.id]
+            if self._calls:
+                self._used_at = now
+            if now - self._used_at < IDLE_S:
+                return False
+            self._why_closed = "it was idle"
+            return True
+
+    def _end(self, why: str) -> None:
+        with self._lock:
+            self._why_closed = self._why_closed or why
+            calls, self._calls = list(self._calls.values()), {}
+        self._duplex.close()
+        _log.debug("The WebSocket of %s ended: %s", self._place, self._why_closed)
+        for call in calls:
+            call.fail(
+                AnswerLostError(
+                    f"The request was sent to {self._place} by WebSocket, and no whole answer came:"
+                    f" {self._why_closed}. The code may have run, and may still be running; it was "
+                    "not sent again."
+                )
+            )
+
+    def _take(self, message: bytes) -> None:
+        try:
+            frame = decode_json(message.decode("utf-8"))
+        except ValueError:
+            frame = None
+        if not isinstance(frame, dict):
+            _log.warning("%s sent a frame that is no JSON object; ignored", self._place)
+            return
+        number = frame.get("invocationId") or frame.get("requestId")
+        with self._lock:
+            call = self._calls.get(number) if isinstance(number, str) else None
+        if call is None or call.ended:
+            return
+        try:
+            data = self._data(frame)
+        except CommandError as failure:
+            self._forget(call)
+            call.fail(failure)
+            return
+        call.put(data, len(message))
+        if data.get("phase") in ("end", "error"):
+            self._forget(call)
+
+    def _forget(self, call: WebSocketCall) -> None:
+        with self._lock:
+            self._calls.pop(call.id, None)
+            self._used_at = time.monotonic()
+
+    def _data(self, frame: dict[str, Any]) -> dict[str, Any]:
+        data = frame.get("data")
+        if isinstance(data, str):
+            with contextlib.suppress(ValueError):
+                data = decode_json(data)
+        said = frame.get("error") if frame.get("source") == _CONTROL_PLANE else None
+        if said is None and isinstance(data, dict):
+            said = data.get("error")
+        if said and isinstance(said, str):
+            raise ServiceFaultError(
+                f"{self._place} could not run the code: {self._quote(said)}. Whether it ran is "
+                "unknown."
+            )
+        if frame.get("source") == _CONTROL_PLANE:
+            return {"phase": "end"}
+        if not isinstance(data, dict) or not isinstance(data.get("phase"), str):
+            raise InvalidAnswerError(
+                f"{self._place} sent something that is no part of an answer: {self._quote(data)}. "
+                "The code may have run; its output is lost."
+            )
+        return data
+
+
+def _status(close: bytes) -> str:
+    return f"status {int.from_bytes(close[:2], 'big')}" if len(close) >= 2 else "without a status"
