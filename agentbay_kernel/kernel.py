@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -28,12 +27,14 @@ from ipykernel.kernelbase import Kernel
 from traitlets import CaselessStrEnum
 
 from agentbay_kernel import __version__, threads
+from agentbay_kernel.banner import make_banner
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
+from agentbay_kernel.frontend import Comms, FrontEnd
 from agentbay_kernel.languages import LANGUAGES, Language, find_language
-from agentbay_kernel.pacing import Pace, in_pieces
+from agentbay_kernel.pacing import Pace
 
 if TYPE_CHECKING:
     from agentbay_kernel.execution.bridged import BridgedExecution
@@ -47,7 +48,6 @@ _PATIENCE_S = 1.0
 _SHUTDOWN_WITHIN_S = 1.7
 # A front end gives up on completions sooner than a sandbox that is far away can answer.
 _ASK_WITHIN_S = 5.0
-_LOOK_FOR_INPUT_S = 0.05
 _RUNS_ON_NOTE = (
     "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
     "seconds; the next cell of this language waits for that.\n"
@@ -62,11 +62,11 @@ _STUBBORN_NOTE = (
 
 @dataclass
 class _Running:
-    """A cell in progress: the loop it runs on (a subshell has its own), where its messages go,
-    and the cell itself once the session manager has it."""
+    """A cell in progress: the loop it runs on (a subshell has its own), its front end, and the
+    cell itself once the session manager has it."""
 
     loop: asyncio.AbstractEventLoop
-    publish: Callable[[Message], None]
+    front_end: FrontEnd
     cell: Cell | None = None
 
     def soon(self, call: Callable[..., object], *args: Any) -> None:
@@ -95,8 +95,7 @@ class AgentBayKernel(Kernel):
         self.control_handlers.pop("debug_request", None)
         for kind in ("comm_open", "comm_msg", "comm_close"):
             self.shell_handlers[kind] = self.comm_request
-        # The target of each open comm.
-        self._comms: dict[str, str] = {}
+        self._comms = Comms()
         self._manager: SessionManager | None = None
         self._manager_lock = threading.Lock()
         self._running: dict[asyncio.Task[JsonObject], _Running] = {}
@@ -117,13 +116,11 @@ class AgentBayKernel(Kernel):
     @property
     def banner(self) -> str:  # type: ignore[override]
         """What a console shows at its start."""
-        text = f"AgentBay {self._spoken.display_name}: cells run in a sandbox"
-        with contextlib.suppress(AgentBayError):
+        try:
             settings = self._settings()
-            if settings.backend == "local":
-                summary = _local_isolation(settings)
-                return f"{text}, which runs on THIS machine, in the local runtime: {summary}"
-        return f"{text} of the AgentBay service"
+        except AgentBayError as failure:
+            return str(failure)
+        return make_banner(self._spoken, settings)
 
     @property
     def kernel_info(self) -> JsonObject:
@@ -183,7 +180,7 @@ class AgentBayKernel(Kernel):
         cell_id: str | None = None,
     ) -> JsonObject:
         """Run a cell; always returns a reply, whatever happens to the cell."""
-        publish = self._publisher(silent)
+        front_end = FrontEnd(self, self._pace, self._comms, silent)
         cell = Cell(
             code,
             self.language,
@@ -191,28 +188,28 @@ class AgentBayKernel(Kernel):
             store_history=store_history,
             user_expressions=user_expressions or {},
             allow_stdin=allow_stdin,
-            message_id=self.get_parent("shell")["header"]["msg_id"],
+            message_id=front_end.request_id,
         )
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run_cell(cell, publish))
-        self._running[task] = _Running(loop, publish)
+        task = loop.create_task(self._run_cell(cell, front_end))
+        self._running[task] = _Running(loop, front_end)
         try:
             return await task
         except asyncio.CancelledError as cancelled:
             for note in cancelled.args:
-                publish(stream("stderr", note))
-            return self._failed(publish, error("KeyboardInterrupt", "", ["KeyboardInterrupt"]))
+                front_end.publish(stream("stderr", note))
+            return self._failed(front_end, error("KeyboardInterrupt", "", ["KeyboardInterrupt"]))
         except Exception as raised:
             if not isinstance(raised, AgentBayError):
                 self.log.exception("A cell failed in the kernel itself")
             name, message = type(raised).__name__, str(raised)
-            return self._failed(publish, error(name, message, [f"{name}: {message}"]))
+            return self._failed(front_end, error(name, message, [f"{name}: {message}"]))
         finally:
             # An interrupted cell's late messages are dropped, unsent code is never sent.
             cell.stopped.set()
             del self._running[task]
 
-    async def _run_cell(self, cell: Cell, publish: Callable[[Message], None]) -> JsonObject:
+    async def _run_cell(self, cell: Cell, front_end: FrontEnd) -> JsonObject:
         from agentbay_kernel.verbs import LanguageCell, VerbCell, parse_cell, run_verb
 
         if not cell.code.strip():
@@ -225,11 +222,12 @@ class AgentBayKernel(Kernel):
         elif isinstance(parsed, VerbCell):
             for verb in parsed.verbs:
                 bundle = run_verb(verb, manager)
-                publish(Message("display_data", {"data": bundle, "metadata": {}, "transient": {}}))
+                content = {"data": bundle, "metadata": {}, "transient": {}}
+                front_end.publish(Message("display_data", content))
             cell = replace(cell, code=parsed.rest)
         if not cell.code.strip():
             return self._reply(reply_ok())
-        await self._open_session(manager, cell.language, publish)
+        await self._open_session(manager, cell.language, front_end)
         settings = manager.settings
         cell = replace(cell, timeout=settings.timeout, output_limit=settings.output_limit)
         task = asyncio.current_task()
@@ -243,113 +241,59 @@ class AgentBayKernel(Kernel):
                 if message.type == "execute_reply":
                     return self._reply(message)
                 if message.type == "input_request":
-                    asking = asyncio.create_task(self._ask_user(message, manager))
+                    asking = asyncio.create_task(_ask(front_end, message, manager))
                 else:
-                    for piece in in_pieces(message):
-                        if wait_s := self._pace.wait_s(piece):
-                            await asyncio.sleep(wait_s)
-                        publish(piece)
+                    await front_end.pass_on(message)
         finally:
             if asking is not None:
                 asking.cancel()
         raise RuntimeError("The execution ended without a reply.")
 
-    async def _ask_user(self, request: Message, manager: SessionManager) -> None:
-        """Ask the front end for a line, and hand it to the sandbox."""
-        parent, ident = self.get_parent("shell"), self._parent_ident["shell"]
-        socket = self.stdin_socket
-        # What was typed for an earlier, interrupted question is not this one's answer.
-        while socket.poll(0):
-            socket.recv_multipart()
-        assert self.session is not None
-        self.session.send(socket, "input_request", request.content, parent, ident=ident)
-        # The socket has no asynchronous twin; a person types slower than this looks.
-        while not socket.poll(0):
-            await asyncio.sleep(_LOOK_FOR_INPUT_S)
-        _, reply = self.session.recv(socket)
-        bridge = manager.bridged()
-        if bridge is not None and reply is not None:
-            bridge.answer_input(str(reply["content"]["value"]))
-
     async def _open_session(
-        self, manager: SessionManager, language: str, publish: Callable[[Message], None]
+        self, manager: SessionManager, language: str, front_end: FrontEnd
     ) -> None:
         opening = asyncio.wrap_future(threads.start(lambda: manager.open(language=language)))
         done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
         if not done:
-            publish(stream("stderr", "Starting an AgentBay session ...\n"))
+            front_end.publish(stream("stderr", "Starting an AgentBay session ...\n"))
             try:
                 await opening
             finally:
-                publish(Message("clear_output", {"wait": False}))
+                front_end.publish(Message("clear_output", {"wait": False}))
         await opening
-
-    def _publisher(self, silent: bool) -> Callable[[Message], None]:
-        # The parent is taken now: in a subshell, "the current parent" can be another cell's.
-        parent = self.get_parent("shell")
-
-        def publish(message: Message) -> None:
-            if silent or self.session is None:
-                return
-            content = message.content
-            self._note_comm(message.type, content)
-            if message.type == "execute_result":
-                content = {**content, "execution_count": self.execution_count}
-            self.session.send(
-                self.iopub_socket,
-                message.type,
-                content,
-                parent=parent,
-                ident=self._topic(message.type),
-                metadata=message.metadata,
-                buffers=list(message.buffers),
-            )
-
-        return publish
 
     def _reply(self, reply: Message) -> JsonObject:
         # The sandbox counts its own cells; the notebook's prompt shows this kernel's count.
         return {**reply.content, "execution_count": self.execution_count}
 
-    def _failed(self, publish: Callable[[Message], None], failure: Message) -> JsonObject:
-        publish(failure)
+    def _failed(self, front_end: FrontEnd, failure: Message) -> JsonObject:
+        front_end.publish(failure)
         return self._reply(reply_error(failure))
 
     # Widgets
 
-    async def comm_request(self, stream: Any, ident: Any, parent: Any) -> None:
+    async def comm_request(self, reply_to: Any, ident: Any, parent: Any) -> None:
         """A widget's message goes to the sandbox's kernel, what it causes is published."""
         kind, content = parent["header"]["msg_type"], parent["content"]
-        self._note_comm(kind, content)
+        self._comms.note(kind, content)
         bridge = self._manager.bridged() if self._manager is not None else None
         if bridge is None:
             return
+        front_end = FrontEnd(self, self._pace, self._comms)
         buffers = tuple(bytes(part) for part in parent["buffers"])
-        publish = self._publisher(silent=False)
-        caused = bridge.comm(kind, content, parent["metadata"], buffers, parent["header"]["msg_id"])
+        caused = bridge.comm(kind, content, parent["metadata"], buffers, front_end.request_id)
         try:
             async for message in threads.Feed(caused, threading.Event()):
-                publish(message)
+                await front_end.pass_on(message)
         except AgentBayError as failure:
-            publish(Message("stream", {"name": "stderr", "text": f"{failure}\n"}))
+            front_end.publish(stream("stderr", f"{failure}\n"))
 
     async def comm_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """The comms that are open, of one target or of all."""
-        wanted = parent["content"].get("target_name")
-        comms = {
-            comm_id: {"target_name": target}
-            for comm_id, target in self._comms.items()
-            if wanted in (None, target)
-        }
         if self.session is not None:
+            comms = self._comms.of_target(parent["content"].get("target_name"))
             content = {"status": "ok", "comms": comms}
             self.session.send(stream, "comm_info_reply", content, parent, ident)
-
-    def _note_comm(self, kind: str, content: JsonObject) -> None:
-        if kind == "comm_open":
-            self._comms[content["comm_id"]] = content.get("target_name", "")
-        elif kind == "comm_close":
-            self._comms.pop(content["comm_id"], None)
 
     # Stop, and the end
 
@@ -371,7 +315,7 @@ class AgentBayKernel(Kernel):
 
     def _tell_if_running(self, task: asyncio.Task[JsonObject]) -> None:
         if (running := self._running.get(task)) is not None:
-            running.publish(stream("stderr", _STUBBORN_NOTE))
+            running.front_end.publish(stream("stderr", _STUBBORN_NOTE))
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Stop the running cells. The base class would send a signal, POSIX only."""
@@ -436,24 +380,10 @@ class AgentBayKernel(Kernel):
             return {"status": "unknown"}
 
 
-def _local_isolation(settings: AgentBaySettings) -> str:
-    if os.environ.get("AGENTBAY_ENDPOINT"):
-        return "%agentbay status says what it isolates"
-    if os.name != "posix":
-        return "there is none for this system"
-    # The runtime itself starts later; this tries out what it will use, within 40 ms.
-    from agentbay_kernel.local.isolation import Choice
-    from agentbay_kernel.local.settings import Settings
-
-    flags = Settings(
-        python=settings.local_python,
-        isolation=settings.local_isolation,
-        network=settings.local_network,
-    )
-    try:
-        return Choice(flags).result().report.summary
-    except AgentBayError as failure:
-        return str(failure)
+async def _ask(front_end: FrontEnd, request: Message, manager: SessionManager) -> None:
+    typed = await front_end.ask(request.content)
+    if (bridge := manager.bridged()) is not None:
+        bridge.answer_input(typed)
 
 
 class AgentBayKernelApp(IPKernelApp):

@@ -1,0 +1,112 @@
+"""The front end behind one request: what is published to it, what it is asked.
+
+In: messages of a cell or a widget. Out: the same on the kernel's sockets, under the request that
+caused them, at a pace that a notebook server passes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ipykernel.kernelbase import Kernel
+
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.pacing import Pace, in_pieces
+
+_LOOK_FOR_INPUT_S = 0.05
+
+
+class Comms:
+    """The comms that are open between a notebook page and the sandbox: id and target."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, str] = {}
+
+    def note(self, kind: str, content: dict[str, Any]) -> None:
+        """Take notice of a message of either side."""
+        if kind == "comm_open":
+            self._targets[content["comm_id"]] = content.get("target_name", "")
+        elif kind == "comm_close":
+            self._targets.pop(content["comm_id"], None)
+
+    def of_target(self, wanted: str | None) -> dict[str, dict[str, str]]:
+        """As in a comm_info_reply: those of one target, or all."""
+        return {
+            comm_id: {"target_name": target}
+            for comm_id, target in self._targets.items()
+            if wanted in (None, target)
+        }
+
+
+class FrontEnd:
+    """The front end of one request.
+
+    Arguments:
+        kernel: has the sockets.
+        pace: shared by all requests of the kernel.
+        comms: shared likewise.
+        silent: publish nothing.
+    """
+
+    def __init__(self, kernel: Kernel, pace: Pace, comms: Comms, silent: bool = False) -> None:
+        self._kernel = kernel
+        self._pace = pace
+        self._comms = comms
+        self._silent = silent
+        # Taken now: in a subshell, "the current parent" can be another cell's.
+        self._parent = kernel.get_parent("shell")
+        self._ident = kernel._parent_ident["shell"]
+
+    @property
+    def request_id(self) -> str:
+        """The request's own id."""
+        identity: str = self._parent["header"]["msg_id"]
+        return identity
+
+    def publish(self, message: Message) -> None:
+        """Send a message at once."""
+        kernel = self._kernel
+        if self._silent or kernel.session is None:
+            return
+        self._comms.note(message.type, message.content)
+        content = message.content
+        if message.type == "execute_result":
+            # The sandbox counts its own cells; the notebook's prompt shows the kernel's count.
+            content = {**content, "execution_count": kernel.execution_count}
+        kernel.session.send(
+            kernel.iopub_socket,
+            message.type,
+            content,
+            parent=self._parent,
+            ident=kernel._topic(message.type),
+            metadata=message.metadata,
+            buffers=list(message.buffers),
+        )
+
+    async def pass_on(self, message: Message) -> None:
+        """Send a message in pieces and with waits, so that none is dropped on its way."""
+        for piece in in_pieces(message):
+            if wait_s := self._pace.wait_s(piece):
+                await asyncio.sleep(wait_s)
+            self.publish(piece)
+
+    async def ask(self, question: dict[str, Any]) -> str:
+        """Ask for a line of text.
+
+        Arguments:
+            question: content of an input_request: `prompt`, `password`.
+        """
+        session, socket = self._kernel.session, self._kernel.stdin_socket
+        assert session is not None
+        # What was typed for an earlier, interrupted question is not this one's answer.
+        while socket.poll(0):
+            socket.recv_multipart()
+        session.send(socket, "input_request", question, self._parent, ident=self._ident)
+        # The socket has no asynchronous twin; a person types slower than this looks.
+        while True:
+            while not socket.poll(0):
+                await asyncio.sleep(_LOOK_FOR_INPUT_S)
+            _, reply = session.recv(socket)
+            if reply is not None:
+                return str(reply["content"].get("value", ""))
