@@ -70,6 +70,11 @@ class ChildRuntime:
             self._process.wait(_RUNTIME_END_S)
 
     @property
+    def releases_sessions(self) -> bool:
+        """Do sessions end by themselves when they are not used?"""
+        return self.runtime is None
+
+    @property
     def alive(self) -> bool:
         """Is the process still running?"""
         return self._process.poll() is None
@@ -118,6 +123,11 @@ class Backend:
         )
 
     @property
+    def releases_sessions(self) -> bool:
+        """Do sessions end by themselves when they are not used?"""
+        return self.runtime is None
+
+    @property
     def alive(self) -> bool:
         """False when the runtime that we started is gone."""
         return self.runtime is None or self.runtime.alive
@@ -158,7 +168,8 @@ def open_backend(settings: AgentBaySettings) -> Backend:
 
 
 def _runtime_flags(settings: AgentBaySettings) -> list[str]:
-    flags = ["--die-with-parent", "--isolation", settings.local_isolation]
+    # Its sessions cost nothing and end with the notebook, so no idle time ends them before.
+    flags = ["--die-with-parent", "--idle-seconds", "0", "--isolation", settings.local_isolation]
     flags += ["--python", settings.local_python, "--spares", str(settings.local_spares)]
     return [*flags, "--network"] if settings.local_network else flags
 

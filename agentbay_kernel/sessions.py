@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentbay_kernel import __version__
@@ -156,9 +157,9 @@ class SessionManager:
         except SessionNotFoundError as error:
             self._forget(live)
             raise SessionNotFoundError(
-                f"The session {live.session.session_id} is gone: it was released after "
-                f"{self.settings.idle_minutes} minutes without use, or deleted. Its variables and "
-                "files are lost, and this cell did not run. Run it again: it gets a new session.",
+                f"The session {live.session.session_id} is gone: it was released because it was "
+                "not used or had reached its age, or it was deleted. Its variables and files are "
+                "lost, and this cell did not run. Run it again: it gets a new session.",
                 request_id=error.request_id,
             ) from error
         except BridgeError as error:
@@ -208,14 +209,17 @@ class SessionManager:
     def _create(self, name: str) -> LiveSession:
         backend = self._open_backend()
         settings = self.settings
-        answer = backend.client.create(
-            CreateSessionParams(
-                image_id=settings.image,
-                labels={"tool": "agentbay-kernel", "version": __version__, "session": name},
+        params = CreateSessionParams(
+            image_id=settings.image,
+            labels={"tool": "agentbay-kernel", "version": __version__, "session": name},
+        )
+        if backend.releases_sessions:
+            params = replace(
+                params,
                 idle_release_timeout_min=settings.idle_minutes,
                 max_runtime_min=settings.max_minutes,
             )
-        )
+        answer = backend.client.create(params)
         if not answer.success or answer.session is None:
             raise answer.failure or SessionError(answer.error_message)
         return LiveSession(name, answer.session, settings.execution)

@@ -111,6 +111,8 @@ def _status(manager: SessionManager) -> MimeBundle:
     if not sessions:
         rows.append(("Sessions", "none: the next cell creates one"))
     limits = f"after {settings.idle_minutes} min without use, at most {settings.max_minutes} min"
+    if backend is not None and not backend.releases_sessions:
+        limits = "when this notebook's kernel ends"
     rows.append(("Released", limits))
     return _table(rows)
 
