@@ -247,6 +247,8 @@ class AgentBayKernel(Kernel):
         finally:
             if asking is not None:
                 asking.cancel()
+        if cell.stopped.is_set():
+            raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
 
     async def _open_session(
@@ -305,7 +307,10 @@ class AgentBayKernel(Kernel):
         # On a thread of its own: the sandbox may have to be asked.
         stop = Stop.UNSENT
         if running.cell is not None and self._manager is not None:
-            stop = self._manager.interrupt(running.cell)
+            try:
+                stop = self._manager.interrupt(running.cell)
+            except AgentBayError:
+                stop = Stop.RUNS_ON
         if stop is Stop.UNSENT:
             running.soon(task.cancel)
         elif stop is Stop.RUNS_ON:
