@@ -364,6 +364,35 @@ class AgentBayKernel(Kernel):
         )
         return reply or await super().do_inspect(code, cursor_pos, detail_level, omit_sections)
 
+    async def do_history(
+        self,
+        hist_access_type: str,
+        output: bool,
+        raw: bool,
+        session: int | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+        n: int | None = None,
+        pattern: str | None = None,
+        unique: bool = False,
+    ) -> JsonObject:
+        """The history of the sandbox's kernel, if there is one already."""
+        wanted = {
+            "hist_access_type": hist_access_type,
+            "output": output,
+            "raw": raw,
+            "session": session,
+            "start": start,
+            "stop": stop,
+            "n": n,
+            "pattern": pattern,
+            "unique": unique,
+        }
+        reply = await self._ask_bridge(
+            lambda bridge: bridge.history({k: v for k, v in wanted.items() if v is not None})
+        )
+        return reply or await super().do_history(hist_access_type, output, raw)
+
     async def _ask_bridge(self, ask: Callable[[BridgedExecution], JsonObject]) -> JsonObject | None:
         bridge = self._manager.bridged() if self._manager is not None else None
         if bridge is None or self.language != "python":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import sys
 from concurrent.futures import TimeoutError as NotYet
+from getpass import getpass
 from typing import TYPE_CHECKING
 
 from IPython.core.display_functions import clear_output, publish_display_data
@@ -57,19 +58,28 @@ class AgentBayMagics(Magics):
         """Run the cell in the notebook's AgentBay session.
 
         Variables stay in the session for the next cell. Nothing of the cell runs in this
-        notebook's own Python.
+        notebook's own Python. Output appears while the cell runs, input() asks, interrupting
+        stops the code in the sandbox. Widgets need the AgentBay kernel: here they don't move.
         """
         language = find_language(parse_argstring(self.cell, line).language)
         if not body.strip():
             raise UsageError("The cell is empty below its %%agentbay line: nothing to run.")
         self._open_session(language.name)
         settings = self.manager.settings
-        cell = Cell(body, language.name, settings.timeout, settings.output_limit)
+        cell = Cell(
+            body,
+            language.name,
+            settings.timeout,
+            settings.output_limit,
+            allow_stdin=_can_ask(self.shell),
+        )
         failure = None
         with threads.Feed(self.manager.execute(cell), cell.stopped) as feed:
             while (message := self._next(feed, cell)) is not None:
                 if message.type == "error":
                     failure = message
+                elif message.type == "input_request":
+                    self._ask(message)
                 else:
                     _display(message)
         if failure is not None:
@@ -83,6 +93,12 @@ class AgentBayMagics(Magics):
                 # Where the remote code can be stopped, its own error is what is shown.
                 if self.manager.interrupt(cell) is not Stop.ENDING:
                     raise
+
+    def _ask(self, question: Message) -> None:
+        ask = getpass if question.content.get("password") else input
+        typed = ask(question.content.get("prompt", ""))
+        if (bridge := self.manager.bridged()) is not None:
+            bridge.answer_input(typed)
 
     def _open_session(self, language: str) -> None:
         opening = threads.start(lambda: self.manager.open(language=language))
@@ -102,8 +118,21 @@ def _display(message: Message) -> None:
         file = sys.stderr if content["name"] == "stderr" else sys.stdout
         file.write(content["text"])
         file.flush()
-    elif message.type in ("display_data", "execute_result"):
-        publish_display_data(content["data"], content["metadata"])
+    elif message.type in ("display_data", "execute_result", "update_display_data"):
+        publish_display_data(
+            content["data"],
+            content["metadata"],
+            transient=content.get("transient"),
+            update=message.type == "update_display_data",
+        )
+    elif message.type == "clear_output":
+        clear_output(wait=content.get("wait", False))
+
+
+def _can_ask(shell: InteractiveShell | None) -> bool:
+    # A kernel knows whether its front end answers; a terminal does.
+    kernel = getattr(shell, "kernel", None)
+    return kernel is None or bool(kernel._allow_stdin)
 
 
 def remote_error(failure: Message) -> RemoteError:

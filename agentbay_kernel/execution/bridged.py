@@ -144,6 +144,10 @@ class BridgedExecution:
         content = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level}
         return self._ask("inspect_request", content)
 
+    def history(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """The kernel's history: the content of a history_reply for that of a history_request."""
+        return self._ask("history_request", wanted)
+
     def _ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] | None = None
         for carried in self._tunnel.post("shell", kind, content).answers():

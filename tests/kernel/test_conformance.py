@@ -16,8 +16,15 @@ def _local_runtime() -> object:
         yield
 
 
-# What these kernels don't offer yet. Named here, so that no skip hides a failure.
-NOT_OFFERED = ("test_completion", "test_history", "test_inspect", "test_pager", "test_clear_output")
+# What the JavaScript kernel doesn't offer. Named here, so that no skip hides a failure.
+NOT_IN_JAVASCRIPT = (
+    "test_completion",
+    "test_history",
+    "test_inspect",
+    "test_pager",
+    "test_clear_output",
+    "test_display_data",
+)
 
 
 class _OnLocalRuntime(KernelTests):  # type: ignore[misc]
@@ -40,6 +47,15 @@ class TestAgentBayPython(_OnLocalRuntime, unittest.TestCase):
     incomplete_code_samples = ["print('''hello", "def f(x):\n  x*2", "for i in range(3):"]
     invalid_code_samples = ["import = 7q"]
     code_generate_error = "raise ValueError('on purpose')"
+    completion_samples = [
+        {"text": "import zipi", "matches": {"zipimport"}},
+        {"text": "from unittest.mo", "matches": {"unittest.mock"}},
+    ]
+    code_inspect_sample = "print"
+    code_page_something = "print?"
+    code_clear_output = "from IPython.display import clear_output; clear_output()"
+    code_history_pattern = "1?2*"
+    supported_history_operations = ("tail", "range", "search")
     code_execute_result = [
         {"code": "1+2+3", "result": "6", "mime": "text/plain"},
         {"code": "[n*n for n in range(1, 4)]", "result": "[1, 4, 9]", "mime": "text/plain"},
@@ -81,11 +97,8 @@ class TestAgentBayJavaScript(_OnLocalRuntime, unittest.TestCase):
     ]
 
 
-for _tests in (TestAgentBayPython, TestAgentBayJavaScript):
-    for _name in NOT_OFFERED:
-        setattr(_tests, _name, None)
-# A notebook's displays come from Python; JavaScript has none yet.
-TestAgentBayJavaScript.test_display_data = None
+for _name in NOT_IN_JAVASCRIPT:
+    setattr(TestAgentBayJavaScript, _name, None)
 
 # The base classes are no tests themselves.
-del KernelTests, IopubWelcomeTests, _OnLocalRuntime, _tests
+del KernelTests, IopubWelcomeTests, _OnLocalRuntime, _name

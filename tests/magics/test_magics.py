@@ -109,6 +109,38 @@ def test_stop_ends_the_wait(notebook: RunningKernel) -> None:
     assert notebook.run("%%agentbay python\nprint('alive')").text() == "alive\n"
 
 
+def test_stop_stops_the_code_in_the_sandbox_and_keeps_its_state(notebook: RunningKernel) -> None:
+    running = notebook.send(
+        "%%agentbay python\nimport time\nreached = 0\nprint('go')\n"
+        "while True:\n    reached += 1\n    time.sleep(.01)"
+    )
+    notebook.wait_for_output(running, "stream")
+    notebook.manager.interrupt_kernel()
+    ran = notebook.finish(running)
+    (error,) = ran.of_type("error")
+    assert error["ename"] == "KeyboardInterrupt"
+    assert "reached" in "\n".join(error["traceback"])
+    assert notebook.run("%%agentbay python\nprint(reached > 0)").text() == "True\n"
+
+
+def test_input_updates_and_clearing(notebook: RunningKernel) -> None:
+    running = notebook.send(
+        "%%agentbay python\nfrom IPython.display import clear_output, display\n"
+        "shown = display('before', display_id=True)\nname = input('name? ')\n"
+        "shown.update(name)\nclear_output(wait=True)\nprint('end')"
+    )
+    question = notebook.client.get_stdin_msg(timeout=60)
+    assert question["content"]["prompt"] == "name? "
+    notebook.client.input("Ada")
+    ran = notebook.finish(running)
+    (first,) = ran.of_type("display_data")
+    (update,) = ran.of_type("update_display_data")
+    assert first["transient"]["display_id"] == update["transient"]["display_id"]
+    assert update["data"]["text/plain"] == "'Ada'"
+    assert ran.of_type("clear_output") == [{"wait": True}]
+    assert ran.text() == "end\n"
+
+
 def test_unload_closes_the_session_and_load_starts_anew(notebook: RunningKernel) -> None:
     notebook.run("%%agentbay python\nkept = 1")
     assert notebook.run("%unload_ext agentbay_kernel").reply["status"] == "ok"
