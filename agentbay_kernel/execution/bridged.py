@@ -15,7 +15,8 @@ from agentbay_kernel.errors import CommandError, InvalidAnswerError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message, stream
-from agentbay_kernel.execution.tunnel import Tunnel, as_message
+from agentbay_kernel.execution.request import as_message
+from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.service import Session
 
 # What a cell's kernel may publish; anything else is not passed on.

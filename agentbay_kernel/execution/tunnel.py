@@ -3,7 +3,8 @@
 In: requests for the kernel in the sandbox. Out: what it answered, sorted by request. One thread
 makes the calls, one after the other, for as long as something is to be sent or awaited. A call
 is an exchange of bytes at offsets (see sandbox/bridge.py), so one that failed is made again
-without anything being posted twice or lost.
+without anything being posted twice or lost. Where the session streams, a call answers on and on;
+what must be sent while one waits in the sandbox goes in by `Waker`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import queue
 import threading
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +29,30 @@ from agentbay_kernel.errors import (
     ThrottledError,
 )
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.service import Session
+from agentbay_kernel.execution.request import Carried, Request
+from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
+from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
 
-# The action route carries about 63 KB a message, envelope included; LinkUrl has no known limit.
-_ROOM_ACTION, _ROOM_LINK = 44_000, 4_000_000
-_MOST_SENT_ACTION, _MOST_SENT_LINK = 40_000, 2_000_000
-# How long a call waits for something to happen, and how long output waits for a cell's end.
-_WAIT_S, _LINGER_S = 1.0, 0.15
-_CALL_TIMEOUT_S = 30
+# The action route carries about 63 KB a message, envelope included; LinkUrl has no known limit,
+# and frames of a WebSocket are best below 1 MiB.
+_ROOM_ACTION, _ROOM_LINK, _ROOM_STREAM = 44_000, 4_000_000, 400_000
+_MOST_SENT_ACTION, _MOST_SENT_LINK, _MOST_SENT_STREAM = 40_000, 2_000_000, 600_000
+# How long a call waits for something to happen: one that can be woken, one that can't, one that
+# streams and can be woken. The gateway ends each after 60 s.
+_WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 50.0
+# How long output waits for the end of what caused it, in a call that answers once or streams.
+_LINGER_S, _LINGER_STREAM_S = 0.15, 0.003
+_CALL_TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
+# A call that streams says something every 5 s.
+_SILENCE_S = 13.0
+# A call that streams ends after so many bytes: then the sandbox may forget them.
+_MOST_STREAMED = 16 * 1024 * 1024
 # The sandbox keeps this many bytes for a front end that does not collect.
 _BOUND = 64 * 1024 * 1024
 # How long a service that fails is asked again.
 _PATIENCE_S = 60.0
 _PATIENCE_UNSENT_S = 5.0
+_MOST_FAILED_WAKES = 3
 _REPEATABLE = (
     AnswerLostError,
     InvalidAnswerError,
@@ -51,81 +60,38 @@ _REPEATABLE = (
     ServiceUnreachableError,
     ThrottledError,
 )
+# What a call ends with that was stopped from outside; the bridge itself is well.
+_STOPPED = ("TimeoutError", "KeyboardInterrupt")
 _MODULE = "_agentbay_bridge"
-_INSTALLED = "bridge ready"
-
-# A message on its way: {"c": channel, "h": header, "p": parent header, "m": metadata,
-# "b": content, "x": [buffers, base64]}.
-Carried = dict[str, Any]
+# The far end's modules by the names under which they find each other, its main one last.
+_SOURCES = {"agentbay_kernel.sandbox.outbox": "outbox.py", _MODULE: "bridge.py"}
 
 
 @functools.cache
 def _installing_code() -> str:
-    source = Path(__file__).parents[1].joinpath("sandbox", "bridge.py").read_bytes()
-    packed = base64.b64encode(zlib.compress(source, 9)).decode()
+    folder = Path(__file__).parents[1] / "sandbox"
+    packed = {
+        name: base64.b64encode(zlib.compress(folder.joinpath(file).read_bytes(), 9)).decode()
+        for name, file in _SOURCES.items()
+    }
     return (
         "import base64, sys, types, zlib\n"
-        f"_m = types.ModuleType({_MODULE!r})\n"
-        f"exec(zlib.decompress(base64.b64decode({packed!r})), _m.__dict__)\n"
+        f"for _name, _packed in {packed!r}.items():\n"
+        "    _m = sys.modules[_name] = types.ModuleType(_name)\n"
+        "    exec(zlib.decompress(base64.b64decode(_packed)), _m.__dict__)\n"
         f"_m.start({_BOUND})\n"
-        f"sys.modules[{_MODULE!r}] = _m\n"
-        f"print({_INSTALLED!r})\n"
     )
 
 
-class Request:
-    """A request that was posted, and what comes back for it."""
-
-    def __init__(self, channel: str, kind: str, limit: OutputLimit | None, id: str) -> None:
-        self.id = id or uuid.uuid4().hex
-        self._channel = channel
-        # Comm messages have no reply: they end with the idle status alone.
-        self._replied = kind.endswith("_request")
-        # Offset of the inward stream behind this request: the sandbox has it when that arrived.
-        self.ends_at = 0
-        # Applied where messages arrive, so that none that won't be shown waits in memory.
-        self._limit = limit
-        self._arrived: queue.SimpleQueue[Carried | CommandError | None] = queue.SimpleQueue()
-        self._reply: Carried | None = None
-        self._idle = False
-
-    @property
-    def ended(self) -> bool:
-        """Are its reply and its idle status here?"""
-        return self._idle and (self._reply is not None or not self._replied)
-
-    def deliver(self, message: Carried) -> None:
-        """Take a message whose parent this request is."""
-        kind = message["h"]["msg_type"]
-        if message["c"] == self._channel and kind.endswith("_reply"):
-            self._reply = message
-        elif kind == "status":
-            self._idle = self._idle or message["b"].get("execution_state") == "idle"
-        elif (
-            kind != "stream"
-            or self._limit is None
-            or self._limit.admits(str(message["b"].get("text")))
-        ):
-            self._arrived.put(message)
-        if self.ended:
-            if self._reply is not None:
-                self._arrived.put(self._reply)
-            self._arrived.put(None)
-
-    def fail(self, error: CommandError) -> None:
-        """No more will come."""
-        self._arrived.put(error)
-
-    def answers(self) -> Iterator[Carried]:
-        """What comes back, as it comes; the reply, if there is one, is the last.
-
-        Raises:
-            CommandError: the tunnel broke before the reply.
-        """
-        while (arrived := self._arrived.get()) is not None:
-            if isinstance(arrived, CommandError):
-                raise arrived
-            yield arrived
+def _largest_piece(data: bytearray, room: int) -> tuple[bytes, str]:
+    """As much from the start of the data as fits when packed, and that."""
+    # Code packs to a fraction, pictures hardly; base64 adds a third.
+    for size in (room * 8, room * 2, room * 3 // 4 - 64):
+        piece = bytes(data[:size])
+        packed = base64.b64encode(zlib.compress(piece)).decode()
+        if len(packed) <= room:
+            break
+    return piece, packed
 
 
 class Tunnel:
@@ -133,19 +99,23 @@ class Tunnel:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._unsent = bytearray()
         self._posted = 0  # inward bytes there are
         self._sent = 0  # of these, those that the sandbox has
+        self._carried = 0  # of these, those that are on their way or there
         self._after = 0  # outward bytes that are here
         self._line = bytearray()
         self._requests: dict[str, Request] = {}
         self._pumping = False
-        self._newest: str | None = None
+        self._call = ""  # id of the call that is on its way
+        self._answered_at = 0.0
+        self._waker = Waker(session, "")
+        self._wakeable = False  # is the bridge reached while a call waits?
+        self._deaf = False  # was it, and is no longer?
+        self._waking = False
+        self._wait_stream_s = _WAIT_STREAM_S
         self.kernel_pid: int | None = None
-        by_link = bool(session.link_url and "run_code" in session.tools)
-        self._room = _ROOM_LINK if by_link else _ROOM_ACTION
-        self._most_sent = _MOST_SENT_LINK if by_link else _MOST_SENT_ACTION
 
     def install(self) -> None:
         """Start the bridge in the sandbox.
@@ -157,8 +127,16 @@ class Tunnel:
         result = self._session.code.run_code(_installing_code(), "python", _CALL_TIMEOUT_S)
         if not result.success:
             raise BridgeError(f"the sandbox can't run a bridge: {result.error_message}")
-        if "".join(result.logs.stdout).strip() != _INSTALLED:
-            raise BridgeError("the sandbox did not answer as a Python process that keeps its state")
+        try:
+            told = json.loads("".join(result.logs.stdout))
+            self.kernel_pid, pipe = int(told["pid"]), str(told["pipe"])
+        except (ValueError, KeyError, TypeError):
+            raise BridgeError(
+                "the sandbox did not answer as a Python process that keeps its state"
+            ) from None
+        self._waker = Waker(self._session, pipe)
+        # Until an answer says that the bridge heard it, no call waits for long.
+        threading.Thread(target=self._waker.knock, name="agentbay-knock", daemon=True).start()
 
     def post(
         self,
@@ -197,18 +175,20 @@ class Tunnel:
             "b": content,
             "x": [base64.b64encode(part).decode() for part in buffers],
         }
+        # A line of its own, also after one that was given up halfway.
+        line = b"\n" + json.dumps(message).encode() + b"\n"
         with self._lock:
-            line = json.dumps(message).encode() + b"\n"
             self._unsent += line
             self._posted += len(line)
             request.ends_at = self._posted
             if awaited:
                 self._requests[request.id] = request
-            if kind == "execute_request":
-                self._newest = request.id
             if not self._pumping:
                 self._pumping = True
                 threading.Thread(target=self._pump, name="agentbay-tunnel", daemon=True).start()
+            elif self._call and self._wakeable and not self._waking:
+                self._waking = True
+                threading.Thread(target=self._wake, name="agentbay-wake", daemon=True).start()
         return request
 
     def _pump(self) -> None:
@@ -224,18 +204,20 @@ class Tunnel:
                 return
 
     def _exchange_patiently(self) -> None:
-        began, pause_s = time.monotonic(), 0.1
+        failing_since, pause_s = 0.0, 0.1
         unsent = True
         while True:
             try:
                 return self._exchange()
             except _REPEATABLE as error:
+                now = time.monotonic()
+                failing_since = max(failing_since or now, self._answered_at)
                 unsent = unsent and isinstance(error, ServiceUnreachableError)
                 with self._lock:
-                    started = any(request.ends_at <= self._sent for request in self._in_order())
+                    started = any(r.ends_at <= self._sent for r in self._requests.values())
                 # Code that runs is not given up as soon as code that was never sent.
                 patience_s = _PATIENCE_S if started or not unsent else _PATIENCE_UNSENT_S
-                if time.monotonic() + pause_s > began + patience_s:
+                if now + pause_s > failing_since + patience_s:
                     if unsent and not started:
                         raise
                     raise BridgeError(
@@ -245,12 +227,9 @@ class Tunnel:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 5.0)
 
-    def _in_order(self) -> list[Request]:
-        return list(self._requests.values())
-
     def _fail_all(self, error: CommandError) -> None:
         with self._lock:
-            failed, self._requests = self._in_order(), {}
+            failed, self._requests = list(self._requests.values()), {}
             self._unsent.clear()
             self._posted = self._sent
             self._pumping = False
@@ -258,47 +237,123 @@ class Tunnel:
             request.fail(error)
 
     def _exchange(self) -> None:
+        streams = self._session.can_stream
         with self._lock:
-            piece = bytes(self._unsent[: self._most_sent * 3 // 4 - 64])
-            until = self._newest if self._newest in self._requests else None
-            self._newest = None
-            offset = self._sent
-        call = {
-            "at": offset,
-            "in": base64.b64encode(zlib.compress(piece)).decode(),
-            "after": self._after,
-            "room": self._room,
-            "wait": _WAIT_S if len(piece) == len(self._unsent) else 0.0,
-            "linger": _LINGER_S if until else 0.0,
-            "until": until,
-        }
+            call = self._next_call(streams)
         # The call is data in JSON; `repr` of plain ASCII is a safe literal.
         code = f"__import__('sys').modules[{_MODULE!r}].exchange({json.dumps(call)!r})"
-        result = self._session.code.run_code(code, "python", _CALL_TIMEOUT_S)
+        began_at = time.monotonic()
+        try:
+            result = self._streamed(code) if streams else self._answered(code)
+        except _REPEATABLE as error:
+            if not isinstance(error, ServiceUnreachableError) and self._wakeable:
+                # It may be waiting in the sandbox still, in the way of the next one.
+                self._waker.release(call["id"])
+            raise
+        finally:
+            with self._lock:
+                self._call = ""
+        if result.error is not None and result.error.name in _STOPPED:
+            # Something between here and there allows calls less time than was thought.
+            self._wait_stream_s = max(_WAIT_DEAF_S, (time.monotonic() - began_at) / 2)
+            raise AnswerLostError(f"A collecting call was stopped: {result.error_message}")
         if not result.success:
             raise BridgeError(
                 "The sandbox lost the notebook's kernel, and its variables with it: "
                 f"{result.error_message}"
             )
+
+    def _next_call(self, streams: bool) -> dict[str, Any]:
+        by_link = bool(self._session.link_url and "run_code" in self._session.tools)
+        if streams:
+            room, most_sent, wait_s = _ROOM_STREAM, _MOST_SENT_STREAM, self._wait_stream_s
+        elif by_link:
+            room, most_sent, wait_s = _ROOM_LINK, _MOST_SENT_LINK, _WAIT_S
+        else:
+            room, most_sent, wait_s = _ROOM_ACTION, _MOST_SENT_ACTION, _WAIT_S
+        if not self._wakeable:
+            wait_s = min(wait_s, _WAIT_DEAF_S)
+        piece, packed = _largest_piece(self._unsent, most_sent)
+        self._call = uuid.uuid4().hex
+        self._carried = self._sent + len(piece)
+        brought = [
+            request.id
+            for request in self._requests.values()
+            if self._sent < request.ends_at <= self._carried
+        ]
+        call = {
+            "id": self._call,
+            "at": self._sent,
+            "in": packed,
+            "after": self._after,
+            "room": room,
+            "wait": wait_s if len(piece) == len(self._unsent) else 0.0,
+            "linger": _LINGER_STREAM_S if streams else _LINGER_S,
+            "until": brought,
+        }
+        return {**call, "most": _MOST_STREAMED} if streams else call
+
+    def _answered(self, code: str) -> CodeExecutionResult:
+        result = self._session.code.run_code(code, "python", _CALL_TIMEOUT_S)
+        if result.success:
+            self._receive("".join(result.logs.stdout).strip().rpartition("\n")[2])
+        return result
+
+    def _streamed(self, code: str) -> CodeExecutionResult:
+        line: list[str] = []
+        with self._session.code.stream_code(
+            code, "python", _STREAM_TIMEOUT_S, silence_s=_SILENCE_S
+        ) as events:
+            for event in events:
+                if isinstance(event, CodeExecutionResult):
+                    return event
+                if not isinstance(event, CodeChunk) or event.name != "stdout":
+                    continue
+                first, *others = event.text.split("\n")
+                line.append(first)
+                for other in others:
+                    self._receive("".join(line))
+                    line = [other]
+        raise InvalidAnswerError("A collecting call ended without its end.")
+
+    def _receive(self, line: str) -> None:
+        """Take a line of answer."""
         try:
-            answer = json.loads("".join(result.logs.stdout).strip().splitlines()[-1])
+            answer = json.loads(line)
             data = zlib.decompress(base64.b64decode(answer["out"], validate=True))
-            known = int(answer["known"])
-        except (ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
+            known, offset = int(answer["known"]), int(answer["from"])
+            heard = bool(answer["heard"])
+        except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise InvalidAnswerError(f"The bridge's answer was not readable: {error}") from error
-        self.kernel_pid = answer["pid"]
+        if offset > self._after:
+            raise InvalidAnswerError("The bridge's answer has a gap.")
+        data = data[self._after - offset :]
         with self._lock:
             del self._unsent[: max(0, known - self._sent)]
             self._sent = max(self._sent, known)
             self._after += len(data)
+            self._answered_at = time.monotonic()
+            self._wakeable = heard and not self._deaf
         self._line += data
+        if b"\n" not in data:
+            return
         *lines, rest = bytes(self._line).split(b"\n")
         self._line[:] = rest
-        for line in lines:
-            self._deliver(json.loads(line))
+        try:
+            for message in lines:
+                self._deliver(json.loads(message))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BridgeError(
+                f"The sandbox's bridge sent a message that is none ({type(error).__name__})."
+            ) from error
 
     def _deliver(self, message: Carried) -> None:
         if message["c"] == "bridge":
+            if "died" in message:
+                raise BridgeError(
+                    f"The notebook's kernel in the sandbox ended (status {message['died']}), and "
+                    "its variables with it."
+                )
             return
         with self._lock:
             request = self._requests.get(message["p"].get("msg_id", ""))
@@ -307,8 +362,30 @@ class Tunnel:
                 if request.ended:
                     del self._requests[request.id]
 
-
-def as_message(carried: Carried) -> Message:
-    """A carried message as this project's own."""
-    buffers = tuple(base64.b64decode(part) for part in carried.get("x", ()))
-    return Message(carried["h"]["msg_type"], carried["b"], carried["m"], buffers)
+    def _wake(self) -> None:
+        """Bring what was posted while a call waits, as long as there is such."""
+        failed = 0
+        while True:
+            with self._lock:
+                call = self._call
+                offset = max(self._carried, self._sent)
+                fresh = bytes(self._unsent[offset - self._sent :])
+                if failed == _MOST_FAILED_WAKES:
+                    self._wakeable, self._deaf = False, True
+                if not (call and fresh and self._wakeable):
+                    self._waking = False
+                    return
+            if len(fresh) > MOST_BROUGHT:
+                # The call ends, and the next one brings it.
+                done = self._waker.release(call)
+                brought = 0
+            else:
+                done = self._waker.bring(offset, fresh)
+                brought = len(fresh)
+            with self._lock:
+                failed += not done
+                if done and self._call == call:
+                    self._carried = offset + brought
+                if done and not brought:
+                    self._waking = False
+                    return

@@ -8,11 +8,15 @@ Both directions are streams of bytes with offsets; every message is one line of 
 - outwards, a call asks for the bytes from an offset on. They are kept until a later call asks
   for what comes behind them, so an answer that was lost can be had again.
 
+A call may wait for what happens, and then answer once, or go on answering, a line for each thing
+that happens. What must come in meanwhile is written to a named pipe in the bridge's private
+folder: lines of JSON, {"at", "in"} as in a call, or {"return": id of the call that is to end}.
+
 A line is {"c": channel, "h": header, "p": parent header, "m": metadata, "b": content,
 "x": [buffers, base64]}; lines of the channel "bridge" are this module's own words. The user's
 code runs in the kernel's process, not in this one.
 
-Needs Python 3.9 with pyzmq and ipykernel 6 or 7; nothing else of this project.
+Needs Python 3.9 with pyzmq and ipykernel 6 or 7, and `outbox`, which is brought along with it.
 """
 
 from __future__ import annotations
@@ -37,110 +41,19 @@ from typing import Any
 
 import zmq
 
+from agentbay_kernel.sandbox.outbox import Outbox
+
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 DELIMITER = b"<IDS|MSG>"
-# Neighbouring pieces of one stream that nobody has asked for yet become one of this size.
-MOST_JOINED = 64 * 1024
 # What is not dropped when nobody collects: without these a front end can't tell what happened.
 ALWAYS_KEPT = ("status", "error", "execute_input")
-
-
-class Outbox:
-    """The outward stream: lines are added at its end, bytes are forgotten at its start."""
-
-    def __init__(self, bound: int) -> None:
-        self.bound = bound
-        self.start = 0
-        self.kept = bytearray()
-        self.growing: dict[str, Any] | None = None
-        self.dropped = 0
-        # Requests whose reply and idle status are both here, the latest ones.
-        self.ended: collections.deque[str] = collections.deque(maxlen=1000)
-        self.half_ended: set[tuple[str, str]] = set()
-        self.changed = threading.Condition()
-
-    def end(self) -> int:
-        """The offset behind the last byte."""
-        return self.start + len(self.kept)
-
-    def has(self, after: int) -> bool:
-        """Is there something behind that offset?"""
-        return self.end() > after or self.growing is not None
-
-    def add(self, line: bytes, droppable: bool = False) -> None:
-        """Append a message."""
-        with self.changed:
-            self.settle()
-            if droppable and len(self.kept) > self.bound:
-                self.dropped += 1
-            else:
-                self.kept += line + b"\n"
-            self.changed.notify_all()
-
-    def add_stream(self, message: dict[str, Any]) -> None:
-        """Append a piece of a stream; the piece before it grows if it can."""
-        with self.changed:
-            text = message["b"]["text"]
-            last = self.growing
-            if last is not None and (
-                last["b"]["name"] == message["b"]["name"]
-                and last["p"].get("msg_id") == message["p"].get("msg_id")
-                and last["size"] < MOST_JOINED
-            ):
-                last["texts"].append(text)
-                last["size"] += len(text)
-            else:
-                self.settle()
-                if len(self.kept) > self.bound:
-                    self.dropped += 1
-                else:
-                    self.growing = {**message, "texts": [text], "size": len(text)}
-            self.changed.notify_all()
-
-    def settle(self) -> None:
-        """Write down the piece of a stream that could still grow."""
-        last, self.growing = self.growing, None
-        if last is not None:
-            last["b"]["text"] = "".join(last.pop("texts"))
-            del last["size"]
-            self.kept += json.dumps(last).encode() + b"\n"
-
-    def forget(self, before: int) -> None:
-        """Bytes before that offset have arrived; say now what was dropped meanwhile."""
-        with self.changed:
-            del self.kept[: max(0, before - self.start)]
-            self.start = max(self.start, before)
-            if self.dropped and len(self.kept) <= self.bound // 2:
-                self.settle()
-                line = {"c": "bridge", "dropped": self.dropped}
-                self.kept += json.dumps(line).encode() + b"\n"
-                self.dropped = 0
-
-    def wait(self, after: int, seconds: float, until: str | None, linger: float) -> None:
-        """Wait for something behind the offset; with `until`, rather for that request's end.
-
-        A request's output is not held back for its end longer than `linger` seconds.
-        """
-        deadline = time.monotonic() + seconds
-        with self.changed:
-            while True:
-                if until is None or until in self.ended:
-                    if self.has(after):
-                        return
-                elif self.has(after):
-                    deadline = min(deadline, time.monotonic() + linger)
-                    linger = max(0.0, deadline - time.monotonic())
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return
-                self.changed.wait(left)
-
-    def take(self, after: int, room: int) -> bytes:
-        """At most `room` bytes from that offset on."""
-        with self.changed:
-            self.settle()
-            at = max(0, after - self.start)
-            return bytes(self.kept[at : at + room])
+# Inward bytes that came too early are kept until those before them come, in so many pieces.
+MOST_EARLY = 1000
+# Longest line of the pipe; POSIX writes up to 4096 bytes as one.
+MOST_PIPED = 4096
+# A call that streams is heard of so often, and one that finds nothing under way waits so long.
+HEARTBEAT_S = 5.0
+IDLE_S = 1.0
 
 
 class Kernel:
@@ -198,6 +111,7 @@ class Kernel:
         if identity in self.known:
             return
         self.known.add(identity)
+        self.outbox.begin(message)
         self.waiting.append(message)
         with self.context.socket(zmq.PUSH) as ring:
             ring.connect(self.bell_address)
@@ -222,6 +136,7 @@ class Kernel:
             if not arrived and self.process.poll() is not None:
                 died = {"c": "bridge", "died": self.process.returncode}
                 self.outbox.add(json.dumps(died).encode())
+                self.outbox.end_all()
                 return
 
     def connect(self) -> dict[str, Any]:
@@ -294,58 +209,117 @@ class Kernel:
             self.note_end(channel, kind, parent, content)
 
     def note_end(self, channel: str, kind: str, parent: str, content: str) -> None:
-        """A request has ended when its reply and its idle status are both there."""
+        """Tell the outbox of replies and of idle statuses."""
         idle = kind == "status" and json.loads(content).get("execution_state") == "idle"
-        if not idle and not (channel in ("shell", "control") and kind.endswith("_reply")):
-            return
-        identity = json.loads(parent).get("msg_id", "")
-        mine, other = ("idle", "reply") if idle else ("reply", "idle")
-        with self.outbox.changed:
-            if (other, identity) in self.outbox.half_ended:
-                self.outbox.half_ended.discard((other, identity))
-                self.outbox.ended.append(identity)
-            else:
-                self.outbox.half_ended.add((mine, identity))
-            self.outbox.changed.notify_all()
+        if idle or (channel in ("shell", "control") and kind.endswith("_reply")):
+            identity = json.loads(parent).get("msg_id", "")
+            self.outbox.note(identity, "idle" if idle else "reply")
 
 
 class Bridge:
-    """The two streams and the kernel between them."""
+    """The two streams, the kernel between them, and the pipe that wakes a call."""
 
     def __init__(self, bound: int) -> None:
         self.outbox = Outbox(bound)
         self.kernel = Kernel(self.outbox)
         self.inward = bytearray()
         self.known = 0
+        # Bytes that came before those in front of them, by offset.
+        self.early: dict[int, bytes] = {}
         self.lock = threading.Lock()
+        # Has anything come by the pipe? Not every sandbox lets its shell write there.
+        self.heard = False
+        self.pipe = ""
+        with contextlib.suppress(AttributeError, OSError):  # not every system has such pipes
+            path = os.path.join(self.kernel.folder, "wake")
+            os.mkfifo(path, 0o600)
+            self.pipe = path
+            threading.Thread(target=self.listen, name="agentbay-wake", daemon=True).start()
+
+    def listen(self) -> None:
+        """Take what is written to the pipe."""
+        # Open for writing too: the pipe does not end when a writer goes.
+        descriptor = os.open(self.pipe, os.O_RDWR)
+        rest = b""
+        while True:
+            *lines, rest = (rest + os.read(descriptor, 65536)).split(b"\n")
+            # A line is shorter than what a pipe takes in one go.
+            rest = rest[-MOST_PIPED:]
+            for line in lines:
+                # A line that was torn is left out: the next call brings what it held.
+                with contextlib.suppress(ValueError, KeyError, TypeError, zlib.error):
+                    self.hear(json.loads(line))
+
+    def hear(self, line: dict[str, Any]) -> None:
+        """One line of the pipe."""
+        self.heard = True
+        if "in" in line:
+            self.accept(line["at"], unpack(line["in"]))
+        if "return" in line:
+            self.outbox.release(line["return"])
 
     def accept(self, offset: int, data: bytes) -> int:
         """Take inward bytes that stand at that offset; returns how many are known now."""
         with self.lock:
-            if offset <= self.known < offset + len(data):
-                fresh = data[self.known - offset :]
-                self.known += len(fresh)
-                self.inward += fresh
-                *lines, rest = bytes(self.inward).split(b"\n")
-                self.inward[:] = rest
-                for line in lines:
-                    self.kernel.post(json.loads(line))
+            if offset > self.known:
+                if len(self.early) < MOST_EARLY:
+                    self.early[offset] = data
+                return self.known
+            self.take_in(data[self.known - offset :])
+            for at in sorted(self.early):
+                if at > self.known:
+                    break
+                self.take_in(self.early.pop(at)[self.known - at :])
             return self.known
 
-    def exchange(self, call: dict[str, Any]) -> dict[str, Any]:
-        """One call: take what it brings, wait, answer what there is.
+    def take_in(self, fresh: bytes) -> None:
+        """Hand what is new to the kernel, line by line."""
+        self.known += len(fresh)
+        *lines, rest = (bytes(self.inward) + fresh).split(b"\n")
+        self.inward[:] = rest
+        for line in filter(None, lines):
+            # Half a line is what is left of a message that was given up on its way.
+            with contextlib.suppress(ValueError):
+                self.kernel.post(json.loads(line))
 
-        In: "at" and "in" (offset and bytes brought, zlib in base64), "after" (offset wanted; what
-        is before it has arrived), "room" (most bytes to answer), "wait" and "linger" (seconds),
-        "until" (id of the request to wait for). Out: "known" (inward bytes that have arrived),
-        "from" and "out" (offset and bytes), "more" (is there more?), "pid".
+    def exchange(self, call: dict[str, Any]) -> None:
+        """One call: take what it brings, wait, answer what there is, a line of JSON on stdout.
+
+        In: "id" (of the call), "at" and "in" (offset and bytes brought, zlib in base64), "after"
+        (offset wanted; what is before it has arrived), "room" (most bytes in a line), "wait" and
+        "linger" (seconds), "until" (ids of requests to wait for). With "most" the call streams:
+        it answers on and on, until no request is under way, its time is over, or so many bytes
+        were answered. Out: "known" (inward bytes that have arrived), "from", "out" and "size"
+        (offset, bytes, their number), "heard" (did the pipe work?).
         """
-        known = self.accept(call["at"], zlib.decompress(base64.b64decode(call["in"])))
+        self.accept(call["at"], unpack(call["in"]))
         after = call["after"]
         self.outbox.forget(after)
-        self.outbox.wait(after, call["wait"], call.get("until"), call["linger"])
-        data = self.pack(after, call["room"])
-        return {"known": known, "from": after, **data, "pid": self.kernel.process.pid}
+        ends_at = time.monotonic() + call["wait"]
+        if "most" not in call:
+            self.outbox.wait(call["id"], after, ends_at, call["until"], call["linger"])
+            self.answer(after, call["room"])
+            return
+        most_after, heard_at = after + call["most"], time.monotonic()
+        while True:
+            # A call that finds nothing under way does not stay for long.
+            under_way = list(self.outbox.open)
+            until = min(ends_at, heard_at + (HEARTBEAT_S if under_way else IDLE_S))
+            self.outbox.wait(call["id"], after, until, under_way, call["linger"])
+            after += self.answer(after, call["room"])
+            heard_at = time.monotonic()
+            # What ends a request is in the outbox before the request counts as ended.
+            ended = not self.outbox.open and not self.outbox.has(after)
+            over = heard_at >= ends_at or after >= most_after
+            if ended or over or call["id"] in self.outbox.returning:
+                return
+
+    def answer(self, after: int, room: int) -> int:
+        """Print one line of answer; returns how many bytes of the outbox it holds."""
+        packed = self.pack(after, room)
+        facts = {"known": self.known, "from": after, "heard": self.heard}
+        print(json.dumps({**facts, **packed}), flush=True)
+        return int(packed["size"])
 
     def pack(self, after: int, room: int) -> dict[str, Any]:
         """As many bytes as fit into `room` when packed."""
@@ -355,7 +329,7 @@ class Bridge:
             packed = base64.b64encode(zlib.compress(data, 1)).decode()
             if len(packed) <= room:
                 break
-        return {"out": packed, "size": len(data), "more": self.outbox.has(after + len(data))}
+        return {"out": packed, "size": len(data)}
 
     def close(self) -> None:
         """End the kernel."""
@@ -366,14 +340,20 @@ class Bridge:
 bridge: Bridge | None = None
 
 
+def unpack(text: str) -> bytes:
+    """Bytes that travelled as text."""
+    return zlib.decompress(base64.b64decode(text))
+
+
 def start(bound: int) -> None:
-    """Start the bridge, unless it runs already."""
+    """Start the bridge, unless it runs already; prints where it is, as a line of JSON."""
     global bridge
     if bridge is None:
         bridge = Bridge(bound)
+    print(json.dumps({"pid": bridge.kernel.process.pid, "pipe": bridge.pipe}), flush=True)
 
 
 def exchange(call: str) -> None:
-    """Answer one call: JSON in, one line of JSON on stdout."""
+    """Answer one call: JSON in, lines of JSON on stdout."""
     assert bridge is not None
-    print(json.dumps(bridge.exchange(json.loads(call))), flush=True)
+    bridge.exchange(json.loads(call))

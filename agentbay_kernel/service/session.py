@@ -82,7 +82,6 @@ class Session:
         self._code = Code(self)
         self._lock = threading.Lock()
         self._route: WebSocketRoute | None = None
-        self._route_of = ("", "")
         self._streams_again_at = 0.0
 
     def __repr__(self) -> str:
@@ -195,12 +194,11 @@ class Session:
                 "The session offers no WebSocket, so nothing was sent. Use run_code."
             )
         with self._lock:
-            if self._route is None or self._route_of != (access.ws_url, access.token):
+            if self._route is None or not self._route.leads_to(access.ws_url, access.token):
                 self._close_route()
                 self._route = WebSocketRoute(
                     access.ws_url, access.token, self._actions.transport, self._actions.quote
                 )
-                self._route_of = (access.ws_url, access.token)
             route = self._route
         return route.call(
             access.tools.get("run_code") or _CODE_SERVER,

@@ -90,7 +90,7 @@ class CodeStream:
             if phase == "error":
                 raise self._fault(data.get("error"))
             if phase != "event":
-                raise self._answer.nonsense(f"a frame with the phase {phase[:50]!r}")
+                raise self._answer.nonsense(f"a frame with the phase {self._quote(phase)!r}")
             event = self._event(data)
             if isinstance(event, CodeChunk) and event.name == "stderr":
                 # The failure is told by the result; whoever shows that needs it once.

@@ -66,6 +66,8 @@ class WebSocketCall:
     def __init__(self, place: str, within_s: float, silence_s: float | None) -> None:
         self.id = uuid.uuid4().hex
         self.ended = False
+        # Did its end stay away? Then its connection may be broken too.
+        self.lost = False
         self._place = place
         self._within_s = within_s
         self._silence_s = silence_s
@@ -146,7 +148,7 @@ class WebSocketCall:
         self._changed.notify_all()
 
     def _lost(self) -> AnswerLostError:
-        self.ended = True
+        self.ended = self.lost = True
         waited_s = time.monotonic() - self._ends_at + self._within_s
         return AnswerLostError(
             f"The request was sent to {self._place}, and its answer did not end within "
@@ -173,6 +175,10 @@ class WebSocketRoute:
         self._place = place_of(url)
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
+
+    def leads_to(self, url: str, token: str) -> bool:
+        """Is it the route to that address by that token?"""
+        return (self._url, self._token) == (url, token)
 
     def call(
         self,
@@ -281,18 +287,21 @@ class _Connection:
         self._calls: dict[str, WebSocketCall] = {}
         self._used_at = time.monotonic()
         self._why_closed = ""
+        self._doubtful = False
         duplex.read_within_s = _LOOK_S
         threading.Thread(target=self._read, name="agentbay-websocket", daemon=True).start()
 
     @property
     def open(self) -> bool:
         """Can calls be sent?"""
-        return not self._why_closed
+        with self._lock:
+            self._doubtful = self._doubtful or any(call.lost for call in self._calls.values())
+            return not self._why_closed and not self._doubtful
 
     def send(self, call: WebSocketCall, frame: str) -> bool:
         """Send a call's frame; False if the connection had ended, and it did not leave whole."""
         with self._lock:
-            if not self.open:
+            if self._why_closed:
                 return False
             self._calls[call.id] = call
             self._used_at = time.monotonic()
@@ -351,10 +360,11 @@ class _Connection:
     def _is_idle(self, now: float) -> bool:
         with self._lock:
             for call in [call for call in self._calls.values() if call.ended]:
+                self._doubtful = self._doubtful or call.lost
                 del self._calls[call.id]
             if self._calls:
                 self._used_at = now
-            if now - self._used_at < IDLE_S:
+            if now - self._used_at < IDLE_S and (self._calls or not self._doubtful):
                 return False
             self._why_closed = "it was idle"
             return True

@@ -48,6 +48,8 @@ class MalformedServer:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.link = link
         self.link_url: str | None = None
+        # Offer this WebSocket address.
+        self.ws_url: str | None = None
         self.answer: Callable[[str], str] = _echo
         self.lock = threading.Lock()
         self._faults: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -195,6 +197,8 @@ class MalformedServer:
                 "LinkUrl": self.link_url or f"{self.endpoint}/link/{session_id}",
                 "ToolList": json.dumps([{"name": "run_code", "server": "wuying_codespace"}]),
             }
+        if self.ws_url is not None:
+            data |= {"Token": self.token, "WsUrl": self.ws_url}
         return data
 
 

@@ -1,0 +1,82 @@
+"""A request to the kernel in a sandbox, and what comes back for it.
+
+In: carried messages whose parent it is. Out: the same to whoever asked, until its reply and its
+idle status are here.
+"""
+
+from __future__ import annotations
+
+import base64
+import queue
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from agentbay_kernel.errors import CommandError
+from agentbay_kernel.execution.limit import OutputLimit
+from agentbay_kernel.execution.messages import Message
+
+# A message on its way: {"c": channel, "h": header, "p": parent header, "m": metadata,
+# "b": content, "x": [buffers, base64]}.
+Carried = dict[str, Any]
+
+
+class Request:
+    """A request that was posted, and what comes back for it."""
+
+    def __init__(self, channel: str, kind: str, limit: OutputLimit | None, id: str) -> None:
+        self.id = id or uuid.uuid4().hex
+        self._channel = channel
+        # Comm messages have no reply: they end with the idle status alone.
+        self._replied = kind.endswith("_request")
+        # Offset of the inward stream behind this request: the sandbox has it when that arrived.
+        self.ends_at = 0
+        # Applied where messages arrive, so that none that won't be shown waits in memory.
+        self._limit = limit
+        self._arrived: queue.SimpleQueue[Carried | CommandError | None] = queue.SimpleQueue()
+        self._reply: Carried | None = None
+        self._idle = False
+
+    @property
+    def ended(self) -> bool:
+        """Are its reply and its idle status here?"""
+        return self._idle and (self._reply is not None or not self._replied)
+
+    def deliver(self, message: Carried) -> None:
+        """Take a message whose parent this request is."""
+        kind = message["h"]["msg_type"]
+        if message["c"] == self._channel and kind.endswith("_reply"):
+            self._reply = message
+        elif kind == "status":
+            self._idle = self._idle or message["b"].get("execution_state") == "idle"
+        elif (
+            kind != "stream"
+            or self._limit is None
+            or self._limit.admits(str(message["b"].get("text")))
+        ):
+            self._arrived.put(message)
+        if self.ended:
+            if self._reply is not None:
+                self._arrived.put(self._reply)
+            self._arrived.put(None)
+
+    def fail(self, error: CommandError) -> None:
+        """No more will come."""
+        self._arrived.put(error)
+
+    def answers(self) -> Iterator[Carried]:
+        """What comes back, as it comes; the reply, if there is one, is the last.
+
+        Raises:
+            CommandError: the tunnel broke before the reply.
+        """
+        while (arrived := self._arrived.get()) is not None:
+            if isinstance(arrived, CommandError):
+                raise arrived
+            yield arrived
+
+
+def as_message(carried: Carried) -> Message:
+    """A carried message as this project's own."""
+    buffers = tuple(base64.b64decode(part) for part in carried.get("x", ()))
+    return Message(carried["h"]["msg_type"], carried["b"], carried["m"], buffers)

@@ -1,0 +1,68 @@
+"""A way in while a call waits in the sandbox: lines written to the bridge's pipe by `shell`.
+
+In: inward bytes and their offset, or the id of a call that is to end. Out: whether the shell wrote
+them. Another tool is not held up by a `run_code` that waits. Bytes keep their offsets, so it does
+no harm when the next call brings them again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import zlib
+
+from agentbay_kernel.errors import CommandError
+from agentbay_kernel.service import Session
+
+# Bytes for one line: packed, it must be shorter than what a pipe takes as one (4096, POSIX).
+_PIECE = 2_900
+# More than this is better brought by a call.
+MOST_BROUGHT = 8 * _PIECE
+_TIMEOUT_S = 5
+
+
+class Waker:
+    """Writes to the pipe of one bridge. Thread-safe.
+
+    Arguments:
+        pipe: its path in the sandbox; empty when there is none.
+    """
+
+    def __init__(self, session: Session, pipe: str) -> None:
+        self._session = session
+        self._pipe = pipe
+
+    def knock(self) -> bool:
+        """Write a line that says nothing: the bridge then knows that the pipe works."""
+        return self._write([{}])
+
+    def bring(self, offset: int, data: bytes) -> bool:
+        """Hand over inward bytes that stand at that offset."""
+        return self._write(
+            [
+                {
+                    "at": offset + start,
+                    "in": base64.b64encode(zlib.compress(data[start : start + _PIECE])).decode(),
+                }
+                for start in range(0, len(data), _PIECE)
+            ]
+        )
+
+    def release(self, call: str) -> bool:
+        """Let the call of that id end at once."""
+        return self._write([{"return": call}])
+
+    def _write(self, lines: list[dict[str, str | int]]) -> bool:
+        if not self._pipe:
+            return False
+        pipe = shlex.quote(self._pipe)
+        # Opened for reading too, which does not wait for a reader; each line is one write.
+        prints = "; ".join(f"printf '%s\\n' {shlex.quote(json.dumps(line))}" for line in lines)
+        command = f"[ -p {pipe} ] && {{ {prints}; }} 1<>{pipe}"
+        try:
+            return self._session.call_mcp_tool(
+                "shell", {"command": command, "timeout_ms": _TIMEOUT_S * 1000}, _TIMEOUT_S
+            ).success
+        except CommandError:
+            return False

@@ -1,0 +1,146 @@
+"""What a kernel in a sandbox said and nobody has collected yet, and which requests are under way.
+
+In: messages as lines of bytes, what came of each request. Out: the bytes from any offset that was
+not forgotten; waiting for more, or for the end of requests. Bounded: what nobody collects is
+dropped, and how much is said.
+
+Runs inside a sandbox, with Python 3.9 or newer.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import threading
+import time
+from typing import Any
+
+# Neighbouring pieces of one stream that nobody has asked for yet become one of this size.
+MOST_JOINED = 64 * 1024
+
+
+class Outbox:
+    """The outward stream: lines are added at its end, bytes are forgotten at its start."""
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.start = 0
+        self.kept = bytearray()
+        self.growing: dict[str, Any] | None = None
+        self.dropped = 0
+        # Requests under way, by id, and what has not come of each: its reply, its idle status.
+        self.open: dict[str, set[str]] = {}
+        # Calls that are to end at once, the latest ones.
+        self.returning: collections.deque[str] = collections.deque(maxlen=100)
+        self.changed = threading.Condition()
+
+    def end(self) -> int:
+        """The offset behind the last byte."""
+        return self.start + len(self.kept)
+
+    def has(self, after: int) -> bool:
+        """Is there something behind that offset?"""
+        return self.end() > after or self.growing is not None
+
+    def add(self, line: bytes, droppable: bool = False) -> None:
+        """Append a message."""
+        with self.changed:
+            self.settle()
+            if droppable and len(self.kept) > self.bound:
+                self.dropped += 1
+            else:
+                self.kept += line + b"\n"
+            self.changed.notify_all()
+
+    def add_stream(self, message: dict[str, Any]) -> None:
+        """Append a piece of a stream; the piece before it grows if it can."""
+        with self.changed:
+            text = message["b"]["text"]
+            last = self.growing
+            if last is not None and (
+                last["b"]["name"] == message["b"]["name"]
+                and last["p"].get("msg_id") == message["p"].get("msg_id")
+                and last["size"] < MOST_JOINED
+            ):
+                last["texts"].append(text)
+                last["size"] += len(text)
+            else:
+                self.settle()
+                if len(self.kept) > self.bound:
+                    self.dropped += 1
+                else:
+                    self.growing = {**message, "texts": [text], "size": len(text)}
+            self.changed.notify_all()
+
+    def settle(self) -> None:
+        """Write down the piece of a stream that could still grow."""
+        last, self.growing = self.growing, None
+        if last is not None:
+            last["b"]["text"] = "".join(last.pop("texts"))
+            del last["size"]
+            self.kept += json.dumps(last).encode() + b"\n"
+
+    def forget(self, before: int) -> None:
+        """Bytes before that offset have arrived; say now what was dropped meanwhile."""
+        with self.changed:
+            del self.kept[: max(0, before - self.start)]
+            self.start = max(self.start, before)
+            if self.dropped and len(self.kept) <= self.bound // 2:
+                self.settle()
+                line = {"c": "bridge", "dropped": self.dropped}
+                self.kept += json.dumps(line).encode() + b"\n"
+                self.dropped = 0
+
+    def begin(self, message: dict[str, Any]) -> None:
+        """A request is on its way to the kernel."""
+        kind = message["h"]["msg_type"]
+        with self.changed:
+            if kind.endswith("_request"):
+                self.open[message["h"]["msg_id"]] = {"reply", "idle"}
+            elif kind.startswith("comm_"):
+                self.open[message["h"]["msg_id"]] = {"idle"}
+
+    def note(self, identity: str, part: str) -> None:
+        """Its "reply" or its "idle" status has come; with both, a request has ended."""
+        with self.changed:
+            missing = self.open.get(identity, set())
+            missing.discard(part)
+            if not missing:
+                self.open.pop(identity, None)
+            self.changed.notify_all()
+
+    def end_all(self) -> None:
+        """No request will get an answer any more."""
+        with self.changed:
+            self.open.clear()
+            self.changed.notify_all()
+
+    def release(self, call: str) -> None:
+        """Let that call end at once, should it wait."""
+        with self.changed:
+            self.returning.append(call)
+            self.changed.notify_all()
+
+    def wait(self, call: str, after: int, ends_at: float, until: list[str], linger: float) -> None:
+        """Wait for something behind the offset; with `until`, rather for those requests' end.
+
+        What is there is not held back for that longer than `linger` seconds.
+        """
+        with self.changed:
+            while call not in self.returning:
+                if self.has(after):
+                    if not any(identity in self.open for identity in until):
+                        return
+                    ends_at = min(ends_at, time.monotonic() + linger)
+                    linger = max(0.0, ends_at - time.monotonic())
+                left = ends_at - time.monotonic()
+                if left <= 0:
+                    return
+                self.changed.wait(left)
+
+    def take(self, after: int, room: int) -> bytes:
+        """At most `room` bytes from that offset on."""
+        with self.changed:
+            self.settle()
+            at = max(0, after - self.start)
+            return bytes(self.kept[at : at + room])
