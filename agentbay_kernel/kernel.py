@@ -391,7 +391,12 @@ class AgentBayKernel(Kernel):
         reply = await self._ask_bridge(
             lambda bridge: bridge.history({k: v for k, v in wanted.items() if v is not None})
         )
-        return reply or await super().do_history(hist_access_type, output, raw)
+        if reply is None:
+            return {"status": "ok", "history": []}
+        if hist_access_type == "range" and session and session > 0:
+            # IPython answers 0 for the current session, also when it was named by its number.
+            reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
+        return reply
 
     async def _ask_bridge(self, ask: Callable[[BridgedExecution], JsonObject]) -> JsonObject | None:
         bridge = self._manager.bridged() if self._manager is not None else None
