@@ -1,12 +1,8 @@
 """AgentBayKernel: a Jupyter kernel whose cells run in a sandbox.
 
 In: the requests of a front end (Jupyter messaging protocol). Out: what the sandbox answered, as
-this kernel's own messages. A cell's way: `do_execute` -> `SessionManager.execute` on a daemon
-thread -> messages, published here as they come -> the reply.
-
-The base class answers a request only when its handler returns, and an exception that leaves a
-handler leaves the front end waiting for ever. So every cell is a task that an interrupt
-cancels, and whatever goes wrong in it becomes an error output and an error reply.
+this kernel's own messages. A cell's way: `do_execute` -> `CellRun` ->
+`SessionManager.execute` on a daemon thread -> messages, published as they come -> the reply.
 """
 
 from __future__ import annotations
@@ -16,8 +12,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +22,11 @@ from traitlets import CaselessStrEnum
 
 from agentbay_kernel import __version__, threads
 from agentbay_kernel.banner import make_banner
+from agentbay_kernel.cell_run import CellRun
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.messages import stream
 from agentbay_kernel.frontend import Comms, FrontEnd
 from agentbay_kernel.languages import LANGUAGES, Language, find_language
 from agentbay_kernel.pacing import Pace
@@ -42,37 +37,10 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
-# A session that starts faster than this needs no progress message.
-_PATIENCE_S = 1.0
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 _SHUTDOWN_WITHIN_S = 1.7
 # A front end gives up on completions sooner than a sandbox that is far away can answer.
 _ASK_WITHIN_S = 5.0
-_RUNS_ON_NOTE = (
-    "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
-    "seconds; the next cell of this language waits for that.\n"
-)
-# How long interrupted code may take to end before a way out is named.
-_STUBBORN_S = 5.0
-_STUBBORN_NOTE = (
-    "The code was interrupted but runs on. Interrupt it again, or restart the kernel to end it; "
-    "its variables are lost then.\n"
-)
-
-
-@dataclass
-class _Running:
-    """A cell in progress: the loop it runs on (a subshell has its own), its front end, and the
-    cell itself once the session manager has it."""
-
-    loop: asyncio.AbstractEventLoop
-    front_end: FrontEnd
-    cell: Cell | None = None
-
-    def soon(self, call: Callable[..., object], *args: Any) -> None:
-        """Call something on the cell's loop, if that is still there."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(call, *args)
 
 
 class AgentBayKernel(Kernel):
@@ -98,7 +66,7 @@ class AgentBayKernel(Kernel):
         self._comms = Comms()
         self._manager: SessionManager | None = None
         self._manager_lock = threading.Lock()
-        self._running: dict[asyncio.Task[JsonObject], _Running] = {}
+        self._running: set[CellRun] = set()
         self._prepared = False
         self._pace = Pace()
 
@@ -190,87 +158,14 @@ class AgentBayKernel(Kernel):
             allow_stdin=allow_stdin,
             message_id=front_end.request_id,
         )
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run_cell(cell, front_end))
-        self._running[task] = _Running(loop, front_end)
+        run = CellRun(cell, front_end, self._session_manager)
+        self._running.add(run)
         try:
-            return await task
-        except asyncio.CancelledError as cancelled:
-            for note in cancelled.args:
-                front_end.publish(stream("stderr", note))
-            return self._failed(front_end, error("KeyboardInterrupt", "", ["KeyboardInterrupt"]))
-        except Exception as raised:
-            if not isinstance(raised, AgentBayError):
-                self.log.exception("A cell failed in the kernel itself")
-            name, message = type(raised).__name__, str(raised)
-            return self._failed(front_end, error(name, message, [f"{name}: {message}"]))
+            content = await run.to_its_end()
         finally:
-            # An interrupted cell's late messages are dropped, unsent code is never sent.
-            cell.stopped.set()
-            del self._running[task]
-
-    async def _run_cell(self, cell: Cell, front_end: FrontEnd) -> JsonObject:
-        from agentbay_kernel.verbs import LanguageCell, VerbCell, parse_cell, run_verb
-
-        if not cell.code.strip():
-            return self._reply(reply_ok())
-        manager = await asyncio.wrap_future(threads.start(self._session_manager))
-        parsed = parse_cell(cell.code)
-        if isinstance(parsed, LanguageCell):
-            language = find_language(parsed.language).name
-            cell = replace(cell, code=parsed.code, language=language)
-        elif isinstance(parsed, VerbCell):
-            for verb in parsed.verbs:
-                bundle = run_verb(verb, manager)
-                content = {"data": bundle, "metadata": {}, "transient": {}}
-                front_end.publish(Message("display_data", content))
-            cell = replace(cell, code=parsed.rest)
-        if not cell.code.strip():
-            return self._reply(reply_ok())
-        await self._open_session(manager, cell.language, front_end)
-        settings = manager.settings
-        cell = replace(cell, timeout=settings.timeout, output_limit=settings.output_limit)
-        task = asyncio.current_task()
-        assert task is not None
-        self._running[task].cell = cell
-        asking: asyncio.Task[None] | None = None
-        try:
-            async for message in threads.Feed(manager.execute(cell), cell.stopped):
-                if asking is not None:
-                    asking.cancel()
-                if message.type == "execute_reply":
-                    return self._reply(message)
-                if message.type == "input_request":
-                    asking = asyncio.create_task(_ask(front_end, message, manager))
-                else:
-                    await front_end.pass_on(message)
-        finally:
-            if asking is not None:
-                asking.cancel()
-        if cell.stopped.is_set():
-            raise asyncio.CancelledError
-        raise RuntimeError("The execution ended without a reply.")
-
-    async def _open_session(
-        self, manager: SessionManager, language: str, front_end: FrontEnd
-    ) -> None:
-        opening = asyncio.wrap_future(threads.start(lambda: manager.open(language=language)))
-        done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
-        if not done:
-            front_end.publish(stream("stderr", "Starting an AgentBay session ...\n"))
-            try:
-                await opening
-            finally:
-                front_end.publish(Message("clear_output", {"wait": False}))
-        await opening
-
-    def _reply(self, reply: Message) -> JsonObject:
+            self._running.discard(run)
         # The sandbox counts its own cells; the notebook's prompt shows this kernel's count.
-        return {**reply.content, "execution_count": self.execution_count}
-
-    def _failed(self, front_end: FrontEnd, failure: Message) -> JsonObject:
-        front_end.publish(failure)
-        return self._reply(reply_error(failure))
+        return {**content, "execution_count": self.execution_count}
 
     # Widgets
 
@@ -300,27 +195,8 @@ class AgentBayKernel(Kernel):
     # Stop, and the end
 
     def _stop_cells(self) -> None:
-        for task, running in list(self._running.items()):
-            threads.start(partial(self._stop_cell, task, running))
-
-    def _stop_cell(self, task: asyncio.Task[JsonObject], running: _Running) -> None:
-        # On a thread of its own: the sandbox may have to be asked.
-        stop = Stop.UNSENT
-        if running.cell is not None and self._manager is not None:
-            try:
-                stop = self._manager.interrupt(running.cell)
-            except AgentBayError:
-                stop = Stop.RUNS_ON
-        if stop is Stop.UNSENT:
-            running.soon(task.cancel)
-        elif stop is Stop.RUNS_ON:
-            running.soon(task.cancel, _RUNS_ON_NOTE)
-        else:
-            running.soon(running.loop.call_later, _STUBBORN_S, self._tell_if_running, task)
-
-    def _tell_if_running(self, task: asyncio.Task[JsonObject]) -> None:
-        if (running := self._running.get(task)) is not None:
-            running.front_end.publish(stream("stderr", _STUBBORN_NOTE))
+        for run in list(self._running):
+            run.stop()
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Stop the running cells. The base class would send a signal, POSIX only."""
@@ -341,8 +217,8 @@ class AgentBayKernel(Kernel):
 
     async def do_shutdown(self, restart: bool) -> JsonObject:
         """Send the sessions' deletes within the time that Jupyter allows."""
-        for task, running in list(self._running.items()):
-            running.soon(task.cancel)
+        for run in list(self._running):
+            run.cancel()
         if self._manager is not None:
             closing = asyncio.wrap_future(threads.start(self._manager.close))
             await asyncio.wait([closing], timeout=_SHUTDOWN_WITHIN_S)
@@ -417,12 +293,6 @@ class AgentBayKernel(Kernel):
         except Exception:
             self.log.exception("is_complete failed")
             return {"status": "unknown"}
-
-
-async def _ask(front_end: FrontEnd, request: Message, manager: SessionManager) -> None:
-    typed = await front_end.ask(request.content)
-    if (bridge := manager.bridged()) is not None:
-        bridge.answer_input(typed)
 
 
 class AgentBayKernelApp(IPKernelApp):

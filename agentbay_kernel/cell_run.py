@@ -1,0 +1,180 @@
+"""One cell of an AgentBay kernel, from its request to its reply.
+
+In: the cell, the front end it came from, the session manager. Out: messages, published as they
+come, and always a reply: an exception that left an execute request would leave the front end
+waiting for ever. A cell is a task, so that it can be stopped from any thread at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel import threads
+from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
+from agentbay_kernel.frontend import FrontEnd
+from agentbay_kernel.languages import find_language
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+# A session that starts faster than this needs no progress message.
+_PATIENCE_S = 1.0
+_STARTING_NOTE = "Starting an AgentBay session ...\n"
+_RUNS_ON_NOTE = (
+    "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
+    "seconds; the next cell of this language waits for that.\n"
+)
+# How long interrupted code may take to end before a way out is named.
+_STUBBORN_S = 5.0
+_STUBBORN_NOTE = (
+    "The code was interrupted but runs on. Interrupt it again, or restart the kernel to end it; "
+    "its variables are lost then.\n"
+)
+_log = logging.getLogger(__name__)
+
+
+class CellRun:
+    """The run of one cell.
+
+    Arguments:
+        cell: as it was requested; its first lines may hold verbs or name another language.
+        front_end: gets what is published.
+        find_manager: gives the session manager; may take a while the first time.
+    """
+
+    def __init__(
+        self, cell: Cell, front_end: FrontEnd, find_manager: Callable[[], SessionManager]
+    ) -> None:
+        self._cell = cell
+        self._front_end = front_end
+        self._find_manager = find_manager
+        # Known when the cell is the session manager's: from then on it is asked to stop it.
+        self._manager: SessionManager | None = None
+        # A subshell has a loop of its own, so a run keeps the one it began on.
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Message] | None = None
+
+    async def to_its_end(self) -> dict[str, Any]:
+        """Run; returns the content of the execute_reply."""
+        self._task = self._loop.create_task(self._run())
+        try:
+            return (await self._task).content
+        except asyncio.CancelledError as cancelled:
+            for note in cancelled.args:
+                self._front_end.publish(stream("stderr", note))
+            failure = error("KeyboardInterrupt", "", ["KeyboardInterrupt"])
+        except Exception as raised:
+            if not isinstance(raised, AgentBayError):
+                _log.exception("A cell failed in the kernel itself")
+            name, message = type(raised).__name__, str(raised)
+            failure = error(name, message, [f"{name}: {message}"])
+        finally:
+            # An interrupted cell's late messages are dropped, unsent code is never sent.
+            self._cell.stopped.set()
+            self._task = None
+        self._front_end.publish(failure)
+        return reply_error(failure).content
+
+    def stop(self) -> None:
+        """Interrupt the cell. Called from any thread; the sandbox is asked on another one."""
+        threads.start(self._stop)
+
+    def cancel(self, note: str | None = None) -> None:
+        """End the run as it is. Called from any thread."""
+        task = self._task
+        if task is not None:
+            self._soon(task.cancel, *([note] if note else []))
+
+    def _soon(self, call: Callable[..., object], *args: Any) -> None:
+        # A subshell's loop may have closed meanwhile.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def _stop(self) -> None:
+        stop = Stop.UNSENT
+        if self._manager is not None:
+            try:
+                stop = self._manager.interrupt(self._cell)
+            except AgentBayError:
+                stop = Stop.RUNS_ON
+        if stop is Stop.ENDING:
+            self._soon(self._loop.call_later, _STUBBORN_S, self._tell_if_running)
+        else:
+            self.cancel(_RUNS_ON_NOTE if stop is Stop.RUNS_ON else None)
+
+    def _tell_if_running(self) -> None:
+        if self._task is not None:
+            self._front_end.publish(stream("stderr", _STUBBORN_NOTE))
+
+    async def _run(self) -> Message:
+        if not self._cell.code.strip():
+            return reply_ok()
+        manager = await asyncio.wrap_future(threads.start(self._find_manager))
+        self._read_first_lines(manager)
+        if not self._cell.code.strip():
+            return reply_ok()
+        await self._open_session(manager)
+        settings = manager.settings
+        self._cell = replace(
+            self._cell, timeout=settings.timeout, output_limit=settings.output_limit
+        )
+        self._manager = manager
+        return await self._execute(manager)
+
+    def _read_first_lines(self, manager: SessionManager) -> None:
+        """Answer the verbs, take the language."""
+        from agentbay_kernel.verbs import LanguageCell, VerbCell, parse_cell, run_verb
+
+        parsed = parse_cell(self._cell.code)
+        if isinstance(parsed, LanguageCell):
+            language = find_language(parsed.language).name
+            self._cell = replace(self._cell, code=parsed.code, language=language)
+        elif isinstance(parsed, VerbCell):
+            for verb in parsed.verbs:
+                content = {"data": run_verb(verb, manager), "metadata": {}, "transient": {}}
+                self._front_end.publish(Message("display_data", content))
+            self._cell = replace(self._cell, code=parsed.rest)
+
+    async def _open_session(self, manager: SessionManager) -> None:
+        language = self._cell.language
+        opening = asyncio.wrap_future(threads.start(lambda: manager.open(language=language)))
+        done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
+        if not done:
+            self._front_end.publish(stream("stderr", _STARTING_NOTE))
+            try:
+                await opening
+            finally:
+                self._front_end.publish(Message("clear_output", {"wait": False}))
+        await opening
+
+    async def _execute(self, manager: SessionManager) -> Message:
+        asking: asyncio.Task[None] | None = None
+        try:
+            async for message in threads.Feed(manager.execute(self._cell), self._cell.stopped):
+                if asking is not None:
+                    # Answered, or no longer asked: the cell has gone on.
+                    asking.cancel()
+                if message.type == "execute_reply":
+                    return message
+                if message.type == "input_request":
+                    asking = asyncio.create_task(self._ask(message, manager))
+                else:
+                    await self._front_end.pass_on(message)
+        finally:
+            if asking is not None:
+                asking.cancel()
+        if self._cell.stopped.is_set():
+            raise asyncio.CancelledError
+        raise RuntimeError("The execution ended without a reply.")
+
+    async def _ask(self, question: Message, manager: SessionManager) -> None:
+        typed = await self._front_end.ask(question.content)
+        if (bridge := manager.bridged()) is not None:
+            bridge.answer_input(typed)
