@@ -181,12 +181,14 @@ class Tunnel:
             self._unsent += line
             self._posted += len(line)
             request.ends_at = self._posted
+            # A call that waits for nothing any more ends by itself.
+            waits = bool(self._call and self._requests)
             if awaited:
                 self._requests[request.id] = request
             if not self._pumping:
                 self._pumping = True
                 threading.Thread(target=self._pump, name="agentbay-tunnel", daemon=True).start()
-            elif self._call and self._wakeable and not self._waking:
+            elif waits and self._wakeable and not self._waking:
                 self._waking = True
                 threading.Thread(target=self._wake, name="agentbay-wake", daemon=True).start()
         return request

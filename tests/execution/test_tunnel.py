@@ -1,0 +1,311 @@
+"""The bridge's tunnel over a real local runtime: on every route, with faults, nothing twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from agentbay_kernel.errors import BridgeError
+from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.tunnel import Tunnel, _installing_code
+from agentbay_kernel.service import AgentBay, Session
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
+
+# What the service carries on the action route (AgentBay wire protocol).
+ROUTES: dict[str, dict[str, Any]] = {
+    "websocket": {},
+    "link": {"ws_url": False},
+    "action": {"ws_url": False, "link_url": False, "message_limit": 64512},
+}
+# Longer than a call may wait where nothing can wake it, shorter than where something can.
+SOON_S = 20.0
+
+
+@dataclass
+class Bench:
+    """A session with a bridge, and the runtime that it is in."""
+
+    session: Session
+    bridged: BridgedExecution
+    profile: Callable[..., None]
+    journal: Path
+
+    def run(self, code: str, **options: Any) -> list[Message]:
+        return list(self.bridged.execute(Cell(code, "python", **options)))
+
+    def calls(self, tool: str = "run_code") -> list[dict[str, Any]]:
+        """The calls of this session that have ended."""
+        lines = [json.loads(line) for line in self.journal.read_text().splitlines()]
+        mine = self.session.session_id
+        return [line for line in lines if line["session"] == mine and line["tool"] == tool]
+
+    def calls_of(self, work: Callable[[], object]) -> int:
+        """How many calls some work takes."""
+        self._settle()
+        before = len(self.calls())
+        work()
+        self._settle()
+        return len(self.calls()) - before
+
+    def _settle(self) -> None:
+        ends_at = time.monotonic() + SOON_S
+        while self.bridged._tunnel._pumping:
+            assert time.monotonic() < ends_at
+            time.sleep(0.01)
+        # The journal has a call when it has ended, a moment after its answer.
+        time.sleep(0.2)
+
+    def warm_up(self) -> None:
+        """Run cells until the bridge knows that it can be woken."""
+        ends_at = time.monotonic() + SOON_S
+        while not self.bridged._tunnel._wakeable:
+            self.run("1")
+            assert time.monotonic() < ends_at
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("journal") / "calls"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def runtime(journal: Path) -> Iterator[LocalRuntimeProcess]:
+    with running_local_runtime("--log", str(journal)) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def open_bench(runtime: LocalRuntimeProcess, journal: Path) -> Iterator[Callable[..., Bench]]:
+    """Opens a bench, under a profile."""
+    made: list[Session] = []
+
+    def profile(**keys: Any) -> None:
+        form = {"Authorization": f"Bearer {runtime.api_key}", "Profile": json.dumps(keys)}
+        answer = requests.post(f"{runtime.endpoint}/?Action=LocalControl", data=form, timeout=10)
+        assert answer.ok, answer.text
+
+    def make(**keys: Any) -> Bench:
+        profile(**keys)
+        session = client.create().session
+        assert session is not None
+        made.append(session)
+        bridged = BridgedExecution(session)
+        bridged.start()
+        return Bench(session, bridged, lambda **more: profile(**{**keys, **more}), journal)
+
+    with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
+        yield make
+        profile()
+        for session in made:
+            session.delete(wait=False)
+
+
+@pytest.fixture(params=ROUTES)
+def route(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def bench(open_bench: Callable[..., Bench], route: str) -> Bench:
+    """A bench for each route."""
+    bench = open_bench(**ROUTES[route])
+    bench.warm_up()
+    return bench
+
+
+def text_of(messages: list[Message]) -> str:
+    return "".join(m.content["text"] for m in messages if m.type == "stream")
+
+
+def value_of(messages: list[Message]) -> str:
+    (value,) = [m.content["data"]["text/plain"] for m in messages if m.type == "execute_result"]
+    return str(value)
+
+
+def test_the_installing_call_is_small() -> None:
+    assert len(_installing_code()) < 40_000
+
+
+def test_a_short_cell_costs_one_call(bench: Bench) -> None:
+    assert bench.calls_of(lambda: bench.run("print('a'); 1 + 1")) == 1
+
+
+def test_cells_that_follow_each_other_cost_one_call_each(bench: Bench) -> None:
+    assert bench.calls_of(lambda: [bench.run(str(number)) for number in range(10)]) == 10
+    assert len(bench.calls("shell")) == 1
+
+
+def test_a_long_cell_costs_one_call_where_it_streams(bench: Bench, route: str) -> None:
+    code = "import time\nfor i in range(10): print(i, flush=True); time.sleep(0.2)"
+    shown: list[Message] = []
+    calls = bench.calls_of(lambda: shown.extend(bench.run(code)))
+    assert text_of(shown) == "".join(f"{i}\n" for i in range(10))
+    assert calls == 1 if route == "websocket" else calls > 1
+
+
+def test_output_arrives_while_the_cell_runs(bench: Bench) -> None:
+    code = "for i in range(3): print(time.monotonic(), flush=True); time.sleep(0.7)"
+    arrived: list[float] = []
+    printed: list[float] = []
+    for message in bench.bridged.execute(Cell("import time\n" + code, "python")):
+        if message.type == "stream":
+            for line in message.content["text"].split():
+                printed.append(float(line))
+                arrived.append(time.monotonic())
+    assert len(printed) == 3
+    # Each was here before the next was printed.
+    assert all(here < after for here, after in zip(arrived, printed[1:], strict=False))
+
+
+@pytest.mark.parametrize("size", [5, 10_000, 300_000])
+def test_input_is_answered_while_a_call_waits(bench: Bench, size: int) -> None:
+    answer = "ü" * size
+    began = time.monotonic()
+    shown = []
+    for message in bench.bridged.execute(
+        Cell("x = input('? '); len(x)", "python", allow_stdin=True)
+    ):
+        shown.append(message)
+        if message.type == "input_request":
+            # Let a call be on its way that knows nothing of the answer.
+            time.sleep(0.2)
+            bench.bridged.answer_input(answer)
+    assert value_of(shown) == str(size)
+    assert time.monotonic() - began < SOON_S
+    assert bench.calls("shell")
+
+
+def test_the_kernel_is_asked_while_a_cell_runs(bench: Bench) -> None:
+    tunnel: Tunnel = bench.bridged._tunnel
+    go_on = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n'done'"
+    shown: list[Message] = []
+    cell = threading.Thread(target=lambda: shown.extend(bench.run(go_on)))
+    cell.start()
+    try:
+        ends_at = time.monotonic() + SOON_S
+        while not tunnel._call:
+            assert time.monotonic() < ends_at
+            time.sleep(0.01)
+        time.sleep(0.3)
+        *_, reply = tunnel.post("control", "kernel_info_request", {}).answers()
+        assert reply["b"]["status"] == "ok"
+        assert cell.is_alive() and not shown
+    finally:
+        assert bench.session.call_mcp_tool("shell", {"command": "touch go"}).success
+        cell.join(SOON_S)
+    assert value_of(shown) == "'done'"
+
+
+def test_three_megabytes_each_way(bench: Bench) -> None:
+    # Random, so that it does not get smaller on its way.
+    code = "import os, hashlib\ntext = os.urandom(1_500_000).hex()\nprint(text)"
+    text = text_of(bench.run(code)).strip()
+    assert len(text) == 3_000_000
+    assert value_of(bench.run(f"text == {text!r}")) == "True"
+
+
+def test_many_messages_keep_their_order(bench: Bench) -> None:
+    code = (
+        "from IPython.display import display\n"
+        "for i in range(100):\n"
+        "    print(i)\n"
+        "    display({'text/plain': str(i)}, raw=True)"
+    )
+    shown = [
+        m.content["text"].strip() if m.type == "stream" else m.content["data"]["text/plain"]
+        for m in bench.run(code)
+        if m.type in ("stream", "display_data")
+    ]
+    assert shown == [str(i) for i in range(100) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("routes", "kind", "effect"),
+    [
+        (("websocket", "link", "action"), "reset", False),
+        (("websocket", "link", "action"), "reset", True),
+        (("link", "action"), "half", True),
+        (("link", "action"), "http_502", True),
+        (("link", "action"), "http_500", False),
+        (("link", "action"), "http_429", False),
+        (("websocket",), "ws_drop", True),
+        (("websocket",), "end_twice", True),
+    ],
+)
+def test_faults_lose_nothing_and_do_nothing_twice(
+    open_bench: Callable[..., Bench], routes: tuple[str, ...], kind: str, effect: bool
+) -> None:
+    for route in routes:
+        bench = open_bench(**ROUTES[route])
+        bench.run("seen = []")
+        fault = {"kind": kind, "effect": effect, "probability": 0.4, "seed": 7, "tool": "run_code"}
+        bench.profile(faults=[fault])
+        for number in range(12):
+            shown = bench.run(f"seen.append({number}); print({number} + 100)")
+            assert text_of(shown) == f"{number + 100}\n"
+        bench.profile()
+        assert value_of(bench.run("seen")) == str(list(range(12)))
+
+
+def test_a_stream_that_breaks_while_a_cell_runs_goes_on(open_bench: Callable[..., Bench]) -> None:
+    bench = open_bench()
+    bench.warm_up()
+    fault = {"kind": "ws_drop", "at": [1, 2, 4], "effect": True, "tool": "run_code"}
+    bench.profile(faults=[fault])
+    code = "import time\nfor i in range(15): print(i, flush=True); time.sleep(0.1)"
+    began = time.monotonic()
+    assert text_of(bench.run(code)) == "".join(f"{i}\n" for i in range(15))
+    # Calls that waited on in the sandbox were sent away, they did not hold up the next ones.
+    assert time.monotonic() - began < SOON_S
+
+
+def test_an_end_that_stays_away_is_not_waited_for_for_ever(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench()
+    bench.warm_up()
+    bench.profile(faults=[{"kind": "end_missing", "at": [1], "tool": "run_code"}])
+    assert value_of(bench.run("6 * 7")) == "42"
+    assert value_of(bench.run("7 * 7")) == "49"
+
+
+def test_without_a_shell_calls_wait_less_and_input_still_works(
+    open_bench: Callable[..., Bench], route: str
+) -> None:
+    no_shell = {"kind": "http_500", "probability": 1, "tool": "shell"}
+    bench = open_bench(**ROUTES[route], faults=[no_shell])
+    shown = []
+    began = time.monotonic()
+    for message in bench.bridged.execute(Cell("input()", "python", allow_stdin=True)):
+        shown.append(message)
+        if message.type == "input_request":
+            bench.bridged.answer_input("typed")
+    assert value_of(shown) == "'typed'"
+    assert time.monotonic() - began < SOON_S
+
+
+def test_calls_that_a_gateway_ends_early_are_made_shorter(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench(gateway_s=2)
+    bench.warm_up()
+    code = "import time\nfor i in range(10): print(i, flush=True); time.sleep(0.5)"
+    assert text_of(bench.run(code)) == "".join(f"{i}\n" for i in range(10))
+
+
+def test_a_kernel_that_ends_is_told(bench: Bench) -> None:
+    with pytest.raises(BridgeError, match="status 3"):
+        bench.run("import os; os._exit(3)")
