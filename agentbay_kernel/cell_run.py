@@ -19,7 +19,7 @@ from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.frontend import FrontEnd
-from agentbay_kernel.languages import find_language
+from agentbay_kernel.languages import PYTHON, find_language
 
 if TYPE_CHECKING:
     from agentbay_kernel.sessions import SessionManager
@@ -113,12 +113,15 @@ class CellRun:
         if self._task is not None:
             self._front_end.publish(stream("stderr", _STUBBORN_NOTE))
 
+    def _is_empty(self) -> bool:
+        return not self._cell.code.strip() and not self._cell.user_expressions
+
     async def _run(self) -> Message:
-        if not self._cell.code.strip():
+        if self._is_empty():
             return reply_ok()
         manager = await asyncio.wrap_future(threads.start(self._find_manager))
         self._read_first_lines(manager)
-        if not self._cell.code.strip():
+        if self._is_empty():
             return reply_ok()
         await self._open_session(manager)
         settings = manager.settings
@@ -158,12 +161,14 @@ class CellRun:
         asking: asyncio.Task[None] | None = None
         try:
             async for message in threads.Feed(manager.execute(self._cell), self._cell.stopped):
-                if asking is not None:
-                    # Answered, or no longer asked: the cell has gone on.
-                    asking.cancel()
+                if message.type in ("execute_result", "execute_reply"):
+                    message = self._numbered(message, manager)
                 if message.type == "execute_reply":
                     return message
                 if message.type == "input_request":
+                    if asking is not None:
+                        # No longer asked. Other messages don't say so: threads may print.
+                        asking.cancel()
                     asking = asyncio.create_task(self._ask(message, manager))
                 else:
                     await self._front_end.pass_on(message)
@@ -173,6 +178,14 @@ class CellRun:
         if self._cell.stopped.is_set():
             raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
+
+    def _numbered(self, message: Message, manager: SessionManager) -> Message:
+        """A result or a reply; its number is the notebook's, or is left out."""
+        if self._cell.language == PYTHON.name and manager.bridged() is not None:
+            return message
+        # The sandbox counts what it runs, of whatever notebook.
+        content = {name: it for name, it in message.content.items() if name != "execution_count"}
+        return replace(message, content=content)
 
     async def _ask(self, question: Message, manager: SessionManager) -> None:
         typed = await self._front_end.ask(question.content)

@@ -72,8 +72,7 @@ class FrontEnd:
         self._comms.note(message.type, message.content)
         content = message.content
         if message.type == "execute_result":
-            # The sandbox counts its own cells; the notebook's prompt shows the kernel's count.
-            content = {**content, "execution_count": kernel.execution_count}
+            content = {"execution_count": kernel.execution_count, **content}
         kernel.session.send(
             kernel.iopub_socket,
             message.type,

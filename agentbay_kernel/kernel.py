@@ -12,6 +12,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ JsonObject = dict[str, Any]
 
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 _SHUTDOWN_WITHIN_S = 1.7
+# Requests that are answered while a cell runs.
+_PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "kernel_info_request")
 # A front end gives up on completions sooner than a sandbox that is far away can answer.
 _ASK_WITHIN_S = 5.0
 
@@ -149,6 +152,10 @@ class AgentBayKernel(Kernel):
     ) -> JsonObject:
         """Run a cell; always returns a reply, whatever happens to the cell."""
         front_end = FrontEnd(self, self._pace, self._comms, silent)
+        shown = self.execution_count
+        if not silent and not (store_history and code.strip()):
+            # As in IPython: what is not kept takes no number, its prompt shows the next cell's.
+            self.execution_count -= 1
         cell = Cell(
             code,
             self.language,
@@ -157,6 +164,8 @@ class AgentBayKernel(Kernel):
             user_expressions=user_expressions or {},
             allow_stdin=allow_stdin,
             message_id=front_end.request_id,
+            cell_id=cell_id,
+            count=None if silent else shown,
         )
         run = CellRun(cell, front_end, self._session_manager)
         self._running.add(run)
@@ -164,7 +173,8 @@ class AgentBayKernel(Kernel):
             content = await run.to_its_end()
         finally:
             self._running.discard(run)
-        # The sandbox counts its own cells; the notebook's prompt shows this kernel's count.
+        # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
+        self.execution_count = content.get("execution_count", self.execution_count)
         return {**content, "execution_count": self.execution_count}
 
     # Widgets
@@ -225,6 +235,32 @@ class AgentBayKernel(Kernel):
         return {"status": "ok", "restart": restart}
 
     # What never creates a session
+
+    async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
+        """Let what doesn't wait for a running cell past it.
+
+        The base class does so for comm messages alone (ipykernel 7.4, `Kernel.shell_main`): all
+        else waits for the cell's end, and JupyterLab gives up on a completion long before.
+        """
+        if subshell_id is None and self._main_asyncio_lock.locked() and self._passes(msg):
+            ident, parent = self._parent_ident["shell"], self.get_parent("shell")
+            passing = self.dispatch_shell(msg, subshell_id=None, concurrent=True)
+            try:
+                await asyncio.create_task(passing, context=copy_context())
+            finally:
+                self.set_parent(ident, parent, channel="shell")
+            return
+        await super().shell_main(subshell_id, msg)
+
+    def _passes(self, msg: Any) -> bool:
+        assert self.session is not None
+        try:
+            _, frames = self.session.feed_identities(msg, copy=False)
+            header = self.session.deserialize(frames, content=False, copy=False)["header"]
+        except Exception:
+            # The base class words what is wrong with it.
+            return False
+        return header.get("msg_type") in _PASS_CELLS
 
     async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
         """Completions by the sandbox's kernel, if there is one already."""

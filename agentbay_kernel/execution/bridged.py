@@ -35,6 +35,12 @@ _OUTPUTS = frozenset(
     )
 )
 _QUICK_S = 10
+# Cells that never reached this kernel have numbers too: `In` holds nothing in their places.
+_COUNT_FROM = """(lambda shell, number: (
+    setattr(shell, "execution_count", number),
+    [inputs.extend([""] * (number - len(inputs))) for inputs in (
+        shell.history_manager.input_hist_parsed, shell.history_manager.input_hist_raw)],
+))(__import__("IPython").get_ipython(), {number:d})"""
 
 
 class BridgedExecution:
@@ -49,6 +55,8 @@ class BridgedExecution:
         self._running: set[Cell] = set()
         self._begun: set[Cell] = set()
         self._stop_when_begun: set[Cell] = set()
+        # The number that the sandbox's kernel gives to its next cell.
+        self._next_count = 1
 
     def start(self) -> None:
         """Install the bridge.
@@ -79,8 +87,15 @@ class BridgedExecution:
             if cell.stopped.is_set():
                 return
             self._running.add(cell)
+            if cell.count not in (None, self._next_count) and not cell.silent:
+                self._count_from(cell.count)
             request = self._tunnel.post(
-                "shell", "execute_request", content, limit=limit, message_id=cell.message_id
+                "shell",
+                "execute_request",
+                content,
+                limit=limit,
+                message_id=cell.message_id,
+                metadata={"cellId": cell.cell_id} if cell.cell_id else None,
             )
         overdue = self._overdue_timer(cell)
         try:
@@ -88,6 +103,7 @@ class BridgedExecution:
                 self._note_begin(cell)
                 message = as_message(carried)
                 if message.type == "execute_reply":
+                    self._next_count = message.content.get("execution_count", 0) + 1
                     if (note := limit.note()) is not None:
                         yield note
                     if overdue is not None and overdue.fired:
@@ -156,6 +172,11 @@ class BridgedExecution:
         if not isinstance(reply, dict):
             raise InvalidAnswerError("The sandbox's kernel answered without content.")
         return reply
+
+    def _count_from(self, number: int) -> None:
+        # Travels in the same call as the cell behind it.
+        content = {"code": _COUNT_FROM.format(number=number), "silent": True}
+        self._tunnel.post("shell", "execute_request", content)
 
     def _note_begin(self, cell: Cell) -> None:
         with self._lock:

@@ -13,8 +13,10 @@ class Cell:
     """One cell on its way to a sandbox.
 
     `timeout` is in seconds, None for no limit of our own; `output_limit` in characters; the
-    other options are those of an execute_request, `message_id` is its id. A front end that no
-    longer wants the cell sets `stopped`: what was not sent by then is never sent.
+    other options are those of an execute_request, `message_id` is its id, `cell_id` the
+    notebook's name of the cell. `count` is the number at the cell's prompt, None where there is
+    no prompt. A front end that no longer wants the cell sets `stopped`: what was not sent by then
+    is never sent.
     """
 
     code: str
@@ -26,6 +28,8 @@ class Cell:
     user_expressions: dict[str, Any] = field(default_factory=dict)
     allow_stdin: bool = False
     message_id: str = ""
+    cell_id: str | None = None
+    count: int | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
 
 
