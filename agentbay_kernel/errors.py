@@ -21,6 +21,7 @@ AgentBayError
     ├── ServiceFaultError         the service answered with an error of its own
     ├── InvalidAnswerError        the service answered something that is not an answer
     └── BridgeError               the bridge to the sandbox's kernel can't be had, or broke
+        └── KernelEndedError      that kernel ended; the bridge can be had again
 
 CodeSyntaxWarning (a SyntaxWarning) is only ever warned with: code that may not parse.
 """
@@ -157,3 +158,7 @@ class CodeSyntaxWarning(SyntaxWarning):
 
 class BridgeError(CommandError):
     """The bridge to the kernel in the sandbox can't be had, or it broke."""
+
+
+class KernelEndedError(BridgeError):
+    """The kernel in the sandbox ended: killed, out of memory, or by its own code."""

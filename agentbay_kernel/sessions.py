@@ -18,6 +18,7 @@ from agentbay_kernel.backend import Backend, open_backend
 from agentbay_kernel.errors import (
     BridgeError,
     CommandError,
+    KernelEndedError,
     SessionError,
     SessionNotFoundError,
 )
@@ -80,10 +81,13 @@ class LiveSession:
                     self.unbridged = str(error)
         return self.execution
 
-    def give_up_bridge(self, why: str) -> None:
-        """Run cells directly from now on."""
+    def give_up_bridge(self, error: BridgeError) -> None:
+        """Use this bridge no more. The next cell gets a new one if the sandbox is well or if a
+        bridge is insisted on, else it runs directly."""
         with self._choosing:
-            self._bridged, self.unbridged = None, why
+            self._bridged = None
+            if self._wanted != "bridged" and not isinstance(error, KernelEndedError):
+                self.unbridged = str(error)
 
 
 class SessionManager:
@@ -163,7 +167,7 @@ class SessionManager:
                 request_id=error.request_id,
             ) from error
         except BridgeError as error:
-            live.give_up_bridge(str(error))
+            live.give_up_bridge(error)
             raise
 
     def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> Stop:

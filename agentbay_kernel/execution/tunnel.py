@@ -24,6 +24,7 @@ from agentbay_kernel.errors import (
     BridgeError,
     CommandError,
     InvalidAnswerError,
+    KernelEndedError,
     ServiceFaultError,
     ServiceUnreachableError,
     ThrottledError,
@@ -352,9 +353,9 @@ class Tunnel:
     def _deliver(self, message: Carried) -> None:
         if message["c"] == "bridge":
             if "died" in message:
-                raise BridgeError(
+                raise KernelEndedError(
                     f"The notebook's kernel in the sandbox ended (status {message['died']}), and "
-                    "its variables with it."
+                    "its variables with it. The next cell starts a new one."
                 )
             return
         with self._lock:
