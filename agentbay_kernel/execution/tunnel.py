@@ -86,12 +86,15 @@ def _installing_code() -> str:
 
 def _largest_piece(data: bytearray, room: int) -> tuple[bytes, str]:
     """As much from the start of the data as fits when packed, and that."""
+    size = room * 3 // 4 - 64
+    piece = bytes(data[:size])
+    packed = base64.b64encode(zlib.compress(piece)).decode()
     # Code packs to a fraction, pictures hardly; base64 adds a third.
-    for size in (room * 8, room * 2, room * 3 // 4 - 64):
-        piece = bytes(data[:size])
-        packed = base64.b64encode(zlib.compress(piece)).decode()
-        if len(packed) <= room:
-            break
+    if len(piece) == size and len(packed) < room // 2:
+        larger = bytes(data[: size * room // len(packed) * 9 // 10])
+        repacked = base64.b64encode(zlib.compress(larger)).decode()
+        if len(repacked) <= room:
+            piece, packed = larger, repacked
     return piece, packed
 
 
@@ -151,6 +154,7 @@ class Tunnel:
         metadata: dict[str, Any] | None = None,
         limit: OutputLimit | None = None,
         message_id: str = "",
+        subshell: str = "",
     ) -> Request:
         """Send a message to the kernel in the sandbox.
 
@@ -158,6 +162,8 @@ class Tunnel:
             awaited: will something come back for it?
             message_id: the front end's id of this message. Widgets name it to the front end, so
                 it must be the same on both sides.
+            subshell: id of the subshell of the sandbox's kernel that answers; the main one if
+                empty.
         """
         request = Request(channel, kind, limit, message_id)
         header = {
@@ -168,6 +174,8 @@ class Tunnel:
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "version": "5.3",
         }
+        if subshell:
+            header["subshell_id"] = subshell
         message = {
             "c": channel,
             "h": header,

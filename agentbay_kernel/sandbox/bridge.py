@@ -323,12 +323,15 @@ class Bridge:
 
     def pack(self, after: int, room: int) -> dict[str, Any]:
         """As many bytes as fit into `room` when packed."""
+        size = room * 3 // 4 - 64
+        data = self.outbox.take(after, size)
+        packed = base64.b64encode(zlib.compress(data, 1)).decode()
         # Text packs to a fraction, pictures hardly; base64 adds a third.
-        for raw in (room * 8, room * 2, room * 3 // 4 - 64):
-            data = self.outbox.take(after, raw)
-            packed = base64.b64encode(zlib.compress(data, 1)).decode()
-            if len(packed) <= room:
-                break
+        if len(data) == size and len(packed) < room // 2:
+            larger = self.outbox.take(after, size * room // len(packed) * 9 // 10)
+            repacked = base64.b64encode(zlib.compress(larger, 1)).decode()
+            if len(repacked) <= room:
+                data, packed = larger, repacked
         return {"out": packed, "size": len(data)}
 
     def close(self) -> None:
