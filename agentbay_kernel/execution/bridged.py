@@ -55,6 +55,8 @@ class BridgedExecution:
         self._running: set[Cell] = set()
         self._begun: set[Cell] = set()
         self._stop_when_begun: set[Cell] = set()
+        # None until one is needed, empty where the kernel has none.
+        self._subshell: str | None = None
         # The number that the sandbox's kernel gives to its next cell.
         self._next_count = 1
 
@@ -167,11 +169,28 @@ class BridgedExecution:
 
     def _ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] | None = None
-        for carried in self._tunnel.post("shell", kind, content).answers():
+        for carried in self._tunnel.post(
+            "shell", kind, content, subshell=self._subshell_beside_cells()
+        ).answers():
             reply = carried["b"]
         if not isinstance(reply, dict):
             raise InvalidAnswerError("The sandbox's kernel answered without content.")
         return reply
+
+    def _subshell_beside_cells(self) -> str:
+        """A subshell of the kernel (ipykernel 7), so that a running cell is not waited for.
+
+        Empty where there is none, or none is needed.
+        """
+        with self._lock:
+            if not self._running:
+                return ""
+            if self._subshell is not None:
+                return self._subshell
+            self._subshell = ""
+        for carried in self._tunnel.post("control", "create_subshell_request", {}).answers():
+            self._subshell = str(carried["b"].get("subshell_id") or "")
+        return self._subshell
 
     def _count_from(self, number: int) -> None:
         # Travels in the same call as the cell behind it.

@@ -42,7 +42,7 @@ _MOST_SENT_ACTION, _MOST_SENT_LINK, _MOST_SENT_STREAM = 40_000, 2_000_000, 600_0
 # streams and can be woken. The gateway ends each after 60 s.
 _WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 50.0
 # How long output waits for the end of what caused it, in a call that answers once or streams.
-_LINGER_S, _LINGER_STREAM_S = 0.15, 0.003
+_LINGER_S, _LINGER_STREAM_S = 0.15, 0.006
 _CALL_TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
 # A call that streams says something every 5 s.
 _SILENCE_S = 13.0
