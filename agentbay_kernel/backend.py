@@ -70,11 +70,6 @@ class ChildRuntime:
             self._process.wait(_RUNTIME_END_S)
 
     @property
-    def releases_sessions(self) -> bool:
-        """Do sessions end by themselves when they are not used?"""
-        return self.runtime is None
-
-    @property
     def alive(self) -> bool:
         """Is the process still running?"""
         return self._process.poll() is None
