@@ -15,7 +15,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from agentbay_kernel.local.confinement import PACKAGE, START, Confinement, Folders, Interpreter
+from agentbay_kernel.local.confinement import (
+    PACKAGE,
+    START,
+    TRANSFER_FOLDER,
+    Confinement,
+    Folders,
+    Interpreter,
+)
 from agentbay_kernel.local.node import candidates
 from agentbay_kernel.local.settings import MEGABYTE, Settings
 from agentbay_kernel.local.syscall_filter import no_user_namespaces
@@ -154,6 +161,7 @@ def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool)
         (RUN, str(RUN_SIZE), "0755"),
     ):
         command += ["--perms", mode, "--size", size, "--tmpfs", path]
+    command += ["--perms", "1777", "--dir", TRANSFER_FOLDER]
     command += ["--symlink", "/tmp", "/var/tmp", "--remount-ro", "/dev"]
     package = f"{LIBRARY}/agentbay_kernel"
     shown = {path: path for path in _needed_folders(interpreter)}

@@ -24,6 +24,8 @@ from agentbay_kernel.local.settings import Settings
 PACKAGE = Path(__file__).resolve().parent.parent
 MARK = "AGENTBAY_LOCAL_SANDBOX"
 END_GRACE_S = 2.0
+# What the service names as the place of transferred files; its clients rely on the very path.
+TRANSFER_FOLDER = "/tmp/file-transfer"
 
 START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "

@@ -10,7 +10,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agentbay_kernel.local.contexts import TRANSFER_FOLDER, ContextGone, Contexts
+from agentbay_kernel.local.confinement import TRANSFER_FOLDER
+from agentbay_kernel.local.contexts import ContextGone, Contexts
 from agentbay_kernel.local.refusals import Refusal
 from agentbay_kernel.local.sessions import Sessions
 

@@ -21,7 +21,6 @@ from agentbay_kernel.local.sessions import Session
 
 URL_LIFE_S = 3600
 CHUNK = 4 * 1024 * 1024
-TRANSFER_FOLDER = "/tmp/file_transfer"
 
 
 class ContextGone(Exception):

@@ -114,6 +114,17 @@ def test_files_are_transferred_by_presigned_addresses(
     assert back.read_bytes() == there.read_bytes()
 
 
+@pytest.mark.sandboxed
+def test_a_new_session_has_its_transfer_folder(make_session: Any) -> None:
+    session = make_session()
+    there = session.file_system.get_file_transfer_context_path()
+    assert there == "/tmp/file-transfer"
+    listed = session.file_system.list_directory("/tmp").entries
+    assert [(entry.name, entry.is_directory) for entry in listed] == [("file-transfer", True)]
+    made = session.command.execute_command(f"cd {there} && touch mine && rm mine && ls -A")
+    assert made.success and made.stdout == ""
+
+
 def test_a_missing_file_is_not_downloaded(session: Any, tmp_path: Path) -> None:
     got = session.file_system.download_file("/tmp/nope", str(tmp_path / "x"), wait_timeout=5)
     assert not got.success
