@@ -1,35 +1,77 @@
-// The JavaScript engine: runs scripts one after the other in one persistent context.
+// The JavaScript engine: runs scripts, or a notebook's cells, one after the other in one
+// persistent context. Started with the argument `notebook` it has a notebook's manners:
+// `display`, completion, inspection, and word of what goes on after a cell.
 //
 // In: JSON lines on the first descriptor of AGENTBAY_WORKER_FDS:
-//   {"id", "op": "run", "code", "await": bool, "name"}   run a script; with `await` a promise that
-//                                                        is its value is waited for
+//   {"id", "op": "run", "code", "await", "name", "offset", "expressions"}
+//       run a script; with `await` a promise that is its value is waited for, `offset` columns of
+//       its first line are not the user's, `expressions` are evaluated behind it, by name
+//   {"id", "op": "complete", "before", "after"}   the code around the cursor
+//   {"id", "op": "inspect", "before", "after", "detail"}
 // Out: JSON lines on the second descriptor:
 //   {"event": "ready", "version"}                        once
+//   {"id", "event": "begin"}                             from here on SIGINT reaches the script
 //   {"id", "event": "stdout" | "stderr", "text"}         as they happen, also after `done`
+//   {"id", "event": "display", "data", "metadata", "transient", "update"}
+//   {"id", "event": "clear", "wait"}
 //   {"id", "event": "result", "data", "metadata"}        the value of the last expression
 //   {"id", "event": "error", "name", "value", "stack"}   the script failed
-//   {"id", "event": "done"}                              always the last of a run
+//   {"id", "event": "done", "alive", "names", "expressions"}
+//       always the last of a run; may it print more later? which globals are not Node's?
+//   {"event": "quiet"}                                   nothing goes on any more
+//   {"id", "event": "reply", "content"}                  to `complete` and `inspect`
 // SIGINT interrupts the running script and leaves the context alive. The end of the input ends
 // the worker. Descriptors 1 and 2 stay free for what children of the script write.
 'use strict';
 
 const { AsyncLocalStorage } = require('node:async_hooks');
-const { createRequire } = require('node:module');
+const { randomUUID } = require('node:crypto');
+const { createRequire, builtinModules } = require('node:module');
 const fs = require('node:fs');
 const path = require('node:path');
+const { pathToFileURL } = require('node:url');
 const util = require('node:util');
 const vm = require('node:vm');
 
+// A cell's `const process = ...` takes the place of the global; what is needed here is kept.
+const world = globalThis;
+const { Atomics, Buffer, Error, Int32Array, JSON, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
+const nodeRequire = require;
+
 const [inFd, outFd] = process.env.AGENTBAY_WORKER_FDS.split(',').map(Number);
 delete process.env.AGENTBAY_WORKER_FDS;
+const notebook = process.argv.splice(2, 1)[0] === 'notebook';
 
 // Which run an asynchronous continuation belongs to: late output is tagged with its own script.
 const owner = new AsyncLocalStorage();
 let current = null;
+let latest = null;
 let interruptPending = null;
 
+// Node 18 to 22 mark what is made while the storage is in use with symbols that everybody sees.
+function hideMarks() {
+  const make = () => [Promise.resolve(), setTimeout(() => {}, 0), setImmediate(() => {})];
+  const plain = make();
+  const marked = owner.run({}, make);
+  marked.forEach((one, number) => {
+    const usual = Object.getOwnPropertySymbols(plain[number]);
+    for (const mark of Object.getOwnPropertySymbols(one)) {
+      if (usual.includes(mark)) continue;
+      Object.defineProperty(Object.getPrototypeOf(one), mark, {
+        set(value) { Object.defineProperty(this, mark, { value, writable: true, configurable: true }); },
+      });
+    }
+  });
+}
+hideMarks();
+
+function wellFormed(key, value) {
+  // Half a character, as in '😀'[0], is no Unicode: it would not pass through the next encoder.
+  return typeof value === 'string' ? value.replace(/\p{Surrogate}/gu, '\ufffd') : value;
+}
+
 function send(frame) {
-  const data = Buffer.from(JSON.stringify(frame) + '\n');
+  const data = Buffer.from(JSON.stringify(frame, wellFormed) + '\n');
   let offset = 0;
   while (offset < data.length) {
     try {
@@ -43,8 +85,12 @@ function send(frame) {
   }
 }
 
+function job() {
+  return owner.getStore() || current || (notebook ? latest : null);
+}
+
 function runId() {
-  const run = owner.getStore() || current;
+  const run = job();
   return run ? run.id : null;
 }
 
@@ -62,35 +108,110 @@ redirect('stdout');
 redirect('stderr');
 
 function inspect(value) {
-  // The storage marks promises with symbols of its own (Node 18 to 22); they are not the user's.
-  return owner.exit(() => util.inspect(value, { depth: 4 }));
+  return util.inspect(value, notebook ? {} : { depth: 4 });
 }
+
+// Errors
+
+const BUILT_IN_ERRORS = new Set(['Error', 'AggregateError', 'EvalError', 'RangeError', 'ReferenceError', 'SyntaxError', 'TypeError', 'URIError', 'DOMException']);
+const INTERRUPTED = 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
+
+function nameOf(error) {
+  const name = String(error.name);
+  const made = typeof error.constructor === 'function' ? String(error.constructor.name) : '';
+  // A subclass inherits the name that its base was given.
+  return made && BUILT_IN_ERRORS.has(name) && !BUILT_IN_ERRORS.has(made) && !Object.hasOwn(error, 'name') ? made : name;
+}
+
+// A stack ends where the script does: what lies below is Node and this worker.
+Error.prepareStackTrace = (error, frames) => {
+  const below = frames.findIndex((frame) => frame.getFileName() === 'node:vm');
+  const own = (below < 0 ? frames : frames.slice(0, below)).filter((frame) => frame.getFileName() !== __filename);
+  const isNodes = typeof error.code === 'string' && error.code.startsWith('ERR_');
+  const head = isNodes ? `${error.name} [${error.code}]: ${error.message}` : Error.prototype.toString.call(error);
+  return [head, ...own.map((frame) => `    at ${frame}`)].join('\n');
+};
 
 function describe(error) {
-  if (error instanceof Error || Object.prototype.toString.call(error) === '[object Error]') {
-    const lines = String(error.stack || error).split('\n');
-    // What lies below the script's own frames is this worker.
-    const below = lines.findIndex((line) => line.includes('(node:vm:') || line.includes(__filename));
-    const own = below < 0 ? lines : lines.slice(0, below);
-    return { name: String(error.name), value: String(error.message), stack: own.join('\n') };
+  try {
+    if (error instanceof Error || util.types.isNativeError(error)) {
+      return { name: nameOf(error), value: String(error.message), stack: notebook ? inspect(error) : String(error.stack || error) };
+    }
+    return { name: 'Error', value: inspect(error), stack: `Uncaught ${inspect(error)}` };
+  } catch {
+    return { name: 'Error', value: 'an error that can not be shown', stack: 'Uncaught error that can not be shown' };
   }
-  return { name: 'Error', value: inspect(error), stack: `Uncaught ${inspect(error)}` };
 }
 
-const INTERRUPTED = { name: 'KeyboardInterrupt', value: 'the script was interrupted', stack: 'KeyboardInterrupt: the script was interrupted' };
-
 function fail(id, error) {
-  const interrupted = error && error.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
-  send({ id, event: 'error', ...(interrupted ? INTERRUPTED : describe(error)) });
+  if (!error || error.code !== INTERRUPTED) {
+    send({ id, event: 'error', ...describe(error) });
+    return;
+  }
+  const what = notebook ? 'the cell' : 'the script';
+  const value = error.waited ? `${what} is no longer waited for; what it began may go on` : `${what} was interrupted`;
+  send({ id, event: 'error', name: 'KeyboardInterrupt', value, stack: `KeyboardInterrupt: ${value}` });
+}
+
+// Values
+
+const SHOW = Symbol.for('Jupyter.display');
+
+class DisplayHandle {
+  constructor(id) { this.display_id = id; }
+  update(value, options) { display(value, { ...options, display_id: this.display_id, update: true }); }
+}
+
+function isThenable(value) {
+  return (typeof value === 'object' || typeof value === 'function') && value !== null && typeof value.then === 'function';
+}
+
+// A MIME bundle as it travels: bytes in base64, JSON as it is, all else as text.
+function packed(given) {
+  if (typeof given !== 'object' || given === null) throw new TypeError('a MIME bundle is an object of types and contents');
+  const data = {};
+  for (const [mime, content] of Object.entries(given)) {
+    if (content === undefined || content === null) continue;
+    if (content instanceof Uint8Array) data[mime] = Buffer.from(content).toString(/^text\/|[+/]xml$/.test(mime) ? 'utf8' : 'base64');
+    else if (/[+/]json$/.test(mime)) data[mime] = JSON.parse(JSON.stringify(content));
+    else data[mime] = String(content);
+  }
+  return data;
 }
 
 function bundle(value) {
-  return { data: { 'text/plain': inspect(value) }, metadata: {} };
+  const way = notebook && value !== null && (typeof value === 'object' || typeof value === 'function') ? value[SHOW] : undefined;
+  if (typeof way !== 'function') return { 'text/plain': inspect(value) };
+  const complete = (given) => {
+    const data = packed(given);
+    return 'text/plain' in data ? data : { ...data, 'text/plain': inspect(value) };
+  };
+  const given = way.call(value);
+  return isThenable(given) ? Promise.resolve(given).then(complete) : complete(given);
 }
+
+function display(value, options = {}) {
+  const { raw = false, update = false, metadata = {}, display_id } = options;
+  if (update && !display_id) throw new TypeError('display: `update` needs the `display_id` of what is shown');
+  const id = display_id === true ? randomUUID() : display_id;
+  const run = job();
+  const publish = (data) => send({ id: run && run.id, event: 'display', data, metadata, transient: id ? { display_id: String(id) } : {}, update });
+  const data = raw ? packed(value) : bundle(value);
+  // The cell lasts until all that it displays is there.
+  if (isThenable(data)) run.displays.push(data.then(publish));
+  else publish(data);
+  return id === undefined || update ? undefined : new DisplayHandle(String(id));
+}
+for (const [name, mime] of Object.entries({ html: 'text/html', markdown: 'text/markdown', latex: 'text/latex', svg: 'image/svg+xml', png: 'image/png', jpeg: 'image/jpeg', json: 'application/json', javascript: 'application/javascript' })) {
+  display[name] = (content, options) => display({ [mime]: content }, { ...options, raw: true });
+}
+display.clear = ({ wait = false } = {}) => send({ id: runId(), event: 'clear', wait: Boolean(wait) });
+
+// Runs
 
 async function settle(promise) {
   const interrupted = new Promise((_, reject) => {
-    interruptPending = () => reject(Object.assign(new Error(), { code: 'ERR_SCRIPT_EXECUTION_INTERRUPTED' }));
+    interruptPending = () => reject(Object.assign(new Error(), { code: INTERRUPTED, waited: true }));
   });
   try {
     return await Promise.race([promise, interrupted]);
@@ -99,39 +220,274 @@ async function settle(promise) {
   }
 }
 
+// Where an `import()` of the script begins to look: in the working directory.
+const LOADER = (vm.constants && vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER) || ((specifier, _, attributes) => {
+  const found = /^(node|data|file|https?):/.test(specifier) ? specifier : world.require.resolve(specifier);
+  return import(path.isAbsolute(found) ? pathToFileURL(found).href : found, { with: attributes });
+});
+
 function run(request) {
-  const job = { id: request.id };
-  current = job;
+  const id = request.id;
+  const run = { id, displays: [] };
+  current = latest = run;
+  let expressions;
   const finish = () => {
     current = null;
-    send({ id: job.id, event: 'done' });
+    if (notebook) {
+      const alive = isAlive();
+      send({ id, event: 'done', alive, names: ownNames(), expressions });
+      if (alive) watch();
+    } else send({ id, event: 'done' });
     next();
   };
   const show = (value) => {
-    if (value !== undefined) send({ id: job.id, event: 'result', ...bundle(value) });
+    if (value === undefined || value instanceof DisplayHandle) return undefined;
+    const publish = (data) => send({ id, event: 'result', data, metadata: {} });
+    const data = bundle(value);
+    return isThenable(data) ? data.then(publish) : publish(data);
   };
-  owner.run(job, () => {
-    let value;
-    try {
-      const script = new vm.Script(request.code, { filename: request.name || `script-${request.id}.js`, importModuleDynamically: vm.constants && vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER });
-      value = script.runInThisContext({ breakOnSigint: true, displayErrors: false });
-      if (!request.await || !value || typeof value.then !== 'function') show(value);
-    } catch (error) {
-      fail(job.id, error);
-      value = undefined;
-    }
-    if (request.await && value && typeof value.then === 'function') {
-      settle(value).then(show).catch((error) => fail(job.id, error)).then(finish);
-      return;
-    }
+  const end = () => {
     // Jobs that are ready now still belong to the script; timers and input do not.
-    Promise.resolve().then(() => process.nextTick(finish));
+    if (!notebook) Promise.resolve().then(() => process.nextTick(finish));
+    else {
+      expressions = evaluated(request.expressions || {});
+      // What only waits for its turn is not counted as going on.
+      setImmediate(finish);
+    }
+  };
+  owner.run(run, () => {
+    let pending;
+    try {
+      const script = new vm.Script(request.code, { filename: request.name || `script-${id}.js`, columnOffset: -(request.offset || 0), importModuleDynamically: LOADER });
+      if (notebook) send({ id, event: 'begin' });
+      const value = script.runInThisContext({ breakOnSigint: true, displayErrors: false });
+      const waits = request.await && isThenable(value);
+      if (waits || run.displays.length) {
+        pending = (async () => {
+          const settled = [waits ? await value : value];
+          await Promise.all(run.displays);
+          await show(settled[0]);
+        })();
+      } else pending = show(value);
+    } catch (error) {
+      fail(id, error);
+      pending = Promise.all(run.displays);
+    }
+    if (pending) settle(pending).catch((error) => fail(id, error)).then(end);
+    else end();
   });
 }
+
+function evaluated(expressions) {
+  return Object.fromEntries(Object.entries(expressions).map(([name, code]) => {
+    try {
+      const value = new vm.Script(code).runInThisContext({ breakOnSigint: true, displayErrors: false });
+      return [name, { status: 'ok', data: { 'text/plain': inspect(value) }, metadata: {} }];
+    } catch (error) {
+      const { name: ename, value: evalue, stack } = describe(error);
+      return [name, { status: 'error', ename, evalue, traceback: stack.split('\n') }];
+    }
+  }));
+}
+
+// The one way to Node's own loader, and it warns of itself.
+const { emitWarning } = process;
+process.emitWarning = (warning, ...more) => {
+  if (!String(warning).startsWith('vm.USE_MAIN_CONTEXT_DEFAULT_LOADER')) emitWarning(warning, ...more);
+};
 
 const waiting = [];
 function next() {
   if (current === null && waiting.length) run(waiting.shift());
+}
+
+// What goes on after a cell: all that keeps the event loop busy, beyond what did at the start.
+
+let usual = null;
+let watching = null;
+
+function resources() {
+  const counts = {};
+  for (const kind of process.getActiveResourcesInfo ? process.getActiveResourcesInfo() : []) counts[kind] = (counts[kind] || 0) + 1;
+  return counts;
+}
+
+function isAlive() {
+  return Object.entries(resources()).some(([kind, count]) => count > (usual[kind] || 0));
+}
+
+function watch(pause = 20) {
+  clearTimeout(watching);
+  watching = owner.exit(() => setTimeout(() => {
+    if (current !== null) return; // the end of that cell looks again
+    if (isAlive()) watch(pause < 300 ? pause * 2 : pause);
+    else send({ event: 'quiet' });
+  }, pause));
+  watching.unref();
+}
+
+// Completion and inspection: nothing of the user's is run, so no getter either.
+
+const WORD = /[\p{ID_Continue}$]*$/u;
+const NAME = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u;
+const CHAIN = /(?<![\p{ID_Continue}$.)\]])([\p{ID_Start}$_][\p{ID_Continue}$]*(?:\s*\??\.\s*[\p{ID_Start}$_][\p{ID_Continue}$]*|\[(?:\d+|'[^']*'|"[^"]*")\])*)$/u;
+const LINK = /[\p{ID_Continue}$]+|'[^']*'|"[^"]*"/gu;
+const MODULE = /(?:\brequire\s*\(|\bimport\s*\(?|\bfrom)\s*(['"])([\w:/.-]*)$/;
+const KEYWORDS = 'async await break case catch class const continue debugger default delete do else export extends false finally for function if import in instanceof let new null of return static super switch this throw true try typeof undefined var void while with yield'.split(' ');
+// The getter of a constant that is meant strictly: it gives its value or throws.
+const CONSTANT = '()=>s?x:fail(';
+let nodesNames;
+
+function ownNames() {
+  return Object.getOwnPropertyNames(world).filter((name) => !nodesNames.has(name));
+}
+
+function mayGet(getter, holder, name) {
+  const source = Function.prototype.toString.call(getter);
+  if (source.startsWith(CONSTANT) || source.endsWith('{ [native code] }')) return true;
+  if (holder === world) return nodesNames.has(name) && !name.endsWith('Storage');
+  return holder === process || (process.moduleLoadList || []).some((one) => {
+    const module = one.replace('NativeModule ', '');
+    return builtinModules.includes(module) && !module.startsWith('_') && nodeRequire(module) === holder;
+  });
+}
+
+function property(value, name) {
+  for (let holder = Object(value); holder !== null; holder = Object.getPrototypeOf(holder)) {
+    if (util.types.isProxy(holder)) break;
+    const found = Object.getOwnPropertyDescriptor(holder, name);
+    if (!found) continue;
+    if ('value' in found) return found.value;
+    if (found.get && mayGet(found.get, holder, name)) return found.get.call(value);
+    break;
+  }
+  throw new TypeError('not to be known');
+}
+
+function resolve(chain) {
+  const [first, ...links] = chain.match(LINK).map((link) => link.replace(/^['"]|['"]$/g, ''));
+  let value;
+  if (first === 'this' || first === 'globalThis') value = world;
+  else if (first in world) value = property(world, first);
+  // What a script declared that was run as it is: it is in no object.
+  else value = new vm.Script(first).runInThisContext();
+  for (const link of links) value = property(value, link);
+  return value;
+}
+
+function kindOf(value) {
+  if (typeof value !== 'function') return 'instance';
+  return /^class\b/.test(Function.prototype.toString.call(value)) ? 'class' : 'function';
+}
+
+function members(value) {
+  const found = {};
+  for (let holder = Object(value); holder !== null && !util.types.isProxy(holder); holder = Object.getPrototypeOf(holder)) {
+    for (const name of Object.getOwnPropertyNames(holder)) {
+      if (name in found || !NAME.test(name)) continue;
+      // Node makes some of its globals when they are first looked at.
+      if (holder === world && nodesNames.has(name)) { found[name] = 'global'; continue; }
+      const { value: member, get } = Object.getOwnPropertyDescriptor(holder, name);
+      found[name] = get ? 'property' : kindOf(member);
+    }
+    if (value === world) break;
+  }
+  return found;
+}
+
+function candidates(before) {
+  if (/\.\s*$/.test(before) && !before.endsWith('...')) {
+    const object = before.replace(/\??\.\s*$/, '').trimEnd();
+    if (/['"`]$/.test(object)) return members('');
+    const chain = CHAIN.exec(object);
+    return chain ? members(resolve(chain[1])) : {};
+  }
+  const own = new Set(ownNames());
+  const names = members(world);
+  const sorted = Object.entries(names).sort(([a], [b]) => own.has(b) - own.has(a));
+  return { ...Object.fromEntries(sorted), ...Object.fromEntries(KEYWORDS.map((word) => [word, 'keyword'])) };
+}
+
+function complete({ before }) {
+  const module = MODULE.exec(before);
+  let word = module ? module[2] : WORD.exec(before)[0];
+  let found = {};
+  try {
+    if (module) found = Object.fromEntries(builtinModules.filter((name) => !name.startsWith('_')).flatMap((name) => [[name, 'module'], [`node:${name}`, 'module']]));
+    else found = candidates(before.slice(0, before.length - word.length));
+  } catch {
+    // A name that is not there, a value that may not be asked for: nothing is known.
+  }
+  const names = Object.keys(found).filter((name) => name.startsWith(word) && (word.startsWith('_') || !name.startsWith('__')));
+  return { word, matches: names, types: names.map((name) => found[name]) };
+}
+
+// The parameters as they are written, from a function's source.
+function signature(value, name) {
+  const source = Function.prototype.toString.call(value);
+  const arrow = /^(?:async\s+)?([\p{ID_Start}$_][\p{ID_Continue}$]*)\s*=>/u.exec(source);
+  if (arrow) return `${name}(${arrow[1]})`;
+  const from = /^class\b/.test(source) ? source.search(/\bconstructor\s*\(/) : 0;
+  if (from < 0) return `new ${name}()`;
+  if (source.endsWith('{ [native code] }')) return `${name}(${Array.from({ length: value.length }, (_, at) => `argument${at + 1}`).join(', ')})`;
+  const open = source.indexOf('(', from);
+  let depth = 0;
+  let quote = '';
+  for (let at = open; at < source.length; at++) {
+    const char = source[at];
+    if (quote) {
+      if (char === '\\') at++;
+      else if (char === quote) quote = '';
+    } else if (/['"`]/.test(char)) quote = char;
+    else if (/[([{]/.test(char)) depth++;
+    else if (/[)\]}]/.test(char) && --depth === 0) return (from ? 'new ' : '') + name + source.slice(open, at + 1);
+  }
+  return `${name}(...)`;
+}
+
+// The call whose parentheses the cursor stands in.
+function calledBefore(text) {
+  let depth = 0;
+  for (let at = text.length - 1; at >= 0; at--) {
+    if (text[at] === ')') depth++;
+    else if (text[at] === '(' && depth-- === 0) return CHAIN.exec(text.slice(0, at).trimEnd());
+  }
+  return null;
+}
+
+function look({ before, after, detail }) {
+  const chain = CHAIN.exec(before + /^[\p{ID_Continue}$]*/u.exec(after)[0]) || calledBefore(before);
+  let value;
+  try {
+    if (!chain || KEYWORDS.includes(chain[1])) return { found: false };
+    value = resolve(chain[1]);
+  } catch {
+    return { found: false };
+  }
+  const lines = [];
+  const name = chain[1].match(LINK).pop();
+  if (typeof value === 'function') {
+    const source = Function.prototype.toString.call(value);
+    lines.push(`Signature: ${signature(value, name)}`, `Type: ${source.startsWith('class') ? 'class' : value.constructor.name}`);
+    if (!source.endsWith('{ [native code] }')) lines.push('Source:', detail || source.length < 4000 ? source : `${source.slice(0, 4000)} ...`);
+  } else {
+    const made = typeof value === 'object' && value !== null && !util.types.isProxy(value) ? Object.getPrototypeOf(value) : null;
+    const maker = made && Object.getOwnPropertyDescriptor(made, 'constructor');
+    const kind = maker && typeof maker.value === 'function' ? maker.value.name : value === null ? 'null' : typeof value;
+    const shown = util.inspect(value, { depth: detail ? 4 : 1, customInspect: false, showProxy: true, maxStringLength: 2000 });
+    lines.push(`Type: ${kind}`, `Value: ${shown}`);
+  }
+  return { found: true, text: lines.join('\n') };
+}
+
+function answer(id, ask) {
+  let content;
+  try {
+    content = ask();
+  } catch {
+    content = {};
+  }
+  send({ id, event: 'reply', content });
 }
 
 // Outside a script there is nothing to interrupt but a promise that is being waited for.
@@ -143,7 +499,9 @@ process.on('unhandledRejection', (error) => {
   send({ id: runId(), event: 'stderr', text: `Uncaught (in promise) ${describe(error).stack}\n` });
 });
 
-globalThis.require = createRequire(path.join(process.cwd(), 'script.js'));
+world.require = createRequire(path.join(process.cwd(), 'script.js'));
+if (notebook) Object.defineProperty(world, 'display', { value: display, writable: true, configurable: true });
+nodesNames = new Set(Object.getOwnPropertyNames(world));
 process.exitCode = 0;
 
 let rest = '';
@@ -154,10 +512,15 @@ input.on('data', (chunk) => {
   for (const line of lines) {
     const request = JSON.parse(line);
     if (request.op === 'run') waiting.push(request);
+    else if (request.op === 'complete') answer(request.id, () => complete(request));
+    else if (request.op === 'inspect') answer(request.id, () => look(request));
   }
   next();
 });
 input.on('end', () => process.exit(0));
 input.on('error', () => process.exit(0));
 
-send({ event: 'ready', version: process.version });
+setImmediate(() => {
+  usual = resources();
+  send({ event: 'ready', version: process.version });
+});
