@@ -107,6 +107,9 @@ class JavaScriptEngine:
             )
             async with asyncio.timeout(START_TIMEOUT_S):
                 first = await self._queue.get()
+                # Node may warn (of its permissions being experimental) before it is ready.
+                while first.get("event") not in ("ready", "exit"):
+                    first = await self._queue.get()
         except (AgentError, TimeoutError) as failure:
             raise EngineError(f"Node could not be started: {failure or 'no answer'}") from failure
         if first.get("event") != "ready":
