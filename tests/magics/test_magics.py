@@ -99,16 +99,6 @@ def test_a_wrong_line_is_told(notebook: RunningKernel, cell: str, told: str) -> 
     assert told in ran.reply["evalue"] + ran.text("stderr")
 
 
-def test_stop_ends_the_wait(notebook: RunningKernel) -> None:
-    running = notebook.send(
-        "%%agentbay python\nimport time\nprint('go', flush=True)\ntime.sleep(4)"
-    )
-    notebook.wait_for_output(running, "execute_input")
-    notebook.manager.interrupt_kernel()
-    assert notebook.finish(running).reply["ename"] == "KeyboardInterrupt"
-    assert notebook.run("%%agentbay python\nprint('alive')").text() == "alive\n"
-
-
 def test_stop_stops_the_code_in_the_sandbox_and_keeps_its_state(notebook: RunningKernel) -> None:
     running = notebook.send(
         "%%agentbay python\nimport time\nreached = 0\nprint('go')\n"
