@@ -31,6 +31,7 @@ WORKSPACE = "/workspace"
 TEMPORARY = "/tmp"
 RUN = "/run/agentbay"
 LIBRARY = "/opt/agentbay"
+HOSTNAME = "sandbox"
 NAMESPACE_UID = 1000
 # As root each session gets a user id that nothing else on the machine has: the limit on
 # processes does not hold for root, not even for root under another name in a user namespace.
@@ -88,12 +89,18 @@ class BubblewrapConfinement(Confinement):
         )
         groups = _text(f"root:x:0:\nsandbox:x:{self._uid}:\n")
         self._passed_fds += [info, users, groups]
+        names: list[str] = []
+        if not self._settings.network:
+            hosts = _text(f"127.0.0.1 localhost {HOSTNAME}\n")
+            self._passed_fds.append(hosts)
+            names = ["--perms", "0644", "--ro-bind-data", str(hosts), "/etc/hosts"]
         return [
             *sandbox_command(self._settings, self._interpreter, self._own_uid),
             *filtering,
             *("--info-fd", str(info)),
             *("--perms", "0644", "--ro-bind-data", str(users), "/etc/passwd"),
             *("--perms", "0644", "--ro-bind-data", str(groups), "/etc/group"),
+            *names,
             *("--remount-ro", "/", "--"),
             *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY, str(fd)),
             self._options(owner=False, uid=self._uid if self._own_uid else None),
@@ -131,7 +138,7 @@ def _text(text: str) -> int:
 
 def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool) -> list[str]:
     """bwrap and its arguments up to the point where descriptors and the program follow."""
-    command = ["bwrap", "--die-with-parent", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    command = ["bwrap", "--die-with-parent", "--hostname", HOSTNAME, "--cap-drop", "ALL"]
     command += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
     if own_uid:
         # Dropped by the agent as soon as it has become that user.

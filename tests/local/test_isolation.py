@@ -100,6 +100,16 @@ with socket.create_server(("127.0.0.1", 0)) as server:
     assert lines[3] == "own loopback"
 
 
+def test_it_knows_its_own_names_and_not_the_machines(session: Any) -> None:
+    code = """
+import socket
+for name in ["localhost", socket.gethostname()]:
+    print(socket.gethostbyname(name))
+"""
+    assert python(session, code).split() == ["127.0.0.1", "127.0.0.1"]
+    assert session.file_system.read_file("/etc/hosts").content == "127.0.0.1 localhost sandbox\n"
+
+
 def test_no_home_no_secrets_and_a_read_only_system(
     session: Any, home: Path, tmp_path: Path
 ) -> None:
