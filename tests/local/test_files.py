@@ -120,7 +120,8 @@ def test_a_new_session_has_its_transfer_folder(make_session: Any) -> None:
     there = session.file_system.get_file_transfer_context_path()
     assert there == "/tmp/file-transfer"
     listed = session.file_system.list_directory("/tmp").entries
-    assert [(entry.name, entry.is_directory) for entry in listed] == [("file-transfer", True)]
+    # Others may stand there, on the way to this checkout's own environment.
+    assert ("file-transfer", True) in [(entry.name, entry.is_directory) for entry in listed]
     made = session.command.execute_command(f"cd {there} && touch mine && rm mine && ls -A")
     assert made.success and made.stdout == ""
 
