@@ -20,6 +20,7 @@ from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.frontend import FrontEnd
 from agentbay_kernel.languages import PYTHON, find_language
+from agentbay_kernel.late_output import LateOutput
 
 if TYPE_CHECKING:
     from agentbay_kernel.sessions import SessionManager
@@ -47,14 +48,20 @@ class CellRun:
         cell: as it was requested; its first lines may hold verbs or name another language.
         front_end: gets what is published.
         find_manager: gives the session manager; may take a while the first time.
+        late_output: publishes what comes after the cell's end.
     """
 
     def __init__(
-        self, cell: Cell, front_end: FrontEnd, find_manager: Callable[[], SessionManager]
+        self,
+        cell: Cell,
+        front_end: FrontEnd,
+        find_manager: Callable[[], SessionManager],
+        late_output: LateOutput,
     ) -> None:
         self._cell = cell
         self._front_end = front_end
         self._find_manager = find_manager
+        self._late_output = late_output
         # Known when the cell is the session manager's: from then on it is asked to stop it.
         self._manager: SessionManager | None = None
         # A subshell has a loop of its own, so a run keeps the one it began on.
@@ -124,9 +131,14 @@ class CellRun:
         if self._is_empty():
             return reply_ok()
         await self._open_session(manager)
+        self._late_output.follow(manager, self._front_end)
         settings = manager.settings
         self._cell = replace(
-            self._cell, timeout=settings.timeout, output_limit=settings.output_limit
+            self._cell,
+            timeout=settings.timeout,
+            output_limit=settings.output_limit,
+            listen_s=settings.idle_listen,
+            strict_const=settings.strict_const,
         )
         self._manager = manager
         return await self._execute(manager)

@@ -42,8 +42,9 @@ class AgentBaySettings(Configurable):
     execution = Enum(
         ("auto", "direct", "bridged"),
         "auto",
-        help="How Python cells are run: `direct` is one request to the service a cell, `bridged` "
-        "a Jupyter kernel inside the sandbox; `auto` is bridged where the sandbox can.",
+        help="How cells are run: `direct` is one request to the service a cell, `bridged` a "
+        "Jupyter kernel or a Node worker inside the sandbox; `auto` is bridged where the sandbox "
+        "can.",
     ).tag(config=True)
 
     image = Unicode("code_latest", help="The image a session is created from.").tag(config=True)
@@ -59,6 +60,19 @@ class AgentBaySettings(Configurable):
         20_000_000,
         min=1,
         help="Characters that one cell may print; what is beyond is counted and not shown.",
+    ).tag(config=True)
+
+    idle_listen = Float(
+        300.0,
+        min=0.0,
+        help="Seconds after a cell or a widget's last message for which output of threads, timers "
+        "and widgets in the sandbox is still collected; it is only asked for while there are such.",
+    ).tag(config=True)
+
+    strict_const = Bool(
+        False,
+        help="JavaScript: does assigning to a `const` throw? A later cell may declare it anew in "
+        "any case.",
     ).tag(config=True)
 
     idle_minutes = Integer(

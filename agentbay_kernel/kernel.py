@@ -29,11 +29,14 @@ from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import stream
 from agentbay_kernel.frontend import Comms, FrontEnd
-from agentbay_kernel.languages import LANGUAGES, Language, find_language
+from agentbay_kernel.history import History
+from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
+from agentbay_kernel.late_output import LateOutput
 from agentbay_kernel.pacing import Pace
 
 if TYPE_CHECKING:
     from agentbay_kernel.execution.bridged import BridgedExecution
+    from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
     from agentbay_kernel.sessions import SessionManager
 
 JsonObject = dict[str, Any]
@@ -72,6 +75,8 @@ class AgentBayKernel(Kernel):
         self._running: set[CellRun] = set()
         self._prepared = False
         self._pace = Pace()
+        self._history = History()
+        self._late_output = LateOutput(asyncio.get_event_loop())
 
     # What the kernel is
 
@@ -167,7 +172,9 @@ class AgentBayKernel(Kernel):
             cell_id=cell_id,
             count=None if silent else shown,
         )
-        run = CellRun(cell, front_end, self._session_manager)
+        if store_history and not silent:
+            self._history.add(shown, code)
+        run = CellRun(cell, front_end, self._session_manager, self._late_output)
         self._running.add(run)
         try:
             content = await run.to_its_end()
@@ -183,12 +190,20 @@ class AgentBayKernel(Kernel):
         """A widget's message goes to the sandbox's kernel, what it causes is published."""
         kind, content = parent["header"]["msg_type"], parent["content"]
         self._comms.note(kind, content)
-        bridge = self._manager.bridged() if self._manager is not None else None
-        if bridge is None:
+        manager = self._manager
+        bridge = manager.bridged() if manager is not None else None
+        if manager is None or bridge is None:
             return
         front_end = FrontEnd(self, self._pace, self._comms)
-        buffers = tuple(bytes(part) for part in parent["buffers"])
-        caused = bridge.comm(kind, content, parent["metadata"], buffers, front_end.request_id)
+        self._late_output.follow(manager, front_end)
+        caused = bridge.comm(
+            kind,
+            content,
+            parent["metadata"],
+            tuple(bytes(part) for part in parent["buffers"]),
+            front_end.request_id,
+            manager.settings.idle_listen,
+        )
         try:
             async for message in threads.Feed(caused, threading.Event()):
                 await front_end.pass_on(message)
@@ -229,6 +244,7 @@ class AgentBayKernel(Kernel):
         """Send the sessions' deletes within the time that Jupyter allows."""
         for run in list(self._running):
             run.cancel()
+        self._late_output.close()
         if self._manager is not None:
             closing = asyncio.wrap_future(threads.start(self._manager.close))
             await asyncio.wait([closing], timeout=_SHUTDOWN_WITHIN_S)
@@ -289,10 +305,8 @@ class AgentBayKernel(Kernel):
         unique: bool = False,
     ) -> JsonObject:
         """The history of the sandbox's kernel, if there is one already."""
-        wanted = {
-            "hist_access_type": hist_access_type,
+        wanted: JsonObject = {
             "output": output,
-            "raw": raw,
             "session": session,
             "start": start,
             "stop": stop,
@@ -300,9 +314,13 @@ class AgentBayKernel(Kernel):
             "pattern": pattern,
             "unique": unique,
         }
-        reply = await self._ask_bridge(
-            lambda bridge: bridge.history({k: v for k, v in wanted.items() if v is not None})
-        )
+        manager = self._manager
+        bridge = manager.bridged() if manager is not None else None
+        if bridge is None or self.language != PYTHON.name:
+            return self._history.reply(hist_access_type, **wanted)
+        request = {"hist_access_type": hist_access_type, "raw": raw, **wanted}
+        asked = {name: value for name, value in request.items() if value is not None}
+        reply = await _answer_of(lambda: bridge.history(asked))
         if reply is None:
             return {"status": "ok", "history": []}
         if hist_access_type == "range" and session and session > 0:
@@ -310,13 +328,12 @@ class AgentBayKernel(Kernel):
             reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
         return reply
 
-    async def _ask_bridge(self, ask: Callable[[BridgedExecution], JsonObject]) -> JsonObject | None:
-        bridge = self._manager.bridged() if self._manager is not None else None
-        if bridge is None or self.language != "python":
-            return None
-        asked = asyncio.wrap_future(threads.start(lambda: ask(bridge)))
-        done, _ = await asyncio.wait([asked], timeout=_ASK_WITHIN_S)
-        return asked.result() if done and asked.exception() is None else None
+    async def _ask_bridge(
+        self, ask: Callable[[BridgedExecution | BridgedJavaScript], JsonObject]
+    ) -> JsonObject | None:
+        manager = self._manager
+        bridge = manager.bridged_language(self.language) if manager is not None else None
+        return None if bridge is None else await _answer_of(lambda: ask(bridge))
 
     async def do_is_complete(self, code: str) -> JsonObject:
         """Is the cell ready to run? Answered here, without asking the sandbox."""
@@ -329,6 +346,12 @@ class AgentBayKernel(Kernel):
         except Exception:
             self.log.exception("is_complete failed")
             return {"status": "unknown"}
+
+
+async def _answer_of(ask: Callable[[], JsonObject]) -> JsonObject | None:
+    asked = asyncio.wrap_future(threads.start(ask))
+    done, _ = await asyncio.wait([asked], timeout=_ASK_WITHIN_S)
+    return asked.result() if done and asked.exception() is None else None
 
 
 class AgentBayKernelApp(IPKernelApp):

@@ -71,6 +71,7 @@ class AgentBayMagics(Magics):
             language.name,
             settings.timeout,
             settings.output_limit,
+            strict_const=settings.strict_const,
             allow_stdin=_can_ask(self.shell),
         )
         failure = None

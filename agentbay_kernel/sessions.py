@@ -23,14 +23,19 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
 )
 from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.execution.request import OUTPUTS, Carried, as_message
+from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import CreateSessionParams, Session
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
+
+Execution = DirectExecution | BridgedExecution | BridgedJavaScript
 
 DEFAULT_SESSION = "default"
 # Jupyter kills a kernel that has not ended 2 seconds after it was told to shut down.
@@ -46,9 +51,10 @@ class LiveSession:
         self._created = time.monotonic()
         self._wanted = wanted
         self._direct = DirectExecution(session)
-        self._bridged: BridgedExecution | None = None
-        # Why there is no bridge, when one was wanted.
-        self.unbridged = ""
+        self._tunnel: Tunnel | None = None
+        self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
+        # Why a language has no bridge, where one was wanted.
+        self.unbridged: dict[str, str] = {}
         self._choosing = threading.Lock()
 
     @property
@@ -56,38 +62,55 @@ class LiveSession:
         """Seconds since it was created."""
         return time.monotonic() - self._created
 
-    @property
-    def execution(self) -> DirectExecution | BridgedExecution:
-        """How Python cells are run, as far as it is known."""
-        return self._bridged or self._direct
+    def execution_in_use(self, language: str) -> Execution | None:
+        """How cells of that language are run; None as long as that is not known."""
+        if self._wanted == "direct" or language in self.unbridged:
+            return self._direct
+        return self._bridged.get(language)
 
-    def execution_of(self, language: str) -> DirectExecution | BridgedExecution:
+    def execution_of(self, language: str) -> Execution:
         """How cells of that language are run. The first time, a bridge is tried if wanted.
 
         Raises:
             CommandError: a bridge was insisted on and can't be had, or the service failed.
         """
-        if language != PYTHON.name or self._wanted == "direct":
+        if self._wanted == "direct":
             return self._direct
         with self._choosing:
-            if self._bridged is None and not self.unbridged:
-                bridged = BridgedExecution(self.session)
+            if language not in self._bridged and language not in self.unbridged:
                 try:
-                    bridged.start()
-                    self._bridged = bridged
+                    self._bridged[language] = self._bridge(language)
                 except BridgeError as error:
                     if self._wanted == "bridged":
                         raise
-                    self.unbridged = str(error)
-        return self.execution
+                    self.unbridged[language] = str(error)
+            return self._bridged.get(language, self._direct)
+
+    def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
+        if self._tunnel is None:
+            tunnel = Tunnel(self.session)
+            tunnel.install()
+            self._tunnel = tunnel
+        if language == PYTHON.name:
+            return BridgedExecution(self.session, self._tunnel)
+        javascript = BridgedJavaScript(self.session, self._tunnel)
+        javascript.start()
+        return javascript
 
     def give_up_bridge(self, error: BridgeError) -> None:
         """Use this bridge no more. The next cell gets a new one if the sandbox is well or if a
         bridge is insisted on, else it runs directly."""
         with self._choosing:
-            self._bridged = None
+            lost, self._bridged = self._bridged, {}
+            if self._tunnel is not None:
+                self._tunnel.close()
+                self._tunnel = None
             if self._wanted != "bridged" and not isinstance(error, KernelEndedError):
-                self.unbridged = str(error)
+                self.unbridged.update(dict.fromkeys(lost, str(error)))
+
+    def late(self) -> Iterator[Carried] | None:
+        """What comes unasked through the bridge, as it comes; ends with the bridge."""
+        return self._tunnel.late() if self._tunnel is not None else None
 
 
 class SessionManager:
@@ -135,8 +158,9 @@ class SessionManager:
                 return live
             live = self._create(name)
             # What fails here is told by the cell that needs it.
-            with contextlib.suppress(CommandError):
-                live.execution_of(language)
+            if language:
+                with contextlib.suppress(CommandError):
+                    live.execution_of(language)
             with self._lock:
                 if not self._closed:
                     self._live[name] = live
@@ -180,11 +204,29 @@ class SessionManager:
         return live.execution_of(cell.language).interrupt(cell)
 
     def bridged(self, name: str = DEFAULT_SESSION) -> BridgedExecution | None:
-        """The bridge of that session, if it has one; none is created."""
+        """The bridge to that session's Python, if it has one; none is created."""
+        execution = self._execution_in_use(PYTHON.name, name)
+        return execution if isinstance(execution, BridgedExecution) else None
+
+    def bridged_language(
+        self, language: str, name: str = DEFAULT_SESSION
+    ) -> BridgedExecution | BridgedJavaScript | None:
+        """The bridge to a language of that session, if it has one; none is created."""
+        execution = self._execution_in_use(language, name)
+        return None if isinstance(execution, DirectExecution) else execution
+
+    def late(self, name: str = DEFAULT_SESSION) -> Iterator[tuple[str, Message]] | None:
+        """What a session's code publishes when no cell of it runs, and the id of the request that
+        caused it; None where there is no bridge."""
         with self._lock:
             live = self._live.get(name)
-        execution = live.execution if live is not None else None
-        return execution if isinstance(execution, BridgedExecution) else None
+        carried = live.late() if live is not None else None
+        return None if carried is None else _late_messages(carried)
+
+    def _execution_in_use(self, language: str, name: str) -> Execution | None:
+        with self._lock:
+            live = self._live.get(name)
+        return live.execution_in_use(language) if live is not None else None
 
     def close(self) -> None:
         """Delete all sessions: each delete is sent, its end is not waited for.
@@ -254,6 +296,13 @@ class SessionManager:
         with self._lock:
             if self._live.get(live.name) is live:
                 del self._live[live.name]
+
+
+def _late_messages(late: Iterator[Carried]) -> Iterator[tuple[str, Message]]:
+    for carried in late:
+        message = as_message(carried)
+        if message.type in OUTPUTS and message.type != "input_request":
+            yield str(carried["p"].get("msg_id", "")), message
 
 
 def _delete(session: Session) -> None:

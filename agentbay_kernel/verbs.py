@@ -104,10 +104,13 @@ def _status(manager: SessionManager) -> MimeBundle:
     sessions = manager.sessions()
     for live in sessions:
         age = f"{live.age_s / 60:.0f} min old"
-        how = f"{live.execution.kind} execution"
-        if live.unbridged:
-            how += f" ({live.unbridged})"
-        rows.append((f"Session {live.name!r}", f"{live.session.session_id}, {age}, {how}"))
+        rows.append((f"Session {live.name!r}", f"{live.session.session_id}, {age}"))
+        for language in LANGUAGES.values():
+            execution = live.execution_in_use(language.name)
+            how = "not used yet" if execution is None else f"{execution.kind} execution"
+            if why_not := live.unbridged.get(language.name):
+                how += f" ({why_not})"
+            rows.append((f"  {language.display_name}", how))
     if not sessions:
         rows.append(("Sessions", "none: the next cell creates one"))
     limits = f"after {settings.idle_minutes} min without use, at most {settings.max_minutes} min"

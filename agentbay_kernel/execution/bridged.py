@@ -14,26 +14,12 @@ from typing import Any
 from agentbay_kernel.errors import CommandError, InvalidAnswerError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.messages import Message, stream
-from agentbay_kernel.execution.request import as_message
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.request import OUTPUTS, as_message
+from agentbay_kernel.execution.running import Overdue, RunningCells
 from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.service import Session
 
-# What a cell's kernel may publish; anything else is not passed on.
-_OUTPUTS = frozenset(
-    (
-        "stream",
-        "display_data",
-        "update_display_data",
-        "execute_result",
-        "error",
-        "clear_output",
-        "comm_open",
-        "comm_msg",
-        "comm_close",
-        "input_request",
-    )
-)
 _QUICK_S = 10
 # Cells that never reached this kernel have numbers too: `In` holds nothing in their places.
 _COUNT_FROM = """(lambda shell, number: (
@@ -43,31 +29,43 @@ _COUNT_FROM = """(lambda shell, number: (
 ))(__import__("IPython").get_ipython(), {number:d})"""
 
 
+# How much goes on after a cell: threads and tasks beyond the kernel's own. It travels with the
+# cell as one of its user_expressions, so it costs no message.
+_ALIVE = "agentbay.alive"
+_ALIVE_CODE = """(lambda threading, asyncio, separator: sum(
+    thread not in threading._agentbay_own and not thread.name.startswith("subshell-")
+    for thread in threading.enumerate()
+) + sum(
+    not any(
+        separator + package + separator in getattr(
+            getattr(task.get_coro(), "cr_code", None), "co_filename", "")
+        for package in ("ipykernel", "IPython", "tornado", "zmq", "jupyter_client")
+    ) for task in asyncio.all_tasks()
+))(__import__("threading"), __import__("asyncio"), __import__("os").sep)"""
+_LISTENER = "python"
+
+
 class BridgedExecution:
-    """Runs Python cells in a kernel of one session."""
+    """Runs Python cells in a kernel of one session.
+
+    Arguments:
+        session: where the kernel is.
+        tunnel: leads to it; installed.
+    """
 
     kind = "bridged"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, tunnel: Tunnel) -> None:
         self._session = session
-        self._tunnel = Tunnel(session)
+        self._tunnel = tunnel
         self._lock = threading.Lock()
-        self._running: set[Cell] = set()
-        self._begun: set[Cell] = set()
-        self._stop_when_begun: set[Cell] = set()
+        self._cells = RunningCells(lambda cell: self._signal())
         # None until one is needed, empty where the kernel has none.
         self._subshell: str | None = None
         # The number that the sandbox's kernel gives to its next cell.
         self._next_count = 1
-
-    def start(self) -> None:
-        """Install the bridge.
-
-        Raises:
-            BridgeError: the sandbox can't have one; says why.
-            CommandError: the service failed.
-        """
-        self._tunnel.install()
+        self._comms: set[str] = set()
+        self._alive = False
 
     def execute(self, cell: Cell) -> Iterator[Message]:
         """Run one cell; yields its messages as they come, the last one an `execute_reply`.
@@ -79,16 +77,15 @@ class BridgedExecution:
             "code": cell.code,
             "silent": cell.silent,
             "store_history": cell.store_history,
-            "user_expressions": cell.user_expressions,
+            "user_expressions": {**cell.user_expressions, _ALIVE: _ALIVE_CODE},
             "allow_stdin": cell.allow_stdin,
             # What is queued behind a failed cell is aborted by the front end's own kernel.
             "stop_on_error": False,
         }
         limit = OutputLimit(cell.output_limit)
+        if not self._cells.admit(cell):
+            return
         with self._lock:
-            if cell.stopped.is_set():
-                return
-            self._running.add(cell)
             if cell.count not in (None, self._next_count) and not cell.silent:
                 self._count_from(cell.count)
             request = self._tunnel.post(
@@ -99,39 +96,29 @@ class BridgedExecution:
                 message_id=cell.message_id,
                 metadata={"cellId": cell.cell_id} if cell.cell_id else None,
             )
-        overdue = self._overdue_timer(cell)
         try:
-            for carried in request.answers():
-                self._note_begin(cell)
-                message = as_message(carried)
-                if message.type == "execute_reply":
-                    self._next_count = message.content.get("execution_count", 0) + 1
-                    if (note := limit.note()) is not None:
-                        yield note
-                    if overdue is not None and overdue.fired:
-                        yield stream("stderr", f"Stopped: it ran longer than {cell.timeout:g} s.\n")
-                    yield message
-                elif message.type in _OUTPUTS:
-                    yield message
+            with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
+                for carried in request.answers():
+                    self._cells.begin(cell)
+                    message = as_message(carried)
+                    if message.type == "execute_reply":
+                        self._next_count = message.content.get("execution_count", 0) + 1
+                        self._note_alive(message)
+                        if (note := limit.note()) is not None:
+                            yield note
+                        if overdue.fired:
+                            yield overdue.note()
+                        self._listen(cell.listen_s)
+                        yield message
+                    elif message.type in OUTPUTS:
+                        self._note_comm(message.type, message.content)
+                        yield message
         finally:
-            if overdue is not None:
-                overdue.cancel()
-            with self._lock:
-                for cells in (self._running, self._begun, self._stop_when_begun):
-                    cells.discard(cell)
+            self._cells.end(cell)
 
     def interrupt(self, cell: Cell) -> Stop:
         """Send SIGINT to the cell's kernel; a cell that was not sent yet never will be."""
-        with self._lock:
-            if cell not in self._running:
-                cell.stopped.set()
-                return Stop.UNSENT
-            if cell not in self._begun:
-                # The signal would come before the cell: kept until the kernel has begun with it.
-                self._stop_when_begun.add(cell)
-                return Stop.ENDING
-        self._signal()
-        return Stop.ENDING
+        return self._cells.interrupt(cell)
 
     def answer_input(self, value: str) -> None:
         """What the user typed for an `input_request`."""
@@ -144,15 +131,19 @@ class BridgedExecution:
         metadata: dict[str, Any],
         buffers: tuple[bytes, ...],
         message_id: str,
+        listen_s: float,
     ) -> Iterator[Message]:
         """Pass on a front end's comm_open, comm_msg or comm_close; yields what it causes."""
+        self._note_comm(kind, content)
         request = self._tunnel.post(
             "shell", kind, content, metadata=metadata, buffers=buffers, message_id=message_id
         )
         for carried in request.answers():
             message = as_message(carried)
-            if message.type in _OUTPUTS:
+            if message.type in OUTPUTS:
+                self._note_comm(message.type, message.content)
                 yield message
+        self._listen(listen_s)
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """The kernel's completions: the content of a complete_reply."""
@@ -183,7 +174,7 @@ class BridgedExecution:
         Empty where there is none, or none is needed.
         """
         with self._lock:
-            if not self._running:
+            if not self._cells:
                 return ""
             if self._subshell is not None:
                 return self._subshell
@@ -197,45 +188,37 @@ class BridgedExecution:
         content = {"code": _COUNT_FROM.format(number=number), "silent": True}
         self._tunnel.post("shell", "execute_request", content)
 
-    def _note_begin(self, cell: Cell) -> None:
-        with self._lock:
-            self._begun.add(cell)
-            due = cell in self._stop_when_begun
-            self._stop_when_begun.discard(cell)
-        if due:
-            self._signal()
+    def _note_alive(self, reply: Message) -> None:
+        found = reply.content.get("user_expressions", {}).pop(_ALIVE, None)
+        # A cell that failed does not say.
+        if isinstance(found, dict) and isinstance(found.get("data"), dict):
+            self._alive = found["data"].get("text/plain") != "0"
+
+    def _note_comm(self, kind: str, content: dict[str, Any]) -> None:
+        if kind == "comm_open":
+            self._comms.add(str(content.get("comm_id")))
+        elif kind == "comm_close":
+            self._comms.discard(str(content.get("comm_id")))
+
+    def _listen(self, seconds: float) -> None:
+        if seconds and (self._alive or self._comms):
+            self._tunnel.listen(_LISTENER, seconds)
 
     def _signal(self) -> None:
-        pid = self._tunnel.kernel_pid
-        if pid is not None:
-            # At once, also while a call waits: another tool is not held up by it. The whole
-            # group: what the cell started is interrupted as in a terminal.
-            with contextlib.suppress(CommandError):
-                done = self._session.call_mcp_tool(
-                    "shell", {"command": f"kill -INT -- -{int(pid)}", "timeout_ms": 5000}, _QUICK_S
-                )
-                if done.success:
-                    return
-        self._tunnel.post("control", "interrupt_request", {}, awaited=False)
-
-    def _overdue_timer(self, cell: Cell) -> _Overdue | None:
-        if cell.timeout is None:
-            return None
-        timer = _Overdue(cell.timeout, lambda: self.interrupt(cell))
-        timer.start()
-        return timer
+        if not signal_by_shell(self._session, self._tunnel.kernel_pid):
+            self._tunnel.post("control", "interrupt_request", {}, awaited=False)
 
 
-class _Overdue(threading.Timer):
-    """Interrupts a cell at its timeout; `fired` tells afterwards."""
+def signal_by_shell(session: Session, group: int | None, signal: str = "INT") -> bool:
+    """Send a signal to a process group in the sandbox; False where its shell can't.
 
-    fired = False
-
-    def __init__(self, seconds: float, interrupt: Any) -> None:
-        super().__init__(seconds, self._fire)
-        self.daemon = True
-        self._interrupt = interrupt
-
-    def _fire(self) -> None:
-        self.fired = True
-        self._interrupt()
+    It gets there at once, also while a call waits: another tool is not held up by it. The whole
+    group: what a cell started is interrupted as in a terminal.
+    """
+    if group is None:
+        return False
+    command = f"kill -{signal} -- -{int(group)}"
+    with contextlib.suppress(CommandError):
+        arguments = {"command": command, "timeout_ms": 5000}
+        return session.call_mcp_tool("shell", arguments, _QUICK_S).success
+    return False

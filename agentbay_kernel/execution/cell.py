@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,9 @@ class Cell:
     `timeout` is in seconds, None for no limit of our own; `output_limit` in characters; the
     other options are those of an execute_request, `message_id` is its id, `cell_id` the
     notebook's name of the cell. `count` is the number at the cell's prompt, None where there is
-    no prompt. A front end that no longer wants the cell sets `stopped`: what was not sent by then
-    is never sent.
+    no prompt; `listen_s` is for how many seconds after its end the front end takes what its
+    threads and timers still print; `strict_const` is JavaScript's. A front end that no longer
+    wants the cell sets `stopped`: what was not sent by then is never sent.
     """
 
     code: str
@@ -27,9 +29,11 @@ class Cell:
     store_history: bool = True
     user_expressions: dict[str, Any] = field(default_factory=dict)
     allow_stdin: bool = False
-    message_id: str = ""
+    message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     cell_id: str | None = None
     count: int | None = None
+    listen_s: float = 0.0
+    strict_const: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
 

@@ -87,7 +87,7 @@ def _sent_code(cell: Cell) -> str:
     # A notebook's cell is run again and again; a script may declare a name only once.
     from agentbay_kernel.execution.javascript import rewrite
 
-    return rewrite(cell.code, awaited=False).code
+    return rewrite(cell.code, strict_const=cell.strict_const, awaited=False).code
 
 
 def _live_messages(events: CodeStream, output_limit: int) -> Iterator[Message]:

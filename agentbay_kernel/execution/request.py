@@ -20,12 +20,29 @@ from agentbay_kernel.execution.messages import Message
 # "b": content, "x": [buffers, base64]}.
 Carried = dict[str, Any]
 
+# What a cell's kernel may publish; anything else is not passed on.
+OUTPUTS = frozenset(
+    (
+        "stream",
+        "display_data",
+        "update_display_data",
+        "execute_result",
+        "error",
+        "clear_output",
+        "comm_open",
+        "comm_msg",
+        "comm_close",
+        "input_request",
+    )
+)
+
 
 class Request:
     """A request that was posted, and what comes back for it."""
 
     def __init__(self, channel: str, kind: str, limit: OutputLimit | None, id: str) -> None:
         self.id = id or uuid.uuid4().hex
+        self.kind = kind
         self._channel = channel
         # Comm messages have no reply: they end with the idle status alone.
         self._replied = kind.endswith("_request")
@@ -80,3 +97,9 @@ def as_message(carried: Carried) -> Message:
     """A carried message as this project's own."""
     buffers = tuple(base64.b64decode(part) for part in carried.get("x", ()))
     return Message(carried["h"]["msg_type"], carried["b"], carried["m"], buffers)
+
+
+def stderr_line(text: str) -> Carried:
+    """A carried piece of stderr that says something of our own."""
+    content = {"name": "stderr", "text": text}
+    return {"c": "iopub", "h": {"msg_type": "stream"}, "p": {}, "m": {}, "b": content}

@@ -1,22 +1,21 @@
-"""The near end of the bridge: Jupyter messages carried to a sandbox's kernel by `run_code` calls.
+"""The near end of the bridge: Jupyter messages carried to a sandbox's kernels by `run_code` calls.
 
-In: requests for the kernel in the sandbox. Out: what it answered, sorted by request. One thread
-makes the calls, one after the other, for as long as something is to be sent or awaited. A call
-is an exchange of bytes at offsets (see sandbox/bridge.py), so one that failed is made again
-without anything being posted twice or lost. Where the session streams, a call answers on and on;
-what must be sent while one waits in the sandbox goes in by `Waker`.
+In: requests for the kernels in the sandbox. Out: what they answered, sorted by request, and what
+came unasked. One thread makes the calls, one after the other, for as long as something is to be
+sent, awaited or listened for. A call is an exchange of bytes at offsets (see sandbox/bridge.py),
+so one that failed is made again without anything being posted twice or lost. What must be sent
+while a call waits in the sandbox goes in by `Waker`.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import json
+import queue
 import threading
 import time
 import uuid
-import zlib
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.errors import (
@@ -29,31 +28,22 @@ from agentbay_kernel.errors import (
     ServiceUnreachableError,
     ThrottledError,
 )
+from agentbay_kernel.execution.calls import Answer, Calls
+from agentbay_kernel.execution.installing import installing_code
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.request import Carried, Request
+from agentbay_kernel.execution.request import Carried, Request, stderr_line
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
-from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
+from agentbay_kernel.service import Session
 
-# The action route carries about 63 KB a message, envelope included; LinkUrl has no known limit,
-# and frames of a WebSocket are best below 1 MiB.
-_ROOM_ACTION, _ROOM_LINK, _ROOM_STREAM = 44_000, 4_000_000, 400_000
-_MOST_SENT_ACTION, _MOST_SENT_LINK, _MOST_SENT_STREAM = 40_000, 2_000_000, 600_000
-# How long a call waits for something to happen: one that can be woken, one that can't, one that
-# streams and can be woken. The gateway ends each after 60 s.
-_WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 50.0
-# How long output waits for the end of what caused it, in a call that answers once or streams.
-_LINGER_S, _LINGER_STREAM_S = 0.15, 0.006
-_CALL_TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
-# A call that streams says something every 5 s.
-_SILENCE_S = 13.0
-# A call that streams ends after so many bytes: then the sandbox may forget them.
-_MOST_STREAMED = 16 * 1024 * 1024
-# The sandbox keeps this many bytes for a front end that does not collect.
-_BOUND = 64 * 1024 * 1024
+_INSTALL_TIMEOUT_S = 30
 # How long a service that fails is asked again.
 _PATIENCE_S = 60.0
 _PATIENCE_UNSENT_S = 5.0
 _MOST_FAILED_WAKES = 3
+# Who listens without a stream asks again after so long, at first and in the end.
+_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
+# Characters that may come unasked while nobody runs or asks anything.
+_MOST_LATE = 20_000_000
 _REPEATABLE = (
     AnswerLostError,
     InvalidAnswerError,
@@ -61,41 +51,6 @@ _REPEATABLE = (
     ServiceUnreachableError,
     ThrottledError,
 )
-# What a call ends with that was stopped from outside; the bridge itself is well.
-_STOPPED = ("TimeoutError", "KeyboardInterrupt")
-_MODULE = "_agentbay_bridge"
-# The far end's modules by the names under which they find each other, its main one last.
-_SOURCES = {"agentbay_kernel.sandbox.outbox": "outbox.py", _MODULE: "bridge.py"}
-
-
-@functools.cache
-def _installing_code() -> str:
-    folder = Path(__file__).parents[1] / "sandbox"
-    packed = {
-        name: base64.b64encode(zlib.compress(folder.joinpath(file).read_bytes(), 9)).decode()
-        for name, file in _SOURCES.items()
-    }
-    return (
-        "import base64, sys, types, zlib\n"
-        f"for _name, _packed in {packed!r}.items():\n"
-        "    _m = sys.modules[_name] = types.ModuleType(_name)\n"
-        "    exec(zlib.decompress(base64.b64decode(_packed)), _m.__dict__)\n"
-        f"_m.start({_BOUND})\n"
-    )
-
-
-def _largest_piece(data: bytearray, room: int) -> tuple[bytes, str]:
-    """As much from the start of the data as fits when packed, and that."""
-    size = room * 3 // 4 - 64
-    piece = bytes(data[:size])
-    packed = base64.b64encode(zlib.compress(piece)).decode()
-    # Code packs to a fraction, pictures hardly; base64 adds a third.
-    if len(piece) == size and len(packed) < room // 2:
-        larger = bytes(data[: size * room // len(packed) * 9 // 10])
-        repacked = base64.b64encode(zlib.compress(larger)).decode()
-        if len(repacked) <= room:
-            piece, packed = larger, repacked
-    return piece, packed
 
 
 class Tunnel:
@@ -103,7 +58,9 @@ class Tunnel:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._calls = Calls(session)
         self._lock = threading.Lock()
+        self._posting = threading.Condition(self._lock)
         self._unsent = bytearray()
         self._posted = 0  # inward bytes there are
         self._sent = 0  # of these, those that the sandbox has
@@ -113,27 +70,38 @@ class Tunnel:
         self._requests: dict[str, Request] = {}
         self._pumping = False
         self._call = ""  # id of the call that is on its way
+        self._call_waits = False  # does it wait in the sandbox for what happens?
         self._answered_at = 0.0
         self._waker = Waker(session, "")
         self._wakeable = False  # is the bridge reached while a call waits?
         self._deaf = False  # was it, and is no longer?
         self._waking = False
-        self._wait_stream_s = _WAIT_STREAM_S
+        self._listening: dict[str, float] = {}  # until when, by what may come unasked
+        self._pause_s = _PAUSE_S
+        self._late: queue.SimpleQueue[Carried | None] = queue.SimpleQueue()
+        self._late_wanted = False
+        self._late_limit = OutputLimit(_MOST_LATE)
         self.kernel_pid: int | None = None
 
-    def install(self) -> None:
-        """Start the bridge in the sandbox.
+    def install(self) -> list[str]:
+        """Start the bridge in the sandbox, or take up the one that runs there.
+
+        Returns:
+            The ids of the requests that are under way there: `take_up` gets their answers.
 
         Raises:
             BridgeError: the sandbox can't have one; says why.
             CommandError: the service failed.
         """
-        result = self._session.code.run_code(_installing_code(), "python", _CALL_TIMEOUT_S)
+        result = self._session.code.run_code(installing_code(), "python", _INSTALL_TIMEOUT_S)
         if not result.success:
             raise BridgeError(f"the sandbox can't run a bridge: {result.error_message}")
         try:
             told = json.loads("".join(result.logs.stdout))
             self.kernel_pid, pipe = int(told["pid"]), str(told["pipe"])
+            self._posted = self._sent = self._carried = int(told["known"])
+            self._after = int(told["from"])
+            under_way = [str(identity) for identity in told["open"]]
         except (ValueError, KeyError, TypeError):
             raise BridgeError(
                 "the sandbox did not answer as a Python process that keeps its state"
@@ -141,6 +109,7 @@ class Tunnel:
         self._waker = Waker(self._session, pipe)
         # Until an answer says that the bridge heard it, no call waits for long.
         threading.Thread(target=self._waker.knock, name="agentbay-knock", daemon=True).start()
+        return under_way
 
     def post(
         self,
@@ -156,9 +125,10 @@ class Tunnel:
         message_id: str = "",
         subshell: str = "",
     ) -> Request:
-        """Send a message to the kernel in the sandbox.
+        """Send a message to a kernel in the sandbox.
 
         Arguments:
+            channel: one of Jupyter's for the Python kernel, `node` for JavaScript.
             awaited: will something come back for it?
             message_id: the front end's id of this message. Widgets name it to the front end, so
                 it must be the same on both sides.
@@ -191,23 +161,67 @@ class Tunnel:
             self._posted += len(line)
             request.ends_at = self._posted
             # A call that waits for nothing any more ends by itself.
-            waits = bool(self._call and self._requests)
+            waits = self._call_waits and bool(self._requests or self._listens())
             if awaited:
                 self._requests[request.id] = request
+            self._posting.notify()
             if not self._pumping:
-                self._pumping = True
-                threading.Thread(target=self._pump, name="agentbay-tunnel", daemon=True).start()
+                self._start_pump()
             elif waits and self._wakeable and not self._waking:
                 self._waking = True
                 threading.Thread(target=self._wake, name="agentbay-wake", daemon=True).start()
         return request
 
+    def take_up(self, identity: str) -> Request:
+        """The answers to a request that was under way when the bridge was taken up."""
+        request = Request("shell", "execute_request", OutputLimit(_MOST_LATE), identity)
+        with self._lock:
+            self._requests[identity] = request
+            if not self._pumping:
+                self._start_pump()
+        return request
+
+    def listen(self, what: str, seconds: float) -> None:
+        """Collect what comes unasked, for so long from now: output of threads and timers.
+
+        Arguments:
+            what: who may send it, so that this one can say that nothing more will come.
+        """
+        with self._lock:
+            self._listening[what] = time.monotonic() + seconds
+            self._late_limit = OutputLimit(_MOST_LATE)
+            self._pause_s = _PAUSE_S
+            if not self._pumping:
+                self._start_pump()
+
+    def late(self) -> Iterator[Carried]:
+        """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
+        self._late_wanted = True
+        return iter(self._late.get, None)
+
+    def close(self) -> None:
+        """Listen no more. What is under way goes on."""
+        with self._lock:
+            self._listening.clear()
+        self._late.put(None)
+
+    def _start_pump(self) -> None:
+        self._pumping = True
+        threading.Thread(target=self._pump, name="agentbay-tunnel", daemon=True).start()
+
+    def _listens(self) -> bool:
+        now = time.monotonic()
+        return any(now < until for until in self._listening.values())
+
     def _pump(self) -> None:
         while True:
             with self._lock:
                 if not self._unsent and not self._requests:
-                    self._pumping = False
-                    return
+                    if not self._listens():
+                        self._pumping = False
+                        return
+                    if not (self._calls.stream and self._wakeable):
+                        self._posting.wait(self._pause_s)
             try:
                 self._exchange_patiently()
             except CommandError as error:
@@ -243,19 +257,17 @@ class Tunnel:
             failed, self._requests = list(self._requests.values()), {}
             self._unsent.clear()
             self._posted = self._sent
+            self._listening.clear()
             self._pumping = False
         for request in failed:
             request.fail(error)
 
     def _exchange(self) -> None:
-        streams = self._session.can_stream
         with self._lock:
-            call = self._next_call(streams)
-        # The call is data in JSON; `repr` of plain ASCII is a safe literal.
-        code = f"__import__('sys').modules[{_MODULE!r}].exchange({json.dumps(call)!r})"
-        began_at = time.monotonic()
+            call = self._next_call()
         try:
-            result = self._streamed(code) if streams else self._answered(code)
+            for answer in self._calls.answers(call):
+                self._receive(answer)
         except _REPEATABLE as error:
             if not isinstance(error, ServiceUnreachableError) and self._wakeable:
                 # It may be waiting in the sandbox still, in the way of the next one.
@@ -263,88 +275,47 @@ class Tunnel:
             raise
         finally:
             with self._lock:
-                self._call = ""
-        if result.error is not None and result.error.name in _STOPPED:
-            # Something between here and there allows calls less time than was thought.
-            self._wait_stream_s = max(_WAIT_DEAF_S, (time.monotonic() - began_at) / 2)
-            raise AnswerLostError(f"A collecting call was stopped: {result.error_message}")
-        if not result.success:
-            raise BridgeError(
-                "The sandbox lost the notebook's kernel, and its variables with it: "
-                f"{result.error_message}"
-            )
+                self._call, self._call_waits = "", False
 
-    def _next_call(self, streams: bool) -> dict[str, Any]:
-        by_link = bool(self._session.link_url and "run_code" in self._session.tools)
-        if streams:
-            room, most_sent, wait_s = _ROOM_STREAM, _MOST_SENT_STREAM, self._wait_stream_s
-        elif by_link:
-            room, most_sent, wait_s = _ROOM_LINK, _MOST_SENT_LINK, _WAIT_S
-        else:
-            room, most_sent, wait_s = _ROOM_ACTION, _MOST_SENT_ACTION, _WAIT_S
-        if not self._wakeable:
-            wait_s = min(wait_s, _WAIT_DEAF_S)
-        piece, packed = _largest_piece(self._unsent, most_sent)
-        self._call = uuid.uuid4().hex
+    def _next_call(self) -> dict[str, Any]:
+        route = self._calls.route
+        piece, packed = route.largest_piece(self._unsent)
+        # Where nothing wakes a call, one that only listens does not wait: the next cell would.
+        listens = self._calls.stream and self._wakeable and self._listens()
+        waits = (self._requests or listens) and len(piece) == len(self._unsent)
+        wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
+        self._call, self._call_waits = uuid.uuid4().hex, wait_s > 0
         self._carried = self._sent + len(piece)
         brought = [
             request.id
             for request in self._requests.values()
             if self._sent < request.ends_at <= self._carried
         ]
-        call = {
+        return {
             "id": self._call,
             "at": self._sent,
             "in": packed,
             "after": self._after,
-            "room": room,
-            "wait": wait_s if len(piece) == len(self._unsent) else 0.0,
-            "linger": _LINGER_STREAM_S if streams else _LINGER_S,
+            "forget": self._after - len(self._line),
+            "room": route.room,
+            "wait": wait_s,
+            "linger": route.linger_s,
             "until": brought,
+            "listen": listens,
         }
-        return {**call, "most": _MOST_STREAMED} if streams else call
 
-    def _answered(self, code: str) -> CodeExecutionResult:
-        result = self._session.code.run_code(code, "python", _CALL_TIMEOUT_S)
-        if result.success:
-            self._receive("".join(result.logs.stdout).strip().rpartition("\n")[2])
-        return result
-
-    def _streamed(self, code: str) -> CodeExecutionResult:
-        line: list[str] = []
-        with self._session.code.stream_code(
-            code, "python", _STREAM_TIMEOUT_S, silence_s=_SILENCE_S
-        ) as events:
-            for event in events:
-                if isinstance(event, CodeExecutionResult):
-                    return event
-                if not isinstance(event, CodeChunk) or event.name != "stdout":
-                    continue
-                first, *others = event.text.split("\n")
-                line.append(first)
-                for other in others:
-                    self._receive("".join(line))
-                    line = [other]
-        raise InvalidAnswerError("A collecting call ended without its end.")
-
-    def _receive(self, line: str) -> None:
-        """Take a line of answer."""
-        try:
-            answer = json.loads(line)
-            data = zlib.decompress(base64.b64decode(answer["out"], validate=True))
-            known, offset = int(answer["known"]), int(answer["from"])
-            heard = bool(answer["heard"])
-        except (ValueError, KeyError, TypeError, zlib.error) as error:
-            raise InvalidAnswerError(f"The bridge's answer was not readable: {error}") from error
-        if offset > self._after:
+    def _receive(self, answer: Answer) -> None:
+        """Take an answer."""
+        if answer.start > self._after:
             raise InvalidAnswerError("The bridge's answer has a gap.")
-        data = data[self._after - offset :]
+        data = answer.data[self._after - answer.start :]
         with self._lock:
-            del self._unsent[: max(0, known - self._sent)]
-            self._sent = max(self._sent, known)
+            del self._unsent[: max(0, answer.known - self._sent)]
+            self._sent = max(self._sent, answer.known)
             self._after += len(data)
             self._answered_at = time.monotonic()
-            self._wakeable = heard and not self._deaf
+            self._wakeable = answer.heard and not self._deaf
+            self._pause_s = _PAUSE_S if data else min(self._pause_s * 2, _LONGEST_PAUSE_S)
         self._line += data
         if b"\n" not in data:
             return
@@ -360,18 +331,44 @@ class Tunnel:
 
     def _deliver(self, message: Carried) -> None:
         if message["c"] == "bridge":
-            if "died" in message:
-                raise KernelEndedError(
-                    f"The notebook's kernel in the sandbox ended (status {message['died']}), and "
-                    "its variables with it. The next cell starts a new one."
-                )
+            self._hear_bridge(message)
             return
         with self._lock:
             request = self._requests.get(message["p"].get("msg_id", ""))
-            if request is not None:
-                request.deliver(message)
-                if request.ended:
-                    del self._requests[request.id]
+            if request is None:
+                self._keep_late(message)
+                return
+            request.deliver(message)
+            if request.ended:
+                del self._requests[request.id]
+
+    def _keep_late(self, message: Carried) -> None:
+        kind = message["h"]["msg_type"]
+        if not self._late_wanted or kind == "status" or kind.endswith("_reply"):
+            return
+        if kind != "stream" or self._late_limit.admits(str(message["b"].get("text"))):
+            self._late.put(message)
+
+    def _hear_bridge(self, message: Carried) -> None:
+        if "died" in message:
+            raise KernelEndedError(
+                f"The notebook's kernel in the sandbox ended (status {message['died']}), and "
+                "its variables with it. The next cell starts a new one."
+            )
+        with self._lock:
+            if "quiet" in message:
+                self._listening.pop(message["quiet"], None)
+            elif "dropped" in message:
+                note = stderr_line(
+                    f"\n[AgentBay: {int(message['dropped']):,} messages of this session were "
+                    "dropped in the sandbox: nobody collected them, and it keeps "
+                    "only so much.]\n"
+                )
+                running = [r for r in self._requests.values() if r.kind == "execute_request"]
+                if running:
+                    running[0].deliver(note)
+                else:
+                    self._keep_late(note)
 
     def _wake(self) -> None:
         """Bring what was posted while a call waits, as long as there is such."""

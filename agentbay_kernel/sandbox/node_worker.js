@@ -132,10 +132,16 @@ Error.prepareStackTrace = (error, frames) => {
   return [head, ...own.map((frame) => `    at ${frame}`)].join('\n');
 };
 
+// Node puts an error that has no frames into brackets, as it does where one stands in a value.
+function shown(error) {
+  const text = inspect(error);
+  return text.startsWith('[') && text.endsWith(']') ? text.slice(1, -1) : text;
+}
+
 function describe(error) {
   try {
     if (error instanceof Error || util.types.isNativeError(error)) {
-      return { name: nameOf(error), value: String(error.message), stack: notebook ? inspect(error) : String(error.stack || error) };
+      return { name: nameOf(error), value: String(error.message), stack: notebook ? shown(error) : String(error.stack || error) };
     }
     return { name: 'Error', value: inspect(error), stack: `Uncaught ${inspect(error)}` };
   } catch {

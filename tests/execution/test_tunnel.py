@@ -16,8 +16,9 @@ import requests
 from agentbay_kernel.errors import BridgeError
 from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.installing import installing_code
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.tunnel import Tunnel, _installing_code
+from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.service import AgentBay, Session
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
@@ -101,8 +102,9 @@ def open_bench(runtime: LocalRuntimeProcess, journal: Path) -> Iterator[Callable
         session = client.create().session
         assert session is not None
         made.append(session)
-        bridged = BridgedExecution(session)
-        bridged.start()
+        tunnel = Tunnel(session)
+        tunnel.install()
+        bridged = BridgedExecution(session, tunnel)
         return Bench(session, bridged, lambda **more: profile(**{**keys, **more}), journal)
 
     with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
@@ -145,7 +147,7 @@ def value_of(messages: list[Message]) -> str:
 
 
 def test_the_installing_call_is_small() -> None:
-    assert len(_installing_code()) < 40_000
+    assert len(installing_code()) < 40_000
 
 
 def test_a_short_cell_costs_one_call(bench: Bench) -> None:

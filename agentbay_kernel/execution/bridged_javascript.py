@@ -1,0 +1,145 @@
+"""Bridged execution of JavaScript: a Node worker inside the sandbox, reached through the bridge.
+
+In: a JavaScript `Cell`. Out: what the worker published for it, as it comes. A cell is made one
+that can be run again before it is sent (see `execution/javascript`); state stays in the worker
+from cell to cell, also when a cell is interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from agentbay_kernel.errors import BridgeError, InvalidAnswerError
+from agentbay_kernel.execution.bridged import signal_by_shell
+from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.javascript import rewrite
+from agentbay_kernel.execution.limit import OutputLimit
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.request import OUTPUTS, as_message
+from agentbay_kernel.execution.running import Overdue, RunningCells
+from agentbay_kernel.execution.tunnel import Tunnel
+from agentbay_kernel.service import Session
+
+_CHANNEL = "node"
+# The name by which the far end says that no timer is left.
+_LISTENER = "node"
+
+
+class BridgedJavaScript:
+    """Runs JavaScript cells in a Node worker of one session.
+
+    Arguments:
+        session: where the worker is.
+        tunnel: leads to it; installed.
+    """
+
+    kind = "bridged"
+
+    def __init__(self, session: Session, tunnel: Tunnel) -> None:
+        self._session = session
+        self._tunnel = tunnel
+        self._cells = RunningCells(self._signal)
+        self._worker_pid: int | None = None
+
+    def start(self) -> None:
+        """Start the worker.
+
+        Raises:
+            BridgeError: the sandbox can't run one; says why.
+            CommandError: the service or the bridge failed.
+        """
+        reply = self._ask("start_request", {})
+        if reply.get("status") != "ok":
+            raise BridgeError(f"the sandbox can't run Node: {reply.get('evalue')}")
+
+    def execute(self, cell: Cell) -> Iterator[Message]:
+        """Run one cell; yields its messages as they come, the last one an `execute_reply`.
+
+        Raises:
+            CommandError: the service or the bridge could not do it.
+        """
+        script = rewrite(cell.code, strict_const=cell.strict_const)
+        content = {
+            "code": script.code,
+            "await": script.is_async,
+            "offset": script.column_offset,
+            # What stacks call the cell.
+            "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
+            "expressions": cell.user_expressions,
+        }
+        limit = OutputLimit(cell.output_limit)
+        if not self._cells.admit(cell):
+            return
+        try:
+            request = self._tunnel.post(
+                _CHANNEL, "execute_request", content, limit=limit, message_id=cell.message_id
+            )
+            with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
+                for carried in request.answers():
+                    message = as_message(carried)
+                    if message.type == "execute_input":
+                        self._worker_pid = int(message.content["pid"])
+                        self._cells.begin(cell)
+                    elif message.type == "execute_reply":
+                        alive = message.content.pop("alive", False)
+                        if (note := limit.note()) is not None:
+                            yield note
+                        if overdue.fired:
+                            yield overdue.note()
+                        if alive and cell.listen_s:
+                            self._tunnel.listen(_LISTENER, cell.listen_s)
+                        yield message
+                    elif message.type in OUTPUTS:
+                        yield message
+        finally:
+            self._cells.end(cell)
+
+    def interrupt(self, cell: Cell) -> Stop:
+        """Interrupt the script; what that does not end is killed by the far end after 2 s."""
+        return self._cells.interrupt(cell)
+
+    def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+        """The worker's completions: the content of a complete_reply."""
+        around = {"before": code[:cursor_pos], "after": code[cursor_pos:]}
+        reply = self._ask("complete_request", around)
+        start = cursor_pos - len(str(reply.get("word", "")))
+        matches, kinds = list(reply.get("matches", ())), list(reply.get("types", ()))
+        typed = [
+            {"text": text, "type": kind, "start": start, "end": cursor_pos}
+            for text, kind in zip(matches, kinds, strict=False)
+        ]
+        return {
+            "status": "ok",
+            "matches": matches,
+            "cursor_start": start,
+            "cursor_end": cursor_pos,
+            # JupyterLab shows the kind of each (as IPython's kernel tells it).
+            "metadata": {"_jupyter_types_experimental": typed},
+        }
+
+    def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, Any]:
+        """What the worker knows of a name: the content of an inspect_reply."""
+        around = {"before": code[:cursor_pos], "after": code[cursor_pos:], "detail": detail_level}
+        reply = self._ask("inspect_request", around)
+        found = bool(reply.get("found"))
+        data = {"text/plain": str(reply.get("text"))} if found else {}
+        return {"status": "ok", "found": found, "data": data, "metadata": {}}
+
+    def _ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
+        reply: dict[str, Any] | None = None
+        for carried in self._tunnel.post(_CHANNEL, kind, content).answers():
+            reply = carried["b"]
+        if not isinstance(reply, dict):
+            raise InvalidAnswerError("The sandbox's Node worker answered without content.")
+        return reply
+
+    def _signal(self, cell: Cell) -> None:
+        signalled = signal_by_shell(self._session, self._worker_pid)
+        # The far end watches that it ends, and sends the signal if the shell could not.
+        self._tunnel.post(
+            _CHANNEL,
+            "interrupt_request",
+            {"cell": cell.message_id, "signalled": signalled},
+            awaited=False,
+        )

@@ -1,0 +1,156 @@
+"""Calls of the bridge: `run_code` that carries bytes to a sandbox and brings bytes back.
+
+In: a call for `sandbox/bridge.py`, as JSON. Out: its answers, one where the session answers once,
+as many as there are where it streams. What a route carries, and how long a call may wait on it, is
+known here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agentbay_kernel.errors import AnswerLostError, BridgeError, InvalidAnswerError
+from agentbay_kernel.execution.installing import MODULE
+from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
+
+# How long a call waits for something to happen: one that can be woken, one that can't, one that
+# streams and can be woken. The gateway ends each after 60 s.
+_WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 50.0
+_TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
+# A call that streams says something every 5 s.
+_SILENCE_S = 13.0
+# A call that streams ends after so many bytes: then the sandbox may forget them.
+_MOST_STREAMED = 16 * 1024 * 1024
+# What a call ends with that was stopped from outside; the bridge itself is well.
+_STOPPED = ("TimeoutError", "KeyboardInterrupt")
+
+
+@dataclass(frozen=True)
+class Route:
+    """What one call carries: bytes back and bytes there, packed; `linger_s` is how long output
+    waits for the end of what caused it."""
+
+    room: int
+    most_sent: int
+    linger_s: float
+
+    def largest_piece(self, data: bytearray) -> tuple[bytes, str]:
+        """As much from the start of the data as one call takes there, and that packed."""
+        room = self.most_sent
+        size = room * 3 // 4 - 64
+        piece = bytes(data[:size])
+        packed = base64.b64encode(zlib.compress(piece)).decode()
+        # Code packs to a fraction, pictures hardly; base64 adds a third.
+        if len(piece) == size and len(packed) < room // 2:
+            larger = bytes(data[: size * room // len(packed) * 9 // 10])
+            repacked = base64.b64encode(zlib.compress(larger)).decode()
+            if len(repacked) <= room:
+                piece, packed = larger, repacked
+        return piece, packed
+
+
+# The action route carries about 63 KB a message, envelope included; LinkUrl has no known limit,
+# and frames of a WebSocket are best below 1 MiB.
+_ACTION = Route(44_000, 40_000, 0.15)
+_LINK = Route(4_000_000, 2_000_000, 0.15)
+_STREAM = Route(400_000, 600_000, 0.006)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: inward bytes the sandbox has, outward bytes and the offset they stand at.
+
+    `heard`: has the bridge's pipe worked?
+    """
+
+    known: int
+    start: int
+    data: bytes
+    heard: bool
+
+
+class Calls:
+    """Makes the calls of one session's bridge, one at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._wait_stream_s = _WAIT_STREAM_S
+
+    @property
+    def stream(self) -> bool:
+        """Do answers come while a call waits?"""
+        return self._session.can_stream
+
+    @property
+    def route(self) -> Route:
+        """The one that the next call takes."""
+        if self.stream:
+            return _STREAM
+        by_link = bool(self._session.link_url and "run_code" in self._session.tools)
+        return _LINK if by_link else _ACTION
+
+    def wait_s(self, wakeable: bool) -> float:
+        """How long the next call may wait for something to happen."""
+        wait_s = self._wait_stream_s if self.stream else _WAIT_S
+        return wait_s if wakeable else min(wait_s, _WAIT_DEAF_S)
+
+    def answers(self, call: dict[str, Any]) -> Iterator[Answer]:
+        """Make a call.
+
+        Raises:
+            BridgeError: there is no bridge any more.
+            CommandError: the service failed; whether the call was made may be unknown.
+        """
+        streams = self.stream
+        call = {**call, "most": _MOST_STREAMED} if streams else call
+        # The call is data in JSON; `repr` of plain ASCII is a safe literal.
+        code = f"__import__('sys').modules[{MODULE!r}].exchange({json.dumps(call)!r})"
+        began_at = time.monotonic()
+        result = yield from self._streamed(code) if streams else self._answered(code)
+        if result.error is not None and result.error.name in _STOPPED:
+            # Something between here and there allows calls less time than was thought.
+            self._wait_stream_s = max(_WAIT_DEAF_S, (time.monotonic() - began_at) / 2)
+            raise AnswerLostError(f"A collecting call was stopped: {result.error_message}")
+        if not result.success:
+            raise BridgeError(
+                "The sandbox lost the notebook's kernel, and its variables with it: "
+                f"{result.error_message}"
+            )
+
+    def _answered(self, code: str) -> Generator[Answer, None, CodeExecutionResult]:
+        result = self._session.code.run_code(code, "python", _TIMEOUT_S)
+        if result.success:
+            yield _read("".join(result.logs.stdout).strip().rpartition("\n")[2])
+        return result
+
+    def _streamed(self, code: str) -> Generator[Answer, None, CodeExecutionResult]:
+        line: list[str] = []
+        with self._session.code.stream_code(
+            code, "python", _STREAM_TIMEOUT_S, silence_s=_SILENCE_S
+        ) as events:
+            for event in events:
+                if isinstance(event, CodeExecutionResult):
+                    return event
+                if not isinstance(event, CodeChunk) or event.name != "stdout":
+                    continue
+                first, *others = event.text.split("\n")
+                line.append(first)
+                for other in others:
+                    yield _read("".join(line))
+                    line = [other]
+        raise InvalidAnswerError("A collecting call ended without its end.")
+
+
+def _read(line: str) -> Answer:
+    try:
+        answer = json.loads(line)
+        data = zlib.decompress(base64.b64decode(answer["out"], validate=True))
+        return Answer(int(answer["known"]), int(answer["from"]), data, bool(answer["heard"]))
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise InvalidAnswerError(f"The bridge's answer was not readable: {error}") from error

@@ -1,0 +1,57 @@
+"""The code that installs the bridge in a sandbox, in one call.
+
+Out: Python source for `run_code`, self-contained: the modules of `sandbox/` that the bridge is
+made of travel packed in it. Run again where a bridge of the same source is at work, it leaves that
+one alone; each time it prints where the bridge is and where its streams stand (`bridge.tell`).
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import zlib
+from pathlib import Path
+
+# How calls find the bridge in the sandbox's Python.
+MODULE = "_agentbay_bridge"
+# The sandbox keeps this many bytes for a front end that does not collect.
+_BOUND = 64 * 1024 * 1024
+# The far end's modules by the names under which they find each other, its main one last.
+_MODULES = {
+    **{
+        f"agentbay_kernel.sandbox.{name}": f"{name}.py"
+        for name in ("outbox", "jupyter_kernel", "node_process", "node_kernel")
+    },
+    MODULE: "bridge.py",
+}
+_WORKER = "node_worker.js"
+
+_INSTALL = """\
+import sys, types
+module = sys.modules.get({module!r})
+if module is None or module.digest != {digest!r} or not module.bridge.alive:
+    if module is not None:
+        module.bridge.close()
+    for name, source in {sources!r}.items():
+        module = sys.modules[name] = types.ModuleType(name)
+        exec(source, module.__dict__)
+    module.digest = {digest!r}
+    module.start({bound!r}, {worker!r})
+module.tell()
+"""
+
+
+@functools.cache
+def installing_code() -> str:
+    """The source text; it leaves no names behind."""
+    folder = Path(__file__).parents[1] / "sandbox"
+    sources = {name: folder.joinpath(file).read_text("utf-8") for name, file in _MODULES.items()}
+    worker = folder.joinpath(_WORKER).read_text("utf-8")
+    digest = hashlib.sha256("\0".join([*sources.values(), worker]).encode()).hexdigest()
+    script = _INSTALL.format(
+        module=MODULE, digest=digest, sources=sources, bound=_BOUND, worker=worker
+    )
+    packed = base64.b64encode(zlib.compress(script.encode(), 9)).decode()
+    unpacked = f"__import__('zlib').decompress(__import__('base64').b64decode({packed!r}))"
+    return f"exec({unpacked}, {{}})"

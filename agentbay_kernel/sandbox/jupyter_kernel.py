@@ -1,0 +1,196 @@
+"""The Python kernel at the far end of the bridge: a real Jupyter kernel in the sandbox.
+
+In: messages for it, as the bridge carries them. Out: its own messages, in the bridge's outbox.
+The user's code runs in that kernel's process, not in this one.
+
+Runs inside a sandbox, with Python 3.9 or newer, pyzmq and ipykernel 6 or 7.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from typing import Any
+
+import zmq
+
+from agentbay_kernel.sandbox.outbox import Outbox
+
+CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+DELIMITER = b"<IDS|MSG>"
+# What is not dropped when nobody collects: without these a front end can't tell what happened.
+ALWAYS_KEPT = ("status", "error", "execute_input")
+# The threads that are there before any cell: what a cell started is told from them.
+NOTE_THREADS = (
+    "(lambda t: setattr(t, '_agentbay_own', set(t.enumerate())))(__import__('threading'))"
+)
+
+
+class JupyterKernel:
+    """The sandbox's Jupyter kernel: its process, its sockets, the thread that serves them."""
+
+    def __init__(self, outbox: Outbox, folder: str) -> None:
+        self.outbox = outbox
+        self.folder = folder
+        self.key = uuid.uuid4().hex.encode()
+        self.connection = os.path.join(self.folder, "kernel.json")
+        self.addresses = self.write_connection()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ipykernel_launcher", "-f", self.connection],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A group of its own: an interrupt reaches what a cell started, and not us.
+            start_new_session=True,
+        )
+        self.context = zmq.Context()
+        self.waiting: collections.deque[dict[str, Any]] = collections.deque()
+        # Requests of our own: what comes of them is nobody else's.
+        self.own: set[str] = set()
+        self.bell = self.context.socket(zmq.PULL)
+        self.bell_address = "inproc://" + uuid.uuid4().hex
+        self.bell.bind(self.bell_address)
+        threading.Thread(target=self.serve, name="agentbay-bridge", daemon=True).start()
+
+    def write_connection(self) -> dict[str, str]:
+        """Choose the sockets' places, tell the kernel by its connection file."""
+        if os.name == "posix":
+            transport, ip, joint = "ipc", os.path.join(self.folder, "s"), "-"
+            ports = {channel: number + 1 for number, channel in enumerate(CHANNELS)}
+        else:
+            transport, ip, joint = "tcp", "127.0.0.1", ":"
+            with contextlib.ExitStack() as held:
+                free = [held.enter_context(socket.create_server((ip, 0))) for _ in CHANNELS]
+                ports = {name: one.getsockname()[1] for name, one in zip(CHANNELS, free)}
+        facts = {
+            "transport": transport,
+            "ip": ip,
+            "key": self.key.decode(),
+            "signature_scheme": "hmac-sha256",
+            "kernel_name": "",
+            **{name + "_port": port for name, port in ports.items()},
+        }
+        descriptor = os.open(self.connection, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(facts, file)
+        return {name: f"{transport}://{ip}{joint}{port}" for name, port in ports.items()}
+
+    def post(self, message: dict[str, Any]) -> None:
+        """Hand a message to the kernel, in order."""
+        self.waiting.append(message)
+        with self.context.socket(zmq.PUSH) as ring:
+            ring.connect(self.bell_address)
+            ring.send(b"")
+
+    def serve(self) -> None:
+        """Carry messages between the sockets and the queues until the kernel ends."""
+        sockets = self.connect()
+        self.shake_hands(sockets)
+        self.ask(sockets, "execute_request", {"code": NOTE_THREADS, "silent": True})
+        poller = zmq.Poller()
+        for one in [self.bell, *sockets.values()]:
+            poller.register(one, zmq.POLLIN)
+        while True:
+            while self.waiting:
+                self.send(sockets, self.waiting.popleft())
+            arrived = dict(poller.poll(500))
+            if self.bell in arrived:
+                self.bell.recv()
+            for channel, one in sockets.items():
+                if one in arrived:
+                    self.receive(channel, one)
+            if not arrived and self.process.poll() is not None:
+                died = {"c": "bridge", "died": self.process.returncode}
+                self.outbox.add(json.dumps(died).encode())
+                self.outbox.end_all()
+                return
+
+    def connect(self) -> dict[str, Any]:
+        """Open the client's sockets."""
+        sockets = {}
+        identity = uuid.uuid4().hex.encode()
+        for channel in ("shell", "iopub", "stdin", "control"):
+            one = self.context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
+            one.linger = 0
+            # Nothing may be lost between two reads, however much a cell prints.
+            one.rcvhwm = 0
+            if channel == "iopub":
+                one.subscribe(b"")
+            else:
+                # The kernel asks for input under the identity that the cell came from.
+                one.identity = identity
+            one.connect(self.addresses[channel])
+            sockets[channel] = one
+        return sockets
+
+    def shake_hands(self, sockets: dict[str, Any]) -> None:
+        """Ask until both channels answer: a subscription is not in force at once."""
+        answered: set[str] = set()
+        while len(answered) < 2 and self.process.poll() is None:
+            self.ask(sockets, "kernel_info_request", {})
+            until = time.monotonic() + 1
+            while len(answered) < 2 and time.monotonic() < until:
+                for channel in ("shell", "iopub"):
+                    if sockets[channel].poll(20):
+                        sockets[channel].recv_multipart()
+                        answered.add(channel)
+
+    def ask(self, sockets: dict[str, Any], kind: str, content: dict[str, Any]) -> None:
+        """Send a request of our own."""
+        header = {
+            "msg_id": uuid.uuid4().hex,
+            "msg_type": kind,
+            "username": "",
+            "session": self.key.decode()[:8],
+            "date": "2000-01-01T00:00:00Z",
+            "version": "5.3",
+        }
+        self.own.add(header["msg_id"])
+        self.send(sockets, {"c": "shell", "h": header, "b": content})
+
+    def send(self, sockets: dict[str, Any], message: dict[str, Any]) -> None:
+        """Sign and send one message."""
+        frames = [json.dumps(message.get(part, {})).encode() for part in "hpmb"]
+        signature = hmac.new(self.key, b"".join(frames), hashlib.sha256).hexdigest().encode()
+        buffers = [base64.b64decode(one) for one in message.get("x", ())]
+        sockets[message["c"]].send_multipart([DELIMITER, signature, *frames, *buffers])
+
+    def receive(self, channel: str, one: Any) -> None:
+        """Put all that has arrived on a socket into the outbox."""
+        while True:
+            try:
+                frames = one.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            at = frames.index(DELIMITER)
+            header, parent, metadata, content = (part.decode() for part in frames[at + 2 : at + 6])
+            kind = json.loads(header)["msg_type"]
+            request = json.loads(parent).get("msg_id", "")
+            if request in self.own:
+                continue
+            if kind == "stream":
+                parts = zip("hpmb", (header, parent, metadata, content))
+                message = {name: json.loads(part) for name, part in parts}
+                self.outbox.add_stream({"c": channel, **message})
+                continue
+            buffers = json.dumps([base64.b64encode(part).decode() for part in frames[at + 6 :]])
+            line = (
+                f'{{"c":"{channel}","h":{header},"p":{parent},"m":{metadata},'
+                f'"b":{content},"x":{buffers}}}'
+            )
+            self.outbox.add(line.encode(), channel == "iopub" and kind not in ALWAYS_KEPT)
+            if kind == "status" and json.loads(content).get("execution_state") == "idle":
+                self.outbox.note(request, "idle")
+            elif channel in ("shell", "control") and kind.endswith("_reply"):
+                self.outbox.note(request, "reply")

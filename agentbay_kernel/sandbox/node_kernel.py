@@ -1,0 +1,394 @@
+"""JavaScript at the far end of the bridge: a Node worker in the sandbox, kept like a kernel.
+
+In: requests of the channel "node" (start, execute, complete, inspect, interrupt), as the bridge
+carries them. Out: Jupyter messages in the bridge's outbox, for each request a reply and an idle
+status, as a kernel would send them. The worker (node_worker.js) does the work; it is started
+with the first request, and again when it has ended. What a cell's timers print after its end
+still is that cell's; a cell's reply says whether anything goes on ("alive"), and a line of the
+channel "bridge" says when nothing does any more ("quiet").
+
+Runs inside a sandbox, with Python 3.9 or newer on a POSIX system.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import re
+import selectors
+import signal
+import threading
+import time
+import uuid
+from typing import Any, Callable
+
+from agentbay_kernel.sandbox.node_process import CHUNK, Worker, find_node
+from agentbay_kernel.sandbox.outbox import Outbox
+
+OLDEST = 18
+# What an interrupt does not end by then is killed.
+GRACE_S = 2.0
+# A worker that is busy for longer does not answer questions meanwhile.
+PATIENCE_S = 0.5
+ALWAYS_KEPT = ("status", "error", "execute_input")
+
+
+class NodeKernel:
+    """The notebook's JavaScript. One thread does all; others hand it messages."""
+
+    def __init__(self, outbox: Outbox, folder: str, source: str) -> None:
+        self.outbox = outbox
+        self.path = os.path.join(folder, "node_worker.js")
+        with open(self.path, "w", encoding="utf-8") as file:
+            file.write(source)
+        self.inbox: collections.deque[Any] = collections.deque()
+        self.selector = selectors.DefaultSelector()
+        self.bell, self.rope = os.pipe()
+        self.selector.register(self.bell, selectors.EVENT_READ, lambda: os.read(self.bell, CHUNK))
+        self.worker: Worker | None = None
+        self.starts: list[dict[str, Any]] = []
+        self.waiting: collections.deque[dict[str, Any]] = collections.deque()
+        self.current: dict[str, Any] | None = None
+        self.latest = ""
+        self.failure: dict[str, Any] | None = None
+        # Questions the worker was asked: the request, and when it is answered without it.
+        self.asked: dict[str, tuple[dict[str, Any], float]] = {}
+        self.names: list[str] = []
+        self.kill_at: float | None = None
+        self.killed = False
+        self.lost = False
+        threading.Thread(target=self.serve, name="agentbay-node", daemon=True).start()
+
+    def post(self, message: Any) -> None:
+        """Let the thread deal with a request; or with a worker that has ended."""
+        self.inbox.append(message)
+        os.write(self.rope, b"\0")
+
+    def close(self) -> None:
+        """End the worker. No request may come after this."""
+        if self.worker is not None:
+            self.worker.signal(signal.SIGKILL)
+
+    def serve(self) -> None:
+        """The thread: requests, what the worker says, deadlines."""
+        while True:
+            try:
+                for key, _ in self.selector.select(self.pause_s()):
+                    key.data()
+                while self.inbox:
+                    self.take(self.inbox.popleft())
+                self.look_at_clock()
+            except Exception as error:
+                # Whatever it is, no cell may wait for ever.
+                self.fail_current("NodeError", f"{type(error).__name__}: {error}")
+                if self.worker is not None:
+                    self.worker.signal(signal.SIGKILL)
+
+    def pause_s(self) -> float | None:
+        """How long nothing is due."""
+        due = [at for _, at in self.asked.values()]
+        if self.kill_at is not None:
+            due.append(self.kill_at)
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def look_at_clock(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        if self.kill_at is not None and now >= self.kill_at and self.worker is not None:
+            self.kill_at, self.killed = None, True
+            self.worker.signal(signal.SIGKILL)
+        for identity in [one for one, (_, at) in self.asked.items() if now >= at]:
+            self.answer_without(self.asked.pop(identity)[0])
+
+    # Requests
+
+    def take(self, message: Any) -> None:
+        """One request; or a worker, which has ended."""
+        if isinstance(message, Worker):
+            self.clear_away(message)
+            return
+        kind = message["h"]["msg_type"]
+        if kind == "execute_request":
+            self.waiting.append(message)
+            self.next()
+        elif kind == "start_request":
+            self.starts.append(message)
+            self.launch()
+        elif kind == "interrupt_request":
+            self.interrupt(message["b"])
+            self.end(message, {"status": "ok"})
+        elif self.worker is not None and self.worker.version:
+            identity, content = message["h"]["msg_id"], message["b"]
+            self.asked[identity] = message, time.monotonic() + PATIENCE_S
+            self.tell({"id": identity, "op": kind.replace("_request", ""), **content})
+        else:
+            self.answer_without(message)
+
+    def launch(self) -> None:
+        """Start the worker, unless it runs."""
+        if self.worker is not None:
+            self.answer_starts()
+            return
+        node = find_node()
+        try:
+            if not node:
+                raise OSError("there is no `node` in the sandbox")
+            worker = Worker(node, self.path)
+        except (OSError, ValueError) as error:
+            self.start_failed(str(error))
+            return
+        self.worker = worker
+        self.selector.register(
+            worker.frames, selectors.EVENT_READ, lambda: self.read_frames(worker)
+        )
+        for fd in worker.outputs:
+            # Bound now: the loop's variable goes on.
+            read: Callable[[], object] = lambda fd=fd: self.read_output(worker, fd)  # type: ignore[misc] # noqa: E731
+            self.selector.register(fd, selectors.EVENT_READ, read)
+        threading.Thread(
+            target=self.await_end, args=(worker,), name="agentbay-node-end", daemon=True
+        ).start()
+
+    def await_end(self, worker: Worker) -> None:
+        """Tell the thread of a worker's end."""
+        worker.process.wait()
+        self.post(worker)
+
+    def answer_starts(self, why_not: str = "") -> None:
+        """Answer whoever asked for a worker, once it is known whether there is one."""
+        assert self.worker is not None or why_not
+        if not why_not and self.worker is not None and not self.worker.version:
+            return
+        status = "error" if why_not else "ok"
+        version = self.worker.version if self.worker is not None else ""
+        for message in self.starts:
+            self.end(message, {"status": status, "evalue": why_not, "version": version})
+        self.starts.clear()
+
+    def start_failed(self, why: str) -> None:
+        """There is no worker: say so to whoever waits for it."""
+        self.answer_starts(why)
+        while self.waiting:
+            self.current = self.waiting.popleft()
+            self.fail_current("NodeError", f"Node could not be started: {why}")
+
+    def next(self) -> None:
+        """Let the worker run the next cell, if it is free."""
+        if self.current is not None or not self.waiting:
+            return
+        if self.worker is None:
+            self.launch()
+        if self.worker is None or not self.worker.version:
+            return
+        self.current = self.waiting.popleft()
+        self.latest = self.current["h"]["msg_id"]
+        if self.lost:
+            self.lost = False
+            words = "The JavaScript process had ended; in the new one all variables are lost.\n"
+            self.stream(self.latest, "stderr", words)
+        content = self.current["b"]
+        run = {name: content[name] for name in ("code", "await", "name", "offset", "expressions")}
+        self.tell({"id": self.latest, "op": "run", **run})
+
+    def tell(self, request: dict[str, Any]) -> None:
+        """Send the worker a line."""
+        worker = self.worker
+        assert worker is not None
+        worker.unsent += json.dumps(request).encode() + b"\n"
+        self.write(worker)
+
+    def write(self, worker: Worker) -> None:
+        """Send what can be sent, the rest when the worker reads on."""
+        worker.write()
+        registered = worker.input in self.selector.get_map()
+        if worker.unsent and not registered:
+            self.selector.register(worker.input, selectors.EVENT_WRITE, lambda: self.write(worker))
+        elif registered and not worker.unsent:
+            self.selector.unregister(worker.input)
+
+    def interrupt(self, content: dict[str, Any]) -> None:
+        """Stop the running cell; "signalled" says that it got its signal by another way."""
+        worker = self.worker
+        if self.current is None or worker is None:
+            return
+        if self.current["h"]["msg_id"] == content["cell"]:
+            if not content["signalled"]:
+                worker.signal(signal.SIGINT)
+            self.kill_at = time.monotonic() + GRACE_S
+
+    def answer_without(self, message: dict[str, Any]) -> None:
+        """Answer a question from what is known, when the worker is busy or not there."""
+        if message["h"]["msg_type"] != "complete_request":
+            self.end(message, {"found": False})
+            return
+        found = re.search(r"(\.\s*)?([\w$]*)$", message["b"]["before"])
+        assert found is not None
+        word = found[2]
+        names = [] if found[1] else [name for name in self.names if name.startswith(word)]
+        self.end(message, {"word": word, "matches": names, "types": ["instance"] * len(names)})
+
+    # What the worker says
+
+    def read_frames(self, worker: Worker) -> bool:
+        """Take what has arrived; was there something?"""
+        data = worker.read(worker.frames)
+        if not data:
+            self.note_end(worker.frames, data)
+            return False
+        worker.line += data
+        if b"\n" in data:
+            *lines, rest = bytes(worker.line).split(b"\n")
+            worker.line[:] = rest
+            for line in lines:
+                self.hear(worker, json.loads(line))
+        return True
+
+    def read_output(self, worker: Worker, fd: int) -> bool:
+        """Take what children of a cell wrote, or Node itself; was there something?"""
+        data = worker.read(fd)
+        if not data:
+            self.note_end(fd, data)
+            return False
+        text = worker.decoders[fd].decode(data)
+        if not worker.version:
+            worker.first_words += text
+        elif text:
+            self.stream(self.latest, worker.outputs[fd], text)
+        return True
+
+    def note_end(self, fd: int, data: bytes | None) -> None:
+        """Wait no more for what has ended; its process follows."""
+        if data is not None and fd in self.selector.get_map():
+            self.selector.unregister(fd)
+
+    def hear(self, worker: Worker, frame: dict[str, Any]) -> None:
+        """One frame of the worker."""
+        kind, cell = frame["event"], frame.get("id") or self.latest
+        if kind in ("stdout", "stderr"):
+            self.stream(cell, kind, frame["text"])
+        elif kind == "begin":
+            self.say(cell, "execute_input", {"code": "", "pid": worker.process.pid})
+        elif kind == "result":
+            facts = {"data": frame["data"], "metadata": frame["metadata"], "execution_count": None}
+            self.say(cell, "execute_result", facts)
+        elif kind == "display":
+            facts = {name: frame[name] for name in ("data", "metadata", "transient")}
+            self.say(cell, "update_display_data" if frame["update"] else "display_data", facts)
+        elif kind == "clear":
+            self.say(cell, "clear_output", {"wait": frame["wait"]})
+        elif kind == "error":
+            self.fail(frame["name"], frame["value"], frame["stack"].split("\n"))
+        elif kind == "done":
+            self.names = frame["names"]
+            # What the cell's children wrote has arrived: they ended before it did.
+            for fd in worker.outputs:
+                while self.read_output(worker, fd):
+                    pass
+            self.finish(frame["alive"], frame["expressions"] or {})
+        elif kind == "quiet":
+            self.tell_quiet()
+        elif kind == "reply" and frame["id"] in self.asked:
+            message, _ = self.asked.pop(frame["id"])
+            self.end(message, frame["content"])
+        elif kind == "ready":
+            major = int(frame["version"].lstrip("v").split(".")[0])
+            if major < OLDEST:
+                worker.first_words = f"Node {frame['version']} is older than {OLDEST}"
+                worker.signal(signal.SIGKILL)
+                return
+            worker.version = frame["version"]
+            self.answer_starts()
+            self.next()
+
+    def clear_away(self, worker: Worker) -> None:
+        """A worker has ended: say what was lost, go on with the next."""
+        while self.read_frames(worker):
+            pass
+        for fd in worker.outputs:
+            while self.read_output(worker, fd):
+                pass
+        for fd in (worker.input, worker.frames, *worker.outputs):
+            if fd in self.selector.get_map():
+                self.selector.unregister(fd)
+        worker.close()
+        self.worker, self.names = None, []
+        self.tell_quiet()
+        for message, _ in list(self.asked.values()):
+            self.answer_without(message)
+        self.asked.clear()
+        if not worker.version:
+            self.start_failed(worker.first_words.strip()[-2000:] or "it ended at once")
+            return
+        self.lost = self.current is None
+        if self.killed:
+            name, words = (
+                "KeyboardInterrupt",
+                (
+                    "the cell could not be interrupted, so its JavaScript process was killed: all "
+                    "variables are lost"
+                ),
+            )
+        else:
+            code = worker.process.returncode
+            how = f"was killed (signal {-code})" if code < 0 else f"ended (exit status {code})"
+            name, words = "NodeError", f"the JavaScript process {how}: all variables are lost"
+        self.killed = False
+        self.fail_current(name, words)
+        self.next()
+
+    # Messages
+
+    def fail_current(self, name: str, words: str) -> None:
+        """The running cell, if there is one, ends with an error of ours."""
+        if self.current is not None:
+            self.fail(name, words, [f"{name}: {words}"])
+            self.finish(False, {})
+
+    def fail(self, name: str, value: str, traceback: list[str]) -> None:
+        """The running cell fails."""
+        if self.current is not None:
+            self.failure = {"ename": name, "evalue": value, "traceback": traceback}
+            self.say(self.current["h"]["msg_id"], "error", self.failure)
+
+    def finish(self, alive: bool, expressions: dict[str, Any]) -> None:
+        """The running cell has ended."""
+        message, failure = self.current, self.failure
+        self.current, self.failure, self.kill_at = None, None, None
+        if message is None:
+            return
+        if failure is None:
+            facts = {"status": "ok", "payload": [], "user_expressions": expressions}
+        else:
+            facts = {"status": "error", **failure}
+        self.end(message, {**facts, "alive": alive})
+        self.next()
+
+    def tell_quiet(self) -> None:
+        """Nothing goes on any more that could print."""
+        self.outbox.add(json.dumps({"c": "bridge", "quiet": "node"}).encode())
+
+    def stream(self, cell: str, name: str, text: str) -> None:
+        """A piece of a cell's output."""
+        self.outbox.add_stream(envelope("iopub", "stream", cell, {"name": name, "text": text}))
+
+    def say(self, cell: str, kind: str, content: dict[str, Any]) -> None:
+        """A message of a cell."""
+        line = json.dumps(envelope("iopub", kind, cell, content)).encode()
+        self.outbox.add(line, kind not in ALWAYS_KEPT)
+
+    def end(self, message: dict[str, Any], content: dict[str, Any]) -> None:
+        """Answer a request: its reply, its idle status."""
+        identity = message["h"]["msg_id"]
+        reply = message["h"]["msg_type"].replace("_request", "_reply")
+        idle = {"execution_state": "idle"}
+        self.outbox.add(json.dumps(envelope("node", reply, identity, content)).encode())
+        self.outbox.add(json.dumps(envelope("iopub", "status", identity, idle)).encode())
+        self.outbox.note(identity, "reply")
+        self.outbox.note(identity, "idle")
+
+
+def envelope(channel: str, kind: str, parent: str, content: dict[str, Any]) -> dict[str, Any]:
+    """A message as the bridge carries it."""
+    header = {"msg_id": uuid.uuid4().hex, "msg_type": kind}
+    return {"c": channel, "h": header, "p": {"msg_id": parent}, "m": {}, "b": content}

