@@ -203,6 +203,8 @@ class BridgedExecution:
     def _listen(self, seconds: float) -> None:
         if seconds and (self._alive or self._comms):
             self._tunnel.listen(_LISTENER, seconds)
+        else:
+            self._tunnel.stop_listening(_LISTENER)
 
     def _signal(self) -> None:
         if not signal_by_shell(self._session, self._tunnel.kernel_pid):

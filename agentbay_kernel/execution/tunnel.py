@@ -194,6 +194,18 @@ class Tunnel:
             if not self._pumping:
                 self._start_pump()
 
+    def stop_listening(self, what: str) -> None:
+        """From there nothing more will come unasked."""
+        with self._lock:
+            listened = self._listening.pop(what, None) is not None
+            # The next cell would have to wake it.
+            over = listened and self._call_waits and not self._requests and not self._listens()
+            call = self._call
+        if over:
+            threading.Thread(
+                target=self._waker.release, args=(call,), name="agentbay-wake", daemon=True
+            ).start()
+
     def late(self) -> Iterator[Carried]:
         """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
         self._late_wanted = True
@@ -201,17 +213,19 @@ class Tunnel:
 
     def close(self) -> None:
         """Listen no more. What is under way goes on."""
-        with self._lock:
-            self._listening.clear()
+        for what in list(self._listening):
+            self.stop_listening(what)
         self._late.put(None)
 
     def _start_pump(self) -> None:
         self._pumping = True
         threading.Thread(target=self._pump, name="agentbay-tunnel", daemon=True).start()
 
+    def _listens_s(self) -> float:
+        return max(self._listening.values(), default=0.0) - time.monotonic()
+
     def _listens(self) -> bool:
-        now = time.monotonic()
-        return any(now < until for until in self._listening.values())
+        return self._listens_s() > 0
 
     def _pump(self) -> None:
         while True:
@@ -284,6 +298,8 @@ class Tunnel:
         listens = self._calls.stream and self._wakeable and self._listens()
         waits = (self._requests or listens) and len(piece) == len(self._unsent)
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
+        if not self._requests:
+            wait_s = min(wait_s, self._listens_s())
         self._call, self._call_waits = uuid.uuid4().hex, wait_s > 0
         self._carried = self._sent + len(piece)
         brought = [
@@ -355,15 +371,14 @@ class Tunnel:
                 f"The notebook's kernel in the sandbox ended (status {message['died']}), and "
                 "its variables with it. The next cell starts a new one."
             )
-        with self._lock:
-            if "quiet" in message:
-                self._listening.pop(message["quiet"], None)
-            elif "dropped" in message:
-                note = stderr_line(
-                    f"\n[AgentBay: {int(message['dropped']):,} messages of this session were "
-                    "dropped in the sandbox: nobody collected them, and it keeps "
-                    "only so much.]\n"
-                )
+        if "quiet" in message:
+            self.stop_listening(str(message["quiet"]))
+        elif "dropped" in message:
+            note = stderr_line(
+                f"\n[AgentBay: {int(message['dropped']):,} messages of this session were dropped "
+                "in the sandbox: nobody collected them, and it keeps only so much.]\n"
+            )
+            with self._lock:
                 running = [r for r in self._requests.values() if r.kind == "execute_request"]
                 if running:
                     running[0].deliver(note)

@@ -26,6 +26,14 @@ def find_node() -> str:
     return found or ""
 
 
+def environment(fds: tuple[int, int]) -> dict[str, str]:
+    """The worker's: what the session has, and where its pipes are."""
+    ours = {**os.environ, "AGENTBAY_WORKER_FDS": f"{fds[0]},{fds[1]}"}
+    # IPython, whose process this may be, asks its children for colours.
+    ours.pop("FORCE_COLOR", None)
+    return ours
+
+
 class Worker:
     """One Node process: its input, and what reads its three outputs."""
 
@@ -40,7 +48,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, "AGENTBAY_WORKER_FDS": "%d,%d" % fds},
+                env=environment(fds),
                 pass_fds=fds,
                 # A group of its own: an interrupt reaches what a cell started, and not us.
                 start_new_session=True,

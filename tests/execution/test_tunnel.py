@@ -2,148 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-import requests
 
 from agentbay_kernel.errors import BridgeError
-from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.installing import installing_code
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.tunnel import Tunnel
-from agentbay_kernel.service import AgentBay, Session
-from tests.runtime import LocalRuntimeProcess, running_local_runtime
-
-# What the service carries on the action route (AgentBay wire protocol).
-ROUTES: dict[str, dict[str, Any]] = {
-    "websocket": {},
-    "link": {"ws_url": False},
-    "action": {"ws_url": False, "link_url": False, "message_limit": 64512},
-}
-# Longer than a call may wait where nothing can wake it, shorter than where something can.
-SOON_S = 20.0
-
-
-@dataclass
-class Bench:
-    """A session with a bridge, and the runtime that it is in."""
-
-    session: Session
-    bridged: BridgedExecution
-    profile: Callable[..., None]
-    journal: Path
-
-    def run(self, code: str, **options: Any) -> list[Message]:
-        return list(self.bridged.execute(Cell(code, "python", **options)))
-
-    def calls(self, tool: str = "run_code") -> list[dict[str, Any]]:
-        """The calls of this session that have ended."""
-        lines = [json.loads(line) for line in self.journal.read_text().splitlines()]
-        mine = self.session.session_id
-        return [line for line in lines if line["session"] == mine and line["tool"] == tool]
-
-    def calls_of(self, work: Callable[[], object]) -> int:
-        """How many calls some work takes."""
-        self._settle()
-        before = len(self.calls())
-        work()
-        self._settle()
-        return len(self.calls()) - before
-
-    def _settle(self) -> None:
-        ends_at = time.monotonic() + SOON_S
-        while self.bridged._tunnel._pumping:
-            assert time.monotonic() < ends_at
-            time.sleep(0.01)
-        # The journal has a call when it has ended, a moment after its answer.
-        time.sleep(0.2)
-
-    def warm_up(self) -> None:
-        """Run cells until the bridge knows that it can be woken."""
-        ends_at = time.monotonic() + SOON_S
-        while not self.bridged._tunnel._wakeable:
-            self.run("1")
-            assert time.monotonic() < ends_at
-
-
-@pytest.fixture(scope="module")
-def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("journal") / "calls"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
-def runtime(journal: Path) -> Iterator[LocalRuntimeProcess]:
-    with running_local_runtime("--log", str(journal)) as runtime:
-        yield runtime
-
-
-@pytest.fixture(scope="module")
-def open_bench(runtime: LocalRuntimeProcess, journal: Path) -> Iterator[Callable[..., Bench]]:
-    """Opens a bench, under a profile."""
-    made: list[Session] = []
-
-    def profile(**keys: Any) -> None:
-        form = {"Authorization": f"Bearer {runtime.api_key}", "Profile": json.dumps(keys)}
-        answer = requests.post(f"{runtime.endpoint}/?Action=LocalControl", data=form, timeout=10)
-        assert answer.ok, answer.text
-
-    def make(**keys: Any) -> Bench:
-        profile(**keys)
-        session = client.create().session
-        assert session is not None
-        made.append(session)
-        tunnel = Tunnel(session)
-        tunnel.install()
-        bridged = BridgedExecution(session, tunnel)
-        return Bench(session, bridged, lambda **more: profile(**{**keys, **more}), journal)
-
-    with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
-        yield make
-        profile()
-        for session in made:
-            session.delete(wait=False)
-
-
-@pytest.fixture(params=ROUTES)
-def route(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def benches() -> dict[str, Bench]:
-    """The benches that tests share, by route."""
-    return {}
-
-
-@pytest.fixture
-def bench(open_bench: Callable[..., Bench], benches: dict[str, Bench], route: str) -> Bench:
-    """A bench for each route."""
-    if route not in benches:
-        benches[route] = open_bench(**ROUTES[route])
-    bench = benches[route]
-    bench.profile()
-    bench.warm_up()
-    return bench
-
-
-def text_of(messages: list[Message]) -> str:
-    return "".join(m.content["text"] for m in messages if m.type == "stream")
-
-
-def value_of(messages: list[Message]) -> str:
-    (value,) = [m.content["data"]["text/plain"] for m in messages if m.type == "execute_result"]
-    return str(value)
+from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
 
 
 def test_the_installing_call_is_small() -> None:
@@ -200,7 +70,7 @@ def test_input_is_answered_while_a_call_waits(bench: Bench, size: int) -> None:
 
 
 def test_the_kernel_is_asked_while_a_cell_runs(bench: Bench) -> None:
-    tunnel: Tunnel = bench.bridged._tunnel
+    tunnel: Tunnel = bench.tunnel
     go_on = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n'done'"
     shown: list[Message] = []
     cell = threading.Thread(target=lambda: shown.extend(bench.run(go_on)))

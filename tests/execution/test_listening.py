@@ -1,0 +1,137 @@
+"""What comes unasked through the bridge, and a bridge that another kernel takes up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+from agentbay_kernel.execution.calls import Answer
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.request import as_message
+from agentbay_kernel.execution.tunnel import Tunnel
+from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
+
+LISTEN_S = 60.0
+LATE = """\
+import threading, time
+def work():
+    for number in range(3):
+        time.sleep(.3); print("late", number, flush=True)
+thread = threading.Thread(target=work); thread.start()"""
+
+
+class Late:
+    """Collects what comes late from a tunnel."""
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self.carried: list[dict[str, Any]] = []
+        late = tunnel.late()
+        threading.Thread(target=lambda: self.carried.extend(late), daemon=True).start()
+
+    def wait_for(self, text: str) -> None:
+        ends_at = time.monotonic() + SOON_S
+        while self.text != text:
+            assert time.monotonic() < ends_at, self.text
+            time.sleep(0.05)
+
+    @property
+    def text(self) -> str:
+        return text_of([as_message(one) for one in self.carried])
+
+
+def test_late_output_is_collected_on_every_route(bench: Bench) -> None:
+    late = Late(bench.tunnel)
+    cell = Cell(LATE, "python", listen_s=LISTEN_S)
+    list(bench.bridged.execute(cell))
+    late.wait_for("late 0\nlate 1\nlate 2\n")
+    assert {one["p"]["msg_id"] for one in late.carried} == {cell.message_id}
+    # Cells run as ever while the bridge listens.
+    assert value_of(bench.run("6 * 7", listen_s=LISTEN_S)) == "42"
+    bench.run("thread.join()")
+    bench.tunnel.close()
+
+
+def test_nothing_is_asked_where_nothing_goes_on(bench: Bench) -> None:
+    assert bench.calls_of(lambda: bench.run("1", listen_s=LISTEN_S)) == 1
+
+
+def test_listening_ends_when_no_timer_is_left(open_bench: Callable[..., Bench]) -> None:
+    bench = open_bench(ws_url=False)
+    javascript = BridgedJavaScript(bench.session, bench.tunnel)
+    javascript.start()
+    late = Late(bench.tunnel)
+    code = "setTimeout(() => console.log('late'), 500)"
+    list(javascript.execute(Cell(code, "javascript", listen_s=600.0)))
+    late.wait_for("late\n")
+    # Long before its time is over nothing is under way.
+    assert bench.calls_of(lambda: None) == 0
+
+
+def test_listening_ends_at_its_time(open_bench: Callable[..., Bench], route: str) -> None:
+    bench = open_bench(**ROUTES[route])
+    bench.run("import threading; forever = threading.Event()")
+    bench.run("threading.Thread(target=forever.wait, daemon=True).start()", listen_s=1.0)
+    assert bench.tunnel._pumping
+    assert bench.calls_of(lambda: None) == 0
+
+
+def test_what_nobody_collects_is_dropped_and_that_is_told(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench()
+    late = Late(bench.tunnel)
+    bound = "__import__('sys').modules['_agentbay_bridge'].bridge.outbox.bound"
+    assert bench.session.code.run_code(f"{bound.rpartition('.')[0]}.bound = 200_000", "python")
+    flood = (
+        "import os, threading\ndone = threading.Event()\n"
+        "def work():\n    for _ in range(100): print(os.urandom(10_000).hex(), flush=True)\n"
+        "    done.set()\nthreading.Thread(target=work).start()"
+    )
+    # Nobody listens after this cell.
+    bench.run(flood)
+    ends_at = time.monotonic() + SOON_S
+    while "dropped in the sandbox" not in late.text:
+        assert time.monotonic() < ends_at
+        shown = bench.run("done.wait(10)")
+        if "dropped in the sandbox" in text_of(shown):
+            break
+    assert value_of(bench.run("6 * 7")) == "42"
+
+
+def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench) -> None:
+    begun = threading.Event()
+    cell = Cell(
+        "kept = 5\nimport time\nfor number in range(8):\n"
+        "    print(number, flush=True); time.sleep(.4)\nnumber * kept",
+        "python",
+    )
+
+    def run() -> None:
+        for _ in bench.bridged.execute(cell):
+            begun.set()
+            # As if this process ended here: nothing more is collected.
+            bench.tunnel._calls.answers = gone  # type: ignore[method-assign]
+            return
+
+    def gone(call: object) -> Iterator[Answer]:
+        threading.Event().wait()
+        yield from ()
+
+    threading.Thread(target=run, daemon=True).start()
+    assert begun.wait(SOON_S)
+    bench.tunnel._waker.release(bench.tunnel._call)
+    tunnel = Tunnel(bench.session)
+    under_way = tunnel.install()
+    assert under_way == [cell.message_id]
+    messages = [as_message(one) for one in tunnel.take_up(cell.message_id).answers()]
+    assert messages[-1].content["status"] == "ok"
+    assert value_of(messages) == "35"
+    # What the other one had not got yet; it had what came before.
+    lines = text_of(messages).split()
+    assert lines == [str(number) for number in range(8)][-len(lines) :]
+    assert len(lines) >= 4
+    assert value_of(list(BridgedExecution(bench.session, tunnel).execute(Cell("kept", "python"))))

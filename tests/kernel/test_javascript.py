@@ -1,0 +1,258 @@
+"""JavaScript with a notebook's manners, in both kernels that can run it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.kernel.conftest import LOCAL
+from tests.kernels import ANSWER_S, Ran, RunningKernel, running_kernel
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
+@pytest.fixture(scope="module", params=["bridged", "direct"])
+def either(request: pytest.FixtureRequest) -> Iterator[RunningKernel]:
+    """One "AgentBay JavaScript" in either execution."""
+    with running_kernel(
+        "agentbay-javascript", {**LOCAL, "AGENTBAY_EXECUTION": request.param}
+    ) as kernel:
+        kernel.run("1")
+        yield kernel
+
+
+def value(ran: Ran) -> str:
+    assert ran.reply["status"] == "ok", ran
+    return str(ran.of_type("execute_result")[0]["data"]["text/plain"])
+
+
+def asked(kernel: RunningKernel, message_id: str) -> Any:
+    while True:
+        reply = kernel.client.get_shell_msg(timeout=ANSWER_S)
+        if reply["parent_header"]["msg_id"] == message_id:
+            return reply["content"]
+
+
+def complete(kernel: RunningKernel, code: str) -> Any:
+    return asked(kernel, kernel.client.complete(code, len(code)))
+
+
+def test_cells_can_be_run_again(either: RunningKernel) -> None:
+    cell = (
+        "const base = 20; let step = 1; class Boat { size() { return base + step; } }\n"
+        "import { basename } from 'node:path';\nnew Boat().size() + basename('a/b').length"
+    )
+    for _ in range(3):
+        assert value(either.run(cell)) == "22"
+    assert value(either.run("base = 5; base + step")) == "6"
+
+
+def test_errors_name_the_cells_own_lines(javascript_kernel: RunningKernel) -> None:
+    ran = javascript_kernel.run(
+        "class HarbourError extends Error {}\nfunction moor() {\n"
+        "  throw new HarbourError('full');\n}\nmoor();"
+    )
+    (error,) = ran.of_type("error")
+    assert (error["ename"], error["evalue"]) == ("HarbourError", "full")
+    count = ran.reply["execution_count"]
+    assert error["traceback"][1:3] == [
+        f"    at moor (In[{count}]:3:9)",
+        f"    at In[{count}]:5:1",
+    ]
+    assert ran.reply["ename"] == "HarbourError"
+    ran = javascript_kernel.run("const x = ;")
+    (error,) = ran.of_type("error")
+    assert error["ename"] == "SyntaxError"
+    # V8's own words, and where.
+    assert error["traceback"][:3] == [
+        f"In[{ran.reply['execution_count']}]:1",
+        "const x = ;",
+        "          ^",
+    ]
+
+
+def test_output_arrives_while_the_cell_runs_and_in_its_order(
+    javascript_kernel: RunningKernel,
+) -> None:
+    running = javascript_kernel.send(
+        "console.log('first'); console.error('problem');\n"
+        "await new Promise((go) => { globalThis.go = go; setTimeout(go, 60_000); });"
+    )
+    assert javascript_kernel.wait_for_output(running, "stream")["text"] == "first\n"
+    assert javascript_kernel.wait_for_output(running, "stream")["text"] == "problem\n"
+    javascript_kernel.manager.interrupt_kernel()
+    assert javascript_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while (true) reached++",
+        "await new Promise(() => {})",
+        "require('node:child_process').execSync('sleep 600')",
+    ],
+)
+def test_stop_keeps_the_state(javascript_kernel: RunningKernel, code: str) -> None:
+    javascript_kernel.run("let reached = 1")
+    running = javascript_kernel.send(f"console.log('go'); {code}")
+    queued = javascript_kernel.send("console.log('must not run')")
+    javascript_kernel.wait_for_output(running, "stream")
+    javascript_kernel.manager.interrupt_kernel()
+    assert javascript_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    assert javascript_kernel.finish(queued).reply["status"] == "aborted"
+    assert value(javascript_kernel.run("reached > 0")) == "true"
+
+
+def test_an_interrupt_right_after_execute_is_not_lost(javascript_kernel: RunningKernel) -> None:
+    for _ in range(5):
+        running = javascript_kernel.send("while (true);")
+        javascript_kernel.wait_for_output(running, "execute_input")
+        javascript_kernel.manager.interrupt_kernel()
+        assert javascript_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+
+
+def test_what_cannot_be_stopped_gently_is_killed_and_that_is_said(
+    javascript_kernel: RunningKernel,
+) -> None:
+    javascript_kernel.run("let gone = 1")
+    running = javascript_kernel.send("console.log('go'); await null; while (true);")
+    javascript_kernel.wait_for_output(running, "stream")
+    javascript_kernel.manager.interrupt_kernel()
+    ran = javascript_kernel.finish(running)
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert "killed" in ran.reply["evalue"] and "variables are lost" in ran.reply["evalue"]
+    assert value(javascript_kernel.run("typeof gone")) == "'undefined'"
+
+
+def test_a_process_that_ends_is_told_and_the_next_cell_gets_a_new_one(
+    javascript_kernel: RunningKernel,
+) -> None:
+    ran = javascript_kernel.run("let gone = 1; process.exit(3)")
+    assert ran.reply["ename"] == "NodeError"
+    assert "exit status 3" in ran.reply["evalue"]
+    ran = javascript_kernel.run("process.kill(process.pid, 'SIGKILL')")
+    assert f"signal {int(signal.SIGKILL)}" in ran.reply["evalue"]
+    assert value(javascript_kernel.run("typeof gone")) == "'undefined'"
+
+
+def test_rich_values_and_displays(javascript_kernel: RunningKernel) -> None:
+    ran = javascript_kernel.run(
+        "const shown = {[Symbol.for('Jupyter.display')]() {"
+        " return {'text/html': '<b>boat</b>', 'application/json': {size: 3}}; }};\nshown"
+    )
+    (result,) = ran.of_type("execute_result")
+    assert result["data"]["text/html"] == "<b>boat</b>"
+    assert result["data"]["application/json"] == {"size": 3}
+    assert "text/plain" in result["data"]
+    ran = javascript_kernel.run(
+        f"display.svg({SVG!r});\nconst moving = display.html('<i>1</i>', {{display_id: 'd1'}});\n"
+        "moving.update({'text/html': '<i>2</i>'}, {raw: true});\n"
+        "display({a: 1}, {metadata: {note: 'kept'}}); display.clear({wait: true});"
+    )
+    first, second, third = ran.of_type("display_data")
+    assert first["data"] == {"image/svg+xml": SVG}
+    assert second["data"] == {"text/html": "<i>1</i>"}
+    assert second["transient"] == {"display_id": "d1"}
+    assert third["data"] == {"text/plain": "{ a: 1 }"}
+    assert third["metadata"] == {"note": "kept"}
+    (updated,) = ran.of_type("update_display_data")
+    assert updated["data"] == {"text/html": "<i>2</i>"}
+    assert updated["transient"] == {"display_id": "d1"}
+    assert ran.of_type("clear_output") == [{"wait": True}]
+
+
+def test_completion_and_inspection(javascript_kernel: RunningKernel) -> None:
+    javascript_kernel.run(
+        "const lighthouse = {beam: 7, turn(degrees) { return degrees; }};\n"
+        "/** Moors. */ function moor(boat, berth = 1) { return [boat, berth]; }"
+    )
+    reply = complete(javascript_kernel, "1 + lightho")
+    assert reply["matches"] == ["lighthouse"]
+    assert (reply["cursor_start"], reply["cursor_end"]) == (4, 11)
+    assert {"beam", "turn"} <= set(complete(javascript_kernel, "lighthouse.")["matches"])
+    assert "readFileSync" in complete(javascript_kernel, "require('fs').read")["matches"] or (
+        complete(javascript_kernel, "require('fs').read")["matches"] == []
+    )
+    kinds = complete(javascript_kernel, "moo")["metadata"]["_jupyter_types_experimental"]
+    assert kinds == [{"text": "moor", "type": "function", "start": 0, "end": 3}]
+    reply = asked(javascript_kernel, javascript_kernel.client.inspect("moor(", 5))
+    assert reply["found"]
+    assert "moor(boat, berth = 1)" in reply["data"]["text/plain"]
+    assert "return [boat, berth]" in reply["data"]["text/plain"]
+    assert not asked(javascript_kernel, javascript_kernel.client.inspect("nowhere", 7))["found"]
+
+
+def test_names_are_completed_while_a_cell_runs(javascript_kernel: RunningKernel) -> None:
+    javascript_kernel.run("const lighthouse = 1")
+    running = javascript_kernel.send("console.log('go'); while (true);")
+    javascript_kernel.wait_for_output(running, "stream")
+    reply = javascript_kernel.client.get_shell_msg
+    wanted = javascript_kernel.client.complete("lightho", 7)
+    answer = reply(timeout=ANSWER_S)
+    assert answer["parent_header"]["msg_id"] == wanted
+    assert answer["content"]["matches"] == ["lighthouse"]
+    javascript_kernel.manager.interrupt_kernel()
+    assert javascript_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+
+
+def test_user_expressions_and_silence(javascript_kernel: RunningKernel) -> None:
+    ran = javascript_kernel.run(
+        "const side = 3", user_expressions={"area": "side * side", "none": "nowhere"}
+    )
+    told = ran.reply["user_expressions"]
+    assert told["area"]["data"] == {"text/plain": "9"}
+    assert (told["none"]["status"], told["none"]["ename"]) == ("error", "ReferenceError")
+    count = ran.reply["execution_count"]
+    ran = javascript_kernel.run("side = 4; console.log(side); side", silent=True)
+    assert ran.outputs == []
+    ran = javascript_kernel.run("side")
+    assert value(ran) == "4"
+    assert ran.reply["execution_count"] == count + 1
+
+
+def test_history_is_the_notebooks(javascript_kernel: RunningKernel) -> None:
+    count = javascript_kernel.run("'a memorable cell'").reply["execution_count"]
+    client = javascript_kernel.client
+    tail = asked(javascript_kernel, client.history(hist_access_type="tail", n=1))["history"]
+    assert [entry[1:] for entry in tail] == [[count, "'a memorable cell'"]]
+    found = asked(
+        javascript_kernel, client.history(hist_access_type="search", pattern="*memorable*")
+    )
+    assert [entry[2] for entry in found["history"]] == ["'a memorable cell'"]
+    ranged = asked(
+        javascript_kernel,
+        client.history(hist_access_type="range", session=0, start=count, stop=count + 1),
+    )
+    assert [entry[1] for entry in ranged["history"]] == [count]
+
+
+def test_a_cell_is_stopped_at_its_timeout_and_says_so() -> None:
+    with running_kernel("agentbay-javascript", {**LOCAL, "AGENTBAY_TIMEOUT": "1"}) as kernel:
+        ran = kernel.run("let kept = 5; await new Promise(() => {})")
+        assert ran.reply["ename"] == "KeyboardInterrupt"
+        assert "longer than 1 s" in ran.text("stderr")
+        assert value(kernel.run("kept")) == "5"
+
+
+def test_constants_can_be_meant_strictly() -> None:
+    with running_kernel("agentbay-javascript", {**LOCAL, "AGENTBAY_STRICT_CONST": "1"}) as kernel:
+        kernel.run("const fixed = 1")
+        ran = kernel.run("fixed = 2")
+        assert ran.reply["ename"] == "TypeError"
+        assert value(kernel.run("const fixed = 3; fixed")) == "3"
+
+
+def test_both_languages_share_a_session(bridged_kernel: RunningKernel) -> None:
+    bridged_kernel.run("open('/tmp/shared', 'w').write('by python')")
+    ran = bridged_kernel.run(
+        "%%agentbay js\nconst text = require('fs').readFileSync('/tmp/shared', 'utf8'); text"
+    )
+    assert value(ran) == "'by python'"
+    # Each language keeps its own names.
+    assert bridged_kernel.run("'text' in globals()").of_type("execute_result")[0]["data"] == {
+        "text/plain": "False"
+    }
+    assert value(bridged_kernel.run("%%agentbay js\ntext.length")) == "9"
