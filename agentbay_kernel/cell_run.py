@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
@@ -19,7 +20,7 @@ from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.frontend import FrontEnd
-from agentbay_kernel.languages import PYTHON, find_language
+from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.late_output import LateOutput
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class CellRun:
         front_end: gets what is published.
         find_manager: gives the session manager; may take a while the first time.
         late_output: publishes what comes after the cell's end.
+        folder: the notebook's; verbs reach no file outside of it.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class CellRun:
         front_end: FrontEnd,
         find_manager: Callable[[], SessionManager],
         late_output: LateOutput,
+        folder: Path,
     ) -> None:
         self._cell = cell
         self._front_end = front_end
         self._find_manager = find_manager
         self._late_output = late_output
+        self._folder = folder
         # Known when the cell is the session manager's: from then on it is asked to stop it.
         self._manager: SessionManager | None = None
         # A subshell has a loop of its own, so a run keeps the one it began on.
@@ -127,7 +131,7 @@ class CellRun:
         if self._is_empty():
             return reply_ok()
         manager = await asyncio.wrap_future(threads.start(self._find_manager))
-        self._read_first_lines(manager)
+        await self._read_first_lines(manager)
         if self._is_empty():
             return reply_ok()
         await self._open_session(manager)
@@ -143,19 +147,37 @@ class CellRun:
         self._manager = manager
         return await self._execute(manager)
 
-    def _read_first_lines(self, manager: SessionManager) -> None:
-        """Answer the verbs, take the language."""
-        from agentbay_kernel.verbs import LanguageCell, VerbCell, parse_cell, run_verb
+    async def _read_first_lines(self, manager: SessionManager) -> None:
+        """Answer the verbs, take the options; what is left is the sandbox's."""
+        from agentbay_kernel.verbs import CellMagic, VerbCell, is_cell_verb, parse_cell
+        from agentbay_kernel.verbs.bundles import text
+        from agentbay_kernel.verbs.cell_options import read_cell_line
 
         parsed = parse_cell(self._cell.code)
-        if isinstance(parsed, LanguageCell):
-            language = find_language(parsed.language).name
-            self._cell = replace(self._cell, code=parsed.code, language=language)
-        elif isinstance(parsed, VerbCell):
-            for verb in parsed.verbs:
-                content = {"data": run_verb(verb, manager), "metadata": {}, "transient": {}}
-                self._front_end.publish(Message("display_data", content))
+        if isinstance(parsed, VerbCell):
+            for line in parsed.verbs:
+                await self._answer(line, manager)
             self._cell = replace(self._cell, code=parsed.rest)
+        elif isinstance(parsed, CellMagic) and is_cell_verb(parsed.line):
+            await self._answer(parsed.line, manager, parsed.body)
+            self._cell = replace(self._cell, code="")
+        elif isinstance(parsed, CellMagic):
+            options = read_cell_line(parsed.line, untrusted=manager.settings.untrusted)
+            if isinstance(options, str):
+                content = {"data": text(options), "metadata": {}, "transient": {}}
+                self._front_end.publish(Message("display_data", content))
+                self._cell = replace(self._cell, code="")
+            else:
+                self._cell = replace(self._cell, code=parsed.body, language=options.language)
+
+    async def _answer(self, line: str, manager: SessionManager, body: str | None = None) -> None:
+        from agentbay_kernel.verbs import VerbContext, run_verb
+
+        context = VerbContext(self._folder, manager.settings, "kernel", self._cell.language)
+        answer = run_verb(line, manager, context, body)
+        # On a thread: a verb may wait for the service. An interrupt sets `context.stopped`.
+        async for message in threads.Feed(answer, context.stopped):
+            await self._front_end.pass_on(message)
 
     async def _open_session(self, manager: SessionManager) -> None:
         language = self._cell.language

@@ -4,6 +4,10 @@ Each trait `x` takes its value from, in this order: the command line
 (`--AgentBaySettings.x=...`), the environment variable `AGENTBAY_X`, `jupyter_agentbay_config.py`
 in Jupyter's configuration folders (`c.AgentBaySettings.x = ...`), the default written here.
 The working directory is never looked at: a downloaded folder must not change a setting.
+
+A notebook's cells may be untrusted. What they may change of a setting, for the notebook they
+stand in, is said by the trait's tag `in_notebook`: `free`; `lower` (numbers); a tuple of all
+values from loose to strict, of which a stricter one may be chosen; nothing without the tag.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Any
 from traitlets import Bool, Enum, Float, Integer, TraitError, TraitType, Unicode
 from traitlets.config import Config, Configurable
 
-from agentbay_kernel.errors import ConfigurationError
+from agentbay_kernel.errors import ConfigurationError, NotAllowedError
 
 CONFIG_FILE = "jupyter_agentbay_config.py"
 
@@ -45,7 +49,7 @@ class AgentBaySettings(Configurable):
         help="How cells are run: `direct` is one request to the service a cell, `bridged` a "
         "Jupyter kernel or a Node worker inside the sandbox; `auto` is bridged where the sandbox "
         "can.",
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="free")
 
     image = Unicode("code_latest", help="The image a session is created from.").tag(config=True)
 
@@ -54,45 +58,51 @@ class AgentBaySettings(Configurable):
         allow_none=True,
         help="Seconds after which a cell is stopped; none by default. One request to the "
         "service is cut at 60 seconds whatever is set here.",
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="free")
 
     output_limit = Integer(
         20_000_000,
         min=1,
         help="Characters that one cell may print; what is beyond is counted and not shown.",
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="lower")
 
     idle_listen = Float(
         300.0,
         min=0.0,
         help="Seconds after a cell or a widget's last message for which output of threads, timers "
         "and widgets in the sandbox is still collected; it is only asked for while there are such.",
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="lower")
 
     strict_const = Bool(
         False,
         help="JavaScript: does assigning to a `const` throw? A later cell may declare it anew in "
         "any case.",
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="free")
 
     idle_minutes = Integer(
         15, min=1, help="Minutes without use after which the service releases a session."
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="lower")
 
     max_minutes = Integer(
         480, min=1, help="Minutes after which the service releases a session in any case."
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="lower")
+
+    untrusted = Bool(
+        False,
+        help="Turns off every verb and flag that touches this machine: upload, download, saving, "
+        "values to and from the notebook. For notebooks that somebody else wrote.",
+    ).tag(config=True, in_notebook=(False, True))
 
     local_isolation = Enum(
         ("auto", "required", "none"),
         "auto",
         help="How the local runtime confines code: with bubblewrap where it works (`auto`), only "
         "with it (`required`), or not at all (`none`).",
-    ).tag(config=True)
+    ).tag(config=True, in_notebook=("none", "auto", "required"))
 
     local_network = Bool(
         False, help="Does the local runtime give isolated sessions this machine's network?"
-    ).tag(config=True)
+    ).tag(config=True, in_notebook=(True, False))
 
     local_python = Unicode(
         sys.executable,
@@ -107,10 +117,52 @@ class AgentBaySettings(Configurable):
         "start faster and takes about 110 MB.",
     ).tag(config=True)
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # Where a value comes from, for those that are not the defaults.
+        self.sources: dict[str, str] = {}
+
     @property
     def starts_on_open(self) -> bool:
         """Is the session created when the notebook is opened?"""
         return self.start == "open" or (self.start == "auto" and self.backend == "local")
+
+    def change_in_notebook(self, name: str, text: str) -> None:
+        """Change a setting for this notebook, as one of its cells asked. Never loosens a policy.
+
+        Arguments:
+            name: of the setting.
+            text: the value as it would stand in an environment variable.
+
+        Raises:
+            ConfigurationError: there is no such setting, or the value is not one of its values.
+            NotAllowedError: a cell may not make this change.
+        """
+        traits = self.class_own_traits(config=True)
+        if name not in traits:
+            raise ConfigurationError(
+                f"There is no setting {name!r}. There are: {', '.join(sorted(traits))}."
+            )
+        trait, before = traits[name], getattr(self, name)
+        rule = trait.metadata.get("in_notebook")
+        elsewhere = (
+            f"Set AGENTBAY_{name.upper()} in the environment or c.AgentBaySettings.{name} in "
+            f"{CONFIG_FILE}, then restart the kernel."
+        )
+        if rule is None:
+            raise NotAllowedError(f"A cell can't change the setting {name}. {elsewhere}")
+        value = _from_text(name, trait, f"{name}={text}", text)
+        if isinstance(rule, tuple):
+            looser = rule.index(value) < rule.index(before)
+        else:
+            looser = rule == "lower" and value > before
+        if looser:
+            raise NotAllowedError(
+                f"A cell can only make the setting {name} stricter than {before}, and {value} is "
+                f"looser. {elsewhere}"
+            )
+        setattr(self, name, value)
+        self.sources[name] = "this notebook"
 
 
 def load_settings(command_line: Config | None = None) -> AgentBaySettings:
@@ -122,47 +174,57 @@ def load_settings(command_line: Config | None = None) -> AgentBaySettings:
     Raises:
         ConfigurationError: a configuration file or an environment variable is not valid.
     """
+    config, sources = _file_config()
     try:
-        settings = AgentBaySettings(config=_file_config())
+        settings = AgentBaySettings(config=config)
     except TraitError as error:
         raise ConfigurationError(
             f"{CONFIG_FILE} holds a value that is not valid: {error}"
         ) from error
+    settings.sources.update(sources)
     for name, trait in AgentBaySettings.class_own_traits(config=True).items():
         variable = f"AGENTBAY_{name.upper()}"
         if value := os.environ.get(variable):
-            _set_from_text(settings, name, trait, variable, value)
+            setattr(settings, name, _from_text(name, trait, f"{variable}={value!r}", value))
+            settings.sources[name] = variable
     if command_line is not None:
         settings.update_config(command_line)
+        for name in command_line.get("AgentBaySettings", {}):
+            settings.sources[name] = "the command line"
     return settings
 
 
-def _set_from_text(
-    settings: AgentBaySettings, name: str, trait: TraitType[Any, Any], variable: str, value: str
-) -> None:
+def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> Any:
     try:
-        setattr(settings, name, trait.from_string(value))
+        if text.lower() == "none" and trait.allow_none:
+            return None
+        value = trait.from_string(text)
+        # Checked as an assignment would be, on an object that nobody uses.
+        setattr(AgentBaySettings(), name, value)
+        return value
     except (TraitError, ValueError) as error:
         raise ConfigurationError(
-            f"The environment variable {variable}={value!r} is not valid: {error} "
-            f"What it is for: {trait.help}"
+            f"{given} is not valid: {error} What it is for: {trait.help}"
         ) from error
 
 
-def _file_config() -> Config:
+def _file_config() -> tuple[Config, dict[str, str]]:
+    """What the files say, and for each setting the file that says it."""
     from jupyter_core.paths import jupyter_config_path
     from traitlets.config.loader import PyFileConfigLoader
 
-    config = Config()
+    config, sources = Config(), {}
     # The first folder of the list wins, so it is merged last.
     for folder in reversed(jupyter_config_path()):
-        if not Path(folder, CONFIG_FILE).is_file():
+        file = Path(folder, CONFIG_FILE)
+        if not file.is_file():
             continue
         try:
-            config.merge(PyFileConfigLoader(CONFIG_FILE, path=folder).load_config())
+            loaded = PyFileConfigLoader(CONFIG_FILE, path=folder).load_config()
         except Exception as error:
             raise ConfigurationError(
-                f"{Path(folder, CONFIG_FILE)} could not be read: {type(error).__name__}: {error}. "
-                "Mend or remove it."
+                f"{file} could not be read: {type(error).__name__}: {error}. Mend or remove it."
             ) from error
-    return config
+        config.merge(loaded)
+        sources.update(dict.fromkeys(loaded.get("AgentBaySettings", {}), str(file)))
+    return config, sources

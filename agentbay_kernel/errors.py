@@ -3,6 +3,8 @@
 AgentBayError
 ├── ConfigurationError            a setting, a key or an address is missing or wrong
 │   └── NoBackendError            neither a key nor the local runtime was chosen
+├── VerbError                     a line of `%agentbay` is not valid; nothing was done
+├── NotAllowedError               a cell asked for what only configuration may allow
 ├── KernelspecError               a kernelspec could not be placed or removed
 ├── LocalRuntimeError             the local runtime could not be started
 ├── SessionError                  a session could not be created or used
@@ -39,6 +41,14 @@ class ConfigurationError(AgentBayError):
 
 class NoBackendError(ConfigurationError):
     """Neither an API key nor the local runtime was chosen, so there is nowhere to run code."""
+
+
+class VerbError(AgentBayError):
+    """A line of `%agentbay` or `%%agentbay` is not valid. Nothing was done."""
+
+
+class NotAllowedError(AgentBayError):
+    """A cell asked for something that only configuration or the command line may allow."""
 
 
 class KernelspecError(AgentBayError):

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,8 @@ class AgentBayKernel(Kernel):
         self._pace = Pace()
         self._history = History()
         self._late_output = LateOutput(asyncio.get_event_loop())
+        # Jupyter starts a kernel in its notebook's folder.
+        self._folder = Path.cwd()
 
     # What the kernel is
 
@@ -174,7 +177,7 @@ class AgentBayKernel(Kernel):
         )
         if store_history and not silent:
             self._history.add(shown, code)
-        run = CellRun(cell, front_end, self._session_manager, self._late_output)
+        run = CellRun(cell, front_end, self._session_manager, self._late_output, self._folder)
         self._running.add(run)
         try:
             content = await run.to_its_end()

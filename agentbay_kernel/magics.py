@@ -10,30 +10,50 @@ daemon thread while this one waits and displays - and can be interrupted.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as NotYet
 from getpass import getpass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from IPython.core.display_functions import clear_output, publish_display_data
-from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from agentbay_kernel import threads
 from agentbay_kernel.config import load_settings
-from agentbay_kernel.errors import RemoteError
+from agentbay_kernel.errors import AgentBayError, RemoteError, VerbError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.languages import find_language
 from agentbay_kernel.sessions import SessionManager
-from agentbay_kernel.verbs import run_verb
+from agentbay_kernel.verbs import VerbContext, is_cell_verb, run_verb
+from agentbay_kernel.verbs.bundles import text
+from agentbay_kernel.verbs.cell_options import CellOptions, cell_parser, read_cell_line
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 # A session that starts faster than this needs no progress message.
 _PATIENCE_S = 1.0
+
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+_CELL_HELP = f"""Run the cell in the notebook's AgentBay session.
+
+{cell_parser().help_text()}
+
+Variables stay in the session for the next cell. Nothing of the cell runs in this notebook's own
+Python. Output appears while the cell runs, input() asks, interrupting stops the code in the
+sandbox. Widgets need the AgentBay kernel: here they don't move.
+"""
+
+
+def _documented(function: Function) -> Function:
+    """`%%agentbay?` shows the help that the arguments' declaration makes."""
+    function.__doc__ = _CELL_HELP
+    return function
 
 
 @magics_class
@@ -43,57 +63,81 @@ class AgentBayMagics(Magics):
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.manager = SessionManager(load_settings(shell.config))
+        # Not the working directory of now: a cell may have changed it.
+        self._folder = Path(shell.starting_dir)
 
     @no_var_expand
     @line_magic("agentbay")  # type: ignore[arg-type]
     def verb(self, line: str) -> None:
         """`%agentbay status`: the sessions in use. `%agentbay help` lists all verbs."""
-        publish_display_data(run_verb(line, self.manager))
+        with _told_in_short():
+            self._answer(line, None)
 
     @no_var_expand
-    @magic_arguments()
-    @argument("language", help="the language of the cell: python or javascript (py, js)")
     @cell_magic("agentbay")  # type: ignore[arg-type]
+    @_documented
     def cell(self, line: str, body: str) -> None:
-        """Run the cell in the notebook's AgentBay session.
+        with _told_in_short():
+            if is_cell_verb(line):
+                self._answer(line, body)
+                return
+            options = read_cell_line(line, untrusted=self.manager.settings.untrusted)
+            if isinstance(options, str):
+                publish_display_data(text(options))
+            else:
+                self._run(options, body)
 
-        Variables stay in the session for the next cell. Nothing of the cell runs in this
-        notebook's own Python. Output appears while the cell runs, input() asks, interrupting
-        stops the code in the sandbox. Widgets need the AgentBay kernel: here they don't move.
-        """
-        language = find_language(parse_argstring(self.cell, line).language)
+    def _answer(self, line: str, body: str | None) -> None:
+        context = VerbContext(self._folder, self.manager.settings, "magics")
+        answer = run_verb(line, self.manager, context, body)
+        with threads.Feed(answer, context.stopped) as feed:
+            for message in feed:
+                _display(message)
+
+    def _run(self, options: CellOptions, body: str) -> None:
         if not body.strip():
-            raise UsageError("The cell is empty below its %%agentbay line: nothing to run.")
-        self._open_session(language.name)
+            raise VerbError("The cell is empty below its %%agentbay line: nothing to run.")
+        self._open_session(options.language)
         settings = self.manager.settings
         cell = Cell(
             body,
-            language.name,
+            options.language,
             settings.timeout,
             settings.output_limit,
             strict_const=settings.strict_const,
             allow_stdin=_can_ask(self.shell),
         )
-        failure = None
+        failure: Message | None = None
         with threads.Feed(self.manager.execute(cell), cell.stopped) as feed:
-            while (message := self._next(feed, cell)) is not None:
-                if message.type == "error":
-                    failure = message
-                elif message.type == "input_request":
-                    self._ask(message)
-                else:
-                    _display(message)
+            while True:
+                # The interrupt may come at any moment, while a message is displayed too.
+                try:
+                    message = next(feed, None)
+                    if message is None:
+                        break
+                    if message.type == "error":
+                        failure = message
+                    elif message.type == "input_request":
+                        self._ask(message)
+                    else:
+                        _display(message)
+                except KeyboardInterrupt:
+                    # Where the remote code can be stopped, its own error is what is shown.
+                    if self._interrupt(cell) is not Stop.ENDING:
+                        raise
         if failure is not None:
             raise remote_error(failure)
 
-    def _next(self, feed: threads.Feed[Message], cell: Cell) -> Message | None:
+    def _interrupt(self, cell: Cell) -> Stop:
         while True:
+            stopping = threads.start(lambda: self.manager.interrupt(cell))
             try:
-                return next(feed, None)
+                return stopping.result()
             except KeyboardInterrupt:
-                # Where the remote code can be stopped, its own error is what is shown.
-                if self.manager.interrupt(cell) is not Stop.ENDING:
-                    raise
+                # Pressed again before the first was through.
+                continue
+            except AgentBayError:
+                return Stop.RUNS_ON
 
     def _ask(self, question: Message) -> None:
         ask = getpass if question.content.get("password") else input
@@ -111,6 +155,19 @@ class AgentBayMagics(Magics):
                 opening.result()
             finally:
                 clear_output()
+
+
+@contextlib.contextmanager
+def _told_in_short() -> Iterator[None]:
+    """Our own errors say what to do; where in this project they were raised helps nobody."""
+    try:
+        yield
+    except RemoteError:
+        raise
+    except AgentBayError as error:
+        told = [f"{type(error).__name__}: {error}"]
+        error._render_traceback_ = lambda: told  # type: ignore[attr-defined]
+        raise
 
 
 def _display(message: Message) -> None:

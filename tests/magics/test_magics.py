@@ -113,6 +113,18 @@ def test_stop_stops_the_code_in_the_sandbox_and_keeps_its_state(notebook: Runnin
     assert notebook.run("%%agentbay python\nprint(reached > 0)").text() == "True\n"
 
 
+def test_stop_while_output_is_displayed_stops_the_code_too(notebook: RunningKernel) -> None:
+    running = notebook.send(
+        "%%agentbay python\nprinted = 0\nwhile True:\n    printed += 1\n    print('x' * 500)"
+    )
+    notebook.wait_for_output(running, "stream")
+    notebook.manager.interrupt_kernel()
+    ran = notebook.finish(running)
+    assert ran.of_type("error")[0]["ename"] == "KeyboardInterrupt"
+    # Code that ran on would hold up this one.
+    assert notebook.run("%%agentbay python\nprint(printed > 0)").text() == "True\n"
+
+
 def test_input_updates_and_clearing(notebook: RunningKernel) -> None:
     running = notebook.send(
         "%%agentbay python\nfrom IPython.display import clear_output, display\n"

@@ -1,0 +1,64 @@
+"""What verbs show: MIME bundles, each with a plain-text twin.
+
+In: rows, data, text. Out: a bundle for a display_data message. Every text is escaped: much of
+it comes from a sandbox or from the service.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+MimeBundle = dict[str, Any]
+
+_CELL = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
+
+
+def table(rows: Iterable[tuple[str, str]]) -> MimeBundle:
+    """Names and what is to be said of each, as two columns."""
+    pairs = list(rows)
+    width = max((len(name) for name, _ in pairs), default=0)
+    lines = []
+    for name, value in pairs:
+        first, *others = value.split("\n")
+        lines += [f"{name:<{width}}  {first}".rstrip()]
+        lines += [f"{'':<{width}}  {other}" for other in others]
+    cells = "".join(
+        f"<tr><th {_CELL}>{html.escape(name)}</th><td {_CELL}>{html.escape(value)}</td></tr>"
+        for name, value in pairs
+    )
+    return {"text/plain": "\n".join(lines), "text/html": f"<table>{cells}</table>"}
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> MimeBundle:
+    """A table with a header and any number of columns."""
+    body = [list(row) for row in rows]
+    widths = [max(len(row[column]) for row in [header, *body]) for column in range(len(header))]
+    lines = [
+        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *body]
+    ]
+    head = "".join(f"<th {_CELL}>{html.escape(text)}</th>" for text in header)
+    cells = "".join(
+        "<tr>" + "".join(f"<td {_CELL}>{html.escape(text)}</td>" for text in row) + "</tr>"
+        for row in body
+    )
+    return {
+        "text/plain": "\n".join(lines),
+        "text/html": f"<table><tr>{head}</tr>{cells}</table>",
+    }
+
+
+def text(said: str) -> MimeBundle:
+    """Plain text, for example one line that says what was done."""
+    return {"text/plain": said}
+
+
+def data(document: Mapping[str, Any]) -> MimeBundle:
+    """Data for a program to read, and its text."""
+    return {
+        "application/json": dict(document),
+        "text/plain": json.dumps(document, indent=2, ensure_ascii=False),
+    }

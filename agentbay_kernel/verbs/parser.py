@@ -1,0 +1,145 @@
+"""The arguments of a line `%agentbay ...` or `%%agentbay ...`.
+
+In: the line's text. Out: the arguments' values; help made from what was declared. What is not
+valid is a `VerbError` that names what would be; nothing here ever ends the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from argparse import Action, Namespace
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from agentbay_kernel.errors import NotAllowedError, VerbError
+
+_HELP_FLAGS = ("-h", "--help")
+_WIDTH = 88
+
+
+def split_words(line: str) -> list[str]:
+    """The words of a line; quotes keep spaces together, a backslash is itself (Windows paths).
+
+    Raises:
+        VerbError: a quote is not closed.
+    """
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
+    try:
+        return list(lexer)
+    except ValueError:
+        raise VerbError(f"A quote is opened and not closed in: {line}") from None
+
+
+def completed_by(action: Action, kind: str) -> Action:
+    """Say what an argument is completed with: `session`, `language`, `verb`, `file`, `setting`."""
+    action.completes = kind  # type: ignore[attr-defined]
+    return action
+
+
+def touching_machine(action: Action) -> Action:
+    """Mark an argument that reads or writes on this machine: off when cells are untrusted."""
+    action.touches_machine = True  # type: ignore[attr-defined]
+    return action
+
+
+class LineParser(argparse.ArgumentParser):
+    """Declares the arguments of one verb, or of the cell magic; then reads lines.
+
+    Arguments:
+        typed: how a user begins the line, for example `%agentbay status`.
+        summary: what it does, one line.
+        examples: lines as a user types them.
+    """
+
+    def __init__(self, typed: str, summary: str, examples: Sequence[str] = ()) -> None:
+        super().__init__(
+            # argparse formats these texts with %.
+            prog=typed.replace("%", "%%"),
+            description=f"{summary}.".replace("%", "%%"),
+            epilog="examples:\n  " + "\n  ".join(examples) if examples else None,
+            formatter_class=_Formatter,
+            add_help=False,
+            allow_abbrev=False,
+        )
+        self.typed = typed
+        self.add_argument(*_HELP_FLAGS, action="store_true", dest="help", help="show this help")
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """The arguments, those with flags and those without."""
+        return tuple(self._actions)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All flags, in the order of their declaration."""
+        return tuple(flag for action in self.actions for flag in action.option_strings)
+
+    def action_of(self, flag: str) -> Action | None:
+        """The argument that a flag belongs to."""
+        return self._option_string_actions.get(flag)
+
+    def read(self, words: Iterable[str], *, untrusted: bool) -> Namespace:
+        """The values of a line's arguments. With `help` set, no other value counts.
+
+        Arguments:
+            untrusted: refuse arguments that touch this machine.
+
+        Raises:
+            VerbError: a word is no argument of this line, or one is missing.
+            NotAllowedError: an argument touches this machine and cells are untrusted.
+        """
+        words = list(words)
+        if any(word in _HELP_FLAGS for word in words):
+            return Namespace(help=True)
+        self._check_flags(words)
+        options, extra = self.parse_known_args(words)
+        if extra:
+            self.error(f"doesn't take {extra[0]!r}")
+        if untrusted:
+            self._check_trust(options)
+        return options
+
+    def help_text(self) -> str:
+        """The help, as plain text."""
+        return self.format_help().replace("%%", "%").rstrip()
+
+    def error(self, message: str) -> NoReturn:
+        """Every fault that argparse finds ends here."""
+        usage = " ".join(self.format_usage().replace("%%", "%").split()).removeprefix("usage: ")
+        raise VerbError(f"`{self.typed}`: {message}. It is used so: {usage}")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Never end the process: a kernel's cell asked."""
+        self.error(message or f"ended with {status}")
+
+    def _check_flags(self, words: list[str]) -> None:
+        for word in words:
+            if word == "--":
+                return
+            if not re.match(r"--?[A-Za-z]", word):
+                continue
+            flag = word.partition("=")[0]
+            attached = not word.startswith("--") and word[:2] in self.flags
+            if flag not in self.flags and not attached:
+                raise VerbError(
+                    f"`{self.typed}` has no flag {flag}. It has: {', '.join(self.flags)}."
+                )
+
+    def _check_trust(self, options: Namespace) -> None:
+        for action in self.actions:
+            touches = getattr(action, "touches_machine", False)
+            if touches and getattr(options, action.dest) != action.default:
+                name = "/".join(action.option_strings) or action.dest
+                raise NotAllowedError(
+                    f"`{self.typed}`: {name} touches this machine, and the setting `untrusted` "
+                    "turns that off for this notebook. Nothing was done."
+                )
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        # The width of the terminal, if there is one, is not the notebook's.
+        super().__init__(prog, width=_WIDTH, max_help_position=28)

@@ -1,0 +1,128 @@
+"""`%agentbay config`: the settings, where each value comes from, and what a cell may change.
+
+In: nothing, names, or NAME=VALUE. Out: a table. What may be changed is a rule of the settings
+themselves (`config.py`); a cell can make a policy stricter and never looser.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel.config import AgentBaySettings
+from agentbay_kernel.errors import ConfigurationError, VerbError
+from agentbay_kernel.verbs.bundles import data, grid, table
+from agentbay_kernel.verbs.parser import LineParser, completed_by
+from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+
+def _config(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    settings = context.settings
+    traits = AgentBaySettings.class_own_traits(config=True)
+    changes = [word.partition("=")[::2] for word in options.settings if "=" in word]
+    names = [word for word in options.settings if "=" not in word]
+    for name in [*names, *(name for name, _ in changes)]:
+        if name not in traits:
+            raise VerbError(f"There is no setting {name!r}. There are: {', '.join(traits)}.")
+    for name, value in changes:
+        settings.change_in_notebook(name, value)
+    shown = [*names, *(name for name, _ in changes)] or list(traits)
+    if options.json:
+        return data({name: _described(settings, name) for name in shown})
+    if names:
+        return table(
+            row for name in shown for row in _detail(name, _described(settings, name)).items()
+        )
+    rows = [
+        (name, it["value_text"], it["from"], it["in_notebook"])
+        for name in shown
+        for it in [_described(settings, name)]
+    ]
+    if not changes:
+        rows += _service_rows()
+    return grid(("setting", "value", "from", "a cell may"), rows)
+
+
+def _described(settings: AgentBaySettings, name: str) -> dict[str, Any]:
+    trait = AgentBaySettings.class_own_traits(config=True)[name]
+    value = getattr(settings, name)
+    rule = trait.metadata.get("in_notebook")
+    may = {"free": "change it", "lower": "lower it", None: "not change it"}
+    return {
+        "value": value,
+        "value_text": "none" if value is None else str(value),
+        "from": settings.sources.get(name, "default"),
+        "in_notebook": "make it stricter" if isinstance(rule, tuple) else may[rule],
+        "help": trait.help,
+    }
+
+
+def _detail(name: str, described: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: f"{described['value_text']} (from: {described['from']})",
+        "  meaning": described["help"],
+        "  a cell may": described["in_notebook"],
+        "  elsewhere": f"AGENTBAY_{name.upper()}, or c.AgentBaySettings.{name}",
+    }
+
+
+def _service_rows() -> list[tuple[str, str, str, str]]:
+    from agentbay_kernel.service.endpoint import (
+        ENDPOINT_VARIABLE,
+        KEY_VARIABLE,
+        REGION_VARIABLE,
+        find_credentials,
+    )
+
+    try:
+        found = find_credentials()
+    except ConfigurationError as error:
+        return [("service", "not valid", str(error), "not change it")]
+    values = {
+        # Never the key itself.
+        KEY_VARIABLE: "set" if found.api_key else "not set",
+        REGION_VARIABLE: found.endpoint.region_id,
+        ENDPOINT_VARIABLE: found.endpoint.url,
+    }
+    asked = {KEY_VARIABLE: bool(found.api_key), REGION_VARIABLE: bool(found.region_id)}
+    return [
+        (
+            variable,
+            value,
+            "environment"
+            if os.environ.get(variable)
+            else (".env" if asked.get(variable) else "default"),
+            "not change it",
+        )
+        for variable, value in values.items()
+    ]
+
+
+def _config_arguments(parser: LineParser) -> None:
+    completed_by(
+        parser.add_argument(
+            "settings",
+            nargs="*",
+            metavar="NAME[=VALUE]",
+            help="a setting to show, or to change for this notebook; all are shown without",
+        ),
+        "setting",
+    )
+    parser.add_argument("--json", action="store_true", help="as data")
+
+
+CONFIG = Verb(
+    "config",
+    "show the settings and where each value comes from; change what a cell may change",
+    _config,
+    _config_arguments,
+    examples=(
+        "%agentbay config",
+        "%agentbay config timeout",
+        "%agentbay config timeout=120 output_limit=1000000",
+    ),
+)

@@ -1,0 +1,147 @@
+"""`%agentbay status`: where cells run, how, for how long, and what they may do.
+
+In: the session manager. Out: a small table or the same as data. Nothing is started or asked.
+"""
+
+from __future__ import annotations
+
+import platform
+from argparse import Namespace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel import __version__
+from agentbay_kernel.languages import LANGUAGES
+from agentbay_kernel.verbs.bundles import data, table
+from agentbay_kernel.verbs.parser import LineParser
+from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import LiveSession, SessionManager
+
+_POLICY = ("html", "untrusted", "timeout", "output_limit")
+
+
+def report(manager: SessionManager) -> dict[str, Any]:
+    """What is known of a notebook's sessions, as data."""
+    backend, settings = manager.backend, manager.settings
+    sessions = [_session(live, manager) for live in manager.sessions()]
+    document: dict[str, Any] = {
+        "backend": settings.backend,
+        "place": backend.place if backend is not None else None,
+        "notice": backend.notice if backend is not None else "",
+        "region": backend.client.endpoint.region_id
+        if backend is not None and not backend.is_local
+        else None,
+        "sessions": sessions,
+        "minutes_used": round(sum(it["age_minutes"] for it in sessions), 1),
+        "released": _released(manager),
+        "policy": {name: getattr(settings, name) for name in _POLICY if hasattr(settings, name)},
+        "versions": {
+            "agentbay-kernel": __version__,
+            "ipykernel": version("ipykernel"),
+            "python": platform.python_version(),
+        },
+    }
+    if backend is not None and backend.is_local:
+        document["confinement"] = {
+            key: backend.isolation.get(key) for key in ("summary", "confined", "not_confined")
+        }
+    return document
+
+
+def _session(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
+    backend = manager.backend
+    age = live.age_s / 60
+    left = None
+    if backend is not None and backend.releases_sessions:
+        left = round(max(0.0, manager.settings.max_minutes - age), 1)
+    return {
+        "name": live.name,
+        "id": live.session.session_id,
+        "execution": {name: _execution(live, name, manager) for name in LANGUAGES},
+        "age_minutes": round(age, 1),
+        "minutes_left": left,
+    }
+
+
+def _execution(live: LiveSession, language: str, manager: SessionManager) -> dict[str, Any]:
+    execution = live.execution_in_use(language)
+    if execution is None:
+        return {"kind": None, "why": "no cell of it has run yet"}
+    wanted = manager.settings.execution
+    why = live.unbridged.get(language) or "the sandbox can run a bridge"
+    if wanted != "auto":
+        why = f"the setting execution is {wanted}"
+    return {"kind": execution.kind, "why": why}
+
+
+def _released(manager: SessionManager) -> str:
+    settings, backend = manager.settings, manager.backend
+    if backend is not None and not backend.releases_sessions:
+        return "when this notebook's kernel ends"
+    return f"after {settings.idle_minutes} min without use, at most {settings.max_minutes} min"
+
+
+def _status(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    document = report(manager)
+    return data(document) if options.json else table(_rows(document))
+
+
+def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+    place = document["place"]
+    if place is None:
+        local = document["backend"] == "local"
+        place = "local runtime on this machine" if local else "AgentBay"
+        place += " (not asked yet: no session was needed so far)"
+    rows = [("Place", place)]
+    if document["region"]:
+        rows.append(("Region", document["region"]))
+    if "confinement" not in document and document["notice"]:
+        rows.append(("Notice", document["notice"]))
+    for it in document["sessions"]:
+        left = "" if it["minutes_left"] is None else f", {it['minutes_left']:.0f} min left"
+        rows.append(
+            (
+                f"Session {it['name']}",
+                f"{it['id']}, {it['age_minutes']:.0f} min old{left}",
+            )
+        )
+        for language, how in it["execution"].items():
+            kind = "" if how["kind"] is None else f"{how['kind']} execution: "
+            rows.append((f"  {LANGUAGES[language].display_name}", kind + how["why"]))
+    if not document["sessions"]:
+        rows.append(("Sessions", "none: the next cell creates one"))
+    rows.append(("Released", document["released"]))
+    rows.append(("Minutes used", f"{document['minutes_used']:.1f}"))
+    if confinement := document.get("confinement"):
+        rows.append(("Isolation", str(confinement["summary"] or "unknown")))
+        for title, key in (("  confined", "confined"), ("  not confined", "not_confined")):
+            if confinement[key]:
+                rows.append((title, "\n".join(map(str, confinement[key]))))
+    policy = [f"{name} {_said(value)}" for name, value in document["policy"].items()]
+    rows.append(("Policy", ", ".join(policy)))
+    versions = [f"{name} {value}" for name, value in document["versions"].items()]
+    rows.append(("Versions", ", ".join(versions)))
+    return rows
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _status_arguments(parser: LineParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+
+
+STATUS = Verb(
+    "status",
+    "show where cells run, how, for how long, and what they may do",
+    _status,
+    _status_arguments,
+    examples=("%agentbay status", "%agentbay status --json"),
+)

@@ -1,0 +1,117 @@
+"""The table of verbs, and how a line with one is answered.
+
+In: the words behind `%agentbay`. Out: Jupyter messages. A module with verbs adds its rows to
+`VERBS`.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.errors import NotAllowedError, VerbError
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.languages import LANGUAGES
+from agentbay_kernel.verbs.bundles import table, text
+from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC
+from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
+from agentbay_kernel.verbs.settings import CONFIG
+from agentbay_kernel.verbs.status import STATUS
+from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+
+def run_verb(
+    line: str, manager: SessionManager, context: VerbContext, body: str | None = None
+) -> Iterator[Message]:
+    """Answer one verb; yields what is to be shown, as it comes.
+
+    It may block: front ends read it on a thread of its own.
+
+    Arguments:
+        line: the words behind `%agentbay`; none means `help`.
+        body: the lines below it, where it is a cell `%%agentbay VERB`.
+
+    Raises:
+        VerbError: there is no such verb, or its arguments are not valid.
+        NotAllowedError: the verb touches this machine and cells are untrusted.
+        AgentBayError: the verb failed.
+    """
+    # `%agentbay?` and `%agentbay status?` ask for help, as `?` does elsewhere in IPython.
+    asks = line.endswith("?")
+    name, *words = split_words(line.removesuffix("?")) or ["help"]
+    verb = find_verb(name)
+    parser = verb.parser
+    if asks and line != "?":
+        words = ["--help"]
+    untrusted = context.untrusted
+    options = parser.read(words, untrusted=untrusted)
+    if options.help:
+        yield _display(text(parser.help_text()))
+        return
+    if verb.touches_machine and untrusted:
+        raise NotAllowedError(
+            f"`{verb.typed}` touches this machine, and the setting `untrusted` turns that off "
+            "for this notebook. Nothing was done."
+        )
+    if body is not None and not verb.takes_body:
+        raise VerbError(
+            f"`{CELL_MAGIC} {name}` is not a cell: {name} is a verb of one line, "
+            f"`{MAGIC} {name}`. Nothing was done."
+        )
+    options.body = body
+    answer = verb.answer(options, manager, context)
+    if isinstance(answer, dict):
+        yield _display(answer)
+    else:
+        yield from answer
+
+
+def is_cell_verb(line: str) -> bool:
+    """Does the line behind `%%agentbay` name a verb, and not a language?"""
+    return (line.split() or [""])[0].removesuffix("?") in VERBS
+
+
+def find_verb(name: str) -> Verb:
+    """The verb of that name.
+
+    Raises:
+        VerbError: there is none.
+    """
+    verb = VERBS.get(name)
+    if verb is None:
+        raise VerbError(f"There is no verb {name!r}. Use one of: {', '.join(sorted(VERBS))}.")
+    return verb
+
+
+def _display(bundle: MimeBundle) -> Message:
+    return Message("display_data", {"data": bundle, "metadata": {}, "transient": {}})
+
+
+def _help(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    if options.verb:
+        return text(find_verb(options.verb).parser.help_text())
+    rows = [(verb.typed, verb.summary) for verb in VERBS.values()]
+    rows.append(
+        (f"{CELL_MAGIC} LANGUAGE", f"run the cell in that language: {', '.join(LANGUAGES)}")
+    )
+    rows.append((f"{MAGIC} VERB --help", "the arguments of a verb"))
+    return table(rows)
+
+
+def _help_arguments(parser: LineParser) -> None:
+    completed_by(parser.add_argument("verb", nargs="?", help="show this verb's arguments"), "verb")
+
+
+HELP = Verb(
+    "help",
+    "show all verbs, or one verb's arguments",
+    _help,
+    _help_arguments,
+    examples=("%agentbay help", "%agentbay help status"),
+)
+
+VERBS: dict[str, Verb] = {verb.name: verb for verb in (STATUS, CONFIG, HELP)}

@@ -1,0 +1,90 @@
+"""What a verb is: one row of the table of verbs, and what surrounds the line it stands in."""
+
+from __future__ import annotations
+
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.verbs.parser import LineParser
+
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
+    from agentbay_kernel.sessions import SessionManager
+
+# From MIME type to content: text, or data for application/json.
+MimeBundle = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class VerbContext:
+    """What surrounds a line with a verb.
+
+    Arguments:
+        folder: the notebook's folder; no file outside of it is reached.
+        settings: those in force in this notebook.
+        front_end: `kernel`, `magics` or `command line`.
+        language: of cells that name none.
+        stopped: set when the user has interrupted the verb; long work looks at it.
+    """
+
+    folder: Path
+    settings: AgentBaySettings
+    front_end: str
+    language: str = "python"
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def untrusted(self) -> bool:
+        """Whether cells must not touch this machine at all."""
+        return self.settings.untrusted
+
+
+# A bundle is shown as one display. Messages are shown as they come: for progress, a display_data
+# with a display_id, then update_display_data of the same id.
+Answer = MimeBundle | Iterator[Message]
+
+
+def _no_arguments(parser: LineParser) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb.
+
+    Arguments:
+        name: the word behind `%agentbay`.
+        summary: what it does, in one line without a full stop.
+        answer: does it. It may block: it runs on a thread of its own.
+        add_arguments: declares its arguments, once; help and completion are made from them.
+        touches_machine: it reads or writes this machine's files: off when cells are untrusted.
+            A single flag of that kind is marked by `touching_machine`.
+        takes_body: it is a cell, `%%agentbay NAME`, whose lines are `options.body`; on a line
+            `%agentbay NAME`, `options.body` is None.
+        examples: lines as a user types them.
+    """
+
+    name: str
+    summary: str
+    answer: Callable[[Namespace, SessionManager, VerbContext], Answer]
+    add_arguments: Callable[[LineParser], None] = _no_arguments
+    touches_machine: bool = False
+    takes_body: bool = False
+    examples: tuple[str, ...] = ()
+
+    @property
+    def typed(self) -> str:
+        """How a user begins the line."""
+        return f"{'%%' if self.takes_body else '%'}agentbay {self.name}"
+
+    @property
+    def parser(self) -> LineParser:
+        """Its arguments."""
+        parser = LineParser(self.typed, self.summary, self.examples)
+        self.add_arguments(parser)
+        return parser

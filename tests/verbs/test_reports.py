@@ -1,0 +1,138 @@
+"""`status` and `config`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from agentbay_kernel import __version__
+from agentbay_kernel.config import AgentBaySettings, load_settings
+from agentbay_kernel.errors import ConfigurationError, NotAllowedError, VerbError
+from agentbay_kernel.sessions import SessionManager
+from agentbay_kernel.verbs import VerbContext, run_verb
+from tests.verbs.conftest import RunVerb
+
+
+def test_status_without_a_session(verb: RunVerb) -> None:
+    shown = verb("status")
+    assert "none: the next cell creates one" in shown["text/plain"]
+    assert shown["text/html"].startswith("<table>")
+    document = verb("status --json")["application/json"]
+    assert document["sessions"] == []
+    assert document["versions"]["agentbay-kernel"] == __version__
+    assert document == json.loads(verb("status --json")["text/plain"])
+
+
+def test_status_of_a_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGENTBAY_BACKEND", "local")
+    with contextlib.closing(SessionManager(load_settings())) as manager:
+        live = manager.open(language="python")
+        context = VerbContext(tmp_path, manager.settings, "kernel")
+        (message,) = run_verb("status --json", manager, context)
+        document = message.content["data"]["application/json"]
+        (session,) = document["sessions"]
+        assert session["name"] == "default"
+        assert session["id"] == live.session.session_id
+        assert session["execution"]["python"]["kind"] == "bridged"
+        assert session["execution"]["javascript"]["kind"] is None
+        assert document["confinement"]["summary"]
+        assert document["policy"]["untrusted"] is False
+        (message,) = run_verb("status", manager, context)
+        assert live.session.session_id in message.content["data"]["text/plain"]
+        assert "confined" in message.content["data"]["text/plain"]
+
+
+def test_config_shows_values_and_where_they_come_from(
+    monkeypatch: pytest.MonkeyPatch, verb: RunVerb
+) -> None:
+    shown = verb("config")["text/plain"]
+    for name in AgentBaySettings.class_own_traits(config=True):
+        assert name in shown
+    assert "AGENTBAY_API_KEY" in shown
+    verb("config timeout=30")
+    document = verb("config --json")["application/json"]
+    assert document["timeout"]["value"] == 30
+    assert document["timeout"]["from"] == "this notebook"
+    assert document["image"]["from"] == "default"
+    assert "AGENTBAY_TIMEOUT" in verb("config timeout")["text/plain"]
+
+
+def test_config_never_shows_the_key(monkeypatch: pytest.MonkeyPatch, verb: RunVerb) -> None:
+    monkeypatch.setenv("AGENTBAY_API_KEY", "akm-0123-secret")
+    for line in ("config", "config --json", "status", "status --json", "help"):
+        assert "secret" not in json.dumps(verb(line))
+    assert "AGENTBAY_API_KEY    set" in verb("config")["text/plain"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "backend=local",
+        "start=open",
+        "image=linux_latest",
+        "output_limit=20000001",
+        "idle_minutes=16",
+        "max_minutes=481",
+        "local_isolation=none",
+        "local_network=True",
+        "local_python=/bin/sh",
+    ],
+)
+def test_a_cell_cannot_loosen_anything(verb: RunVerb, manager: SessionManager, change: str) -> None:
+    name = change.partition("=")[0]
+    before = getattr(manager.settings, name)
+    with pytest.raises(NotAllowedError, match=f"AGENTBAY_{name.upper()}"):
+        verb(f"config {change}")
+    assert getattr(manager.settings, name) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("timeout=30", 30.0),
+        ("timeout=none", None),
+        ("execution=direct", "direct"),
+        ("output_limit=1000", 1000),
+        ("idle_minutes=5", 5),
+        ("local_isolation=required", "required"),
+        ("untrusted=True", True),
+    ],
+)
+def test_a_cell_can_tighten_and_change_the_harmless(
+    verb: RunVerb, manager: SessionManager, change: str, value: object
+) -> None:
+    name = change.partition("=")[0]
+    assert name in verb(f"config {change}")["text/plain"]
+    assert getattr(manager.settings, name) == value
+
+
+def test_what_was_tightened_stays_so(verb: RunVerb, manager: SessionManager) -> None:
+    verb("config untrusted=True idle_minutes=5")
+    for change in ("untrusted=False", "idle_minutes=6"):
+        with pytest.raises(NotAllowedError):
+            verb(f"config {change}")
+    assert manager.settings.untrusted
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("timeout=soon", "timeout=soon is not valid"),
+        ("idle_minutes=0", "idle_minutes=0 is not valid"),
+        ("execution=magic", "execution=magic is not valid"),
+    ],
+)
+def test_a_wrong_value_is_told(verb: RunVerb, change: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        verb(f"config {change}")
+
+
+def test_an_unknown_setting_is_told_and_nothing_is_changed(
+    verb: RunVerb, manager: SessionManager
+) -> None:
+    with pytest.raises(VerbError, match="There is no setting 'colour'"):
+        verb("config timeout=5 colour=red")
+    assert manager.settings.timeout is None
