@@ -33,12 +33,14 @@ from agentbay_kernel.frontend import Comms, FrontEnd
 from agentbay_kernel.history import History
 from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
 from agentbay_kernel.late_output import LateOutput
+from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.pacing import Pace
 
 if TYPE_CHECKING:
     from agentbay_kernel.execution.bridged import BridgedExecution
     from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
     from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.verbs import CellMagic
 
 JsonObject = dict[str, Any]
 
@@ -80,6 +82,7 @@ class AgentBayKernel(Kernel):
         self._late_output = LateOutput(asyncio.get_event_loop())
         # Jupyter starts a kernel in its notebook's folder.
         self._folder = Path.cwd()
+        self._last: Outcome | None = None
 
     # What the kernel is
 
@@ -177,12 +180,16 @@ class AgentBayKernel(Kernel):
         )
         if store_history and not silent:
             self._history.add(shown, code)
-        run = CellRun(cell, front_end, self._session_manager, self._late_output, self._folder)
+        run = CellRun(
+            cell, front_end, self._session_manager, self._late_output, self._folder, self._last
+        )
         self._running.add(run)
         try:
             content = await run.to_its_end()
         finally:
             self._running.discard(run)
+            if not silent:
+                self._last = run.outcome or self._last
         # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
         self.execution_count = content.get("execution_count", self.execution_count)
         return {**content, "execution_count": self.execution_count}
@@ -282,9 +289,35 @@ class AgentBayKernel(Kernel):
         return header.get("msg_type") in _PASS_CELLS
 
     async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
-        """Completions by the sandbox's kernel, if there is one already."""
-        reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
+        """Completions of our own lines; else by the sandbox's kernel, if there is one already."""
+        from agentbay_kernel.verbs.completion import Surroundings, cell_body, complete_line
+
+        manager = self._manager
+        untrusted = manager is not None and manager.settings.untrusted
+        around = Surroundings(self._folder, manager, untrusted=untrusted)
+        if (ours := complete_line(code, cursor_pos, around)) is not None:
+            return {
+                "status": "ok",
+                "matches": list(ours.matches),
+                "cursor_start": ours.start,
+                "cursor_end": ours.end,
+                "metadata": {},
+            }
+        if (cell := cell_body(code)) is not None:
+            reply = await self._complete_body(*cell, cursor_pos)
+        else:
+            reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
         return reply or await super().do_complete(code, cursor_pos)
+
+    async def _complete_body(
+        self, cell: CellMagic, begin: int, cursor_pos: int
+    ) -> JsonObject | None:
+        from agentbay_kernel.verbs.completion import complete_body
+
+        if self._manager is None:
+            return None
+        manager = self._manager
+        return await _answer_of(lambda: complete_body(cell, begin, cursor_pos, manager))
 
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()

@@ -228,6 +228,19 @@ class SessionManager:
             live = self._live.get(name)
         return live.execution_in_use(language) if live is not None else None
 
+    def stop(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> str:
+        """Delete the session of that name; returns its id.
+
+        Raises:
+            SessionError: there is none.
+        """
+        with self._lock:
+            live = self._live.pop(name, None)
+        if live is None:
+            raise SessionError(f"There is no session {name!r}.")
+        _delete(live.session)
+        return live.session.session_id
+
     def close(self) -> None:
         """Delete all sessions: each delete is sent, its end is not waited for.
 

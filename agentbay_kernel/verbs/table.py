@@ -15,6 +15,7 @@ from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import LANGUAGES
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC
+from agentbay_kernel.verbs.last import LAST
 from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
 from agentbay_kernel.verbs.settings import CONFIG
 from agentbay_kernel.verbs.status import STATUS
@@ -114,4 +115,4 @@ HELP = Verb(
     examples=("%agentbay help", "%agentbay help status"),
 )
 
-VERBS: dict[str, Verb] = {verb.name: verb for verb in (STATUS, CONFIG, HELP)}
+VERBS: dict[str, Verb] = {verb.name: verb for verb in (STATUS, CONFIG, LAST, HELP)}
