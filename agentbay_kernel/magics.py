@@ -62,7 +62,7 @@ class AgentBayMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.manager = SessionManager(load_settings(shell.config))
+        self.manager = SessionManager(load_settings(shell.config), _connection_file(shell))
         # Not the working directory of now: a cell may have changed it.
         self._folder = Path(shell.starting_dir)
 
@@ -185,6 +185,12 @@ def _display(message: Message) -> None:
         )
     elif message.type == "clear_output":
         clear_output(wait=content.get("wait", False))
+
+
+def _connection_file(shell: InteractiveShell) -> str:
+    # A terminal has none.
+    app = getattr(getattr(shell, "kernel", None), "parent", None)
+    return str(getattr(app, "abs_connection_file", ""))
 
 
 def _can_ask(shell: InteractiveShell | None) -> bool:
