@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,7 @@ JsonObject = dict[str, Any]
 
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 _SHUTDOWN_WITHIN_S = 1.7
+_LAST_FLUSH_S = 0.2
 # Requests that are answered while a cell runs.
 _PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "kernel_info_request")
 # A front end gives up on completions sooner than a sandbox that is far away can answer.
@@ -260,6 +262,10 @@ class AgentBayKernel(Kernel):
             await asyncio.wait(
                 [asyncio.wrap_future(threads.start(close))], timeout=_SHUTDOWN_WITHIN_S
             )
+        # ipykernel flushes once more when the thread that does so may have ended already; waiting
+        # for it would hold up the end of this process by 10 seconds.
+        for output in (sys.stdout, sys.stderr):
+            output.flush_timeout = _LAST_FLUSH_S  # type: ignore[union-attr]
         return {"status": "ok", "restart": restart}
 
     def end_without_notice(self) -> None:
