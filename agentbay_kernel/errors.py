@@ -2,13 +2,18 @@
 
 AgentBayError
 ├── ConfigurationError            a setting, a key or an address is missing or wrong
-│   └── NoBackendError            neither a key nor the local runtime was chosen
+│   ├── NoBackendError            neither a key nor the local runtime was chosen
+│   ├── StateFileError            the file that says which sessions are yours can't be used
+│   └── RecipeError               a setup recipe is not valid
 ├── VerbError                     a line of `%agentbay` is not valid; nothing was done
 ├── NotAllowedError               a cell asked for what only configuration may allow
 ├── KernelspecError               a kernelspec could not be placed or removed
 ├── LocalRuntimeError             the local runtime could not be started
 ├── SessionError                  a session could not be created or used
-│   └── QuotaError                the account has no free session slot
+│   ├── QuotaError                the account has no free session slot
+│   │   └── SessionLimitError     the user has as many sessions as `max_sessions` allows
+│   ├── AttachedSessionError      it is another's session, so that was not done to it
+│   └── SetupError                a new session could not be set up as its recipe says
 ├── RemoteError                   the user's code failed in the sandbox (raised by the magics)
 └── CommandError                  the service could not do what was asked (Code API reference)
     ├── UnsupportedLanguageError  no such language; nothing was sent
@@ -23,7 +28,8 @@ AgentBayError
     ├── ServiceFaultError         the service answered with an error of its own
     ├── InvalidAnswerError        the service answered something that is not an answer
     └── BridgeError               the bridge to the sandbox's kernel can't be had, or broke
-        └── KernelEndedError      that kernel ended; the bridge can be had again
+        ├── KernelEndedError      that kernel ended; the bridge can be had again
+        └── SilentSessionError    the session did not answer; the cell's fate is not known yet
 
 CodeSyntaxWarning (a SyntaxWarning) is only ever warned with: code that may not parse.
 """
@@ -51,6 +57,14 @@ class NotAllowedError(AgentBayError):
     """A cell asked for something that only configuration or the command line may allow."""
 
 
+class StateFileError(ConfigurationError):
+    """The file that says which sessions are yours can't be used."""
+
+
+class RecipeError(ConfigurationError):
+    """A setup recipe is not valid, or asks for what the user's configuration does not allow."""
+
+
 class KernelspecError(AgentBayError):
     """A kernelspec could not be placed or removed."""
 
@@ -65,6 +79,18 @@ class SessionError(AgentBayError):
 
 class QuotaError(SessionError):
     """The account has no free session slot."""
+
+
+class SessionLimitError(QuotaError):
+    """The user has as many sessions as `max_sessions` allows."""
+
+
+class AttachedSessionError(SessionError):
+    """The session belongs to somebody else, so what was asked was not done to it."""
+
+
+class SetupError(SessionError):
+    """A new session could not be set up as its recipe says."""
 
 
 class RemoteError(AgentBayError):
@@ -172,3 +198,7 @@ class BridgeError(CommandError):
 
 class KernelEndedError(BridgeError):
     """The kernel in the sandbox ended: killed, out of memory, or by its own code."""
+
+
+class SilentSessionError(BridgeError):
+    """The session did not answer for long. What became of the cell is not known yet."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
 from contextvars import copy_context
 from pathlib import Path
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
+from ipykernel.parentpoller import ParentPollerUnix
 from traitlets import CaselessStrEnum
 
 from agentbay_kernel import __version__, threads
@@ -46,6 +50,7 @@ JsonObject = dict[str, Any]
 
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 _SHUTDOWN_WITHIN_S = 1.7
+_LAST_FLUSH_S = 0.2
 # Requests that are answered while a cell runs.
 _PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "kernel_info_request")
 # A front end gives up on completions sooner than a sandbox that is far away can answer.
@@ -139,13 +144,17 @@ class AgentBayKernel(Kernel):
     def _settings(self) -> AgentBaySettings:
         return load_settings(self.config)
 
+    def _connection_file(self) -> str:
+        """Its name is the same after a restart by the server, after a crash too."""
+        return str(getattr(self.parent, "abs_connection_file", ""))
+
     def _session_manager(self) -> SessionManager:
         # Imported here: the service client is not needed to answer kernel_info.
         from agentbay_kernel.sessions import SessionManager
 
         with self._manager_lock:
             if self._manager is None:
-                self._manager = SessionManager(self._settings())
+                self._manager = SessionManager(self._settings(), self._connection_file())
             return self._manager
 
     # A cell
@@ -255,10 +264,21 @@ class AgentBayKernel(Kernel):
         for run in list(self._running):
             run.cancel()
         self._late_output.close()
-        if self._manager is not None:
-            closing = asyncio.wrap_future(threads.start(self._manager.close))
-            await asyncio.wait([closing], timeout=_SHUTDOWN_WITHIN_S)
+        if (manager := self._manager) is not None:
+            close = manager.hand_over if restart else manager.close
+            await asyncio.wait(
+                [asyncio.wrap_future(threads.start(close))], timeout=_SHUTDOWN_WITHIN_S
+            )
+        # ipykernel flushes once more when the thread that does so may have ended already; waiting
+        # for it would hold up the end of this process by 10 seconds.
+        for output in (sys.stdout, sys.stderr):
+            output.flush_timeout = _LAST_FLUSH_S  # type: ignore[union-attr]
         return {"status": "ok", "restart": restart}
+
+    def end_without_notice(self) -> None:
+        """Give the sessions up, when there is nobody left to ask for a shutdown."""
+        if self._manager is not None:
+            self._manager.close()
 
     # What never creates a session
 
@@ -395,11 +415,53 @@ class AgentBayKernelApp(IPKernelApp):
 
     kernel_class = AgentBayKernel
 
+    def init_signal(self) -> None:
+        """Being told to end is no reason to leave sessions behind."""
+        super().init_signal()
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # What was started by nohup goes on ignoring.
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._on_end)
+
+    def _on_end(self, signum: int, frame: FrameType | None) -> None:
+        # Not here: the code that was interrupted may hold a lock that closing needs.
+        threads.start(lambda: self._end(128 + signum))
+
+    def init_poller(self) -> None:
+        """The base class would end this process at once when its parent is gone."""
+        super().init_poller()
+        if isinstance(self.poller, ParentPollerUnix):
+            self.poller = _ParentWatch(self.parent_handle, lambda: self._end(1))
+
+    def _end(self, status: int) -> None:
+        ending = threads.start(self.kernel.end_without_notice)
+        with contextlib.suppress(Exception):
+            ending.result(_SHUTDOWN_WITHIN_S)
+        os._exit(status)
+
     def init_iopub(self, context: zmq.Context[Any]) -> None:
         """By default the socket drops messages in silence, the idle status too, when its reader
         is slow for a moment."""
         context.sndhwm = 0
         super().init_iopub(context)
+
+
+class _ParentWatch(threading.Thread):
+    """Calls `gone` when the parent process is no longer the parent."""
+
+    def __init__(self, parent_pid: int, gone: Callable[[], None]) -> None:
+        super().__init__(name="agentbay-parent", daemon=True)
+        self._parent_pid = parent_pid
+        self._gone = gone
+
+    def run(self) -> None:
+        """Look once a second."""
+        # Where the named process is not the parent, only being nobody's child can be told.
+        known = os.getppid() == self._parent_pid
+        while os.getppid() == self._parent_pid if known else os.getppid() != 1:
+            time.sleep(1.0)
+        self._gone()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -72,7 +72,7 @@ class AgentBayMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.manager = SessionManager(load_settings(shell.config))
+        self.manager = SessionManager(load_settings(shell.config), _connection_file(shell))
         # Not the working directory of now: a cell may have changed it.
         self._folder = Path(shell.starting_dir)
         self._last: Outcome | None = None
@@ -161,6 +161,12 @@ def _told_in_short() -> Iterator[None]:
         told = [f"{type(error).__name__}: {error}"]
         error._render_traceback_ = lambda: told  # type: ignore[attr-defined]
         raise
+
+
+def _connection_file(shell: InteractiveShell) -> str:
+    # A terminal has none.
+    app = getattr(getattr(shell, "kernel", None), "parent", None)
+    return str(getattr(app, "abs_connection_file", ""))
 
 
 def _can_ask(shell: InteractiveShell | None) -> bool:
