@@ -61,6 +61,12 @@ class AgentBaySettings(Configurable):
         help="Characters that one cell may print; what is beyond is counted and not shown.",
     ).tag(config=True)
 
+    exchange_limit = Integer(
+        2_000_000_000,
+        min=1,
+        help="Bytes that one exchange of values or files may have; what has more is refused.",
+    ).tag(config=True)
+
     idle_minutes = Integer(
         15, min=1, help="Minutes without use after which the service releases a session."
     ).tag(config=True)
