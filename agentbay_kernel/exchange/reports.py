@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,3 +54,31 @@ class Transferred:
     path: str
     unchanged: int = 0
     notes: list[Note] = field(default_factory=list)
+
+
+class Count:
+    """Bytes as they arrive, told to whoever wants to know.
+
+    Arguments:
+        what: what they are bytes of.
+        total: how many there will be.
+        done: how many there are already.
+    """
+
+    def __init__(self, what: str, total: int, progress: Reporter | None, done: int = 0) -> None:
+        self._what = what
+        self._total = total
+        self._done = done
+        self._progress = progress
+
+    def add(self, size: int) -> None:
+        """So many more have arrived."""
+        self._done += size
+        if self._progress is not None:
+            self._progress(Progress(self._what, self._done, self._total))
+
+    def through(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass pieces on and count them."""
+        for piece in pieces:
+            self.add(len(piece))
+            yield piece
