@@ -28,6 +28,8 @@ from agentbay_kernel.exchange.refusals import raised
 from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred
 from agentbay_kernel.exchange.source import Source
 from agentbay_kernel.exchange.transfers import Courier
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.named import (
     DECODERS,
     ENCODERS,
@@ -36,7 +38,7 @@ from agentbay_kernel.sandbox.exchange.named import (
     has_pyarrow,
 )
 from agentbay_kernel.sandbox.exchange.pieces import unpack
-from agentbay_kernel.sandbox.exchange.values import Decoder, Encoder, Refused
+from agentbay_kernel.sandbox.exchange.values import Refused
 from agentbay_kernel.service import Session
 
 LIMIT = 2_000_000_000

@@ -13,7 +13,8 @@ import sys
 import uuid
 from typing import Any
 
-from agentbay_kernel.sandbox.exchange.values import TAG, UNSUPPORTED, Encoder, Refused
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
+from agentbay_kernel.sandbox.exchange.values import TAG, UNSUPPORTED, Refused
 
 _TYPED = {
     "int8": "Int8Array",
@@ -33,6 +34,10 @@ _MILLISECOND = datetime.timedelta(milliseconds=1)
 
 class JavaScriptEncoder(Encoder):
     """Makes JSON and blobs of values for JavaScript."""
+
+    def broken_text(self, value: str) -> Any:
+        """JavaScript's strings are made of such halves."""
+        return value
 
     def large_integer(self, value: int) -> Any:
         """A BigInt."""

@@ -35,6 +35,8 @@ _PACKAGE = "agentbay_kernel.sandbox.exchange"
 # What others import comes first.
 _MODULES = (
     "values",
+    "encoding",
+    "decoding",
     "pieces",
     "arrays",
     "columns",
@@ -170,11 +172,7 @@ class Post:
 
 @functools.cache
 def _program() -> str:
-    sources = {
-        f"{_PACKAGE}.{name}": (_SOURCES / f"{name}.py").read_bytes()
-        for name in ("", *_MODULES)
-        if name
-    }
+    sources = {f"{_PACKAGE}.{name}": (_SOURCES / f"{name}.py").read_bytes() for name in _MODULES}
     version = hashlib.sha256(b"".join(sources.values())).hexdigest()
     packed = {
         name: base64.b64encode(zlib.compress(source, 9)).decode()

@@ -17,15 +17,9 @@ import sys
 import warnings
 from typing import Any
 
-from agentbay_kernel.sandbox.exchange.values import (
-    MALFORMED,
-    TAG,
-    UNSUPPORTED,
-    Decoder,
-    Encoder,
-    Refused,
-    whole,
-)
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, TAG, UNSUPPORTED, Refused, whole
 
 # Arrays with more bytes than this are files of their own.
 _MOST_INLINE = 4096
@@ -92,15 +86,24 @@ def _npy(encoder: Encoder, value: Any) -> dict[str, Any]:
         raise Refused(UNSUPPORTED, "is an array of %s, which can't travel" % dtype)
     if value.nbytes <= _MOST_INLINE:
         buffer = io.BytesIO()
-        numpy.lib.format.write_array(buffer, value, allow_pickle=False)
+        _write(buffer, value)
         return {TAG: "npy", "v": base64.b64encode(buffer.getvalue()).decode()}
     number, path = encoder.blob()
     if value.nbytes > encoder.limit:
         raise Refused("too large", "has more than %s bytes" % format(encoder.limit, ","))
     with open(path, "wb") as file:
-        numpy.lib.format.write_array(file, value, allow_pickle=False)
+        _write(file, value)
     encoder.check(number)
     return {TAG: "npy", "blob": number}
+
+
+def _write(file: Any, value: Any) -> None:
+    import numpy
+
+    with warnings.catch_warnings():
+        # Of names of fields that are not Latin: every NumPy of today reads them.
+        warnings.simplefilter("ignore")
+        numpy.lib.format.write_array(file, value, allow_pickle=False)
 
 
 def _decode_npy(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:

@@ -1,8 +1,9 @@
-"""Columns of equal length as one file: Arrow where both sides have it, else CSV and a schema.
+"""Columns of equal length: as Arrow where both sides have it, else as `.npy` and CSV.
 
 In: columns of numbers, texts or bytes, given in slices of rows so that no whole copy is made. Out:
-a node of JSON that says how they are stored, with the columns in it if they are few, in a blob if
-not; and back, as arrays of NumPy. What a column means is its owner's affair (see tables).
+a node of JSON that is their schema, with the columns in it if they are few, in blobs if not: one
+Arrow stream, or a `.npy` file a column of numbers and a CSV file of all others; and back, as arrays
+of NumPy. What a column means is its owner's affair (see tables).
 
 Runs on both sides; needs Python 3.9 and NumPy.
 """
@@ -16,7 +17,10 @@ import struct
 import sys
 from typing import Any, Callable, Iterator
 
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, Decoder, Encoder, Refused, whole
+from agentbay_kernel.sandbox.exchange.arrays import read_npy
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, Refused, whole
 
 # Fewer cells than this are written into the tree.
 _MOST_INLINE = 200
@@ -65,13 +69,20 @@ class ColumnWriter:
                 "kinds": kinds,
                 "v": [self._inline(*c) for c in self._columns],
             }
-        number, path = self._encoder.blob()
-        how = "arrow" if self._encoder.arrow() else "csv"
-        if how == "arrow":
-            self._write_arrow(number, path)
-        else:
-            self._write_csv(number, path)
-        return {"rows": self.rows, "kinds": kinds, "how": how, "blob": number}
+        if self._encoder.arrow():
+            return {"rows": self.rows, "kinds": kinds, "how": "arrow", "blob": self._write_arrow()}
+        numbers = [
+            None if kind in (TEXT, BYTES) else self._write_npy(kind, slices)
+            for kind, slices in self._columns
+        ]
+        csv_number = self._write_csv() if None in numbers else None
+        return {
+            "rows": self.rows,
+            "kinds": kinds,
+            "how": "csv",
+            "blob": csv_number,
+            "npy": numbers,
+        }
 
     def _inline(self, kind: str, slices: Slices) -> list[Any]:
         cells = slices(0, self.rows)
@@ -80,42 +91,58 @@ class ColumnWriter:
         nodes: list[Any] = self._encoder.encode(cells.tolist())
         return nodes
 
-    def _pieces(self) -> Iterator[list[Any]]:
-        step = max(1, _PIECE // max(1, self._width))
+    def _steps(self, width: int) -> Iterator[tuple[int, int]]:
+        step = max(1, _PIECE // max(1, width))
         for start in range(0, self.rows, step):
-            end = min(self.rows, start + step)
-            yield [slices(start, end) for _, slices in self._columns]
+            yield start, min(self.rows, start + step)
 
-    def _write_arrow(self, number: int, path: str) -> None:
+    def _write_arrow(self) -> int:
         import pyarrow
 
+        number, path = self._encoder.blob()
         types = [_arrow_type(kind) for kind, _ in self._columns]
         schema = pyarrow.schema([(str(n), one) for n, one in enumerate(types)])
         with open(path, "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
-            for piece in self._pieces():
-                arrays = [pyarrow.array(cells, one) for cells, one in zip(piece, types)]
+            for start, end in self._steps(self._width):
+                arrays = [
+                    pyarrow.array(slices(start, end), one)
+                    for (_, slices), one in zip(self._columns, types)
+                ]
                 writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
                 self._encoder.check(number)
+        return number
 
-    def _write_csv(self, number: int, path: str) -> None:
+    def _write_npy(self, kind: str, slices: Slices) -> int:
+        import numpy
+
+        number, path = self._encoder.blob()
+        dtype = numpy.dtype(kind).newbyteorder("<")
+        descr = numpy.lib.format.dtype_to_descr(dtype)
+        facts = {"descr": descr, "fortran_order": False, "shape": (self.rows,)}
+        with open(path, "wb") as file:
+            numpy.lib.format.write_array_header_1_0(file, facts)
+            for start, end in self._steps(dtype.itemsize):
+                numpy.ascontiguousarray(slices(start, end), dtype).tofile(file)
+                self._encoder.check(number)
+        return number
+
+    def _write_csv(self) -> int:
+        number, path = self._encoder.blob()
+        columns = [(kind, slices) for kind, slices in self._columns if kind in (TEXT, BYTES)]
         with open(path, "w", encoding="ascii", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            for piece in self._pieces():
-                columns = [_as_fields(kind, c) for (kind, _), c in zip(self._columns, piece)]
-                writer.writerows(zip(*columns))
+            for start, end in self._steps(self._width):
+                fields = [_as_fields(kind, slices(start, end)) for kind, slices in columns]
+                writer.writerows(zip(*fields))
                 self._encoder.check(number)
+        return number
 
 
-def _as_fields(kind: str, cells: Any) -> list[Any]:
-    if kind == "b1":
-        return [int(cell) for cell in cells.tolist()]
+def _as_fields(kind: str, cells: Any) -> list[str]:
     if kind == TEXT:
         return ["" if cell is None else json.dumps(cell) for cell in cells]
-    if kind == BYTES:
-        # An empty field is missing, so bytes have a mark in front.
-        return ["" if c is None else "=" + base64.b64encode(c).decode() for c in cells]
-    cells = cells.tolist()
-    return [repr(cell) for cell in cells] if kind in _FLOATS else cells
+    # An empty field is missing, so bytes have a mark in front.
+    return ["" if c is None else "=" + base64.b64encode(c).decode() for c in cells]
 
 
 class ColumnReader:
@@ -131,14 +158,13 @@ class ColumnReader:
         if "v" in node:
             self._columns = self._read_inline(decoder, node["v"])
             return
-        path = decoder.path(node["blob"])
-        with open(path, "rb") as file:
-            self._check_size(file.seek(0, 2), node["how"])
-            file.seek(0)
-            if node["how"] == "arrow":
+        if node["how"] == "arrow":
+            with open(decoder.path(node["blob"]), "rb") as file:
                 self._columns = self._read_arrow(file)
-        if node["how"] == "csv":
-            self._columns = self._read_csv(path)
+        elif node["how"] == "csv":
+            self._columns = self._read_files(decoder, node)
+        else:
+            raise Refused(MALFORMED, "its columns are stored in a way that is not known")
 
     def __getitem__(self, number: Any) -> Any:
         """The column of that number: an array, of objects where its kind is text or bytes."""
@@ -154,16 +180,8 @@ class ColumnReader:
             raise Refused(MALFORMED, "names a column that was not sent")
         return number
 
-    def _check_size(self, size: int, how: Any) -> None:
-        if how not in ("arrow", "csv"):
-            raise Refused(MALFORMED, "its columns are stored in a way that is not known")
-        # What a row takes at the least: in Arrow its numbers, in CSV its separators.
-        bits = 0
-        for kind in self._kinds:
-            if how == "csv":
-                bits += 8
-            else:
-                bits += 64 if kind in (TEXT, BYTES) else 1 if kind == "b1" else 8 * int(kind[1:])
+    def _check_size(self, size: int, bits: int) -> None:
+        """Can so many bytes hold the rows, of which each takes so many bits at the least?"""
         if self.rows * bits > size * 8 or (self.rows and not bits):
             raise Refused(
                 MALFORMED,
@@ -184,19 +202,22 @@ class ColumnReader:
             made.append(_array(kind, cells))
         return made
 
-    def _empty(self) -> list[Any]:
+    def _read_arrow(self, file: Any) -> list[Any]:
         import numpy
+        import pyarrow
 
-        return [
+        self._check_size(
+            file.seek(0, 2),
+            sum(
+                64 if kind in (TEXT, BYTES) else 1 if kind == "b1" else 8 * int(kind[1:])
+                for kind in self._kinds
+            ),
+        )
+        refuse_compressed(file)
+        columns = [
             numpy.empty(self.rows, object if kind in (TEXT, BYTES) else kind)
             for kind in self._kinds
         ]
-
-    def _read_arrow(self, file: Any) -> list[Any]:
-        import pyarrow
-
-        refuse_compressed(file)
-        columns = self._empty()
         done = end = 0
         types = [_arrow_type(kind) for kind in self._kinds]
         with pyarrow.ipc.open_stream(file) as reader:
@@ -216,46 +237,63 @@ class ColumnReader:
             raise Refused(MALFORMED, "has not the rows that it claims")
         return columns
 
-    def _read_csv(self, path: str) -> list[Any]:
-        columns = self._empty()
-        step = max(1, _PIECE // max(1, 8 * len(columns)))
+    def _read_files(self, decoder: Decoder, node: dict[str, Any]) -> list[Any]:
+        columns: list[Any] = []
+        numbers = node["npy"]
+        if type(numbers) is not list or len(numbers) != len(self._kinds):
+            raise Refused(MALFORMED, "its columns are not as many as it claims")
+        texts = [kind for kind in self._kinds if kind in (TEXT, BYTES)]
+        read = iter(self._read_csv(decoder.path(node["blob"]), texts) if texts else [])
+        for kind, number in zip(self._kinds, numbers):
+            columns.append(
+                next(read) if kind in (TEXT, BYTES) else self._read_npy(decoder, number, kind)
+            )
+        return columns
+
+    def _read_npy(self, decoder: Decoder, number: Any, kind: str) -> Any:
+        import numpy
+
+        with open(decoder.path(number), "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            column = read_npy(file, size)
+        if column.dtype != numpy.dtype(kind) or column.shape != (self.rows,):
+            raise Refused(MALFORMED, "a column is not of the kind or length that it claims")
+        return column
+
+    def _read_csv(self, path: str, kinds: list[str]) -> list[Any]:
+        import numpy
+
         done = 0
         # A cell may be longer than what the module allows of itself.
         usual = csv.field_size_limit(sys.maxsize)
         try:
             with open(path, encoding="ascii", newline="") as file:
-                reader = csv.reader(file, strict=True)
-                rows: list[list[str]] = []
-                for row in reader:
-                    rows.append(row)
-                    if len(rows) == step:
-                        done = self._take(rows, columns, done)
-                        rows = []
-                done = self._take(rows, columns, done)
+                self._check_size(file.seek(0, 2), 8 * len(kinds))
+                file.seek(0)
+                columns = [numpy.empty(self.rows, object) for _ in kinds]
+                for row in csv.reader(file, strict=True):
+                    if done == self.rows or len(row) != len(kinds):
+                        raise Refused(MALFORMED, "has not the rows or columns that it claims")
+                    for kind, column, field in zip(kinds, columns, row):
+                        column[done] = _from_field(kind, field)
+                    done += 1
         finally:
             csv.field_size_limit(usual)
         if done != self.rows:
             raise Refused(MALFORMED, "has not the rows that it claims")
         return columns
 
-    def _take(self, rows: list[list[str]], columns: list[Any], done: int) -> int:
-        end = done + len(rows)
-        if end > self.rows or any(len(row) != len(columns) for row in rows):
-            raise Refused(MALFORMED, "has not the rows or columns that it claims")
-        if rows:
-            for kind, column, fields in zip(self._kinds, columns, zip(*rows)):
-                column[done:end] = _array(kind, _from_fields(kind, fields))
-        return end
 
-
-def _from_fields(kind: str, fields: Any) -> list[Any]:
-    if kind == TEXT:
-        return [json.loads(field) if field else None for field in fields]
+def _from_field(kind: str, field: str) -> Any:
+    if not field:
+        return None
     if kind == BYTES:
-        return [base64.b64decode(f[1:], validate=True) if f else None for f in fields]
-    if kind == "b1":
-        return [{"0": False, "1": True}[field] for field in fields]
-    return [float(f) for f in fields] if kind in _FLOATS else [int(f) for f in fields]
+        return base64.b64decode(field[1:], validate=True)
+    text = json.loads(field)
+    if type(text) is not str:
+        raise Refused(MALFORMED, "a cell is not of the kind that its column claims")
+    return text
 
 
 def _array(kind: str, cells: list[Any]) -> Any:

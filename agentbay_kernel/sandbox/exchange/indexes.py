@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from agentbay_kernel.sandbox.exchange.columns import ColumnReader, ColumnWriter
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.series import decode_array, encode_array_like
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, Decoder, Encoder, Refused, whole
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, Refused, whole
 
 
 def encode_lone_index(encoder: Encoder, index: Any, depth: int) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def encode_index(encoder: Encoder, writer: ColumnWriter, index: Any, depth: int)
             "codes": codes,
             "names": [encoder.encode(name, depth + 1) for name in index.names],
         }
-    freq = getattr(index, "freq", None) if hasattr(index, "inferred_freq") else None
+    timed = isinstance(index, (pandas.DatetimeIndex, pandas.TimedeltaIndex))
+    freq = index.freq if timed else None
     return {
         "k": "array",
         "a": encode_array_like(encoder, writer, index.array, depth),
@@ -73,7 +76,8 @@ def decode_index(decoder: Decoder, reader: ColumnReader, node: Any, depth: int) 
     if made.dtype != array.dtype:
         decoder.note("an index of %s arrives as one of %s" % (array.dtype, made.dtype))
     freq = node["freq"]
-    if freq is not None and hasattr(made, "freq") and made.freq is None:
+    timed = isinstance(made, (pandas.DatetimeIndex, pandas.TimedeltaIndex))
+    if freq is not None and timed and made.freq is None:
         try:
             made.freq = freq if len(freq) < 100 else None
         except Exception:

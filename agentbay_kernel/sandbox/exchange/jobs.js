@@ -77,7 +77,7 @@ class Encoder {
   encode(value, depth = 0) {
     switch (typeof value) {
       case 'boolean': return value;
-      case 'string': return value.length > MOST_INLINE ? this.bytes('str', Buffer.from(value, 'utf8')) : value;
+      case 'string': return value.length > MOST_INLINE && !/\p{Surrogate}/u.test(value) ? this.bytes('str', Buffer.from(value, 'utf8')) : value;
       case 'number': return this.number(value);
       case 'bigint': return this.integer(value);
       case 'undefined':

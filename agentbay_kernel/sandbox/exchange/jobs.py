@@ -16,6 +16,8 @@ import os
 import shutil
 from typing import Any
 
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.files import begin_upload, finish_upload, list_files
 from agentbay_kernel.sandbox.exchange.named import (
     DECODERS,
@@ -25,14 +27,7 @@ from agentbay_kernel.sandbox.exchange.named import (
     has_pyarrow,
 )
 from agentbay_kernel.sandbox.exchange.pieces import joined, unpack
-from agentbay_kernel.sandbox.exchange.values import (
-    MISSING,
-    TOO_LARGE,
-    Decoder,
-    Encoder,
-    Refused,
-    parse,
-)
+from agentbay_kernel.sandbox.exchange.values import MISSING, TOO_LARGE, Refused, parse
 
 # Values that fit into a report need no further file.
 _MOST_REPORTED = 24_000

@@ -13,8 +13,10 @@ import json
 from typing import Any, Iterable
 
 from agentbay_kernel.sandbox.exchange.arrays import ARRAY_DECODERS, encode_array
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.tables import TABLE_DECODERS, encode_table
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, Decoder, Encoder, Refused, parse
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, Refused, parse
 
 ENCODERS = (encode_array, encode_table)
 DECODERS = {**ARRAY_DECODERS, **TABLE_DECODERS}

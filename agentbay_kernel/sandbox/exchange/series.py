@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from agentbay_kernel.sandbox.exchange.columns import BYTES, TEXT, ColumnReader, ColumnWriter
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, Decoder, Encoder, Refused
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, Refused
 
 _MASKED = {
     **{
@@ -101,7 +103,7 @@ def _encode_foreign(
     else:
         try:
             nearest = pandas.Series(array).convert_dtypes(dtype_backend="numpy_nullable").array
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError):
             nearest = array
         known = isinstance(nearest.dtype, numpy.dtype) or nearest.dtype.name in _MASKED
         if not known and not isinstance(nearest.dtype, pandas.StringDtype):

@@ -13,6 +13,8 @@ import sys
 from typing import Any
 
 from agentbay_kernel.sandbox.exchange.columns import ColumnReader, ColumnWriter, refuse_compressed
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.indexes import (
     decode_index,
     decode_lone_index,
@@ -20,15 +22,7 @@ from agentbay_kernel.sandbox.exchange.indexes import (
     encode_lone_index,
 )
 from agentbay_kernel.sandbox.exchange.series import decode_array, encode_array_like
-from agentbay_kernel.sandbox.exchange.values import (
-    MALFORMED,
-    TAG,
-    UNSUPPORTED,
-    Decoder,
-    Encoder,
-    Refused,
-    whole,
-)
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, TAG, UNSUPPORTED, Refused, whole
 
 
 def encode_table(encoder: Encoder, value: Any, depth: int) -> Any:
