@@ -42,7 +42,7 @@ def same(one: Any, other: Any) -> bool:
             for (key, item), (other_key, other_item) in zip(one.items(), other.items(), strict=True)
         )
     if isinstance(one, set | frozenset):
-        return sorted(map(repr, one)) == sorted(map(repr, other))
+        return _ordered(one) == _ordered(other)
     if isinstance(one, datetime.datetime):
         return (
             one.replace(tzinfo=None) == other.replace(tzinfo=None)
@@ -58,6 +58,15 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, int):
         return bool(one == other)
     return repr(one) == repr(other)
+
+
+def _ordered(value: Any) -> str:
+    """A text that sets alike have in common, whatever their order."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}{sorted(map(_ordered, value))}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_ordered, value))})"
+    return repr(value)
 
 
 def same_zone(one: Any, other: Any) -> bool:

@@ -57,7 +57,7 @@ def test_arrays_of_other_forms() -> None:
     objects = numpy.array([[1, None], ["a", {"b": [2.5]}]], object)
     back, _ = there_and_back(objects)
     assert back.dtype == object and back.tolist() == objects.tolist()
-    masked = numpy.ma.MaskedArray([1.5, 2.5, 3.5], [0, 1, 0], fill_value=9)
+    masked = numpy.ma.MaskedArray([1.5, 2.5, 3.5], [False, True, False], fill_value=9)
     back, _ = there_and_back(masked)
     assert isinstance(back, numpy.ma.MaskedArray) and back.fill_value == 9
     assert back.mask.tolist() == masked.mask.tolist() and back.sum() == masked.sum()
@@ -264,7 +264,7 @@ def test_dtypes_that_change_are_named(series: Any, arrives: str) -> None:
 
 
 def test_a_subclass_and_attrs_are_noted() -> None:
-    class Mine(pandas.DataFrame):
+    class Mine(pandas.DataFrame):  # type: ignore[misc]
         pass
 
     frame = Mine({"a": [1]})
