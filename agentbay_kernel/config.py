@@ -79,6 +79,12 @@ class AgentBaySettings(Configurable):
         "any case.",
     ).tag(config=True, in_notebook="free")
 
+    exchange_limit = Integer(
+        2_000_000_000,
+        min=1,
+        help="Bytes that one exchange of values or files may have; what has more is refused.",
+    ).tag(config=True)
+
     idle_minutes = Integer(
         15, min=1, help="Minutes without use after which the service releases a session."
     ).tag(config=True, in_notebook="lower")

@@ -15,6 +15,15 @@ AgentBayError
 │   ├── AttachedSessionError      it is another's session, so that was not done to it
 │   └── SetupError                a new session could not be set up as its recipe says
 ├── RemoteError                   the user's code failed in the sandbox (raised by the magics)
+├── ExchangeError                 a value or a file could not be brought to the other side
+│   ├── UnsupportedValueError     a value of a kind that can't travel
+│   ├── MissingNameError          no variable or file of that name
+│   ├── TooLargeError             more bytes than the setting exchange_limit allows
+│   ├── MalformedValueError       what the sandbox sent is not what it claims to be
+│   ├── UnsafePathError           a path that leads elsewhere, or is none
+│   ├── TargetExistsError         a file is there already, with another content
+│   ├── ChecksumError             what arrived is not what was sent
+│   └── ExchangeStoppedError      it was stopped on its way
 └── CommandError                  the service could not do what was asked (Code API reference)
     ├── UnsupportedLanguageError  no such language; nothing was sent
     ├── InvalidCodeError          the code is empty or not text; nothing was sent
@@ -107,6 +116,42 @@ class RemoteError(AgentBayError):
         self.ename = ename
         self.evalue = evalue
         self.traceback = traceback
+
+
+class ExchangeError(AgentBayError):
+    """A value or a file could not be brought to the other side."""
+
+
+class UnsupportedValueError(ExchangeError):
+    """A value of a kind that can't travel, or that the other side has no library for."""
+
+
+class MissingNameError(ExchangeError):
+    """There is no variable or file of that name."""
+
+
+class TooLargeError(ExchangeError):
+    """More bytes than the setting `exchange_limit` allows."""
+
+
+class MalformedValueError(ExchangeError):
+    """What the sandbox sent is not what it claims to be. None of it is used."""
+
+
+class UnsafePathError(ExchangeError):
+    """A path that leads out of where it may lead, or is none."""
+
+
+class TargetExistsError(ExchangeError):
+    """A file is there already, with another content; it was not overwritten."""
+
+
+class ChecksumError(ExchangeError):
+    """What arrived is not what was sent; it is not used."""
+
+
+class ExchangeStoppedError(ExchangeError):
+    """The exchange was stopped on its way."""
 
 
 class CommandError(AgentBayError):
