@@ -83,7 +83,7 @@ class AgentBaySettings(Configurable):
         2_000_000_000,
         min=1,
         help="Bytes that one exchange of values or files may have; what has more is refused.",
-    ).tag(config=True)
+    ).tag(config=True, in_notebook="lower")
 
     idle_minutes = Integer(
         15, min=1, help="Minutes without use after which the service releases a session."

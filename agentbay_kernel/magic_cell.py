@@ -8,26 +8,32 @@ daemon threads while this one waits and displays - and can be interrupted at any
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import uuid
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from getpass import getpass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from IPython.core.display_functions import clear_output
 
 from agentbay_kernel import threads
 from agentbay_kernel.cures import Here, find_cure
 from agentbay_kernel.displaying import display_message, remote_error
-from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.errors import AgentBayError, VerbError
+from agentbay_kernel.exchange import Exchange, Reporter
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
 from agentbay_kernel.verbs.cell_options import CellOptions
+from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
+
+T = TypeVar("T")
 
 # A session that starts faster than this needs no progress message.
 _PATIENCE_S = 1.0
@@ -91,6 +97,7 @@ class MagicCell:
         silent = keep or self._options.silent
         try:
             self._open()
+            self._send()
             self._run(display_message if not silent else lambda message: None)
         except (AgentBayError, KeyboardInterrupt) as error:
             self.outcome.fail(error)
@@ -99,6 +106,18 @@ class MagicCell:
             self._end()
         if self.outcome.error is not None and not keep:
             raise remote_error(**self._told_with_cure(self.outcome.error))
+        if self.outcome.error is None:
+            self._bring()
+
+    def prepare(self) -> None:
+        """Open the session and send the values as they are now.
+
+        Raises:
+            AgentBayError: it can't be done. Nothing was run.
+        """
+        if self._options.sends:
+            self._open()
+            self._send()
 
     def collect(self) -> None:
         """Run it and keep what it publishes; nothing is shown and nothing raised."""
@@ -141,6 +160,52 @@ class MagicCell:
                 opening.result()
             finally:
                 clear_output()
+
+    def _send(self) -> None:
+        if not (names := self._options.sends):
+            return
+        missing = [name for name in names if name not in self._variables]
+        if missing:
+            raise VerbError(
+                f"This notebook has no variable {', '.join(missing)}, which --in names. Nothing "
+                "was sent and nothing run."
+            )
+        values = {name: self._variables[name] for name in names}
+        language, stopped = self.cell.language, self.cell.stopped
+        for note in self._exchanged(
+            lambda exchange, report: exchange.send(
+                values, language, progress=report, stopped=stopped
+            ),
+            stopped,
+        ):
+            print(note, file=sys.stderr)
+
+    def _bring(self) -> None:
+        if not (names := self._options.brings):
+            return
+        language, stopped = self.cell.language, threading.Event()
+        fetched = self._exchanged(
+            lambda exchange, report: exchange.fetch(
+                names, language, progress=report, stopped=stopped
+            ),
+            stopped,
+        )
+        self._variables.update(fetched.values)
+        for note in fetched.notes:
+            print(note, file=sys.stderr)
+
+    def _exchanged(self, work: Callable[[Exchange, Reporter], T], stopped: threading.Event) -> T:
+        """Do it with the session's exchange; shows its progress if it takes a while."""
+        live = self._start_opening().result()
+        exchange = exchange_of(live, self._manager.settings.exchange_limit)
+        doing = watched(lambda report: work(exchange, report), ProgressDisplay(), stopped)
+        with contextlib.closing(doing):
+            while True:
+                try:
+                    display_message(next(doing))
+                except StopIteration as end:
+                    done: T = end.value
+                    return done
 
     def _run(self, show: Callable[[Message], None]) -> None:
         interrupts = 0

@@ -113,6 +113,7 @@ class AgentBayMagics(Magics):
         can_ask = _can_ask(self.shell) and not options.background
         cell = MagicCell(self.manager, options, body, self._folder, variables, can_ask=can_ask)
         if options.background:
+            cell.prepare()
             handle = BackgroundCell(cell)
             if not options.to:
                 return handle

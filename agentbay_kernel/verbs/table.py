@@ -19,6 +19,7 @@ from agentbay_kernel.verbs.last import LAST
 from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
 from agentbay_kernel.verbs.settings import CONFIG
 from agentbay_kernel.verbs.status import STATUS
+from agentbay_kernel.verbs.transfer import DOWNLOAD, UPLOAD
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
 if TYPE_CHECKING:
@@ -115,4 +116,6 @@ HELP = Verb(
     examples=("%agentbay help", "%agentbay help status"),
 )
 
-VERBS: dict[str, Verb] = {verb.name: verb for verb in (STATUS, CONFIG, LAST, HELP)}
+VERBS: dict[str, Verb] = {
+    verb.name: verb for verb in (STATUS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
+}

@@ -198,3 +198,62 @@ def completions(notebook: RunningKernel, code: str) -> list[str]:
             break
     matches: list[str] = content["matches"]
     return matches
+
+
+def test_values_go_in_and_come_out(notebook: RunningKernel) -> None:
+    notebook.run("numbers = [1, 2.5, None]; label = 'Größe'")
+    ran = notebook.run(
+        "%%agentbay python -i numbers,label --out total -o words\n"
+        "total = sum(n or 0 for n in numbers)\nwords = {label: numbers}"
+    )
+    assert ran.reply["status"] == "ok", ran
+    assert value(notebook, "total, words") == "3.5 {'Größe': [1, 2.5, None]}"
+    notebook.run("%%agentbay js -i numbers -o twice\nconst twice = numbers.map(n => n * 2)")
+    assert value(notebook, "twice") == "[2, 5, 0]"
+
+
+def test_a_table_goes_in_and_comes_out(notebook: RunningKernel) -> None:
+    notebook.run("import pandas as pd\ndf = pd.DataFrame({'a': [1, 2], 'b': ['x', None]})")
+    ran = notebook.run("%%agentbay python -i df -o back\nback = df.assign(c=df.a * 2)")
+    assert ran.reply["status"] == "ok", ran
+    assert value(notebook, "back.equals(df.assign(c=df.a * 2))") == "True"
+
+
+def test_a_name_that_is_nowhere_is_told(notebook: RunningKernel) -> None:
+    ran = notebook.run("%%agentbay python -i not_here\nprint('must not run')")
+    failed(ran, "no variable not_here")
+    assert ran.text() == ""
+    ran = notebook.run("%%agentbay python -o not_there\nprint('runs')")
+    assert ran.text() == "runs\n"
+    assert "not_there" in ran.reply["evalue"]
+
+
+def test_background_gets_the_value_of_now(notebook: RunningKernel) -> None:
+    notebook.run("changing = 1")
+    notebook.run("%%agentbay python -i changing --background --to job\nchanging")
+    notebook.run("changing = 2")
+    assert value(notebook, "job.wait().result") == "1"
+
+
+@pytest.mark.parametrize(
+    ("sessions", "seconds"), [(3, 1), pytest.param(10, 3, marks=pytest.mark.slow)]
+)
+def test_sessions_work_in_parallel(notebook: RunningKernel, sessions: int, seconds: int) -> None:
+    names = [f"parallel{number}" for number in range(sessions)]
+    notebook.run("jobs = {}")
+    for name in names:
+        notebook.run(f"%%agentbay python -s {name} --background --to job\n'warm'")
+        notebook.run(f"jobs['{name}'] = job")
+    assert value(notebook, "all(job.wait().ok for job in jobs.values())") == "True"
+    for name in names:
+        notebook.run(
+            f"%%agentbay python -s {name} --background --to job\n"
+            f"import time\nbegun = time.time()\ntime.sleep({seconds})\nprint(begun, time.time())"
+        )
+        notebook.run(f"jobs['{name}'] = job")
+    notebook.run(
+        "spans = [tuple(map(float, job.wait().stdout.split())) for job in jobs.values()]\n"
+        "together = min(end for _, end in spans) - max(begin for begin, _ in spans)"
+    )
+    # There is a moment at which all of them are in their cell.
+    assert float(value(notebook, "together")) > 0
