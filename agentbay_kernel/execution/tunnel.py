@@ -71,6 +71,7 @@ class Tunnel:
         self._pumping = False
         self._call = ""  # id of the call that is on its way
         self._call_waits = False  # does it wait in the sandbox for what happens?
+        self._call_listens = False  # does it wait there though no request is under way?
         self._answered_at = 0.0
         self._waker = Waker(session, "")
         self._wakeable = False  # is the bridge reached while a call waits?
@@ -161,7 +162,7 @@ class Tunnel:
             self._posted += len(line)
             request.ends_at = self._posted
             # A call that waits for nothing any more ends by itself.
-            waits = self._call_waits and bool(self._requests or self._listens())
+            waits = self._call_waits and bool(self._requests or self._call_listens)
             if awaited:
                 self._requests[request.id] = request
             self._posting.notify()
@@ -197,14 +198,8 @@ class Tunnel:
     def stop_listening(self, what: str) -> None:
         """From there nothing more will come unasked."""
         with self._lock:
-            listened = self._listening.pop(what, None) is not None
-            # The next cell would have to wake it.
-            over = listened and self._call_waits and not self._requests and not self._listens()
-            call = self._call
-        if over:
-            threading.Thread(
-                target=self._waker.release, args=(call,), name="agentbay-wake", daemon=True
-            ).start()
+            self._listening.pop(what, None)
+            self._end_idle_call()
 
     def late(self) -> Iterator[Carried]:
         """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
@@ -289,7 +284,7 @@ class Tunnel:
             raise
         finally:
             with self._lock:
-                self._call, self._call_waits = "", False
+                self._call, self._call_waits, self._call_listens = "", False, False
 
     def _next_call(self) -> dict[str, Any]:
         route = self._calls.route
@@ -300,7 +295,7 @@ class Tunnel:
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
         if not self._requests:
             wait_s = min(wait_s, self._listens_s())
-        self._call, self._call_waits = uuid.uuid4().hex, wait_s > 0
+        self._call, self._call_waits, self._call_listens = uuid.uuid4().hex, wait_s > 0, listens
         self._carried = self._sent + len(piece)
         brought = [
             request.id
@@ -357,6 +352,16 @@ class Tunnel:
             request.deliver(message)
             if request.ended:
                 del self._requests[request.id]
+                self._end_idle_call()
+
+    def _end_idle_call(self) -> None:
+        """A call that waits for nothing any more is ended: the next cell would have to wake it."""
+        if self._call_listens and not self._requests and not self._listens():
+            self._call_listens = False
+            release, call = self._waker.release, self._call
+            threading.Thread(
+                target=release, args=(call,), name="agentbay-wake", daemon=True
+            ).start()
 
     def _keep_late(self, message: Carried) -> None:
         kind = message["h"]["msg_type"]
