@@ -26,12 +26,13 @@ from agentbay_kernel.errors import (
     KernelEndedError,
     ServiceFaultError,
     ServiceUnreachableError,
+    SilentSessionError,
     ThrottledError,
 )
 from agentbay_kernel.execution.calls import Answer, Calls
-from agentbay_kernel.execution.installing import installing_code
+from agentbay_kernel.execution.installing import MODULE, installing_code
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.request import Carried, Request, stderr_line
+from agentbay_kernel.execution.request import Carried, Request, as_left_behind, stderr_line
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
 from agentbay_kernel.service import Session
 
@@ -42,6 +43,8 @@ _PATIENCE_UNSENT_S = 5.0
 _MOST_FAILED_WAKES = 3
 # Who listens without a stream asks again after so long, at first and in the end.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
+_BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it was lost:\n"
+_BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own begins.\n"
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000
 _REPEATABLE = (
@@ -82,6 +85,10 @@ class Tunnel:
         self._late: queue.SimpleQueue[Carried | None] = queue.SimpleQueue()
         self._late_wanted = False
         self._late_limit = OutputLimit(_MOST_LATE)
+        # What cells of an earlier kernel published, until the first cell of ours has begun; None
+        # when there were none.
+        self._behind: list[Carried] | None = None
+        self._behind_told = False
         self.kernel_pid: int | None = None
 
     def install(self) -> list[str]:
@@ -102,6 +109,7 @@ class Tunnel:
             self.kernel_pid, pipe = int(told["pid"]), str(told["pipe"])
             self._posted = self._sent = self._carried = int(told["known"])
             self._after = int(told["from"])
+            self._behind = [] if self._sent else None
             under_way = [str(identity) for identity in told["open"]]
         except (ValueError, KeyError, TypeError):
             raise BridgeError(
@@ -254,9 +262,11 @@ class Tunnel:
                 if now + pause_s > failing_since + patience_s:
                     if unsent and not started:
                         raise
-                    raise BridgeError(
-                        f"The session did not answer for {patience_s:.0f} s. Code that was "
-                        f"running may run on; its output is lost. The last attempt: {error}"
+                    raise SilentSessionError(
+                        f"The session did not answer for {patience_s:.0f} s. Whether this cell "
+                        "runs, ran or was not begun is not known now; it is never sent again. The "
+                        "next cell finds out and shows what this one printed; `%agentbay look` "
+                        f"shows what runs. The last attempt: {error}"
                     ) from error
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 5.0)
@@ -346,8 +356,12 @@ class Tunnel:
             return
         with self._lock:
             request = self._requests.get(message["p"].get("msg_id", ""))
-            if request is None:
+            if request is None and self._behind is None:
                 self._keep_late(message)
+                return
+            if self._behind is not None:
+                self._pass_what_is_behind(request, message)
+            if request is None:
                 return
             request.deliver(message)
             if request.ended:
@@ -362,6 +376,40 @@ class Tunnel:
             threading.Thread(
                 target=release, args=(call,), name="agentbay-wake", daemon=True
             ).start()
+
+    def _pass_what_is_behind(self, request: Request | None, message: Carried) -> None:
+        """Hand what an earlier kernel's cells published to the first cell of ours, which waits
+        for them in the sandbox."""
+        assert self._behind is not None
+        if request is None and (shown := as_left_behind(message)) is not None:
+            self._behind.append(shown)
+        cell = next((one for one in self._requests.values() if one.is_cell), None)
+        if cell is None:
+            return
+        if self._behind and not self._behind_told:
+            self._behind_told = True
+            cell.deliver(stderr_line(_BEHIND_NOTE))
+        for one in self._behind:
+            cell.deliver(one)
+        if request is cell:
+            if self._behind_told:
+                cell.deliver(stderr_line(_BEHIND_OVER_NOTE))
+            self._behind = None
+        else:
+            self._behind.clear()
+
+    def fate_of(self, identity: str) -> str:
+        """What became of a request: `unknown` (it never reached the bridge), `running`, `ended`.
+
+        Raises:
+            BridgeError: there is no bridge any more.
+            CommandError: the service failed.
+        """
+        code = f"__import__('sys').modules[{MODULE!r}].fate({identity!r})"
+        result = self._session.code.run_code(code, "python", _INSTALL_TIMEOUT_S)
+        if not result.success:
+            raise BridgeError(f"The bridge could not be asked: {result.error_message}")
+        return str(json.loads("".join(result.logs.stdout)))
 
     def _keep_late(self, message: Carried) -> None:
         kind = message["h"]["msg_type"]

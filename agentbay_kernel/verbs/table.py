@@ -15,9 +15,11 @@ from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import LANGUAGES
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, VerbCell, parse_cell
+from agentbay_kernel.verbs.last import LAST
 from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
 from agentbay_kernel.verbs.settings import CONFIG
 from agentbay_kernel.verbs.status import STATUS
+from agentbay_kernel.verbs.transfer import DOWNLOAD, UPLOAD
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
 if TYPE_CHECKING:
@@ -124,4 +126,6 @@ HELP = Verb(
     examples=("%agentbay help", "%agentbay help status"),
 )
 
-VERBS: dict[str, Verb] = {verb.name: verb for verb in (STATUS, CONFIG, HELP)}
+VERBS: dict[str, Verb] = {
+    verb.name: verb for verb in (STATUS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
+}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.verbs.parser import LineParser
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class VerbContext:
         settings: those in force in this notebook.
         front_end: `kernel`, `magics` or `command line`.
         language: of cells that name none.
+        last: what became of the cell before; None if there was none.
         stopped: set when the user has interrupted the verb; long work looks at it.
     """
 
@@ -36,6 +38,7 @@ class VerbContext:
     settings: AgentBaySettings
     front_end: str
     language: str = "python"
+    last: Outcome | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
