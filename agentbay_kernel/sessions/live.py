@@ -19,6 +19,7 @@ from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.renewal import end_bridge
 from agentbay_kernel.execution.request import Carried
 from agentbay_kernel.execution.tunnel import Tunnel
+from agentbay_kernel.execution.waking import release_any
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import Session
 
@@ -171,6 +172,9 @@ class LiveSession:
     def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
         if self._tunnel is None:
             tunnel = Tunnel(self.session)
+            if self.unsettled is not None:
+                # The call that was lost sight of may be waiting there still.
+                release_any(self.session)
             tunnel.install()
             self._tunnel = tunnel
         if language == PYTHON.name:
