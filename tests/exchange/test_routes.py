@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -114,3 +115,14 @@ def test_lost_answers_do_no_harm(every_bench: Bench) -> None:
         assert every_bench.exchange.fetch(["data"]).values["data"] == data
     finally:
         every_bench.set_profile()
+
+
+def test_files_there_and_back(every_bench: Bench, tmp_path: Path) -> None:
+    content = {"a.txt": b"A", "sub/large.bin": bytes(range(256)) * 2000}
+    for name, data in content.items():
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_bytes(data)
+    every_bench.exchange.upload(tmp_path / "there", force=True)
+    every_bench.exchange.download("there", tmp_path / "back")
+    for name, data in content.items():
+        assert (tmp_path / "back" / name).read_bytes() == data
