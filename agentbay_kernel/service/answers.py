@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from agentbay_kernel.errors import InvalidAnswerError
-from agentbay_kernel.service.envelope import ToolAnswer, decode_json
+from agentbay_kernel.service.envelope import ToolAnswer, decode_json, nests_deeper
 from agentbay_kernel.service.failures import UNNAMED, named, read_failure
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeLogs, CodeOutput
 
@@ -281,7 +281,7 @@ class _Reader:
         if isinstance(value, str):
             return value
         if mime == "application/json" or mime.endswith("+json"):
-            if _is_deeper(value, _DEEPEST_VALUE):
+            if nests_deeper(value, _DEEPEST_VALUE):
                 raise self.nonsense(f"a result of type {mime[:100]} is too deeply nested")
             return value
         # As in a notebook file, where a text may be a list of lines.
@@ -311,16 +311,3 @@ def _is_item(document: dict[str, Any]) -> bool:
 
 def _first(document: dict[str, Any], *keys: str) -> Any:
     return next((document[key] for key in keys if document.get(key) is not None), None)
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    level = [value]
-    while level and depth:
-        depth -= 1
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-    return bool(level) and any(isinstance(item, dict | list) for item in level)

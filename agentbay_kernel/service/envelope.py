@@ -83,6 +83,21 @@ def decode_json(text: str) -> Any:
         raise ValueError("too deeply nested") from None
 
 
+def nests_deeper(value: Any, depth: int) -> bool:
+    """Are there more than so many objects and lists in each other?"""
+    level = [value]
+    while level and depth:
+        depth -= 1
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+    return bool(level) and isinstance(level[0], dict | list)
+
+
 def read_envelope(answer: Answer, *, place: str, quote: Quote) -> Envelope:
     """Open an answer of the action route.
 
