@@ -66,6 +66,13 @@ class AgentBaySettings(Configurable):
         help="Characters that one cell may print; what is beyond is counted and not shown.",
     ).tag(config=True, in_notebook="lower")
 
+    answer_limit = Integer(
+        256 * 2**20,
+        min=2**20,
+        help="Bytes that one answer of the service may have, unpacked; a larger one is not taken "
+        "and the cell says so.",
+    ).tag(config=True)
+
     idle_listen = Float(
         300.0,
         min=0.0,

@@ -200,7 +200,10 @@ def remote_error(failure: Message) -> RemoteError:
     """
     content = failure.content
     ename: str = content["ename"]
-    kind = type(ename, (_ShownRemoteError,), {"__doc__": RemoteError.__doc__})
+    # The name is the sandbox's: it may be anything, a class's may not.
+    kind = type(
+        ename.replace("\0", "") or "Error", (_ShownRemoteError,), {"__doc__": RemoteError.__doc__}
+    )
     error: RemoteError = kind(ename, content["evalue"], content["traceback"])
     return error
 

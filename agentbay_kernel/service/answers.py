@@ -209,7 +209,7 @@ class _Reader:
             results=outputs,
             error=error,
             execution_count=count if type(count) is int else None,
-            execution_time=float(seconds) if type(seconds) in (int, float) else 0.0,
+            execution_time=_seconds(seconds),
         )
 
     def _error(self, failure: object, logs: CodeLogs) -> CodeError | None:
@@ -232,7 +232,9 @@ class _Reader:
             return read_failure(str(value or traceback or ""), stderr)
         return CodeError(str(name), str(value or ""), str(traceback or ""))
 
-    def _logs(self, document: dict[str, Any]) -> CodeLogs:
+    def _logs(self, document: object) -> CodeLogs:
+        if not isinstance(document, dict):
+            raise self.nonsense("its logs are no object")
         return CodeLogs(
             stdout=self._chunks(document, "stdout"), stderr=self._chunks(document, "stderr")
         )
@@ -301,6 +303,13 @@ def _document(text: str) -> dict[str, Any] | None:
         except ValueError:
             return None
     return value if isinstance(value, dict) else None
+
+
+def _seconds(value: object) -> float:
+    try:
+        return float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        return 0.0
 
 
 def _is_item(document: dict[str, Any]) -> bool:
