@@ -63,7 +63,14 @@ class AgentBaySettings(Configurable):
     output_limit = Integer(
         20_000_000,
         min=1,
-        help="Characters that one cell may print; what is beyond is counted and not shown.",
+        help="Characters that one cell may print; of what is beyond, the end is shown.",
+    ).tag(config=True, in_notebook="lower")
+
+    display_limit = Integer(
+        100_000_000,
+        min=1,
+        help="Bytes that the pictures and other displays of one cell may have together; a note "
+        "takes the place of what is beyond.",
     ).tag(config=True, in_notebook="lower")
 
     answer_limit = Integer(

@@ -104,6 +104,7 @@ class AgentBayMagics(Magics):
             options.language,
             settings.timeout,
             settings.output_limit,
+            settings.display_limit,
             strict_const=settings.strict_const,
             allow_stdin=_can_ask(self.shell),
         )
@@ -180,11 +181,18 @@ def _display(message: Message) -> None:
         publish_display_data(
             content["data"],
             content["metadata"],
-            transient=content.get("transient"),
+            transient=_own(content.get("transient")),
             update=message.type == "update_display_data",
         )
     elif message.type == "clear_output":
         clear_output(wait=content.get("wait", False))
+
+
+def _own(transient: dict[str, object] | None) -> dict[str, object] | None:
+    # The notebook's own displays have ids too, and a sandbox may not change those.
+    if not transient or "display_id" not in transient:
+        return transient
+    return {**transient, "display_id": f"agentbay-{transient['display_id']}"}
 
 
 def _can_ask(shell: InteractiveShell | None) -> bool:

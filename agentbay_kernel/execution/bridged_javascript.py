@@ -68,7 +68,7 @@ class BridgedJavaScript:
             "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
             "expressions": cell.user_expressions,
         }
-        limit = OutputLimit(cell.output_limit)
+        limit = OutputLimit(cell.output_limit, cell.display_limit)
         if not self._cells.admit(cell):
             return
         try:
@@ -83,8 +83,8 @@ class BridgedJavaScript:
                         self._cells.begin(cell)
                     elif message.type == "execute_reply":
                         alive = message.content.pop("alive", False)
-                        if (note := limit.note()) is not None:
-                            yield note
+                        for kind, content in limit.closing():
+                            yield Message(kind, content)
                         if overdue.fired:
                             yield overdue.note()
                         if alive and cell.listen_s:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError
-from agentbay_kernel.execution.incoming import Carried
+from agentbay_kernel.execution.incoming import Carried as Carried
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message
 
@@ -63,12 +63,11 @@ class Request:
                 self._reply = self._reply or message
         elif kind == "status":
             self._idle = self._idle or message["b"].get("execution_state") == "idle"
-        elif (
-            kind != "stream"
-            or self._limit is None
-            or self._limit.admits(str(message["b"].get("text")))
-        ):
+        elif self._limit is None:
             self._arrived.put(message)
+        else:
+            for part in limited(message, self._limit):
+                self._arrived.put(part)
         if self.ended:
             if self._reply is not None:
                 self._arrived.put(self._reply)
@@ -88,6 +87,12 @@ class Request:
             if isinstance(arrived, CommandError):
                 raise arrived
             yield arrived
+
+
+def limited(message: Carried, limit: OutputLimit) -> Iterator[Carried]:
+    """A message as far as the limit lets it pass, and what is said instead."""
+    for kind, content in limit.admit(message["h"]["msg_type"], message["b"]):
+        yield {**message, "h": {**message["h"], "msg_type": kind}, "b": content}
 
 
 def as_message(carried: Carried) -> Message:

@@ -34,7 +34,7 @@ from agentbay_kernel.execution.incoming import Answer, Carried, Incoming, Refuse
 from agentbay_kernel.execution.installing import installing_code
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.ownership import Ownership
-from agentbay_kernel.execution.request import Request, stderr_line
+from agentbay_kernel.execution.request import Request, limited, stderr_line
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
 from agentbay_kernel.service import Session
 from agentbay_kernel.service.log import get_logger
@@ -90,7 +90,7 @@ class Tunnel:
         self._pause_s = _PAUSE_S
         self._late: queue.SimpleQueue[Carried | None] = queue.SimpleQueue()
         self._late_wanted = False
-        self._late_limit = OutputLimit(_MOST_LATE)
+        self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
         self.kernel_pid: int | None = None
 
     def install(self) -> list[str]:
@@ -200,7 +200,7 @@ class Tunnel:
         """
         with self._lock:
             self._listening[what] = time.monotonic() + seconds
-            self._late_limit = OutputLimit(_MOST_LATE)
+            self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
             self._pause_s = _PAUSE_S
             if not self._pumping:
                 self._start_pump()
@@ -389,8 +389,8 @@ class Tunnel:
         kind = message["h"]["msg_type"]
         if not self._late_wanted or kind == "status" or kind.endswith("_reply"):
             return
-        if kind != "stream" or self._late_limit.admits(str(message["b"].get("text"))):
-            self._late.put(message)
+        for part in limited(message, self._late_limit):
+            self._late.put(part)
 
     def _hear_bridge(self, message: Carried) -> None:
         if "died" in message:

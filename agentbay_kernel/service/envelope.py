@@ -31,7 +31,7 @@ _SHORTEST_SECRET = 8
 # GetMcpResource), in JSON or in Python's spelling of it, whole or cut off.
 _CODED = re.compile(
     r"""((?:token|auth_?code|ticket|connectionproperties|signature|authorization)
-        \\?["']?\s*[:=]\s*(?:bearer\s+)?\\?["']?)[^"'\\\s&,}]+""",
+        \\*["']?\s*[:=]\s*(?:bearer\s+)?\\*["']?)[^"'\\\s&,}]+""",
     re.IGNORECASE | re.VERBOSE,
 )
 _ADDRESS = re.compile(r"((?:https?|wss?)://[^/\s\"'\\?#<>]*)[^\s\"'\\<>]+", re.IGNORECASE)

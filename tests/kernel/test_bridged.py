@@ -104,7 +104,7 @@ def test_output_beyond_the_limit_is_told_once() -> None:
         assert len(ran.text()) <= 10_000
         left_out = 200_000 - len(ran.text())
         assert ran.text("stderr").count("more than the limit of 10,000 characters") == 1
-        assert f"{left_out:,} more are not shown" in ran.text("stderr")
+        assert f"{left_out:,} characters (1,900 lines) are left out" in ran.text("stderr")
         assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "'the value'"
         # The limit is a cell's, not the kernel's.
         assert kernel.run("print('next')").text() == "next\n"
