@@ -27,6 +27,7 @@ from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.execution.ownership import Ownership
 from agentbay_kernel.execution.request import OUTPUTS, Carried, as_message
 from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.languages import PYTHON
@@ -45,11 +46,12 @@ _CLOSE_WITHIN_S = 1.5
 class LiveSession:
     """A session in use: its name here, its place at the service, how its cells are run."""
 
-    def __init__(self, name: str, session: Session, wanted: str) -> None:
+    def __init__(self, name: str, session: Session, wanted: str, ownership: Ownership) -> None:
         self.name = name
         self.session = session
         self._created = time.monotonic()
         self._wanted = wanted
+        self._ownership = ownership
         self._direct = DirectExecution(session)
         self._tunnel: Tunnel | None = None
         self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
@@ -88,7 +90,7 @@ class LiveSession:
 
     def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
         if self._tunnel is None:
-            tunnel = Tunnel(self.session)
+            tunnel = Tunnel(self.session, self._ownership)
             tunnel.install()
             self._tunnel = tunnel
         if language == PYTHON.name:
@@ -128,6 +130,8 @@ class SessionManager:
         self._opening = threading.Lock()
         self._backend: Backend | None = None
         self._notice_due = True
+        # One notebook's: what one session shows, another one can't change.
+        self._ownership = Ownership()
         self._closed = False
 
     @property
@@ -268,7 +272,7 @@ class SessionManager:
         answer = backend.client.create(params)
         if not answer.success or answer.session is None:
             raise answer.failure or SessionError(answer.error_message)
-        return LiveSession(name, answer.session, settings.execution)
+        return LiveSession(name, answer.session, settings.execution, self._ownership)
 
     def _open_backend(self) -> Backend:
         with self._opening:

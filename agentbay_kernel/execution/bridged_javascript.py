@@ -79,7 +79,7 @@ class BridgedJavaScript:
                 for carried in request.answers():
                     message = as_message(carried)
                     if message.type == "execute_input":
-                        self._worker_pid = int(message.content["pid"])
+                        self._worker_pid = message.content.get("pid")
                         self._cells.begin(cell)
                     elif message.type == "execute_reply":
                         alive = message.content.pop("alive", False)
@@ -90,7 +90,7 @@ class BridgedJavaScript:
                         if alive and cell.listen_s:
                             self._tunnel.listen(_LISTENER, cell.listen_s)
                         yield message
-                    elif message.type in OUTPUTS:
+                    elif message.type in OUTPUTS and message.type != "input_request":
                         yield message
         finally:
             self._cells.end(cell)

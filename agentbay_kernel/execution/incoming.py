@@ -226,14 +226,14 @@ def read_message(line: bytes) -> Carried | Refused:
             return _bridge_word(message)
         kind, parent = message["h"]["msg_type"], message["p"]
         reply_to = parent.get("msg_id", "")
-        if not isinstance(kind, str) or not isinstance(reply_to, str):
-            return Refused("its type or its parent is not named by a text", "")
+        if not all(isinstance(name, str) for name in (channel, kind, reply_to)):
+            return Refused("its channel, type or parent is not named by a text", "")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Refused(f"it is not readable ({type(error).__name__})", "")
     problem = _problem(message, channel, kind)
     if not problem:
         return message
-    awaited = channel in ("shell", "control", "node") and kind.endswith("_reply")
+    awaited = kind.endswith("_reply") and kind in _SCHEMAS.get(channel, {})
     return Refused(f"{kind[:100]!r}: {problem}", reply_to if awaited else "")
 
 
@@ -246,8 +246,7 @@ def _bridge_word(message: Carried) -> Carried | Refused:
 
 def _problem(message: Carried, channel: str, kind: str) -> str:
     """What is wrong with a message, or nothing. Buffers become bytes, on the way."""
-    schemas = _SCHEMAS.get(channel) if isinstance(channel, str) else None
-    is_content = schemas.get(kind) if schemas is not None else None
+    is_content = _SCHEMAS.get(channel, {}).get(kind)
     if is_content is None:
         return "a kernel has nothing of this type to say here"
     if nests_deeper(message, DEEPEST):

@@ -224,6 +224,7 @@ class Tunnel:
 
     def close(self) -> None:
         """Listen no more. What is under way goes on."""
+        self._incoming.close()
         for what in list(self._listening):
             self.stop_listening(what)
         self._late.put(None)

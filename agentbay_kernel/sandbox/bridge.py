@@ -42,6 +42,8 @@ from agentbay_kernel.sandbox.outbox import Outbox
 MOST_EARLY = 1000
 # Longest line of the pipe; POSIX writes up to 4096 bytes as one.
 MOST_PIPED = 4096
+# Bytes of the outbox in one answer, however small they pack; the near end takes twice as many.
+MOST_UNPACKED = 16 * 1024 * 1024
 # A call that streams is heard of so often, and one that finds nothing under way waits so long.
 HEARTBEAT_S = 5.0
 IDLE_S = 1.0
@@ -182,7 +184,8 @@ class Bridge:
         packed = base64.b64encode(zlib.compress(data, 1)).decode()
         # Text packs to a fraction, pictures hardly; base64 adds a third.
         if len(data) == size and len(packed) < room // 2:
-            larger = self.outbox.take(after, size * room // len(packed) * 9 // 10)
+            more = min(size * room // len(packed) * 9 // 10, MOST_UNPACKED)
+            larger = self.outbox.take(after, more)
             repacked = base64.b64encode(zlib.compress(larger, 1)).decode()
             if len(repacked) <= room:
                 data, packed = larger, repacked
