@@ -107,6 +107,12 @@ class AgentBaySettings(Configurable):
         "values to and from the notebook. For notebooks that somebody else wrote.",
     ).tag(config=True, in_notebook=(False, True))
 
+    audit_log = Unicode(
+        "",
+        help="A file that gets a line for each code and each local data that is sent: time, "
+        "session, sizes, the code's SHA-256. None unless set.",
+    ).tag(config=True)
+
     local_isolation = Enum(
         ("auto", "required", "none"),
         "auto",

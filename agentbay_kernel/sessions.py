@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentbay_kernel import __version__
+from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.backend import Backend, open_backend
 from agentbay_kernel.errors import (
     BridgeError,
@@ -130,6 +131,7 @@ class SessionManager:
         self._opening = threading.Lock()
         self._backend: Backend | None = None
         self._notice_due = True
+        self.audit = AuditLog(settings.audit_log)
         # One notebook's: what one session shows, another one can't change.
         self._ownership = Ownership()
         self._closed = False
@@ -183,6 +185,7 @@ class SessionManager:
         live = self.open(name, cell.language)
         if cell.stopped.is_set():
             return
+        self.audit.code(live.session.session_id, cell.language, cell.code)
         yield from self._notices()
         try:
             yield from live.execution_of(cell.language).execute(cell)
