@@ -293,8 +293,10 @@ class Tunnel:
             self._incoming.close()
         with self._lock:
             failed, self._requests = list(self._requests.values()), {}
-            self._unsent.clear()
-            self._posted = self._sent
+            # What was on its way may be there or not. In its place go empty lines, so that the
+            # offsets of what follows are right in either case and nothing of it is run later.
+            self._unsent[:] = b"\n" * max(0, self._carried - self._sent)
+            self._posted = self._sent + len(self._unsent)
             self._listening.clear()
             self._pumping = False
         for request in failed:
