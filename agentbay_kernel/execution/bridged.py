@@ -82,7 +82,9 @@ class BridgedExecution:
             # What is queued behind a failed cell is aborted by the front end's own kernel.
             "stop_on_error": False,
         }
-        limit = OutputLimit(cell.output_limit, cell.display_limit)
+        limit = OutputLimit(
+            cell.output_limit, cell.display_limit, whole_in=self._tunnel.output_path
+        )
         if not self._cells.admit(cell):
             return
         with self._lock:

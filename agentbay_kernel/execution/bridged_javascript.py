@@ -68,7 +68,9 @@ class BridgedJavaScript:
             "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
             "expressions": cell.user_expressions,
         }
-        limit = OutputLimit(cell.output_limit, cell.display_limit)
+        limit = OutputLimit(
+            cell.output_limit, cell.display_limit, whole_in=self._tunnel.output_path
+        )
         if not self._cells.admit(cell):
             return
         try:

@@ -80,7 +80,8 @@ class Start:
     """A bridge that runs.
 
     `pid` is its kernel's process, `pipe` the path of its pipe, `known` and `start` where its
-    streams stand, `under_way` the ids of the requests that are.
+    streams stand, `under_way` the ids of the requests that are, `output` the path of the file that
+    has all that the cell before the running one printed.
     """
 
     pid: int
@@ -88,6 +89,7 @@ class Start:
     known: int
     start: int
     under_way: tuple[str, ...]
+    output: str
 
 
 def read_start(text: str) -> Start:
@@ -99,9 +101,10 @@ def read_start(text: str) -> Start:
     try:
         told = json.loads(text)
         pid, known, start = (told[name] for name in ("pid", "known", "from"))
-        pipe, under_way = told["pipe"], told["open"]
+        pipe, under_way, output = told["pipe"], told["open"], told["output"]
         whole = all(type(value) is int and value >= 0 for value in (pid, known, start))
-        if not whole or not isinstance(pipe, str) or not isinstance(under_way, list):
+        named = isinstance(pipe, str) and isinstance(output, str)
+        if not whole or not named or not isinstance(under_way, list):
             raise TypeError("a value is of another type")
         if len(under_way) > _MOST_UNDER_WAY or not all(map(_is_id, under_way)):
             raise ValueError("requests are named by ids")
@@ -109,7 +112,7 @@ def read_start(text: str) -> Start:
         raise InvalidAnswerError(
             f"The bridge's start was not readable ({type(error).__name__})."
         ) from None
-    return Start(pid, pipe, known, start, tuple(under_way))
+    return Start(pid, pipe, known, start, tuple(under_way), output)
 
 
 def _unpack(text: str) -> bytes:

@@ -37,6 +37,8 @@ class OutputLimit:
         display_bytes: that its pictures and other displays may have together, and any update of
             one alone.
         keeps_end: is there an end at which to show the last of the text?
+        whole_in: the file in the sandbox where the next cell finds all of the text, if there is
+            one.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class OutputLimit:
         display_bytes: int = DEFAULT_DISPLAY_BYTES,
         *,
         keeps_end: bool = True,
+        whole_in: str = "",
     ) -> None:
+        self._whole_in = whole_in
         self._characters = characters
         self._display_bytes = display_bytes
         self._tail_room = min(characters // _TAIL_SHARE, _LONGEST_TAIL) if keeps_end else 0
@@ -75,12 +79,14 @@ class OutputLimit:
     def closing(self) -> list[tuple[str, Content]]:
         """What to pass on at the cell's end: what was left out, and the end of the text."""
         said = []
+        whole = f" The next cell finds all of it in {self._whole_in!r}." if self._whole_in else ""
         if self._left_out:
             said.append(
                 _note(
                     f"\n[AgentBay: {self._left_out:,} characters ({self._lines_left_out:,} lines) "
                     f"are left out here: this cell printed more than the limit of "
-                    f"{self._characters:,} characters. The setting output_limit changes that.]\n"
+                    f"{self._characters:,} characters.{whole} The setting output_limit changes "
+                    "that.]\n"
                 )
             )
         said += [_stream(name, text) for name, text in self._tail]

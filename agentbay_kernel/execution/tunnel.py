@@ -92,6 +92,8 @@ class Tunnel:
         self._late_wanted = False
         self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
         self.kernel_pid: int | None = None
+        # A file in the sandbox, for each cell with all that the cell before it printed.
+        self.output_path = ""
 
     def install(self) -> list[str]:
         """Start the bridge in the sandbox, or take up the one that runs there.
@@ -112,7 +114,7 @@ class Tunnel:
             raise BridgeError(
                 "the sandbox did not answer as a Python process that keeps its state"
             ) from None
-        self.kernel_pid = start.pid
+        self.kernel_pid, self.output_path = start.pid, start.output
         self._posted = self._sent = self._carried = start.known
         self._after = start.start
         self._waker = Waker(self._session, start.pipe)

@@ -37,6 +37,7 @@ from typing import Any
 from agentbay_kernel.sandbox.jupyter_kernel import JupyterKernel
 from agentbay_kernel.sandbox.node_kernel import NodeKernel
 from agentbay_kernel.sandbox.outbox import Outbox
+from agentbay_kernel.sandbox.whole_output import WholeOutput
 
 # Inward bytes that came too early are kept until those before them come, in so many pieces.
 MOST_EARLY = 1000
@@ -54,7 +55,7 @@ class Bridge:
 
     def __init__(self, bound: int, worker: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="ab-")
-        self.outbox = Outbox(bound)
+        self.outbox = Outbox(bound, WholeOutput(self.folder))
         self.kernel = JupyterKernel(self.outbox, self.folder)
         # JavaScript's, once it is asked for; the worker's source until then.
         self.node: NodeKernel | None = None
@@ -227,6 +228,7 @@ def tell() -> None:
         "known": bridge.known,
         "from": bridge.outbox.start,
         "open": list(bridge.outbox.open),
+        "output": bridge.outbox.whole.before,
     }
     print(json.dumps(facts), flush=True)
 
