@@ -9,8 +9,8 @@ from typing import Any
 
 from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
-from agentbay_kernel.execution.calls import Answer
 from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.incoming import Answer
 from agentbay_kernel.execution.request import as_message
 from agentbay_kernel.execution.tunnel import Tunnel
 from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
