@@ -145,12 +145,13 @@ def open_backend(settings: AgentBaySettings) -> Backend:
         LocalRuntimeError: the local runtime did not start.
         CommandError: the local runtime to join does not answer.
     """
-    found = find_credentials()
+    found, largest = find_credentials(), settings.answer_limit
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:
-            return _local_backend(AgentBay(found.api_key), None)
+            return _local_backend(AgentBay(found.api_key, largest_answer=largest), None)
         runtime = ChildRuntime(settings)
-        return _local_backend(AgentBay(runtime.api_key, endpoint=runtime.endpoint), runtime)
+        client = AgentBay(runtime.api_key, endpoint=runtime.endpoint, largest_answer=largest)
+        return _local_backend(client, runtime)
     if not found.api_key:
         raise NoBackendError(
             "There is no AgentBay API key, so there is no sandbox to run this in, and nothing was "
@@ -158,7 +159,7 @@ def open_backend(settings: AgentBaySettings) -> Backend:
             "notebook) to use the AgentBay service; or set AGENTBAY_BACKEND=local to run code on "
             "this machine, in the local runtime. Then restart the kernel."
         )
-    client = AgentBay(found.api_key)
+    client = AgentBay(found.api_key, largest_answer=largest)
     return Backend(client, is_local=False, notice=_notice_of(client.endpoint))
 
 

@@ -170,6 +170,7 @@ class CellRun:
                 self._cell,
                 timeout=self._options.timeout or settings.timeout,
                 output_limit=settings.output_limit,
+                display_limit=settings.display_limit,
                 listen_s=settings.idle_listen,
                 strict_const=settings.strict_const,
             )

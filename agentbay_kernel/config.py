@@ -63,8 +63,22 @@ class AgentBaySettings(Configurable):
     output_limit = Integer(
         20_000_000,
         min=1,
-        help="Characters that one cell may print; what is beyond is counted and not shown.",
+        help="Characters that one cell may print; of what is beyond, the end is shown.",
     ).tag(config=True, in_notebook="lower")
+
+    display_limit = Integer(
+        100_000_000,
+        min=1,
+        help="Bytes that the pictures and other displays of one cell may have together; a note "
+        "takes the place of what is beyond.",
+    ).tag(config=True, in_notebook="lower")
+
+    answer_limit = Integer(
+        256 * 2**20,
+        min=2**20,
+        help="Bytes that one answer of the service may have, unpacked; a larger one is not taken "
+        "and the cell says so.",
+    ).tag(config=True)
 
     idle_listen = Float(
         300.0,
@@ -136,6 +150,12 @@ class AgentBaySettings(Configurable):
     setup_env = List(
         Unicode(),
         help="Names of environment variables whose values a setup recipe may bring into a session.",
+    ).tag(config=True)
+
+    audit_log = Unicode(
+        "",
+        help="A file that gets a line for each code and each local data that is sent: time, "
+        "session, sizes, the code's SHA-256. None unless set.",
     ).tag(config=True)
 
     local_isolation = Enum(

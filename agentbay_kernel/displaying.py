@@ -27,11 +27,18 @@ def display_message(message: Message) -> None:
         publish_display_data(
             content["data"],
             content["metadata"],
-            transient=content.get("transient"),
+            transient=_own(content.get("transient")),
             update=message.type == "update_display_data",
         )
     elif message.type == "clear_output":
         clear_output(wait=content.get("wait", False))
+
+
+def _own(transient: dict[str, object] | None) -> dict[str, object] | None:
+    # The notebook's own displays have ids too, and a sandbox may not change those.
+    if not transient or "display_id" not in transient:
+        return transient
+    return {**transient, "display_id": f"agentbay-{transient['display_id']}"}
 
 
 class _ShownRemoteError(RemoteError):
@@ -45,6 +52,8 @@ def remote_error(ename: str, evalue: str, traceback: list[str]) -> RemoteError:
 
     Its class bears the remote exception's name, which is what a notebook stores as `ename`.
     """
-    kind = type(ename, (_ShownRemoteError,), {"__doc__": RemoteError.__doc__})
+    # The name is the sandbox's: it may be anything, a class's may not.
+    name = ename.replace("\0", "") or "Error"
+    kind = type(name, (_ShownRemoteError,), {"__doc__": RemoteError.__doc__})
     error: RemoteError = kind(ename, evalue, traceback)
     return error

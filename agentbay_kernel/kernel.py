@@ -15,14 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextvars import copy_context
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import zmq
 from ipykernel.kernelapp import IPKernelApp
-from ipykernel.kernelbase import Kernel
 from ipykernel.parentpoller import ParentPollerUnix
 from traitlets import CaselessStrEnum
 
@@ -39,6 +37,7 @@ from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
 from agentbay_kernel.late_output import LateOutput
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.pacing import Pace
+from agentbay_kernel.passing import PassingKernel
 
 if TYPE_CHECKING:
     from agentbay_kernel.execution.bridged import BridgedExecution
@@ -57,7 +56,7 @@ _PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "ke
 _ASK_WITHIN_S = 5.0
 
 
-class AgentBayKernel(Kernel):
+class AgentBayKernel(PassingKernel):
     """Runs each cell in an AgentBay session."""
 
     language = CaselessStrEnum(
@@ -173,8 +172,10 @@ class AgentBayKernel(Kernel):
         """Run a cell; always returns a reply, whatever happens to the cell."""
         front_end = FrontEnd(self, self._pace, self._comms, silent)
         shown = self.execution_count
-        if not silent and not (store_history and code.strip()):
+        passes = bool(self._running)
+        if not silent and (passes or not (store_history and code.strip())):
             # As in IPython: what is not kept takes no number, its prompt shows the next cell's.
+            # Nor does what passes a running cell, whose own number is the notebook's.
             self.execution_count -= 1
         cell = Cell(
             code,
@@ -199,9 +200,11 @@ class AgentBayKernel(Kernel):
             self._running.discard(run)
             if not silent:
                 self._last = run.outcome or self._last
-        # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
-        self.execution_count = content.get("execution_count", self.execution_count)
-        return {**content, "execution_count": self.execution_count}
+        count = content.get("execution_count", self.execution_count)
+        if not passes:
+            # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
+            self.execution_count = count
+        return {**content, "execution_count": count}
 
     # Widgets
 
@@ -282,31 +285,13 @@ class AgentBayKernel(Kernel):
 
     # What never creates a session
 
-    async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
-        """Let what doesn't wait for a running cell past it.
+    def passes_cells(self, request: JsonObject) -> bool:
+        """What is answered here at once, and verbs that are about the running cell."""
+        if request["header"]["msg_type"] != "execute_request":
+            return request["header"]["msg_type"] in _PASS_CELLS
+        from agentbay_kernel.verbs import passes_cells
 
-        The base class does so for comm messages alone (ipykernel 7.4, `Kernel.shell_main`): all
-        else waits for the cell's end, and JupyterLab gives up on a completion long before.
-        """
-        if subshell_id is None and self._main_asyncio_lock.locked() and self._passes(msg):
-            ident, parent = self._parent_ident["shell"], self.get_parent("shell")
-            passing = self.dispatch_shell(msg, subshell_id=None, concurrent=True)
-            try:
-                await asyncio.create_task(passing, context=copy_context())
-            finally:
-                self.set_parent(ident, parent, channel="shell")
-            return
-        await super().shell_main(subshell_id, msg)
-
-    def _passes(self, msg: Any) -> bool:
-        assert self.session is not None
-        try:
-            _, frames = self.session.feed_identities(msg, copy=False)
-            header = self.session.deserialize(frames, content=False, copy=False)["header"]
-        except Exception:
-            # The base class words what is wrong with it.
-            return False
-        return header.get("msg_type") in _PASS_CELLS
+        return passes_cells(str(request["content"].get("code", "")))
 
     async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
         """Completions of our own lines; else by the sandbox's kernel, if there is one already."""

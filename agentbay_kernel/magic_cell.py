@@ -77,6 +77,7 @@ class MagicCell:
             options.language,
             options.timeout or settings.timeout,
             settings.output_limit,
+            settings.display_limit,
             strict_const=settings.strict_const,
             allow_stdin=can_ask,
             message_id=uuid.uuid4().hex,

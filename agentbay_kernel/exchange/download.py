@@ -58,25 +58,49 @@ class _Listing:
         return sum(file.size for file in self.files)
 
 
+@dataclass(frozen=True)
+class Target:
+    """Where a download goes, as it was asked for; see `Exchange.download`."""
+
+    local: Path
+    into: bool
+    force: bool
+
+    def path(self, remote: str, is_folder: bool) -> Path:
+        """The path of the file or folder itself.
+
+        Raises:
+            UnsafePathError: it needs a name of its own and has none that is taken here.
+        """
+        if not self.into and (is_folder or not self.local.is_dir()):
+            return self.local
+        name = PurePosixPath(remote).name
+        if not name or name in (".", "..", "~"):
+            raise UnsafePathError(
+                f"{remote!r} has no name of its own. Nothing was fetched: say where it goes, with "
+                "a name."
+            )
+        return self.local / safe_parts(name)[0]
+
+
 def download(
     courier: Courier,
     post: Post,
     remote: str,
-    local: Path,
-    force: bool,
+    asked: Target,
     limit: int,
     progress: Reporter | None,
     stopped: threading.Event | None,
 ) -> Transferred:
     """Copy out of the sandbox; see `Exchange.download`."""
-    target = _target(remote, local)
     base = courier.new_base()
     report = post.do({"do": "list_files", "remote": remote, "limit": limit}, base, stopped=stopped)
     try:
+        target = asked.path(remote, report.get("folder") is True)
         listing = _read(report, target.name, limit)
         root = target.parent
         root.mkdir(parents=True, exist_ok=True)
-        left = _still_wanted(root, listing, force)
+        left = _still_wanted(root, listing, asked.force)
         free = shutil.disk_usage(root).free
         wanted = sum(file.size for file in left)
         if wanted > free:
@@ -88,27 +112,15 @@ def download(
             with open_folder(root, parts, make=True):
                 pass
         count = Count(remote, wanted, progress)
-        _fetch_packed(courier, f"{base}.pack", root, listing, left, force, count, stopped)
+        _fetch_packed(courier, f"{base}.pack", root, listing, left, asked.force, count, stopped)
         for file in left:
             if not file.packed:
-                _fetch(courier, root, file, force, count, stopped)
+                _fetch(courier, root, file, asked.force, count, stopped)
     finally:
         courier.remove(base)
     unchanged = len(listing.files) - len(left)
     notes = left_out(listing.left_out)
     return Transferred(len(listing.files), listing.size, str(target), unchanged, notes)
-
-
-def _target(remote: str, local: Path) -> Path:
-    if not local.is_dir():
-        return local
-    name = PurePosixPath(remote).name
-    if not name or name in (".", "..", "~"):
-        raise UnsafePathError(
-            f"{remote!r} has no name of its own. Nothing was fetched: say where it goes, with a "
-            "name."
-        )
-    return local / safe_parts(name)[0]
 
 
 def _read(report: dict[str, Any], name: str, limit: int) -> _Listing:

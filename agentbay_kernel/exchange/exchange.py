@@ -188,8 +188,9 @@ class Exchange:
         Arguments:
             local: a path that the caller allows.
             remote: where to; relative to the working directory of the sandbox's Python, which is
-                also the default. An existing folder, or a path that ends with `/`, gets the
-                file or folder into it.
+                also the default, with the same name. A path that ends with `/` gets the file or
+                folder into it; a file also goes into a folder that exists. Else it is the path
+                of the file or folder itself, so that asking again goes on and does not nest.
             force: overwrite files that are there with another content.
 
         Raises:
@@ -207,6 +208,7 @@ class Exchange:
         remote: str,
         local: Path,
         *,
+        into: bool = False,
         force: bool = False,
         progress: Reporter | None = None,
         stopped: threading.Event | None = None,
@@ -218,8 +220,10 @@ class Exchange:
 
         Arguments:
             remote: what; relative to the working directory of the sandbox's Python.
-            local: where to, a path that the caller allows. An existing folder gets the file or
-                folder into it.
+            local: where to, a path that the caller allows: that of the file or folder itself, so
+                that asking again goes on and does not nest. A file also goes into a folder that
+                exists.
+            into: `local` is a folder that gets the file or folder into it, under its own name.
             force: overwrite files that are here with another content.
 
         Raises:
@@ -229,7 +233,13 @@ class Exchange:
         """
         with self._turn:
             return download.download(
-                self._courier, self._post, remote, local, force, self._limit, progress, stopped
+                self._courier,
+                self._post,
+                remote,
+                download.Target(local, into, force),
+                self._limit,
+                progress,
+                stopped,
             )
 
     def _arrow_on_both_sides(self) -> bool:

@@ -161,6 +161,9 @@ class JavaScriptEncoder(Encoder):
 
 
 def _cells(series: Any) -> list[Any]:
-    """Its cells as values of Python."""
-    cells: list[Any] = series.astype(object).tolist()
-    return cells
+    """Its cells as values of Python; what is missing is None, but in a column of floats."""
+    cells = series.astype(object)
+    if getattr(series.dtype, "kind", "") != "f":
+        cells = cells.where(series.notna().to_numpy(), None)
+    listed: list[Any] = cells.tolist()
+    return listed

@@ -47,7 +47,8 @@ _MODULES = (
     "files",
     "jobs",
 )
-_MOST_REPORT = 64 * 1024 * 1024
+# A list of as many files as one transfer may have.
+_MOST_REPORT = 20 * 1024 * 1024
 # How long a report is waited for when the answer to its cell was lost.
 _LATE_S = 20.0
 

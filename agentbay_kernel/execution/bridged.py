@@ -82,7 +82,9 @@ class BridgedExecution:
             # What is queued behind a failed cell is aborted by the front end's own kernel.
             "stop_on_error": False,
         }
-        limit = OutputLimit(cell.output_limit)
+        limit = OutputLimit(
+            cell.output_limit, cell.display_limit, whole_in=self._tunnel.output_path
+        )
         if not self._cells.admit(cell):
             return
         with self._lock:
@@ -104,13 +106,15 @@ class BridgedExecution:
                     if message.type == "execute_reply":
                         self._next_count = message.content.get("execution_count", 0) + 1
                         self._note_alive(message)
-                        if (note := limit.note()) is not None:
-                            yield note
+                        for kind, content in limit.closing():
+                            yield Message(kind, content)
                         if overdue.fired:
                             yield overdue.note()
                         self._listen(cell.listen_s)
                         yield message
-                    elif message.type in OUTPUTS:
+                    elif message.type in OUTPUTS and (
+                        cell.allow_stdin or message.type != "input_request"
+                    ):
                         self._note_comm(message.type, message.content)
                         yield message
         finally:
@@ -140,7 +144,7 @@ class BridgedExecution:
         )
         for carried in request.answers():
             message = as_message(carried)
-            if message.type in OUTPUTS:
+            if message.type in OUTPUTS and message.type != "input_request":
                 self._note_comm(message.type, message.content)
                 yield message
         self._listen(listen_s)

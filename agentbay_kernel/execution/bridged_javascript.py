@@ -68,7 +68,9 @@ class BridgedJavaScript:
             "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
             "expressions": cell.user_expressions,
         }
-        limit = OutputLimit(cell.output_limit)
+        limit = OutputLimit(
+            cell.output_limit, cell.display_limit, whole_in=self._tunnel.output_path
+        )
         if not self._cells.admit(cell):
             return
         try:
@@ -79,18 +81,18 @@ class BridgedJavaScript:
                 for carried in request.answers():
                     message = as_message(carried)
                     if message.type == "execute_input":
-                        self._worker_pid = int(message.content["pid"])
+                        self._worker_pid = message.content.get("pid")
                         self._cells.begin(cell)
                     elif message.type == "execute_reply":
                         alive = message.content.pop("alive", False)
-                        if (note := limit.note()) is not None:
-                            yield note
+                        for kind, content in limit.closing():
+                            yield Message(kind, content)
                         if overdue.fired:
                             yield overdue.note()
                         if alive and cell.listen_s:
                             self._tunnel.listen(_LISTENER, cell.listen_s)
                         yield message
-                    elif message.type in OUTPUTS:
+                    elif message.type in OUTPUTS and message.type != "input_request":
                         yield message
         finally:
             self._cells.end(cell)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.errors import AnswerLostError, BridgeError, InvalidAnswerError
+from agentbay_kernel.execution.incoming import Answer, Lines, read_answer
 from agentbay_kernel.execution.installing import MODULE
 from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
 
@@ -60,19 +61,6 @@ class Route:
 _ACTION = Route(44_000, 40_000, 0.15)
 _LINK = Route(4_000_000, 2_000_000, 0.15)
 _STREAM = Route(400_000, 600_000, 0.006)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer: inward bytes the sandbox has, outward bytes and the offset they stand at.
-
-    `heard`: has the bridge's pipe worked?
-    """
-
-    known: int
-    start: int
-    data: bytes
-    heard: bool
 
 
 class Calls:
@@ -126,31 +114,17 @@ class Calls:
     def _answered(self, code: str) -> Generator[Answer, None, CodeExecutionResult]:
         result = self._session.code.run_code(code, "python", _TIMEOUT_S)
         if result.success:
-            yield _read("".join(result.logs.stdout).strip().rpartition("\n")[2])
+            yield read_answer("".join(result.logs.stdout).strip().rpartition("\n")[2])
         return result
 
     def _streamed(self, code: str) -> Generator[Answer, None, CodeExecutionResult]:
-        line: list[str] = []
+        lines = Lines()
         with self._session.code.stream_code(
             code, "python", _STREAM_TIMEOUT_S, silence_s=_SILENCE_S
         ) as events:
             for event in events:
                 if isinstance(event, CodeExecutionResult):
                     return event
-                if not isinstance(event, CodeChunk) or event.name != "stdout":
-                    continue
-                first, *others = event.text.split("\n")
-                line.append(first)
-                for other in others:
-                    yield _read("".join(line))
-                    line = [other]
+                if isinstance(event, CodeChunk) and event.name == "stdout":
+                    yield from map(read_answer, lines.feed(event.text))
         raise InvalidAnswerError("A collecting call ended without its end.")
-
-
-def _read(line: str) -> Answer:
-    try:
-        answer = json.loads(line)
-        data = zlib.decompress(base64.b64decode(answer["out"], validate=True))
-        return Answer(int(answer["known"]), int(answer["from"]), data, bool(answer["heard"]))
-    except (ValueError, KeyError, TypeError, zlib.error) as error:
-        raise InvalidAnswerError(f"The bridge's answer was not readable: {error}") from error

@@ -8,23 +8,27 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentbay_kernel.execution.limit import DEFAULT_CHARACTERS, DEFAULT_DISPLAY_BYTES
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One cell on its way to a sandbox.
 
-    `timeout` is in seconds, None for no limit of our own; `output_limit` in characters; the
-    other options are those of an execute_request, `message_id` is its id, `cell_id` the
-    notebook's name of the cell. `count` is the number at the cell's prompt, None where there is
-    no prompt; `listen_s` is for how many seconds after its end the front end takes what its
-    threads and timers still print; `strict_const` is JavaScript's. A front end that no longer
-    wants the cell sets `stopped`: what was not sent by then is never sent.
+    `timeout` is in seconds, None for no limit of our own; `output_limit` in characters,
+    `display_limit` in bytes; the other options are those of an execute_request, `message_id` is
+    its id, `cell_id` the notebook's name of the cell. `count` is the number at the cell's
+    prompt, None where there is no prompt; `listen_s` is for how many seconds after its end the
+    front end takes what its threads and timers still print; `strict_const` is JavaScript's. A
+    front end that no longer wants the cell sets `stopped`: what was not sent by then is never
+    sent.
     """
 
     code: str
     language: str
     timeout: float | None = None
-    output_limit: int = 20_000_000
+    output_limit: int = DEFAULT_CHARACTERS
+    display_limit: int = DEFAULT_DISPLAY_BYTES
     silent: bool = False
     store_history: bool = True
     user_expressions: dict[str, Any] = field(default_factory=dict)

@@ -44,6 +44,7 @@ class DirectExecution:
         """
         with self._lock:
             turn = self._turns.setdefault(cell.language, threading.Lock())
+        limit = OutputLimit(cell.output_limit, cell.display_limit)
         with turn:
             with self._lock:
                 if cell.stopped.is_set():
@@ -52,14 +53,14 @@ class DirectExecution:
             try:
                 stream = self._stream(cell)
                 if stream is not None:
-                    yield from _live_messages(stream, cell.output_limit)
+                    yield from _live_messages(stream, limit)
                     return
                 result = self._session.code.run_code(
                     _sent_code(cell), cell.language, _timeout_s(cell)
                 )
             finally:
                 self._sent.discard(cell)
-        yield from messages_of(result, cell.output_limit)
+        yield from messages_of(result, limit)
 
     def _stream(self, cell: Cell) -> CodeStream | None:
         if not self._session.can_stream:
@@ -90,8 +91,7 @@ def _sent_code(cell: Cell) -> str:
     return rewrite(cell.code, strict_const=cell.strict_const, awaited=False).code
 
 
-def _live_messages(events: CodeStream, output_limit: int) -> Iterator[Message]:
-    limit = OutputLimit(output_limit)
+def _live_messages(events: CodeStream, limit: OutputLimit) -> Iterator[Message]:
     main_shown = False
     try:
         for event in events:
@@ -100,9 +100,9 @@ def _live_messages(events: CodeStream, output_limit: int) -> Iterator[Message]:
             elif isinstance(event, CodeOutput):
                 is_main = event.is_main_result and not main_shown
                 main_shown = main_shown or is_main
-                yield _output(event, is_main, None)
-            elif limit.admits(event.text):
-                yield stream(event.name, event.text)
+                yield from _limited(_output(event, is_main, None), limit)
+            else:
+                yield from _limited(stream(event.name, event.text), limit)
     finally:
         # Whoever reads may have had enough, but the sandbox is busy to the end, and the next
         # cell's time must not begin before it.
@@ -111,18 +111,22 @@ def _live_messages(events: CodeStream, output_limit: int) -> Iterator[Message]:
                 pass
 
 
-def messages_of(result: CodeExecutionResult, output_limit: int) -> Iterator[Message]:
+def messages_of(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message]:
     """A result as the messages that a kernel would have published, and the reply."""
-    limit = OutputLimit(output_limit)
     for name, text in (("stdout", "".join(result.logs.stdout)), ("stderr", _stderr(result))):
-        if text and limit.admits(text):
-            yield stream(name, text)
+        if text:
+            yield from _limited(stream(name, text), limit)
     main_shown = False
     for item in result.results:
         is_main = item.is_main_result and not main_shown
         main_shown = main_shown or is_main
-        yield _output(item, is_main, result.execution_count)
+        yield from _limited(_output(item, is_main, result.execution_count), limit)
     yield from _ending(result, limit)
+
+
+def _limited(message: Message, limit: OutputLimit) -> Iterator[Message]:
+    for kind, content in limit.admit(message.type, message.content):
+        yield Message(kind, content, message.metadata)
 
 
 def _output(item: CodeOutput, is_main: bool, count: int | None) -> Message:
@@ -133,8 +137,8 @@ def _output(item: CodeOutput, is_main: bool, count: int | None) -> Message:
 
 
 def _ending(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message]:
-    if (note := limit.note()) is not None:
-        yield note
+    for kind, content in limit.closing():
+        yield Message(kind, content)
     if result.success:
         yield reply_ok(result.execution_count)
         return

@@ -21,7 +21,7 @@ _BOUND = 64 * 1024 * 1024
 _MODULES = {
     **{
         f"agentbay_kernel.sandbox.{name}": f"{name}.py"
-        for name in ("outbox", "jupyter_kernel", "node_process", "node_kernel")
+        for name in ("whole_output", "outbox", "jupyter_kernel", "node_process", "node_kernel")
     },
     MODULE: "bridge.py",
 }

@@ -1,35 +1,192 @@
-"""How much one cell may print: beyond a limit nothing more is passed on, and that is said.
+"""How much one cell may show: beyond a limit text is folded, and displays give way to a note.
 
-In: the sizes of a cell's stream messages. Out: whether each is passed on, and the closing note.
+In: a cell's messages, type and content. Out: the same, as far as they fit, and what is said in the
+place of the others. Of a text that is too long the beginning is passed on as it comes, the end
+when the cell ends; what is between is counted. Memory is bounded whatever a cell prints.
 """
 
 from __future__ import annotations
 
-from agentbay_kernel.execution.messages import Message, stream
+import json
+from collections import deque
+from typing import Any
+
+from agentbay_kernel.execution.progress import collapse
+
+DEFAULT_CHARACTERS = 20_000_000
+DEFAULT_DISPLAY_BYTES = 100_000_000
+# Of the limit, so much is kept for the end of what is printed; at most so many characters.
+_TAIL_SHARE, _LONGEST_TAIL = 4, 1_000_000
+# A progress bar takes no more of the limit than its longest line, but not for ever.
+_MOST_OVERWRITTEN = 10
+# Beyond so many notes, displays that don't fit are only counted.
+_MOST_NOTES = 20
+_SHORT_TEXT = 100_000
+# Pieces of both streams in turn that are kept.
+_MOST_PIECES = 10_000
+_ADDING = ("display_data", "execute_result")
+
+Content = dict[str, Any]
 
 
 class OutputLimit:
-    """The output of one cell, in characters."""
+    """The output of one cell.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._passed = 0
+    Arguments:
+        characters: that the cell may print.
+        display_bytes: that its pictures and other displays may have together, and any update of
+            one alone.
+        keeps_end: is there an end at which to show the last of the text?
+        whole_in: the file in the sandbox where the next cell finds all of the text, if there is
+            one.
+    """
+
+    def __init__(
+        self,
+        characters: int,
+        display_bytes: int = DEFAULT_DISPLAY_BYTES,
+        *,
+        keeps_end: bool = True,
+        whole_in: str = "",
+    ) -> None:
+        self._whole_in = whole_in
+        self._characters = characters
+        self._display_bytes = display_bytes
+        self._tail_room = min(characters // _TAIL_SHARE, _LONGEST_TAIL) if keeps_end else 0
+        self._left = characters - self._tail_room
+        self._raw_left = characters * _MOST_OVERWRITTEN
+        # Visible characters of the line that the next piece continues.
+        self._line = 0
+        self._folding = False
+        self._tail: deque[tuple[str, str]] = deque()
+        self._tail_size = 0
         self._left_out = 0
+        self._lines_left_out = 0
+        self._displayed = 0
+        self._displays_left_out = 0
 
-    def admits(self, text: str) -> bool:
-        """May this piece of a stream be passed on?"""
-        if self._left_out or self._passed + len(text) > self._limit:
-            self._left_out += len(text)
-            return False
-        self._passed += len(text)
-        return True
+    def admit(self, kind: str, content: Content) -> list[tuple[str, Content]]:
+        """What to pass on now for a message."""
+        if kind == "stream":
+            return self._text(content["name"], content["text"])
+        if kind == "clear_output":
+            # What was shown so far is gone.
+            self._displayed = 0
+        elif kind in _ADDING or kind == "update_display_data":
+            return self._display(kind, content)
+        return [(kind, content)]
 
-    def note(self) -> Message | None:
-        """What was left out, to be told at the cell's end; None if nothing was."""
-        if not self._left_out:
-            return None
-        return stream(
-            "stderr",
-            f"\n[AgentBay: this cell printed more than the limit of {self._limit:,} characters; "
-            f"{self._left_out:,} more are not shown. The setting output_limit changes that.]\n",
-        )
+    def closing(self) -> list[tuple[str, Content]]:
+        """What to pass on at the cell's end: what was left out, and the end of the text."""
+        said = []
+        whole = f" The next cell finds all of it in {self._whole_in!r}." if self._whole_in else ""
+        if self._left_out:
+            said.append(
+                _note(
+                    f"\n[AgentBay: {self._left_out:,} characters ({self._lines_left_out:,} lines) "
+                    f"are left out here: this cell printed more than the limit of "
+                    f"{self._characters:,} characters.{whole} The setting output_limit changes "
+                    "that.]\n"
+                )
+            )
+        said += [_stream(name, text) for name, text in self._tail]
+        if self._displays_left_out:
+            said.append(
+                _note(
+                    f"\n[AgentBay: {self._displays_left_out:,} displays of this cell are left out: "
+                    f"they have more than the limit of {self._display_bytes:,} bytes. The setting "
+                    "display_limit changes that.]\n"
+                )
+            )
+        self._tail.clear()
+        return said
+
+    def _text(self, name: str, text: str) -> list[tuple[str, Content]]:
+        text = collapse(text)
+        if not self._folding:
+            cost = self._cost(text)
+            if cost <= self._left and len(text) <= self._raw_left:
+                self._left -= cost
+                self._raw_left -= len(text)
+                return [_stream(name, text)]
+            self._folding = True
+            head, text = text[: self._left], text[self._left :]
+            shown = [_stream(name, head)] if head else []
+            self._keep_end(name, text)
+            what_follows = (
+                "the end of what it prints from here on is shown when it ends"
+                if self._tail_room
+                else "what it prints from here on is not shown"
+            )
+            return [
+                *shown,
+                _note(
+                    f"\n[AgentBay: this cell has printed {self._characters - self._tail_room:,} "
+                    f"characters; {what_follows}.]\n"
+                ),
+            ]
+        self._keep_end(name, text)
+        return []
+
+    def _cost(self, text: str) -> int:
+        """Characters that the piece adds to what is seen."""
+        start, end_of_lines, line = 0, text.rfind("\n") + 1, self._line
+        if end_of_lines:
+            start, line = end_of_lines, 0
+        first, *others = text[start:].split("\r")
+        width = max([line + len(first), *map(len, others)])
+        self._line = width
+        return end_of_lines + width - line
+
+    def _keep_end(self, name: str, text: str) -> None:
+        self._tail_size += len(text)
+        if self._tail and self._tail[-1][0] == name and len(self._tail[-1][1]) < _SHORT_TEXT:
+            text = self._tail.pop()[1] + text
+        self._tail.append((name, text))
+        while self._tail_size > self._tail_room or len(self._tail) > _MOST_PIECES:
+            oldest_name, oldest = self._tail.popleft()
+            over = max(0, self._tail_size - self._tail_room)
+            gone, kept = oldest[:over] or oldest, oldest[over:] if over else ""
+            if kept:
+                self._tail.appendleft((oldest_name, kept))
+            self._left_out += len(gone)
+            self._lines_left_out += gone.count("\n")
+            self._tail_size -= len(gone)
+
+    def _display(self, kind: str, content: Content) -> list[tuple[str, Content]]:
+        sizes = {mime: _size(value) for mime, value in content["data"].items()}
+        # An update takes the place of what was shown.
+        room = self._display_bytes - (self._displayed if kind in _ADDING else 0)
+        left_out = []
+        for mime in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            if sum(sizes.values()) <= max(room, 0):
+                break
+            left_out.append(f"{mime} of {sizes.pop(mime) / 1e6:.1f} MB")
+        if not left_out:
+            if kind in _ADDING:
+                self._displayed += sum(sizes.values())
+            return [(kind, content)]
+        self._displays_left_out += 1
+        if self._displays_left_out > _MOST_NOTES:
+            return []
+        data = {mime: content["data"][mime] for mime in sizes}
+        note = f"[AgentBay: {', '.join(left_out)} is left out. The setting display_limit is "
+        note += f"{self._display_bytes:,} bytes for the displays of a cell.]"
+        text = data.get("text/plain")
+        short = isinstance(text, str) and len(text) < _SHORT_TEXT
+        data["text/plain"] = f"{text}\n{note}" if short else note
+        if kind in _ADDING:
+            self._displayed += sum(map(_size, data.values()))
+        return [(kind, {**content, "data": data})]
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, str) else len(json.dumps(value))
+
+
+def _stream(name: str, text: str) -> tuple[str, Content]:
+    return "stream", {"name": name, "text": text}
+
+
+def _note(text: str) -> tuple[str, Content]:
+    return _stream("stderr", text)

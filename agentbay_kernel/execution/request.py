@@ -6,19 +6,14 @@ idle status are here.
 
 from __future__ import annotations
 
-import base64
 import queue
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 from agentbay_kernel.errors import CommandError
+from agentbay_kernel.execution.incoming import Carried as Carried
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message
-
-# A message on its way: {"c": channel, "h": header, "p": parent header, "m": metadata,
-# "b": content, "x": [buffers, base64]}.
-Carried = dict[str, Any]
 
 # What a cell's kernel may publish; anything else is not passed on.
 OUTPUTS = frozenset(
@@ -46,6 +41,7 @@ class Request:
         self._channel = channel
         # Comm messages have no reply: they end with the idle status alone.
         self._replied = kind.endswith("_request")
+        self._reply_kind = kind.removesuffix("_request") + "_reply"
         # Offset of the inward stream behind this request: the sandbox has it when that arrived.
         self.ends_at = 0
         # Applied where messages arrive, so that none that won't be shown waits in memory.
@@ -67,16 +63,16 @@ class Request:
     def deliver(self, message: Carried) -> None:
         """Take a message whose parent this request is."""
         kind = message["h"]["msg_type"]
-        if message["c"] == self._channel and kind.endswith("_reply"):
-            self._reply = message
+        if kind.endswith("_reply"):
+            if message["c"] == self._channel and kind == self._reply_kind:
+                self._reply = self._reply or message
         elif kind == "status":
             self._idle = self._idle or message["b"].get("execution_state") == "idle"
-        elif (
-            kind != "stream"
-            or self._limit is None
-            or self._limit.admits(str(message["b"].get("text")))
-        ):
+        elif self._limit is None:
             self._arrived.put(message)
+        else:
+            for part in limited(message, self._limit):
+                self._arrived.put(part)
         if self.ended:
             if self._reply is not None:
                 self._arrived.put(self._reply)
@@ -98,10 +94,15 @@ class Request:
             yield arrived
 
 
+def limited(message: Carried, limit: OutputLimit) -> Iterator[Carried]:
+    """A message as far as the limit lets it pass, and what is said instead."""
+    for kind, content in limit.admit(message["h"]["msg_type"], message["b"]):
+        yield {**message, "h": {**message["h"], "msg_type": kind}, "b": content}
+
+
 def as_message(carried: Carried) -> Message:
     """A carried message as this project's own."""
-    buffers = tuple(base64.b64decode(part) for part in carried.get("x", ()))
-    return Message(carried["h"]["msg_type"], carried["b"], carried["m"], buffers)
+    return Message(carried["h"]["msg_type"], carried["b"], carried["m"], tuple(carried["x"]))
 
 
 def as_left_behind(carried: Carried) -> Carried | None:
@@ -120,4 +121,4 @@ def as_left_behind(carried: Carried) -> Carried | None:
 def stderr_line(text: str) -> Carried:
     """A carried piece of stderr that says something of our own."""
     content = {"name": "stderr", "text": text}
-    return {"c": "iopub", "h": {"msg_type": "stream"}, "p": {}, "m": {}, "b": content}
+    return {"c": "iopub", "h": {"msg_type": "stream"}, "p": {}, "m": {}, "b": content, "x": []}

@@ -26,15 +26,19 @@ from agentbay_kernel.errors import (
     KernelEndedError,
     ServiceFaultError,
     ServiceUnreachableError,
+    SessionNotFoundError,
     SilentSessionError,
     ThrottledError,
 )
-from agentbay_kernel.execution.calls import Answer, Calls
+from agentbay_kernel.execution.calls import Calls
+from agentbay_kernel.execution.incoming import Answer, Carried, Incoming, Refused, read_start
 from agentbay_kernel.execution.installing import MODULE, installing_code
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.request import Carried, Request, as_left_behind, stderr_line
+from agentbay_kernel.execution.ownership import Ownership
+from agentbay_kernel.execution.request import Request, as_left_behind, limited, stderr_line
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
 from agentbay_kernel.service import Session
+from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
 # How long a service that fails is asked again.
@@ -55,12 +59,19 @@ _REPEATABLE = (
     ThrottledError,
 )
 
+_log = get_logger("tunnel")
+
 
 class Tunnel:
-    """Carries messages for one session. Thread-safe."""
+    """Carries messages for one session. Thread-safe.
 
-    def __init__(self, session: Session) -> None:
+    Arguments:
+        ownership: the displays and comms of the notebook, where it has other sandboxes too.
+    """
+
+    def __init__(self, session: Session, ownership: Ownership | None = None) -> None:
         self._session = session
+        self._incoming = Incoming(ownership or Ownership())
         self._calls = Calls(session)
         self._lock = threading.Lock()
         self._posting = threading.Condition(self._lock)
@@ -69,11 +80,11 @@ class Tunnel:
         self._sent = 0  # of these, those that the sandbox has
         self._carried = 0  # of these, those that are on their way or there
         self._after = 0  # outward bytes that are here
-        self._line = bytearray()
         self._requests: dict[str, Request] = {}
         self._pumping = False
         self._call = ""  # id of the call that is on its way
         self._call_waits = False  # does it wait in the sandbox for what happens?
+        self._call_listens = False  # does it wait there though no request is under way?
         self._answered_at = 0.0
         self._waker = Waker(session, "")
         self._wakeable = False  # is the bridge reached while a call waits?
@@ -83,12 +94,14 @@ class Tunnel:
         self._pause_s = _PAUSE_S
         self._late: queue.SimpleQueue[Carried | None] = queue.SimpleQueue()
         self._late_wanted = False
-        self._late_limit = OutputLimit(_MOST_LATE)
+        self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
         # What cells of an earlier kernel published, until the first cell of ours has begun; None
         # when there were none.
         self._behind: list[Carried] | None = None
         self._behind_told = False
         self.kernel_pid: int | None = None
+        # A file in the sandbox, for each cell with all that the cell before it printed.
+        self.output_path = ""
 
     def install(self) -> list[str]:
         """Start the bridge in the sandbox, or take up the one that runs there.
@@ -104,20 +117,19 @@ class Tunnel:
         if not result.success:
             raise BridgeError(f"the sandbox can't run a bridge: {result.error_message}")
         try:
-            told = json.loads("".join(result.logs.stdout))
-            self.kernel_pid, pipe = int(told["pid"]), str(told["pipe"])
-            self._posted = self._sent = self._carried = int(told["known"])
-            self._after = int(told["from"])
-            self._behind = [] if self._sent else None
-            under_way = [str(identity) for identity in told["open"]]
-        except (ValueError, KeyError, TypeError):
+            start = read_start("".join(result.logs.stdout))
+        except InvalidAnswerError:
             raise BridgeError(
                 "the sandbox did not answer as a Python process that keeps its state"
             ) from None
-        self._waker = Waker(self._session, pipe)
+        self.kernel_pid, self.output_path = start.pid, start.output
+        self._posted = self._sent = self._carried = start.known
+        self._after = start.start
+        self._behind = [] if self._sent else None
+        self._waker = Waker(self._session, start.pipe)
         # Until an answer says that the bridge heard it, no call waits for long.
         threading.Thread(target=self._waker.knock, name="agentbay-knock", daemon=True).start()
-        return under_way
+        return list(start.under_way)
 
     def post(
         self,
@@ -162,6 +174,8 @@ class Tunnel:
             "b": content,
             "x": [base64.b64encode(part).decode() for part in buffers],
         }
+        if kind == "comm_open":
+            self._incoming.note_opened(str(content.get("comm_id")))
         # A line of its own, also after one that was given up halfway.
         line = b"\n" + json.dumps(message).encode() + b"\n"
         with self._lock:
@@ -169,7 +183,7 @@ class Tunnel:
             self._posted += len(line)
             request.ends_at = self._posted
             # A call that waits for nothing any more ends by itself.
-            waits = self._call_waits and bool(self._requests or self._listens())
+            waits = self._call_waits and bool(self._requests or self._call_listens)
             if awaited:
                 self._requests[request.id] = request
             self._posting.notify()
@@ -197,7 +211,7 @@ class Tunnel:
         """
         with self._lock:
             self._listening[what] = time.monotonic() + seconds
-            self._late_limit = OutputLimit(_MOST_LATE)
+            self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
             self._pause_s = _PAUSE_S
             if not self._pumping:
                 self._start_pump()
@@ -205,14 +219,8 @@ class Tunnel:
     def stop_listening(self, what: str) -> None:
         """From there nothing more will come unasked."""
         with self._lock:
-            listened = self._listening.pop(what, None) is not None
-            # The next cell would have to wake it.
-            over = listened and self._call_waits and not self._requests and not self._listens()
-            call = self._call
-        if over:
-            threading.Thread(
-                target=self._waker.release, args=(call,), name="agentbay-wake", daemon=True
-            ).start()
+            self._listening.pop(what, None)
+            self._end_idle_call()
 
     def late(self) -> Iterator[Carried]:
         """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
@@ -221,6 +229,7 @@ class Tunnel:
 
     def close(self) -> None:
         """Listen no more. What is under way goes on."""
+        self._incoming.close()
         for what in list(self._listening):
             self.stop_listening(what)
         self._late.put(None)
@@ -248,6 +257,16 @@ class Tunnel:
                 self._exchange_patiently()
             except CommandError as error:
                 self._fail_all(error)
+                return
+            except Exception as error:
+                # Whatever it is, cells that wait must not wait for ever.
+                _log.exception("The tunnel to a sandbox failed")
+                self._fail_all(
+                    BridgeError(
+                        f"The bridge to the sandbox's kernel failed here ({type(error).__name__}). "
+                        "Code that was running may run on; its output is lost."
+                    )
+                )
                 return
 
     def _exchange_patiently(self) -> None:
@@ -277,10 +296,14 @@ class Tunnel:
                 pause_s = min(pause_s * 2, 5.0)
 
     def _fail_all(self, error: CommandError) -> None:
+        if isinstance(error, BridgeError | SessionNotFoundError):
+            self._incoming.close()
         with self._lock:
             failed, self._requests = list(self._requests.values()), {}
-            self._unsent.clear()
-            self._posted = self._sent
+            # What was on its way may be there or not. In its place go empty lines, so that the
+            # offsets of what follows are right in either case and nothing of it is run later.
+            self._unsent[:] = b"\n" * max(0, self._carried - self._sent)
+            self._posted = self._sent + len(self._unsent)
             self._listening.clear()
             self._pumping = False
         for request in failed:
@@ -299,7 +322,7 @@ class Tunnel:
             raise
         finally:
             with self._lock:
-                self._call, self._call_waits = "", False
+                self._call, self._call_waits, self._call_listens = "", False, False
 
     def _next_call(self) -> dict[str, Any]:
         route = self._calls.route
@@ -310,7 +333,7 @@ class Tunnel:
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
         if not self._requests:
             wait_s = min(wait_s, self._listens_s())
-        self._call, self._call_waits = uuid.uuid4().hex, wait_s > 0
+        self._call, self._call_waits, self._call_listens = uuid.uuid4().hex, wait_s > 0, listens
         self._carried = self._sent + len(piece)
         brought = [
             request.id
@@ -322,7 +345,7 @@ class Tunnel:
             "at": self._sent,
             "in": packed,
             "after": self._after,
-            "forget": self._after - len(self._line),
+            "forget": self._after - self._incoming.begun,
             "room": route.room,
             "wait": wait_s,
             "linger": route.linger_s,
@@ -332,7 +355,7 @@ class Tunnel:
 
     def _receive(self, answer: Answer) -> None:
         """Take an answer."""
-        if answer.start > self._after:
+        if answer.start > self._after or answer.known > self._posted:
             raise InvalidAnswerError("The bridge's answer has a gap.")
         data = answer.data[self._after - answer.start :]
         with self._lock:
@@ -342,20 +365,13 @@ class Tunnel:
             self._answered_at = time.monotonic()
             self._wakeable = answer.heard and not self._deaf
             self._pause_s = _PAUSE_S if data else min(self._pause_s * 2, _LONGEST_PAUSE_S)
-        self._line += data
-        if b"\n" not in data:
-            return
-        *lines, rest = bytes(self._line).split(b"\n")
-        self._line[:] = rest
-        try:
-            for message in lines:
-                self._deliver(json.loads(message))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BridgeError(
-                f"The sandbox's bridge sent a message that is none ({type(error).__name__})."
-            ) from error
+        for message in self._incoming.feed(data):
+            self._deliver(message)
 
-    def _deliver(self, message: Carried) -> None:
+    def _deliver(self, message: Carried | Refused) -> None:
+        if isinstance(message, Refused):
+            self._fail_answered(message)
+            return
         if message["c"] == "bridge":
             self._hear_bridge(message)
             return
@@ -371,6 +387,16 @@ class Tunnel:
             request.deliver(message)
             if request.ended:
                 del self._requests[request.id]
+                self._end_idle_call()
+
+    def _end_idle_call(self) -> None:
+        """A call that waits for nothing any more is ended: the next cell would have to wake it."""
+        if self._call_listens and not self._requests and not self._listens():
+            self._call_listens = False
+            release, call = self._waker.release, self._call
+            threading.Thread(
+                target=release, args=(call,), name="agentbay-wake", daemon=True
+            ).start()
 
     def _pass_what_is_behind(self, request: Request | None, message: Carried) -> None:
         """Hand what an earlier kernel's cells published to the first cell of ours, which waits
@@ -406,12 +432,23 @@ class Tunnel:
             raise BridgeError(f"The bridge could not be asked: {result.error_message}")
         return str(json.loads("".join(result.logs.stdout)))
 
+    def _fail_answered(self, reply: Refused) -> None:
+        with self._lock:
+            failed = self._requests.pop(reply.reply_to, None)
+        if failed is not None:
+            failed.fail(
+                InvalidAnswerError(
+                    f"The sandbox answered with a reply that is none: {reply.why}. The code ran; "
+                    "what its reply said is lost."
+                )
+            )
+
     def _keep_late(self, message: Carried) -> None:
         kind = message["h"]["msg_type"]
         if not self._late_wanted or kind == "status" or kind.endswith("_reply"):
             return
-        if kind != "stream" or self._late_limit.admits(str(message["b"].get("text"))):
-            self._late.put(message)
+        for part in limited(message, self._late_limit):
+            self._late.put(part)
 
     def _hear_bridge(self, message: Carried) -> None:
         if "died" in message:

@@ -38,11 +38,14 @@ from typing import Any
 from agentbay_kernel.sandbox.jupyter_kernel import JupyterKernel
 from agentbay_kernel.sandbox.node_kernel import NodeKernel
 from agentbay_kernel.sandbox.outbox import Outbox
+from agentbay_kernel.sandbox.whole_output import WholeOutput
 
 # Inward bytes that came too early are kept until those before them come, in so many pieces.
 MOST_EARLY = 1000
 # Longest line of the pipe; POSIX writes up to 4096 bytes as one.
 MOST_PIPED = 4096
+# Bytes of the outbox in one answer, however small they pack; the near end takes twice as many.
+MOST_UNPACKED = 16 * 1024 * 1024
 # A call that streams is heard of so often, and one that finds nothing under way waits so long.
 HEARTBEAT_S = 5.0
 IDLE_S = 1.0
@@ -53,7 +56,7 @@ class Bridge:
 
     def __init__(self, bound: int, worker: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="ab-")
-        self.outbox = Outbox(bound)
+        self.outbox = Outbox(bound, WholeOutput(self.folder))
         self.kernel = JupyterKernel(self.outbox, self.folder)
         # JavaScript's, once it is asked for; the worker's source until then.
         self.node: NodeKernel | None = None
@@ -186,7 +189,8 @@ class Bridge:
         packed = base64.b64encode(zlib.compress(data, 1)).decode()
         # Text packs to a fraction, pictures hardly; base64 adds a third.
         if len(data) == size and len(packed) < room // 2:
-            larger = self.outbox.take(after, size * room // len(packed) * 9 // 10)
+            more = min(size * room // len(packed) * 9 // 10, MOST_UNPACKED)
+            larger = self.outbox.take(after, more)
             repacked = base64.b64encode(zlib.compress(larger, 1)).decode()
             if len(repacked) <= room:
                 data, packed = larger, repacked
@@ -228,6 +232,7 @@ def tell() -> None:
         "known": bridge.known,
         "from": bridge.outbox.start,
         "open": list(bridge.outbox.open),
+        "output": bridge.outbox.whole.before,
     }
     print(json.dumps(facts), flush=True)
 

@@ -29,6 +29,10 @@ from agentbay_kernel.sandbox.outbox import Outbox
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 DELIMITER = b"<IDS|MSG>"
+# Bytes of one message that are carried; the near end takes twice as many.
+MOST_MESSAGE = 128 * 1024 * 1024
+# How reading something fails that is no message.
+NO_MESSAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 # What is not dropped when nobody collects: without these a front end can't tell what happened.
 ALWAYS_KEPT = ("status", "error", "execute_input")
 # The threads that are there before any cell: what a cell started is told from them.
@@ -173,24 +177,46 @@ class JupyterKernel:
                 frames = one.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            at = frames.index(DELIMITER)
-            header, parent, metadata, content = (part.decode() for part in frames[at + 2 : at + 6])
-            kind = json.loads(header)["msg_type"]
-            request = json.loads(parent).get("msg_id", "")
-            if request in self.own:
-                continue
-            if kind == "stream":
-                parts = zip("hpmb", (header, parent, metadata, content))
-                message = {name: json.loads(part) for name, part in parts}
-                self.outbox.add_stream({"c": channel, **message})
-                continue
-            buffers = json.dumps([base64.b64encode(part).decode() for part in frames[at + 6 :]])
-            line = (
-                f'{{"c":"{channel}","h":{header},"p":{parent},"m":{metadata},'
-                f'"b":{content},"x":{buffers}}}'
-            )
-            self.outbox.add(line.encode(), channel == "iopub" and kind not in ALWAYS_KEPT)
-            if kind == "status" and json.loads(content).get("execution_state") == "idle":
-                self.outbox.note(request, "idle")
-            elif channel in ("shell", "control") and kind.endswith("_reply"):
-                self.outbox.note(request, "reply")
+            # Code in the kernel's process can put anything on its sockets. What is no message is
+            # left out; it must not end this thread.
+            with contextlib.suppress(*NO_MESSAGE):
+                self.take(channel, frames)
+
+    def take(self, channel: str, frames: list[bytes]) -> None:
+        """Put one message into the outbox, anew as one line: its parts may hold line ends."""
+        at = frames.index(DELIMITER)
+        message: dict[str, Any] = {"c": channel}
+        message.update(zip("hpmb", map(json.loads, frames[at + 2 : at + 6])))
+        kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
+        if request in self.own:
+            return
+        if sum(map(len, frames)) > MOST_MESSAGE:
+            self.take_too_large(message, sum(map(len, frames)))
+            return
+        if kind == "stream":
+            # Pieces of a stream are joined with each other.
+            if isinstance(message["b"]["text"], str) and isinstance(message["b"]["name"], str):
+                self.outbox.add_stream(message)
+            return
+        message["x"] = [base64.b64encode(part).decode() for part in frames[at + 6 :]]
+        line = json.dumps(message).encode()
+        self.outbox.add(line, channel == "iopub" and kind not in ALWAYS_KEPT)
+        if kind == "status" and message["b"].get("execution_state") == "idle":
+            self.outbox.note(request, "idle")
+        elif channel in ("shell", "control") and kind.endswith("_reply"):
+            self.outbox.note(request, "reply")
+
+    def take_too_large(self, message: dict[str, Any], size: int) -> None:
+        """Say in the place of a message that it is not carried."""
+        kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
+        most = f"{MOST_MESSAGE / 1e6:,.0f} MB"
+        words = f"a message of {size / 1e6:,.0f} MB ({kind}) is left out, only {most} are carried "
+        words += "at once. Show less, or write it to a file."
+        if message["c"] == "iopub":
+            note = {"name": "stderr", "text": f"\n[AgentBay: {words}]\n"}
+            self.outbox.add_stream({**message, "h": {"msg_type": "stream"}, "m": {}, "b": note})
+        else:
+            failure = {"ename": "MessageTooLargeError", "evalue": words, "traceback": []}
+            reply = {**message, "m": {}, "b": {"status": "error", **failure}}
+            self.outbox.add(json.dumps(reply).encode())
+            self.outbox.note(request, "reply")

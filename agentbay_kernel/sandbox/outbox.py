@@ -15,6 +15,8 @@ import threading
 import time
 from typing import Any
 
+from agentbay_kernel.sandbox.whole_output import WholeOutput
+
 # Neighbouring pieces of one stream that nobody has asked for yet become one of this size.
 MOST_JOINED = 64 * 1024
 
@@ -22,8 +24,9 @@ MOST_JOINED = 64 * 1024
 class Outbox:
     """The outward stream: lines are added at its end, bytes are forgotten at its start."""
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, whole: WholeOutput) -> None:
         self.bound = bound
+        self.whole = whole
         self.start = 0
         self.kept = bytearray()
         self.growing: dict[str, Any] | None = None
@@ -56,6 +59,7 @@ class Outbox:
         """Append a piece of a stream; the piece before it grows if it can."""
         with self.changed:
             text = message["b"]["text"]
+            self.whole.add(message["p"].get("msg_id", ""), text)
             last = self.growing
             if last is not None and (
                 last["b"]["name"] == message["b"]["name"]
@@ -95,6 +99,8 @@ class Outbox:
         """A request is on its way to the kernel."""
         kind = message["h"]["msg_type"]
         with self.changed:
+            if kind == "execute_request" and not message["b"].get("silent"):
+                self.whole.begin(message["h"]["msg_id"])
             if kind.endswith("_request"):
                 self.open[message["h"]["msg_id"]] = {"reply", "idle"}
             elif kind.startswith("comm_"):
@@ -106,6 +112,7 @@ class Outbox:
             missing = self.open.get(identity, set())
             missing.discard(part)
             if not missing:
+                self.whole.flush(identity)
                 self.open.pop(identity, None)
             self.changed.notify_all()
 

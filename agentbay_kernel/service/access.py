@@ -7,6 +7,7 @@ LinkUrl needs a token and the name of the server that has the tool.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,6 +18,9 @@ from agentbay_kernel.service.endpoint import Endpoint, is_loopback_host
 from agentbay_kernel.service.envelope import decode_json
 from agentbay_kernel.service.log import get_logger
 
+# What an address is written with; others could end the line that it is sent in.
+_WRITTEN = re.compile(r"[!-~]{1,4000}")
+
 _log = get_logger("session")
 
 
@@ -25,8 +29,8 @@ class Access:
     """The session's token, its addresses (empty when it has none), its tools and their servers."""
 
     token: str = field(default="", repr=False)
-    link_url: str = ""
-    ws_url: str = ""
+    link_url: str = field(default="", repr=False)
+    ws_url: str = field(default="", repr=False)
     tools: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def link_server(self, tool: str) -> str:
@@ -46,7 +50,7 @@ def read_access(data: Mapping[str, Any], endpoint: Endpoint) -> Access:
 
 
 def _trusted(address: object, schemes: tuple[str, str], endpoint: Endpoint) -> str:
-    if not isinstance(address, str) or not address:
+    if not isinstance(address, str) or not _WRITTEN.fullmatch(address):
         return ""
     try:
         parts = urlsplit(address)

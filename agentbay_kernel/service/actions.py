@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -31,6 +32,8 @@ from agentbay_kernel.service.transport import Transport
 VERSION = "2025-05-06"
 USER_AGENT = f"agentbay-kernel/{__version__}"
 MOST_ATTEMPTS = 4
+# What the tokens come from.
+_TELL_TOKENS = ("CreateMcpSession", "GetSession")
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
 
@@ -100,6 +103,8 @@ class Actions:
             answer_within_s=answer_within_s or self._timeout_s,
             total_s=total_s,
         )
+        tokens = action not in _TELL_TOKENS
+        answer = replace(answer, body=self.quote.without_secrets(answer.body, tokens=tokens))
         return read_envelope(answer, place=self.place, quote=self.quote)
 
     def call_repeatable(

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from agentbay_kernel.errors import InvalidAnswerError
-from agentbay_kernel.service.envelope import ToolAnswer, decode_json
+from agentbay_kernel.service.envelope import ToolAnswer, decode_json, nests_deeper
 from agentbay_kernel.service.failures import UNNAMED, named, read_failure
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeLogs, CodeOutput
 
@@ -209,7 +209,7 @@ class _Reader:
             results=outputs,
             error=error,
             execution_count=count if type(count) is int else None,
-            execution_time=float(seconds) if type(seconds) in (int, float) else 0.0,
+            execution_time=_seconds(seconds),
         )
 
     def _error(self, failure: object, logs: CodeLogs) -> CodeError | None:
@@ -232,7 +232,9 @@ class _Reader:
             return read_failure(str(value or traceback or ""), stderr)
         return CodeError(str(name), str(value or ""), str(traceback or ""))
 
-    def _logs(self, document: dict[str, Any]) -> CodeLogs:
+    def _logs(self, document: object) -> CodeLogs:
+        if not isinstance(document, dict):
+            raise self.nonsense("its logs are no object")
         return CodeLogs(
             stdout=self._chunks(document, "stdout"), stderr=self._chunks(document, "stderr")
         )
@@ -281,7 +283,7 @@ class _Reader:
         if isinstance(value, str):
             return value
         if mime == "application/json" or mime.endswith("+json"):
-            if _is_deeper(value, _DEEPEST_VALUE):
+            if nests_deeper(value, _DEEPEST_VALUE):
                 raise self.nonsense(f"a result of type {mime[:100]} is too deeply nested")
             return value
         # As in a notebook file, where a text may be a list of lines.
@@ -303,6 +305,13 @@ def _document(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _seconds(value: object) -> float:
+    try:
+        return float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+
+
 def _is_item(document: dict[str, Any]) -> bool:
     """Is it a result, and not the text of one that happens to be JSON?"""
     marks = {*_SHORT_NAMES, *_MAIN_FLAGS, "mime"}
@@ -311,16 +320,3 @@ def _is_item(document: dict[str, Any]) -> bool:
 
 def _first(document: dict[str, Any], *keys: str) -> Any:
     return next((document[key] for key in keys if document.get(key) is not None), None)
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    level = [value]
-    while level and depth:
-        depth -= 1
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-    return bool(level) and any(isinstance(item, dict | list) for item in level)

@@ -24,7 +24,7 @@ from agentbay_kernel.service.results import (
     refused,
 )
 from agentbay_kernel.service.session import Session, open_session
-from agentbay_kernel.service.transport import Transport
+from agentbay_kernel.service.transport import LARGEST_ANSWER, Transport
 
 _CONNECT_TIMEOUT_S = 10.0
 _DEFAULT_TIMEOUT_MS = 60_000
@@ -38,6 +38,7 @@ class AgentBay:
         region_id: the region; else `AGENTBAY_REGION_ID`, also from `.env`.
         endpoint: a host or an address; else `AGENTBAY_ENDPOINT`. It wins over a region.
         env_file: a file to read instead of the nearest `.env`.
+        largest_answer: bytes of one answer, unpacked, that are taken; a larger one is an error.
 
     `AGENTBAY_TIMEOUT_MS` is how long an action may take to answer; 60000 unless set.
 
@@ -52,6 +53,7 @@ class AgentBay:
         region_id: str | None = None,
         endpoint: str | None = None,
         env_file: str | Path | None = None,
+        largest_answer: int = LARGEST_ANSWER,
     ) -> None:
         found = find_credentials(api_key, region_id, endpoint, env_file=env_file)
         if not found.api_key:
@@ -61,7 +63,7 @@ class AgentBay:
                 "to run code on this machine."
             )
         timeout_s = _action_timeout_s()
-        self._transport = Transport(min(_CONNECT_TIMEOUT_S, timeout_s))
+        self._transport = Transport(min(_CONNECT_TIMEOUT_S, timeout_s), largest_answer)
         self._actions = Actions(self._transport, found.endpoint, found.api_key, timeout_s)
 
     def __repr__(self) -> str:

@@ -25,6 +25,16 @@ from agentbay_kernel.service.transport import Answer
 
 # What is repeated of a text by the service: enough to search for it, not a page of HTML.
 _LONGEST_QUOTE = 300
+# A shorter one stands in too many words that are none.
+_SHORTEST_SECRET = 8
+# Fields of the service's answers that open something (AgentBay wire protocol, CreateMcpSession,
+# GetMcpResource), in JSON or in Python's spelling of it, whole or cut off.
+_CODED = re.compile(
+    r"""((?:token|auth_?code|ticket|connectionproperties|signature|authorization)
+        \\*["']?\s*[:=]\s*(?:bearer\s+)?\\*["']?)[^"'\\\s&,}]+""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ADDRESS = re.compile(r"((?:https?|wss?)://[^/\s\"'\\?#<>]*)[^\s\"'\\<>]+", re.IGNORECASE)
 _LOGIN = re.compile(r"NOT_LOGIN|Unauthori[sz]ed|InvalidApiKey|InvalidAccessKey", re.IGNORECASE)
 _SESSION_GONE = re.compile(r"Invalid(Mcp)?Session\.NotFound|\[McpSession\] is not found")
 _WRAPPING = re.compile(r"^code: \d+, | request id: [\w-]+\.?$")
@@ -49,20 +59,40 @@ class ToolAnswer:
 
 
 class Quote:
-    """Repeats the service's words in a message: shortened, on one line, secrets hidden."""
+    """Repeats the service's words in a message: shortened, on one line, secrets hidden.
 
-    def __init__(self, *secrets: str) -> None:
-        self._secrets = tuple(filter(None, secrets))
+    Hidden are the key and the tokens, also those that the service tells in these very words, and
+    of addresses all but the host: paths and queries hold codes that open something.
+
+    Arguments:
+        key: the API key.
+    """
+
+    def __init__(self, key: str = "") -> None:
+        self._key = key
+        self._secrets = (key,) if key else ()
 
     def hide(self, secret: str) -> None:
         """Hide this as well from now on."""
         if secret and secret not in self._secrets:
             self._secrets = (*self._secrets, secret)
 
+    def without_secrets(self, body: bytes, *, tokens: bool = True) -> bytes:
+        """An answer with the key, and tokens too, replaced by "***".
+
+        A service has no reason to send them back, but one that does would have them stand in an
+        output.
+        """
+        for secret in self._secrets if tokens else self._secrets[:1]:
+            if len(secret) >= _SHORTEST_SECRET:
+                body = body.replace(secret.encode(), b"***")
+        return body
+
     def __call__(self, text: object) -> str:
-        words = " ".join(str(text).split())
+        words = " ".join(str(text)[: 100 * _LONGEST_QUOTE].split())
         for secret in self._secrets:
             words = words.replace(secret, "***")
+        words = _ADDRESS.sub(r"\1/...", _CODED.sub(r"\1***", words))
         return words if len(words) <= _LONGEST_QUOTE else words[:_LONGEST_QUOTE] + "..."
 
 
@@ -81,6 +111,21 @@ def decode_json(text: str) -> Any:
         return _without_surrogates(value) if "\\ud" in text or "\\uD" in text else value
     except RecursionError:
         raise ValueError("too deeply nested") from None
+
+
+def nests_deeper(value: Any, depth: int) -> bool:
+    """Are there more than so many objects and lists in each other?"""
+    level = [value]
+    while level and depth:
+        depth -= 1
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+    return bool(level) and isinstance(level[0], dict | list)
 
 
 def read_envelope(answer: Answer, *, place: str, quote: Quote) -> Envelope:
@@ -109,8 +154,8 @@ def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAns
         data = _decode_nested(data, place, quote)
     if not isinstance(data, dict) or "content" not in data:
         raise InvalidAnswerError(
-            f"{place} answered a tool call without the tool's words: {quote(envelope.fields)}. "
-            "Whether the code ran is unknown.",
+            f"{place} answered a tool call without the tool's words, but with the fields "
+            f"{quote(sorted(envelope.fields)[:10])}. Whether the code ran is unknown.",
             request_id=envelope.request_id,
         )
     return _tool_answer(data, envelope.request_id, place)
@@ -140,8 +185,8 @@ def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote)
     result = data.get("result") if isinstance(data, dict) else None
     if not isinstance(result, dict):
         raise InvalidAnswerError(
-            f"{place} answered a tool call without the tool's words: {quote(fields)}. Whether the "
-            "code ran is unknown.",
+            f"{place} answered a tool call without the tool's words, but with the fields "
+            f"{quote(sorted(fields)[:10])}. Whether the code ran is unknown.",
             request_id=request_id,
         )
     return _tool_answer(result, request_id, place)

@@ -92,7 +92,8 @@ def _after_frames(text: str, name: str | None) -> tuple[str, str] | None:
     """The message below the frames, which are indented or begin with a place or an arrow."""
     lines = text.splitlines()
     for index, line in enumerate(lines):
-        if line[:1].isspace() or not line:
+        # The rest is put together only where it begins with a name: there may be a million lines.
+        if not _NAMED.match(line) and index + 1 < len(lines):
             continue
         found = _named("\n".join(lines[index:]))
         if found is not None and (name is None or found[0] == name):

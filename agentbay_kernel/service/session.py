@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from agentbay_kernel.errors import (
@@ -63,6 +64,9 @@ _CODE_SERVER = "wuying_codespace"
 _NOT_HERE = (404, 410)
 _ENDED = ("FINISH", "DELETED")
 _NO_TOOL = re.compile(r"tool by name ['\"]?([\w.-]+)['\"]? not found", re.IGNORECASE)
+
+# It becomes part of messages, labels and files.
+_SESSION_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
 _log = get_logger("session")
 
@@ -183,7 +187,12 @@ class Session:
         except ServiceUnreachableError:
             self._streams_again_at = time.monotonic() + _REST_S
             raise
-        return CodeStream(call, place_of(self._access.ws_url), self._actions.quote)
+        return CodeStream(
+            call,
+            place_of(self._access.ws_url),
+            self._actions.quote,
+            self._actions.transport.largest_answer,
+        )
 
     def _send_streaming(
         self, params: Mapping[str, Any], timeout_s: float, silence_s: float | None
@@ -344,6 +353,7 @@ class Session:
             answer_within_s=timeout_s + ANSWER_MARGIN_S,
         )
         place = place_of(access.link_url)
+        answer = replace(answer, body=self._actions.quote.without_secrets(answer.body))
         try:
             return read_link_tool(answer, request_id, place=place, quote=self._actions.quote)
         except (AuthenticationError, ServiceFaultError) as error:
@@ -426,7 +436,7 @@ def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> 
             request_id=envelope.request_id,
         )
     found_id = data.get("SessionId") or session_id
-    if not isinstance(found_id, str) or not found_id:
+    if not isinstance(found_id, str) or not _SESSION_ID.fullmatch(found_id):
         raise InvalidAnswerError(
             f"{actions.place} answered without a session.", request_id=envelope.request_id
         )

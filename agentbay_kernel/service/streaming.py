@@ -16,7 +16,6 @@ from agentbay_kernel.service.answers import StreamedAnswer
 from agentbay_kernel.service.envelope import Quote
 from agentbay_kernel.service.failures import is_traced
 from agentbay_kernel.service.results import CodeExecutionResult, CodeOutput
-from agentbay_kernel.service.transport import LARGEST_ANSWER
 from agentbay_kernel.service.websocket import WebSocketCall
 
 # A traceback on stderr is told apart from output by the failure that follows it at once.
@@ -44,11 +43,12 @@ class CodeStream:
         ServiceFaultError, InvalidAnswerError: the service failed, or sent nonsense.
     """
 
-    def __init__(self, call: WebSocketCall, place: str, quote: Quote) -> None:
+    def __init__(self, call: WebSocketCall, place: str, quote: Quote, largest_answer: int) -> None:
         self._call = call
         self._place = place
         self._quote = quote
         self._answer = StreamedAnswer(call.id)
+        self._largest_answer = largest_answer
         self._size = 0
         self._events = self._read()
 
@@ -123,10 +123,11 @@ class CodeStream:
 
     def _weigh(self, size: int) -> None:
         self._size += size
-        if self._size > LARGEST_ANSWER:
+        if self._size > self._largest_answer:
             raise InvalidAnswerError(
-                f"{self._place} sent more than {LARGEST_ANSWER // 2**20} MB, which is not taken. "
-                "The code may be running on: print less, or write to a file.",
+                f"{self._place} sent more than {self._largest_answer // 2**20} MB, which is not "
+                "taken. The code may be running on: print less, or write to a file. The setting "
+                "answer_limit changes that.",
                 request_id=self._call.id,
             )
 

@@ -40,6 +40,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.service.deadline import Deadlines, Exchange
 from agentbay_kernel.service.endpoint import is_loopback_host, place_of
+from agentbay_kernel.service.log import hide_paths_of
 
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
@@ -71,9 +72,15 @@ class Answer:
 
 
 class Transport:
-    """A pool of connections to one or more hosts."""
+    """A pool of connections to one or more hosts.
 
-    def __init__(self, connect_timeout_s: float) -> None:
+    Arguments:
+        connect_timeout_s: seconds that connecting may take.
+        largest_answer: bytes of an answer, unpacked, that are taken.
+    """
+
+    def __init__(self, connect_timeout_s: float, largest_answer: int = LARGEST_ANSWER) -> None:
+        self.largest_answer = largest_answer
         self._connect_timeout_s = connect_timeout_s
         self._lock = threading.Lock()
         self._adapters: dict[str, BaseAdapter] = {}
@@ -109,6 +116,7 @@ class Transport:
         connect_s = self._connect_timeout_s
         if total_s is not None:
             connect_s, answer_within_s = min(connect_s, total_s), min(answer_within_s, total_s)
+        hide_paths_of(urlsplit(url).hostname or "")
         latest = time.monotonic() + (total_s or LONGEST_EXCHANGE_S)
         exchange = _thread.exchange = Exchange(_deadlines, answer_within_s, latest)
         try:
@@ -173,10 +181,11 @@ class Transport:
             for chunk in response.iter_content(_CHUNK):
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > LARGEST_ANSWER:
+                if size > self.largest_answer:
                     raise InvalidAnswerError(
-                        f"{place} sent more than {LARGEST_ANSWER // 2**20} MB, which is not "
-                        "taken. The code may have run: print less, or write to a file."
+                        f"{place} sent more than {self.largest_answer // 2**20} MB, which is not "
+                        "taken. The code may have run: print less, or write to a file. The "
+                        "setting answer_limit changes that."
                     )
                 exchange.extend(len(chunk) / SLOWEST_ANSWER)
             return Answer(response.status_code, response.headers, b"".join(chunks))

@@ -386,7 +386,7 @@ class _Connection:
 
     def _take(self, message: bytes) -> None:
         try:
-            frame = decode_json(message.decode("utf-8"))
+            frame = decode_json(self._quote.without_secrets(message).decode("utf-8"))
         except ValueError:
             frame = None
         if not isinstance(frame, dict):

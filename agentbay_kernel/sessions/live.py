@@ -16,9 +16,11 @@ from agentbay_kernel.execution.bridged import BridgedExecution, signal_by_shell
 from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.execution.ownership import Ownership
 from agentbay_kernel.execution.renewal import end_bridge
 from agentbay_kernel.execution.request import Carried
 from agentbay_kernel.execution.tunnel import Tunnel
+from agentbay_kernel.execution.waking import release_any
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import Session
 
@@ -51,6 +53,7 @@ class LiveSession:
         name: its name in the notebook.
         session: its place at the service.
         wanted: the execution that is wanted: auto, direct or bridged.
+        ownership: of the notebook's displays and comms, shared by its sessions.
         mark: names its record in the state file; empty when it has none.
         attached: it is another's: nothing of it is changed.
         lifetime: how long it lives; None when that is not ours to know.
@@ -62,6 +65,7 @@ class LiveSession:
         name: str,
         session: Session,
         wanted: str,
+        ownership: Ownership,
         *,
         mark: str = "",
         attached: bool = False,
@@ -82,6 +86,7 @@ class LiveSession:
         # What is still to be done to it before its next cell.
         self.recipe: Recipe | None = None
         self._wanted = wanted
+        self._ownership = ownership
         self._direct = DirectExecution(session)
         self._tunnel: Tunnel | None = None
         self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
@@ -170,7 +175,10 @@ class LiveSession:
 
     def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
         if self._tunnel is None:
-            tunnel = Tunnel(self.session)
+            tunnel = Tunnel(self.session, self._ownership)
+            if self.unsettled is not None:
+                # The call that was lost sight of may be waiting there still.
+                release_any(self.session)
             tunnel.install()
             self._tunnel = tunnel
         if language == PYTHON.name:

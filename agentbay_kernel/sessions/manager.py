@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentbay_kernel import threads
+from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.backend import Backend, open_backend
 from agentbay_kernel.errors import (
     AgentBayError,
@@ -81,6 +82,7 @@ class SessionManager:
         self.settings = settings
         self.registry = Registry(open_state_file(settings), notebook, settings.max_sessions)
         self._opener = Opener(settings, self.registry)
+        self.audit = AuditLog(settings.audit_log)
         self._lock = threading.Lock()
         self._turns: dict[str, threading.RLock] = {}
         self._live: dict[str, LiveSession] = {}
@@ -151,6 +153,7 @@ class SessionManager:
         live = self.open(name, cell.language)
         if cell.stopped.is_set():
             return
+        self.audit.code(live.session.session_id, cell.language, cell.code)
         yield from self._notices()
         live.note_begin(cell)
         try:

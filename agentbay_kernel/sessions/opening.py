@@ -21,6 +21,7 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
+from agentbay_kernel.execution.ownership import Ownership
 from agentbay_kernel.execution.renewal import end_bridge
 from agentbay_kernel.execution.waking import release_any
 from agentbay_kernel.service import CREATE_LABEL, AgentBay, CreateSessionParams, Session
@@ -56,6 +57,8 @@ class Opener:
     def __init__(self, settings: AgentBaySettings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
+        # One notebook's: what one session shows, another one can't change.
+        self._ownership = Ownership()
 
     def create(self, backend: Backend, name: str) -> LiveSession:
         """A new session.
@@ -70,7 +73,7 @@ class Opener:
         if not backend.releases_sessions:
             # A runtime of our own ends with us and takes its sessions along.
             session = self._send_create(backend.client, CreateSessionParams(labels=labels))
-            return LiveSession(name, session, self._settings.execution)
+            return LiveSession(name, session, self._settings.execution, self._ownership)
         settings, registry = self._settings, self._registry
         record = self._reserve(backend.client, name)
         params = CreateSessionParams(
@@ -137,7 +140,7 @@ class Opener:
                 request_id=answer.request_id,
             )
         session = _session_of(answer.session, answer.failure, answer.error_message)
-        return LiveSession(name, session, wanted, attached=True)
+        return LiveSession(name, session, wanted, self._ownership, attached=True)
 
     def _reserve(self, client: AgentBay, name: str) -> Record:
         place, lives_s = client.endpoint.url, self._settings.max_minutes * 60.0
@@ -179,6 +182,7 @@ class Opener:
             name,
             session,
             settings.execution,
+            self._ownership,
             mark=record.mark,
             lifetime=lifetime,
             created_at=record.created_at,

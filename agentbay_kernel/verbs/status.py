@@ -144,5 +144,6 @@ STATUS = Verb(
     "show where cells run, how, for how long, and what they may do",
     _status,
     _status_arguments,
+    passes_cells=True,
     examples=("%agentbay status", "%agentbay status --json"),
 )

@@ -69,6 +69,7 @@ class Verb:
             A single flag of that kind is marked by `touching_machine`.
         takes_body: it is a cell, `%%agentbay NAME`, whose lines are `options.body`; on a line
             `%agentbay NAME`, `options.body` is None.
+        passes_cells: a kernel answers it while a cell runs, because it may be about that cell.
         examples: lines as a user types them.
     """
 
@@ -78,6 +79,7 @@ class Verb:
     add_arguments: Callable[[LineParser], None] = _no_arguments
     touches_machine: bool = False
     takes_body: bool = False
+    passes_cells: bool = False
     examples: tuple[str, ...] = ()
 
     @property

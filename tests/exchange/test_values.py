@@ -9,7 +9,7 @@ import types
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentbay_kernel.sandbox.exchange.values import Refused
@@ -62,6 +62,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 @example({"$": "int", "v": "0x1"})
 @example([float("nan"), float("inf"), -0.0, 2**53, -(2**53), 2**64])

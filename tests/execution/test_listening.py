@@ -9,8 +9,8 @@ from typing import Any
 
 from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
-from agentbay_kernel.execution.calls import Answer
 from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.incoming import Answer
 from agentbay_kernel.execution.request import as_message
 from agentbay_kernel.execution.tunnel import Tunnel
 from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
@@ -68,6 +68,27 @@ def test_listening_ends_when_no_timer_is_left(open_bench: Callable[..., Bench]) 
     list(javascript.execute(Cell(code, "javascript", listen_s=600.0)))
     late.wait_for("late\n")
     # Long before its time is over nothing is under way.
+    assert bench.calls_of(lambda: None) == 0
+
+
+def test_a_cell_behind_a_call_that_listened_is_not_held_up(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench()
+    bench.warm_up()
+    javascript = BridgedJavaScript(bench.session, bench.tunnel)
+    javascript.start()
+
+    def run(code: str) -> None:
+        list(javascript.execute(Cell(code, "javascript", listen_s=600.0)))
+
+    began = time.monotonic()
+    run("const timer = setTimeout(() => {}, 600_000)")
+    # The call that listens takes this cell, and after it nothing is left to listen for.
+    run("clearTimeout(timer)")
+    run("1")
+    # Such a call stays for most of a minute.
+    assert time.monotonic() - began < SOON_S
     assert bench.calls_of(lambda: None) == 0
 
 

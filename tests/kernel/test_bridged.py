@@ -104,8 +104,19 @@ def test_output_beyond_the_limit_is_told_once() -> None:
         assert len(ran.text()) <= 10_000
         left_out = 200_000 - len(ran.text())
         assert ran.text("stderr").count("more than the limit of 10,000 characters") == 1
-        assert f"{left_out:,} more are not shown" in ran.text("stderr")
+        assert f"{left_out:,} characters (1,900 lines) are left out" in ran.text("stderr")
         assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "'the value'"
+        # The sandbox has all of it, for the next cell.
+        path = ran.text("stderr").partition("finds all of it in '")[2].partition("'")[0]
+        ran = kernel.run(f"text = open({path!r}).read(); len(text), set(text) == set('x\\n')")
+        assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "(200000, True)"
+        ran = kernel.run(
+            "%%agentbay js\nfor (let i = 0; i < 2000; i++) console.log('y'.repeat(99))"
+        )
+        assert f"finds all of it in '{path}'" in ran.text("stderr")
+        assert kernel.run(f"print(open({path!r}).read() == ('y' * 99 + '\\n') * 2000)").text() == (
+            "True\n"
+        )
         # The limit is a cell's, not the kernel's.
         assert kernel.run("print('next')").text() == "next\n"
 

@@ -27,6 +27,9 @@ from urllib.parse import parse_qs, urlsplit
 
 API_KEY = "akm-11111111-2222-3333-4444-555555555555"
 TOKEN = "token-that-is-secret-0123456789"
+# An address that shows the session's screen to whoever has it.
+AUTH_CODE = "auth-code-9876543210"
+RESOURCE_URL = f"https://stream.example.com/ui-{AUTH_CODE}?authCode={AUTH_CODE}&resourceId=r-1"
 
 # The longest that a "slow" answer holds its connection (seconds).
 _SLOW_S = 30.0
@@ -67,6 +70,8 @@ class MalformedServer:
         self.token = TOKEN
         # Refuse everything, repeating the key and the token.
         self.say_secrets = False
+        # Answer everything with this status and body.
+        self.say_always: tuple[int, bytes] | None = None
         # Answer one list as if nothing were there.
         self.hide_next_list = False
         # Close each connection after an answer that did not announce it.
@@ -190,7 +195,12 @@ class MalformedServer:
         return {"content": [{"type": "text", "text": self.answer(args["code"])}], "isError": False}
 
     def _session(self, session_id: str) -> dict[str, Any]:
-        data: dict[str, Any] = {"SessionId": session_id, "Success": True}
+        data: dict[str, Any] = {
+            "SessionId": session_id,
+            "Success": True,
+            "ResourceUrl": RESOURCE_URL,
+            "AuthCode": AUTH_CODE,
+        }
         if self.link or self.link_url is not None:
             data |= {
                 "Token": self.token,
@@ -274,6 +284,9 @@ class _Handler(BaseHTTPRequestHandler):
         if owner.say_secrets:
             said = f"no access for Bearer {API_KEY} with {owner.token}"
             self.send(400, json.dumps(_refusal("Refused", said)).encode())
+            return
+        if owner.say_always is not None:
+            self.send(*owner.say_always)
             return
         fault = owner.take_fault(*names)
         if fault.startswith("before_"):

@@ -46,7 +46,8 @@ def begin_upload(job: dict[str, Any]) -> dict[str, Any]:
     "id" (of the content), "force".
     """
     target = os.path.abspath(os.path.expanduser(job["remote"] or "."))
-    if not job["remote"] or job["remote"].endswith("/") or os.path.isdir(target):
+    into = job["remote"].endswith("/") or (not job["folder"] and os.path.isdir(target))
+    if not job["remote"] or into:
         target = os.path.join(target, job["name"])
     same, others = [], []
     for number, (path, size, sha256) in enumerate(job["files"]):

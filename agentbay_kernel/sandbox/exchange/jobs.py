@@ -84,7 +84,8 @@ def _store(namespace: dict[str, Any], base: str, job: dict[str, Any]) -> dict[st
     encoder = Encoder(base + ".d", job["limit"], lambda: arrow, ENCODERS)
     text, notes = encode_named([(name, namespace[name]) for name in job["names"]], encoder)
     if len(text) > job["limit"]:
-        raise Refused(TOO_LARGE, "has more than %s bytes" % format(job["limit"], ","))
+        told = "has more than %s bytes" % format(job["limit"], ",")
+        raise Refused(TOO_LARGE, told, ", ".join(job["names"]))
     if not encoder.blobs and len(text) <= _MOST_REPORTED:
         return {"notes": notes, "text": text.decode("ascii")}
     digest = hashlib.sha256(text)

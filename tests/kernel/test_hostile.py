@@ -1,0 +1,97 @@
+"""Cells that do what no honest cell does: the kernel goes on, and says what happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernels import RunningKernel
+
+# Code in the sandbox's kernel has that kernel's sockets and the key of its messages.
+SEND = """\
+kernel = get_ipython().kernel
+def send(kind, content, parent=None, **more):
+    socket = kernel.iopub_socket
+    kernel.session.send(socket, kind, content, parent or kernel.get_parent("shell"), **more)
+def frames(*parts):
+    kernel.iopub_socket.send_multipart(list(parts))
+"""
+HOSTILE = [
+    "send('execute_request', {'code': '1'})",
+    "send('shutdown_reply', {'restart': False})",
+    "send('stream', {'name': 'stdlog', 'text': 'forged'})",
+    "send('stream', {'name': 'stdout', 'text': ['forged']})",
+    "send('stream', {})",
+    "send('display_data', {'data': 'forged', 'metadata': {}})",
+    "send('display_data', {'data': {}, 'metadata': 5})",
+    "send('update_display_data', {'data': {}, 'metadata': {}, 'transient': {}})",
+    "send('execute_result', {'data': {}, 'metadata': {}, 'execution_count': 'many'})",
+    "send('error', {'ename': 5, 'evalue': None, 'traceback': 'forged'})",
+    "send('clear_output', {'wait': 'forged'})",
+    "send('comm_open', {'comm_id': 5, 'target_name': 'jupyter.widget'})",
+    "send('comm_msg', {'data': {}})",
+    "send('comm_close', {'comm_id': None})",
+    "send('status', {'execution_state': 5})",
+    "send('input_request', {'prompt': 'forged', 'password': True})",
+    "send('stream', {'name': 'stdout', 'text': 'forged'}, parent={'msg_id': 5})",
+    "send('stream', {'name': 'stdout', 'text': 'forged'}, parent={'header': {'msg_id': [1]}})",
+    "send('display_data', {'data': {'application/json': eval('[' * 90 + ']' * 90)},"
+    " 'metadata': eval('{1:' * 90 + '1' + '}' * 90)})",
+    "frames(b'no message')",
+    "frames()",
+    "frames(b'<IDS|MSG>')",
+    "frames(b'stream', b'<IDS|MSG>', b'', b'{}', b'{}', b'{}', b'{}')",
+    "frames(b'stream', b'<IDS|MSG>', b'', b'[' * 5000, b'{}', b'{}', b'{}')",
+    "frames(b'stream', b'<IDS|MSG>', b'', b'\\xff', b'{}', b'{}', b'{}')",
+    # Line ends and keys that would make another message of it.
+    "frames(b'x', b'<IDS|MSG>', b'', b'{\"msg_type\":\\n\"clear_output\"}', b'{}', b'{}',"
+    ' b\'{}}\\n{"c":"bridge","died":1}\')',
+    "frames(b'x', b'<IDS|MSG>', b'', b'{\"msg_type\": \"clear_output\"}', b'{}', b'{}',"
+    ' b\'{},"c":"bridge","died":1\')',
+]
+
+
+def test_rubbish_on_the_sandbox_kernels_sockets_does_no_harm(bridged_kernel: RunningKernel) -> None:
+    assert bridged_kernel.run(SEND).reply["status"] == "ok"
+    for number, attack in enumerate(HOSTILE):
+        ran = bridged_kernel.run(f"{attack}\nprint({number})")
+        assert ran.reply["status"] == "ok", (attack, ran)
+        assert ran.text() == f"{number}\n", attack
+        assert "forged" not in str(ran.outputs), attack
+        assert ran.of_type("error") == []
+    assert bridged_kernel.run("6 * 7").of_type("execute_result")[0]["data"] == {"text/plain": "42"}
+
+
+def test_what_is_forged_is_the_cells_own_output_and_no_more(bridged_kernel: RunningKernel) -> None:
+    bridged_kernel.run(SEND)
+    ran = bridged_kernel.run("send('stream', {'name': 'stdout', 'text': 'said so'})\n1")
+    assert ran.text() == "said so"
+    # An idle status is not yet the end: the reply decides.
+    ran = bridged_kernel.run(
+        "send('status', {'execution_state': 'idle'})\nimport time; time.sleep(.3)\nprint('after')"
+    )
+    assert ran.reply["status"] == "ok" and ran.text() == "after\n"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "{'source': 'ask_exit', 'keepkernel': False}",
+        "{'source': 'edit_magic', 'filename': 'x'}",
+        "5",
+    ],
+)
+def test_no_payload_acts_on_the_front_end(bridged_kernel: RunningKernel, payload: str) -> None:
+    ran = bridged_kernel.run(
+        f"get_ipython().payload_manager.write_payload({payload}, single=False)"
+    )
+    assert ran.reply.get("payload", []) == []
+
+
+def test_a_message_too_large_to_carry_is_told(bridged_kernel: RunningKernel) -> None:
+    large = "display({'text/plain': 'a', 'text/html': 'x' * 140_000_000}, raw=True)"
+    ran = bridged_kernel.run(f"{large}\n'on'")
+    assert "MB (display_data) is left out" in ran.text("stderr")
+    assert ran.of_type("execute_result")[0]["data"] == {"text/plain": "'on'"}
+    ran = bridged_kernel.run("1", user_expressions={"large": "'x' * 140_000_000"})
+    assert ran.reply["status"] == "error" and "left out" in ran.reply["evalue"]
+    assert bridged_kernel.run("print('next')").text() == "next\n"
