@@ -166,3 +166,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         # The width of the terminal, if there is one, is not the notebook's.
         super().__init__(prog, width=_WIDTH, max_help_position=28)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        # As Python 3.13 and later write it, with every Python: the value stands there once.
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, action.dest.upper())
+        return f"{', '.join(action.option_strings)} {value}"
