@@ -60,6 +60,7 @@ def test_a_service_that_is_not_reached_is_told() -> None:
     assert "mend  connection: 127.0.0.1 is not reached" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_certificate_that_is_not_accepted_is_told() -> None:
     with running_local_runtime("--tls") as runtime:
         service = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
@@ -125,6 +126,10 @@ def test_the_demo_says_where_it_would_run() -> None:
     done = run("demo")
     assert done.returncode == 1
     assert "jupyter agentbay demo --local" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_runs() -> None:
     done = run("demo", "--local")
     assert done.returncode == 0, done.stderr
     assert "runs on THIS machine" in done.stdout

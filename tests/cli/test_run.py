@@ -54,7 +54,7 @@ def test_untrusted_cells_reach_no_file(tmp_path: Path) -> None:
     [
         (None, "can't be read"),
         pytest.param("{}", "is not a notebook", marks=pytest.mark.slow),
-        ("no JSON", "is not a notebook"),
+        pytest.param("no JSON", "is not a notebook", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_no_notebook_is_told(tmp_path: Path, content: str | None, told: str) -> None:

@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.headless.conftest import Run, texts, untrusted_notebook
 
 
+@pytest.mark.slow
 def test_nbclient(
     service: dict[str, str], tmp_path: Path, submission: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_agentbay_run(run: Run, submission: Path, tmp_path: Path) -> None:
     assert nbformat.read(submission, as_version=4).metadata.kernelspec.name == "python3"
 
 
+@pytest.mark.slow
 def test_agentbay_run_is_not_led_astray_by_a_kernel_of_our_name(
     run: Run, submission: Path, tmp_path: Path
 ) -> None:

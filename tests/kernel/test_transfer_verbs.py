@@ -130,6 +130,10 @@ def test_untrusted_cells_bring_no_files(folder: Path) -> None:
         for line in ("upload data.csv", "download made.bin new.bin", "last --save x.txt"):
             ran = kernel.run(f"%agentbay {line}")
             assert ran.reply["ename"] == "NotAllowedError", line
+        ran = kernel.run("%agentbay config untrusted=False")
+        assert ran.reply["ename"] == "NotAllowedError"
+        # No cure either that would lead to this machine.
+        assert "upload" not in kernel.run("open('data.csv')").text("stderr")
         assert "untrusted yes" in told(kernel, "%agentbay status")
         assert _contents(folder) == before
 

@@ -129,15 +129,3 @@ def test_completion(kernel: RunningKernel, code: str, expected: str) -> None:
     begin, end = content["cursor_start"], content["cursor_end"]
     completed = [code[:begin] + match + code[end:] for match in content["matches"]]
     assert code[: code.rindex(code.split()[-1])] + expected in completed, content
-
-
-def test_untrusted_cells_touch_nothing_here(folder: Path) -> None:
-    (folder / "data.csv").touch()
-    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_UNTRUSTED": "1"}, folder) as kernel:
-        kernel.run("print('x')")
-        ran = kernel.run("%agentbay last --save stolen.txt")
-        assert ran.reply["ename"] == "NotAllowedError"
-        ran = kernel.run("%agentbay config untrusted=False")
-        assert ran.reply["ename"] == "NotAllowedError"
-        assert "upload" not in kernel.run("open('data.csv')").text("stderr")
-    assert not (folder / "stolen.txt").exists()

@@ -212,6 +212,7 @@ def test_values_go_in_and_come_out(notebook: RunningKernel) -> None:
     assert value(notebook, "twice") == "[2, 5, 0]"
 
 
+@pytest.mark.slow
 def test_a_table_goes_in_and_comes_out(notebook: RunningKernel) -> None:
     notebook.run("import pandas as pd\ndf = pd.DataFrame({'a': [1, 2], 'b': ['x', None]})")
     ran = notebook.run("%%agentbay python -i df -o back\nback = df.assign(c=df.a * 2)")
