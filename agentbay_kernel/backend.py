@@ -46,7 +46,7 @@ class ChildRuntime:
         try:
             # It reads its standard input: the end of that is our end.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "agentbay_kernel", "serve", *_runtime_flags(settings)],
+                [sys.executable, "-P", "-m", "agentbay_kernel", "serve", *_runtime_flags(settings)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

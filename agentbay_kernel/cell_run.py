@@ -10,21 +10,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
-from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.cures import Here, find_cure
+from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.frontend import FrontEnd
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.late_output import LateOutput
+from agentbay_kernel.outcome import Outcome
+from agentbay_kernel.verbs import (
+    CellMagic,
+    VerbCell,
+    VerbContext,
+    is_cell_verb,
+    parse_cell,
+    run_verb,
+)
+from agentbay_kernel.verbs.bundles import text
+from agentbay_kernel.verbs.cell_options import CellOptions, read_cell_line
 
 if TYPE_CHECKING:
-    from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.sessions import LiveSession, SessionManager
 
 # A session that starts faster than this needs no progress message.
 _PATIENCE_S = 1.0
@@ -51,6 +65,7 @@ class CellRun:
         find_manager: gives the session manager; may take a while the first time.
         late_output: publishes what comes after the cell's end.
         folder: the notebook's; verbs reach no file outside of it.
+        last: what became of the notebook's cell before, for `%agentbay last`.
     """
 
     def __init__(
@@ -60,12 +75,19 @@ class CellRun:
         find_manager: Callable[[], SessionManager],
         late_output: LateOutput,
         folder: Path,
+        last: Outcome | None,
     ) -> None:
         self._cell = cell
         self._front_end = front_end
         self._find_manager = find_manager
         self._late_output = late_output
         self._folder = folder
+        self._last = last
+        self._options = CellOptions(cell.language)
+        self._session = ""
+        self._opening: Future[LiveSession] | None = None
+        # What becomes of it; None as long as nothing is sent.
+        self.outcome: Outcome | None = None
         # Known when the cell is the session manager's: from then on it is asked to stop it.
         self._manager: SessionManager | None = None
         # A subshell has a loop of its own, so a run keeps the one it began on.
@@ -112,7 +134,7 @@ class CellRun:
         stop = Stop.UNSENT
         if self._manager is not None:
             try:
-                stop = self._manager.interrupt(self._cell)
+                stop = self._manager.interrupt(self._cell, self._session)
             except AgentBayError:
                 stop = Stop.RUNS_ON
         if stop is Stop.ENDING:
@@ -134,26 +156,40 @@ class CellRun:
         await self._read_first_lines(manager)
         if self._is_empty():
             return reply_ok()
-        await self._open_session(manager)
-        self._late_output.follow(manager, self._front_end)
-        settings = manager.settings
-        self._cell = replace(
-            self._cell,
-            timeout=settings.timeout,
-            output_limit=settings.output_limit,
-            display_limit=settings.display_limit,
-            listen_s=settings.idle_listen,
-            strict_const=settings.strict_const,
-        )
-        self._manager = manager
-        return await self._execute(manager)
+        # Imported here: the service client is not needed to answer kernel_info.
+        from agentbay_kernel.sessions import DEFAULT_SESSION
+
+        self._session = self._options.session or DEFAULT_SESSION
+        if self._options.no_state:
+            self._session = f"once-{uuid.uuid4().hex[:12]}"
+        try:
+            await self._open_session(manager)
+            self._late_output.follow(manager, self._front_end)
+            settings = manager.settings
+            self._cell = replace(
+                self._cell,
+                timeout=self._options.timeout or settings.timeout,
+                output_limit=settings.output_limit,
+                display_limit=settings.display_limit,
+                listen_s=settings.idle_listen,
+                strict_const=settings.strict_const,
+            )
+            self._manager = manager
+            self.outcome = Outcome(self._cell.language, self._session, self._cell.message_id)
+            return await self._execute(manager)
+        finally:
+            if self.outcome is not None:
+                self.outcome.end()
+            if self._options.no_state:
+                threads.start(lambda: self._delete_session(manager))
+
+    def _delete_session(self, manager: SessionManager) -> None:
+        # It may still be under way when the cell was interrupted.
+        if self._opening is not None and self._opening.exception() is None:
+            manager.stop(self._session)
 
     async def _read_first_lines(self, manager: SessionManager) -> None:
         """Answer the verbs, take the options; what is left is the sandbox's."""
-        from agentbay_kernel.verbs import CellMagic, VerbCell, is_cell_verb, parse_cell
-        from agentbay_kernel.verbs.bundles import text
-        from agentbay_kernel.verbs.cell_options import read_cell_line
-
         parsed = parse_cell(self._cell.code)
         if isinstance(parsed, VerbCell):
             for line in parsed.verbs:
@@ -168,21 +204,28 @@ class CellRun:
                 content = {"data": text(options), "metadata": {}, "transient": {}}
                 self._front_end.publish(Message("display_data", content))
                 self._cell = replace(self._cell, code="")
-            else:
-                self._cell = replace(self._cell, code=parsed.body, language=options.language)
+                return
+            if flags := options.only_in_a_notebook_of_its_own():
+                raise VerbError(
+                    f"{flags} can't be used here: in an AgentBay kernel all variables are in the "
+                    "sandbox already. It is for notebooks of other kernels, after `%load_ext "
+                    "agentbay_kernel`. Nothing was sent."
+                )
+            self._options = options
+            self._cell = replace(self._cell, code=parsed.body, language=options.language)
 
     async def _answer(self, line: str, manager: SessionManager, body: str | None = None) -> None:
-        from agentbay_kernel.verbs import VerbContext, run_verb
-
-        context = VerbContext(self._folder, manager.settings, "kernel", self._cell.language)
-        answer = run_verb(line, manager, context, body)
+        context = VerbContext(
+            self._folder, manager.settings, "kernel", self._cell.language, self._last
+        )
         # On a thread: a verb may wait for the service. An interrupt sets `context.stopped`.
+        answer = run_verb(line, manager, context, body)
         async for message in threads.Feed(answer, context.stopped):
             await self._front_end.pass_on(message)
 
     async def _open_session(self, manager: SessionManager) -> None:
-        language = self._cell.language
-        opening = asyncio.wrap_future(threads.start(lambda: manager.open(language=language)))
+        self._opening = threads.start(lambda: manager.open(self._session, self._cell.language))
+        opening = asyncio.wrap_future(self._opening)
         done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
         if not done:
             self._front_end.publish(stream("stderr", _STARTING_NOTE))
@@ -194,10 +237,12 @@ class CellRun:
 
     async def _execute(self, manager: SessionManager) -> Message:
         asking: asyncio.Task[None] | None = None
+        messages = manager.execute(self._cell, self._session)
         try:
-            async for message in threads.Feed(manager.execute(self._cell), self._cell.stopped):
+            async for message in threads.Feed(messages, self._cell.stopped):
                 if message.type in ("execute_result", "execute_reply"):
                     message = self._numbered(message, manager)
+                self._record(message)
                 if message.type == "execute_reply":
                     return message
                 if message.type == "input_request":
@@ -205,7 +250,10 @@ class CellRun:
                         # No longer asked. Other messages don't say so: threads may print.
                         asking.cancel()
                     asking = asyncio.create_task(self._ask(message, manager))
-                else:
+                elif message.type == "error":
+                    await self._front_end.pass_on(message)
+                    self._tell_cure(message, manager)
+                elif not self._options.silent:
                     await self._front_end.pass_on(message)
         finally:
             if asking is not None:
@@ -214,9 +262,19 @@ class CellRun:
             raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
 
+    def _record(self, message: Message) -> None:
+        if self.outcome is not None:
+            self.outcome.add(message)
+
+    def _tell_cure(self, failure: Message, manager: SessionManager) -> None:
+        here = Here(self._folder, untrusted=manager.settings.untrusted)
+        cure = find_cure(failure.content["ename"], failure.content["evalue"], here)
+        if cure is not None:
+            self._front_end.publish(stream("stderr", f"{cure}\n"))
+
     def _numbered(self, message: Message, manager: SessionManager) -> Message:
         """A result or a reply; its number is the notebook's, or is left out."""
-        if self._cell.language == PYTHON.name and manager.bridged() is not None:
+        if self._cell.language == PYTHON.name and manager.bridged(self._session) is not None:
             return message
         # The sandbox counts what it runs, of whatever notebook.
         content = {name: it for name, it in message.content.items() if name != "execution_count"}
@@ -224,5 +282,5 @@ class CellRun:
 
     async def _ask(self, question: Message, manager: SessionManager) -> None:
         typed = await self._front_end.ask(question.content)
-        if (bridge := manager.bridged()) is not None:
+        if (bridge := manager.bridged(self._session)) is not None:
             bridge.answer_input(typed)

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Enum, Float, Integer, TraitError, TraitType, Unicode
+from traitlets import Bool, Enum, Float, Integer, List, TraitError, TraitType, Unicode
 from traitlets.config import Config, Configurable
 
 from agentbay_kernel.errors import ConfigurationError, NotAllowedError
@@ -93,6 +93,12 @@ class AgentBaySettings(Configurable):
         "any case.",
     ).tag(config=True, in_notebook="free")
 
+    exchange_limit = Integer(
+        2_000_000_000,
+        min=1,
+        help="Bytes that one exchange of values or files may have; what has more is refused.",
+    ).tag(config=True, in_notebook="lower")
+
     idle_minutes = Integer(
         15, min=1, help="Minutes without use after which the service releases a session."
     ).tag(config=True, in_notebook="lower")
@@ -111,6 +117,45 @@ class AgentBaySettings(Configurable):
         "",
         help="A file that gets a line for each code and each local data that is sent: time, "
         "session, sizes, the code's SHA-256. None unless set.",
+    ).tag(config=True)
+
+    keep_alive_minutes = Integer(
+        60,
+        min=1,
+        help="Minutes for which one running cell keeps its session alive; a longer `timeout` wins.",
+    ).tag(config=True)
+
+    max_sessions = Integer(
+        3, min=1, help="Most sessions that you have at one service at once, over all notebooks."
+    ).tag(config=True)
+
+    on_restart = Enum(
+        ("interpreter", "session"),
+        "interpreter",
+        help="What a restarted kernel begins with: a fresh `interpreter` in the same session, so "
+        "that its files stay, or a new `session`.",
+    ).tag(config=True)
+
+    grace_minutes = Float(
+        10.0,
+        min=0.0,
+        help="Minutes for which the session of a kernel that was killed waits to be taken back by "
+        "its notebook before it is deleted.",
+    ).tag(config=True)
+
+    state_dir = Unicode(
+        "",
+        help="Folder of the file that says which sessions are yours; `agentbay` in Jupyter's data "
+        "folder when empty.",
+    ).tag(config=True)
+
+    session_id = Unicode(
+        "", help="A session to attach to when the kernel starts; then none is created."
+    ).tag(config=True)
+
+    setup_env = List(
+        Unicode(),
+        help="Names of environment variables whose values a setup recipe may bring into a session.",
     ).tag(config=True)
 
     local_isolation = Enum(

@@ -2,14 +2,28 @@
 
 AgentBayError
 ├── ConfigurationError            a setting, a key or an address is missing or wrong
-│   └── NoBackendError            neither a key nor the local runtime was chosen
+│   ├── NoBackendError            neither a key nor the local runtime was chosen
+│   ├── StateFileError            the file that says which sessions are yours can't be used
+│   └── RecipeError               a setup recipe is not valid
 ├── VerbError                     a line of `%agentbay` is not valid; nothing was done
 ├── NotAllowedError               a cell asked for what only configuration may allow
 ├── KernelspecError               a kernelspec could not be placed or removed
 ├── LocalRuntimeError             the local runtime could not be started
 ├── SessionError                  a session could not be created or used
-│   └── QuotaError                the account has no free session slot
+│   ├── QuotaError                the account has no free session slot
+│   │   └── SessionLimitError     the user has as many sessions as `max_sessions` allows
+│   ├── AttachedSessionError      it is another's session, so that was not done to it
+│   └── SetupError                a new session could not be set up as its recipe says
 ├── RemoteError                   the user's code failed in the sandbox (raised by the magics)
+├── ExchangeError                 a value or a file could not be brought to the other side
+│   ├── UnsupportedValueError     a value of a kind that can't travel
+│   ├── MissingNameError          no variable or file of that name
+│   ├── TooLargeError             more bytes than the setting exchange_limit allows
+│   ├── MalformedValueError       what the sandbox sent is not what it claims to be
+│   ├── UnsafePathError           a path that leads elsewhere, or is none
+│   ├── TargetExistsError         a file is there already, with another content
+│   ├── ChecksumError             what arrived is not what was sent
+│   └── ExchangeStoppedError      it was stopped on its way
 └── CommandError                  the service could not do what was asked (Code API reference)
     ├── UnsupportedLanguageError  no such language; nothing was sent
     ├── InvalidCodeError          the code is empty or not text; nothing was sent
@@ -23,7 +37,8 @@ AgentBayError
     ├── ServiceFaultError         the service answered with an error of its own
     ├── InvalidAnswerError        the service answered something that is not an answer
     └── BridgeError               the bridge to the sandbox's kernel can't be had, or broke
-        └── KernelEndedError      that kernel ended; the bridge can be had again
+        ├── KernelEndedError      that kernel ended; the bridge can be had again
+        └── SilentSessionError    the session did not answer; the cell's fate is not known yet
 
 CodeSyntaxWarning (a SyntaxWarning) is only ever warned with: code that may not parse.
 """
@@ -51,6 +66,14 @@ class NotAllowedError(AgentBayError):
     """A cell asked for something that only configuration or the command line may allow."""
 
 
+class StateFileError(ConfigurationError):
+    """The file that says which sessions are yours can't be used."""
+
+
+class RecipeError(ConfigurationError):
+    """A setup recipe is not valid, or asks for what the user's configuration does not allow."""
+
+
 class KernelspecError(AgentBayError):
     """A kernelspec could not be placed or removed."""
 
@@ -67,6 +90,18 @@ class QuotaError(SessionError):
     """The account has no free session slot."""
 
 
+class SessionLimitError(QuotaError):
+    """The user has as many sessions as `max_sessions` allows."""
+
+
+class AttachedSessionError(SessionError):
+    """The session belongs to somebody else, so what was asked was not done to it."""
+
+
+class SetupError(SessionError):
+    """A new session could not be set up as its recipe says."""
+
+
 class RemoteError(AgentBayError):
     """The user's code failed in the sandbox.
 
@@ -81,6 +116,42 @@ class RemoteError(AgentBayError):
         self.ename = ename
         self.evalue = evalue
         self.traceback = traceback
+
+
+class ExchangeError(AgentBayError):
+    """A value or a file could not be brought to the other side."""
+
+
+class UnsupportedValueError(ExchangeError):
+    """A value of a kind that can't travel, or that the other side has no library for."""
+
+
+class MissingNameError(ExchangeError):
+    """There is no variable or file of that name."""
+
+
+class TooLargeError(ExchangeError):
+    """More bytes than the setting `exchange_limit` allows."""
+
+
+class MalformedValueError(ExchangeError):
+    """What the sandbox sent is not what it claims to be. None of it is used."""
+
+
+class UnsafePathError(ExchangeError):
+    """A path that leads out of where it may lead, or is none."""
+
+
+class TargetExistsError(ExchangeError):
+    """A file is there already, with another content; it was not overwritten."""
+
+
+class ChecksumError(ExchangeError):
+    """What arrived is not what was sent; it is not used."""
+
+
+class ExchangeStoppedError(ExchangeError):
+    """The exchange was stopped on its way."""
 
 
 class CommandError(AgentBayError):
@@ -172,3 +243,7 @@ class BridgeError(CommandError):
 
 class KernelEndedError(BridgeError):
     """The kernel in the sandbox ended: killed, out of memory, or by its own code."""
+
+
+class SilentSessionError(BridgeError):
+    """The session did not answer for long. What became of the cell is not known yet."""

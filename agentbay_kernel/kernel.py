@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
-from contextvars import copy_context
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import zmq
 from ipykernel.kernelapp import IPKernelApp
-from ipykernel.kernelbase import Kernel
+from ipykernel.parentpoller import ParentPollerUnix
 from traitlets import CaselessStrEnum
 
 from agentbay_kernel import __version__, threads
@@ -33,24 +35,28 @@ from agentbay_kernel.frontend import Comms, FrontEnd
 from agentbay_kernel.history import History
 from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
 from agentbay_kernel.late_output import LateOutput
+from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.pacing import Pace
+from agentbay_kernel.passing import PassingKernel
 
 if TYPE_CHECKING:
     from agentbay_kernel.execution.bridged import BridgedExecution
     from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
     from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.verbs import CellMagic
 
 JsonObject = dict[str, Any]
 
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 _SHUTDOWN_WITHIN_S = 1.7
+_LAST_FLUSH_S = 0.2
 # Requests that are answered while a cell runs.
 _PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "kernel_info_request")
 # A front end gives up on completions sooner than a sandbox that is far away can answer.
 _ASK_WITHIN_S = 5.0
 
 
-class AgentBayKernel(Kernel):
+class AgentBayKernel(PassingKernel):
     """Runs each cell in an AgentBay session."""
 
     language = CaselessStrEnum(
@@ -80,6 +86,7 @@ class AgentBayKernel(Kernel):
         self._late_output = LateOutput(asyncio.get_event_loop())
         # Jupyter starts a kernel in its notebook's folder.
         self._folder = Path.cwd()
+        self._last: Outcome | None = None
 
     # What the kernel is
 
@@ -136,13 +143,17 @@ class AgentBayKernel(Kernel):
     def _settings(self) -> AgentBaySettings:
         return load_settings(self.config)
 
+    def _connection_file(self) -> str:
+        """Its name is the same after a restart by the server, after a crash too."""
+        return str(getattr(self.parent, "abs_connection_file", ""))
+
     def _session_manager(self) -> SessionManager:
         # Imported here: the service client is not needed to answer kernel_info.
         from agentbay_kernel.sessions import SessionManager
 
         with self._manager_lock:
             if self._manager is None:
-                self._manager = SessionManager(self._settings())
+                self._manager = SessionManager(self._settings(), self._connection_file())
             return self._manager
 
     # A cell
@@ -161,8 +172,10 @@ class AgentBayKernel(Kernel):
         """Run a cell; always returns a reply, whatever happens to the cell."""
         front_end = FrontEnd(self, self._pace, self._comms, silent)
         shown = self.execution_count
-        if not silent and not (store_history and code.strip()):
+        passes = bool(self._running)
+        if not silent and (passes or not (store_history and code.strip())):
             # As in IPython: what is not kept takes no number, its prompt shows the next cell's.
+            # Nor does what passes a running cell, whose own number is the notebook's.
             self.execution_count -= 1
         cell = Cell(
             code,
@@ -177,15 +190,21 @@ class AgentBayKernel(Kernel):
         )
         if store_history and not silent:
             self._history.add(shown, code)
-        run = CellRun(cell, front_end, self._session_manager, self._late_output, self._folder)
+        run = CellRun(
+            cell, front_end, self._session_manager, self._late_output, self._folder, self._last
+        )
         self._running.add(run)
         try:
             content = await run.to_its_end()
         finally:
             self._running.discard(run)
-        # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
-        self.execution_count = content.get("execution_count", self.execution_count)
-        return {**content, "execution_count": self.execution_count}
+            if not silent:
+                self._last = run.outcome or self._last
+        count = content.get("execution_count", self.execution_count)
+        if not passes:
+            # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
+            self.execution_count = count
+        return {**content, "execution_count": count}
 
     # Widgets
 
@@ -248,43 +267,62 @@ class AgentBayKernel(Kernel):
         for run in list(self._running):
             run.cancel()
         self._late_output.close()
-        if self._manager is not None:
-            closing = asyncio.wrap_future(threads.start(self._manager.close))
-            await asyncio.wait([closing], timeout=_SHUTDOWN_WITHIN_S)
+        if (manager := self._manager) is not None:
+            close = manager.hand_over if restart else manager.close
+            await asyncio.wait(
+                [asyncio.wrap_future(threads.start(close))], timeout=_SHUTDOWN_WITHIN_S
+            )
+        # ipykernel flushes once more when the thread that does so may have ended already; waiting
+        # for it would hold up the end of this process by 10 seconds.
+        for output in (sys.stdout, sys.stderr):
+            output.flush_timeout = _LAST_FLUSH_S  # type: ignore[union-attr]
         return {"status": "ok", "restart": restart}
+
+    def end_without_notice(self) -> None:
+        """Give the sessions up, when there is nobody left to ask for a shutdown."""
+        if self._manager is not None:
+            self._manager.close()
 
     # What never creates a session
 
-    async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
-        """Let what doesn't wait for a running cell past it.
+    def passes_cells(self, request: JsonObject) -> bool:
+        """What is answered here at once, and verbs that are about the running cell."""
+        if request["header"]["msg_type"] != "execute_request":
+            return request["header"]["msg_type"] in _PASS_CELLS
+        from agentbay_kernel.verbs import passes_cells
 
-        The base class does so for comm messages alone (ipykernel 7.4, `Kernel.shell_main`): all
-        else waits for the cell's end, and JupyterLab gives up on a completion long before.
-        """
-        if subshell_id is None and self._main_asyncio_lock.locked() and self._passes(msg):
-            ident, parent = self._parent_ident["shell"], self.get_parent("shell")
-            passing = self.dispatch_shell(msg, subshell_id=None, concurrent=True)
-            try:
-                await asyncio.create_task(passing, context=copy_context())
-            finally:
-                self.set_parent(ident, parent, channel="shell")
-            return
-        await super().shell_main(subshell_id, msg)
-
-    def _passes(self, msg: Any) -> bool:
-        assert self.session is not None
-        try:
-            _, frames = self.session.feed_identities(msg, copy=False)
-            header = self.session.deserialize(frames, content=False, copy=False)["header"]
-        except Exception:
-            # The base class words what is wrong with it.
-            return False
-        return header.get("msg_type") in _PASS_CELLS
+        return passes_cells(str(request["content"].get("code", "")))
 
     async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
-        """Completions by the sandbox's kernel, if there is one already."""
-        reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
+        """Completions of our own lines; else by the sandbox's kernel, if there is one already."""
+        from agentbay_kernel.verbs.completion import Surroundings, cell_body, complete_line
+
+        manager = self._manager
+        untrusted = manager is not None and manager.settings.untrusted
+        around = Surroundings(self._folder, manager, untrusted=untrusted)
+        if (ours := complete_line(code, cursor_pos, around)) is not None:
+            return {
+                "status": "ok",
+                "matches": list(ours.matches),
+                "cursor_start": ours.start,
+                "cursor_end": ours.end,
+                "metadata": {},
+            }
+        if (cell := cell_body(code)) is not None:
+            reply = await self._complete_body(*cell, cursor_pos)
+        else:
+            reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
         return reply or await super().do_complete(code, cursor_pos)
+
+    async def _complete_body(
+        self, cell: CellMagic, begin: int, cursor_pos: int
+    ) -> JsonObject | None:
+        from agentbay_kernel.verbs.completion import complete_body
+
+        if self._manager is None:
+            return None
+        manager = self._manager
+        return await _answer_of(lambda: complete_body(cell, begin, cursor_pos, manager))
 
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
@@ -362,11 +400,53 @@ class AgentBayKernelApp(IPKernelApp):
 
     kernel_class = AgentBayKernel
 
+    def init_signal(self) -> None:
+        """Being told to end is no reason to leave sessions behind."""
+        super().init_signal()
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # What was started by nohup goes on ignoring.
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._on_end)
+
+    def _on_end(self, signum: int, frame: FrameType | None) -> None:
+        # Not here: the code that was interrupted may hold a lock that closing needs.
+        threads.start(lambda: self._end(128 + signum))
+
+    def init_poller(self) -> None:
+        """The base class would end this process at once when its parent is gone."""
+        super().init_poller()
+        if isinstance(self.poller, ParentPollerUnix):
+            self.poller = _ParentWatch(self.parent_handle, lambda: self._end(1))
+
+    def _end(self, status: int) -> None:
+        ending = threads.start(self.kernel.end_without_notice)
+        with contextlib.suppress(Exception):
+            ending.result(_SHUTDOWN_WITHIN_S)
+        os._exit(status)
+
     def init_iopub(self, context: zmq.Context[Any]) -> None:
         """By default the socket drops messages in silence, the idle status too, when its reader
         is slow for a moment."""
         context.sndhwm = 0
         super().init_iopub(context)
+
+
+class _ParentWatch(threading.Thread):
+    """Calls `gone` when the parent process is no longer the parent."""
+
+    def __init__(self, parent_pid: int, gone: Callable[[], None]) -> None:
+        super().__init__(name="agentbay-parent", daemon=True)
+        self._parent_pid = parent_pid
+        self._gone = gone
+
+    def run(self) -> None:
+        """Look once a second."""
+        # Where the named process is not the parent, only being nobody's child can be told.
+        known = os.getppid() == self._parent_pid
+        while os.getppid() == self._parent_pid if known else os.getppid() != 1:
+            time.sleep(1.0)
+        self._gone()
 
 
 def main(argv: list[str] | None = None) -> None:

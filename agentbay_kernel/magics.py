@@ -1,10 +1,7 @@
-"""`%agentbay` and `%%agentbay LANGUAGE`: sandboxed cells in an existing notebook.
+"""`%agentbay` and `%%agentbay LANGUAGE`: sandboxed cells in a notebook of another kernel.
 
-In: a cell of an IPython shell. Out: the sandbox's output, displayed in that cell; a remote error
-is raised as a real error that shows only the remote frames.
-
-A magic is a synchronous call inside the shell's running event loop, so the work is done on a
-daemon thread while this one waits and displays - and can be interrupted.
+In: lines and cells of an IPython shell. Out: what verbs answer, what cells show; errors of a
+sandbox are raised as real errors that show only the remote frames.
 """
 
 from __future__ import annotations
@@ -12,33 +9,46 @@ from __future__ import annotations
 import atexit
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as NotYet
-from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from IPython.core.display_functions import clear_output, publish_display_data
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
+from IPython.core.display_functions import publish_display_data
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from agentbay_kernel import threads
+from agentbay_kernel.background import BackgroundCell
 from agentbay_kernel.config import load_settings
+from agentbay_kernel.displaying import display_message
 from agentbay_kernel.errors import AgentBayError, RemoteError, VerbError
-from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.magic_cell import MagicCell
+from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.sessions import SessionManager
 from agentbay_kernel.verbs import VerbContext, is_cell_verb, run_verb
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions, cell_parser, read_cell_line
+from agentbay_kernel.verbs.completion import (
+    Surroundings,
+    cell_body,
+    complete_body,
+    complete_line,
+)
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-# A session that starts faster than this needs no progress message.
-_PATIENCE_S = 1.0
 
+# A front end gives up on completions sooner than a sandbox that is far away can answer.
+_ASK_WITHIN_S = 2.0
 
-Function = TypeVar("Function", bound=Callable[..., None])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 _CELL_HELP = f"""Run the cell in the notebook's AgentBay session.
 
@@ -46,7 +56,7 @@ _CELL_HELP = f"""Run the cell in the notebook's AgentBay session.
 
 Variables stay in the session for the next cell. Nothing of the cell runs in this notebook's own
 Python. Output appears while the cell runs, input() asks, interrupting stops the code in the
-sandbox. Widgets need the AgentBay kernel: here they don't move.
+sandbox. Widgets need the AgentBay kernel: here they don't move. %agentbay help lists the verbs.
 """
 
 
@@ -62,9 +72,10 @@ class AgentBayMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.manager = SessionManager(load_settings(shell.config))
+        self.manager = SessionManager(load_settings(shell.config), _connection_file(shell))
         # Not the working directory of now: a cell may have changed it.
         self._folder = Path(shell.starting_dir)
+        self._last: Outcome | None = None
 
     @no_var_expand
     @line_magic("agentbay")  # type: ignore[arg-type]
@@ -76,86 +87,68 @@ class AgentBayMagics(Magics):
     @no_var_expand
     @cell_magic("agentbay")  # type: ignore[arg-type]
     @_documented
-    def cell(self, line: str, body: str) -> None:
+    def cell(self, line: str, body: str) -> BackgroundCell | None:
         with _told_in_short():
             if is_cell_verb(line):
                 self._answer(line, body)
-                return
+                return None
             options = read_cell_line(line, untrusted=self.manager.settings.untrusted)
             if isinstance(options, str):
                 publish_display_data(text(options))
-            else:
-                self._run(options, body)
+                return None
+            return self._run(options, body)
 
     def _answer(self, line: str, body: str | None) -> None:
-        context = VerbContext(self._folder, self.manager.settings, "magics")
+        context = VerbContext(self._folder, self.manager.settings, "magics", last=self._last)
         answer = run_verb(line, self.manager, context, body)
         with threads.Feed(answer, context.stopped) as feed:
             for message in feed:
-                _display(message)
+                display_message(message)
 
-    def _run(self, options: CellOptions, body: str) -> None:
+    def _run(self, options: CellOptions, body: str) -> BackgroundCell | None:
         if not body.strip():
             raise VerbError("The cell is empty below its %%agentbay line: nothing to run.")
-        self._open_session(options.language)
-        settings = self.manager.settings
-        cell = Cell(
-            body,
-            options.language,
-            settings.timeout,
-            settings.output_limit,
-            settings.display_limit,
-            strict_const=settings.strict_const,
-            allow_stdin=_can_ask(self.shell),
-        )
-        failure: Message | None = None
-        with threads.Feed(self.manager.execute(cell), cell.stopped) as feed:
-            while True:
-                # The interrupt may come at any moment, while a message is displayed too.
-                try:
-                    message = next(feed, None)
-                    if message is None:
-                        break
-                    if message.type == "error":
-                        failure = message
-                    elif message.type == "input_request":
-                        self._ask(message)
-                    else:
-                        _display(message)
-                except KeyboardInterrupt:
-                    # Where the remote code can be stopped, its own error is what is shown.
-                    if self._interrupt(cell) is not Stop.ENDING:
-                        raise
-        if failure is not None:
-            raise remote_error(failure)
-
-    def _interrupt(self, cell: Cell) -> Stop:
-        while True:
-            stopping = threads.start(lambda: self.manager.interrupt(cell))
-            try:
-                return stopping.result()
-            except KeyboardInterrupt:
-                # Pressed again before the first was through.
-                continue
-            except AgentBayError:
-                return Stop.RUNS_ON
-
-    def _ask(self, question: Message) -> None:
-        ask = getpass if question.content.get("password") else input
-        typed = ask(question.content.get("prompt", ""))
-        if (bridge := self.manager.bridged()) is not None:
-            bridge.answer_input(typed)
-
-    def _open_session(self, language: str) -> None:
-        opening = threads.start(lambda: self.manager.open(language=language))
+        assert self.shell is not None
+        variables = self.shell.user_ns
+        can_ask = _can_ask(self.shell) and not options.background
+        cell = MagicCell(self.manager, options, body, self._folder, variables, can_ask=can_ask)
+        if options.background:
+            cell.prepare()
+            handle = BackgroundCell(cell)
+            if not options.to:
+                return handle
+            self.shell.push({options.to: handle})
+            return None
         try:
-            opening.result(_PATIENCE_S)
-        except NotYet:
-            print("Starting an AgentBay session ...", file=sys.stderr, flush=True)
-            try:
-                opening.result()
-            finally:
-                clear_output()
+            cell.show(keep=bool(options.to))
+        finally:
+            self._last = cell.outcome
+        if options.to:
+            self.shell.push({options.to: cell.outcome})
+            if (error := cell.outcome.error) is not None:
+                told = f"The cell failed, {options.to}.error has it: {error['ename']}"
+                print(told, file=sys.stderr)
+        return None
+
+    @context_matcher(identifier="agentbay")
+    def complete(self, context: CompletionContext) -> SimpleMatcherResult:
+        """IPython's completions in our lines and cells: ours alone."""
+        code, cursor = context.full_text, _offset(context)
+        assert self.shell is not None
+        names = tuple(name for name in self.shell.user_ns if not name.startswith("_"))
+        untrusted = self.manager.settings.untrusted
+        around = Surroundings(self._folder, self.manager, names, untrusted)
+        if (ours := complete_line(code, cursor, around)) is not None:
+            return _matches(ours.matches, code[ours.start : ours.end])
+        if (cell := cell_body(code)) is None:
+            return {"completions": []}
+        asked = threads.start(lambda: complete_body(*cell, cursor, self.manager))
+        try:
+            reply = asked.result(_ASK_WITHIN_S)
+        except (AgentBayError, NotYet):
+            reply = {}
+        start, end = reply.get("cursor_start", cursor), reply.get("cursor_end", cursor)
+        return _matches(reply.get("matches", ()), code[start:end])
 
 
 @contextlib.contextmanager
@@ -171,28 +164,10 @@ def _told_in_short() -> Iterator[None]:
         raise
 
 
-def _display(message: Message) -> None:
-    content = message.content
-    if message.type == "stream":
-        file = sys.stderr if content["name"] == "stderr" else sys.stdout
-        file.write(content["text"])
-        file.flush()
-    elif message.type in ("display_data", "execute_result", "update_display_data"):
-        publish_display_data(
-            content["data"],
-            content["metadata"],
-            transient=_own(content.get("transient")),
-            update=message.type == "update_display_data",
-        )
-    elif message.type == "clear_output":
-        clear_output(wait=content.get("wait", False))
-
-
-def _own(transient: dict[str, object] | None) -> dict[str, object] | None:
-    # The notebook's own displays have ids too, and a sandbox may not change those.
-    if not transient or "display_id" not in transient:
-        return transient
-    return {**transient, "display_id": f"agentbay-{transient['display_id']}"}
+def _connection_file(shell: InteractiveShell) -> str:
+    # A terminal has none.
+    app = getattr(getattr(shell, "kernel", None), "parent", None)
+    return str(getattr(app, "abs_connection_file", ""))
 
 
 def _can_ask(shell: InteractiveShell | None) -> bool:
@@ -201,31 +176,26 @@ def _can_ask(shell: InteractiveShell | None) -> bool:
     return kernel is None or bool(kernel._allow_stdin)
 
 
-def remote_error(failure: Message) -> RemoteError:
-    """The error to raise in the notebook for an error output of the sandbox.
-
-    Its class bears the remote exception's name, which is what a notebook stores as `ename`.
-    """
-    content = failure.content
-    ename: str = content["ename"]
-    # The name is the sandbox's: it may be anything, a class's may not.
-    kind = type(
-        ename.replace("\0", "") or "Error", (_ShownRemoteError,), {"__doc__": RemoteError.__doc__}
-    )
-    error: RemoteError = kind(ename, content["evalue"], content["traceback"])
-    return error
+def _offset(context: CompletionContext) -> int:
+    lines = context.full_text.split("\n")
+    return sum(len(line) + 1 for line in lines[: context.cursor_line]) + context.cursor_position
 
 
-class _ShownRemoteError(RemoteError):
-    def _render_traceback_(self) -> list[str]:
-        # IPython asks an exception for its own rendering: only the remote frames are of use.
-        return self.traceback
+def _matches(texts: Iterable[str], fragment: str) -> SimpleMatcherResult:
+    # The local names have no business in a sandbox's cell, so no other matcher is asked.
+    return {
+        "completions": [SimpleCompletion(text) for text in texts],
+        "matched_fragment": fragment,
+        "suppress": True,
+    }
 
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics in a shell; its sessions are closed when it ends."""
     magics = AgentBayMagics(shell)
     shell.register_magics(magics)
+    if shell.Completer is not None:
+        shell.Completer.custom_matchers.append(magics.complete)
     atexit.register(magics.manager.close)
 
 
@@ -236,5 +206,11 @@ def unload(shell: InteractiveShell) -> None:
         return
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("agentbay", None)
+    if shell.Completer is not None:
+        shell.Completer.custom_matchers[:] = [
+            matcher
+            for matcher in shell.Completer.custom_matchers
+            if getattr(matcher, "__self__", None) is not magics
+        ]
     atexit.unregister(magics.manager.close)
     magics.manager.close()

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -86,10 +87,13 @@ class RunningKernel:
 
 
 @contextlib.contextmanager
-def running_kernel(name: str, env: dict[str, str] | None = None) -> Iterator[RunningKernel]:
-    """A kernel of that kernelspec, shut down at the end."""
+def running_kernel(
+    name: str, env: dict[str, str] | None = None, folder: Path | None = None
+) -> Iterator[RunningKernel]:
+    """A kernel of that kernelspec, started in a folder, shut down at the end."""
     manager = KernelManager(kernel_name=name)
-    manager.start_kernel(env={**os.environ, **(env or {})})
+    place = {} if folder is None else {"cwd": str(folder)}
+    manager.start_kernel(env={**os.environ, **(env or {})}, **place)
     client = manager.blocking_client()
     client.start_channels()
     try:

@@ -26,6 +26,8 @@ def test_every_language_has_its_kernelspec(language) -> None:  # type: ignore[no
     assert spec["language"] == language.name
     assert spec["argv"] == [
         "python",
+        # What lies in a notebook's folder is not imported.
+        "-P",
         "-m",
         "agentbay_kernel",
         "-f",
@@ -49,7 +51,7 @@ def test_install_names_this_python_by_its_full_path(tmp_path: Path) -> None:
         assert folder.parent == tmp_path / "share" / "jupyter" / "kernels"
         assert sorted(path.name for path in folder.iterdir()) == FILES
         spec = json.loads((folder / "kernel.json").read_text())
-        assert spec["argv"][:3] == [sys.executable, "-m", "agentbay_kernel"]
+        assert spec["argv"][:4] == [sys.executable, "-P", "-m", "agentbay_kernel"]
         assert "env" not in spec
 
 

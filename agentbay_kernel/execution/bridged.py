@@ -162,6 +162,36 @@ class BridgedExecution:
         """The kernel's history: the content of a history_reply for that of a history_request."""
         return self._ask("history_request", wanted)
 
+    def evaluate(self, expression: str) -> str:
+        """The value of an expression as text, also while a cell runs if the kernel can.
+
+        Raises:
+            InvalidAnswerError: it has none.
+        """
+        content = {
+            "code": "",
+            "silent": True,
+            "store_history": False,
+            "user_expressions": {"it": expression},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        value = self._ask("execute_request", content).get("user_expressions", {}).get("it", {})
+        if value.get("status") != "ok":
+            raise InvalidAnswerError(
+                f"The sandbox's kernel could not tell: {value.get('evalue', 'no reason given')}."
+            )
+        return str(value["data"]["text/plain"])
+
+    def interrupt_kernel(self) -> None:
+        """Send SIGINT to the kernel, whatever it runs."""
+        self._signal()
+
+    @property
+    def kernel_pid(self) -> int | None:
+        """The kernel's process in the sandbox."""
+        return self._tunnel.kernel_pid
+
     def _ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] | None = None
         for carried in self._tunnel.post(

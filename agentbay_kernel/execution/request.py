@@ -51,6 +51,11 @@ class Request:
         self._idle = False
 
     @property
+    def is_cell(self) -> bool:
+        """Is it a notebook's cell? Those have a limit of output."""
+        return self._limit is not None
+
+    @property
     def ended(self) -> bool:
         """Are its reply and its idle status here?"""
         return self._idle and (self._reply is not None or not self._replied)
@@ -98,6 +103,19 @@ def limited(message: Carried, limit: OutputLimit) -> Iterator[Carried]:
 def as_message(carried: Carried) -> Message:
     """A carried message as this project's own."""
     return Message(carried["h"]["msg_type"], carried["b"], carried["m"], tuple(carried["x"]))
+
+
+def as_left_behind(carried: Carried) -> Carried | None:
+    """What a cell of an earlier kernel published, as it can be shown in a later cell: its error
+    is not that one's, and neither is its result. None for what is no output."""
+    kind, content = carried["h"]["msg_type"], carried["b"]
+    if kind == "error":
+        lines = content.get("traceback") or [f"{content.get('ename')}: {content.get('evalue')}"]
+        return stderr_line("\n".join(map(str, lines)) + "\n")
+    if kind == "execute_result":
+        shown = {"data": content["data"], "metadata": content["metadata"], "transient": {}}
+        return {**carried, "h": {**carried["h"], "msg_type": "display_data"}, "b": shown}
+    return carried if kind in OUTPUTS else None
 
 
 def stderr_line(text: str) -> Carried:

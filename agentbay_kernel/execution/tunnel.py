@@ -27,16 +27,18 @@ from agentbay_kernel.errors import (
     ServiceFaultError,
     ServiceUnreachableError,
     SessionNotFoundError,
+    SilentSessionError,
     ThrottledError,
 )
 from agentbay_kernel.execution.calls import Calls
+from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.incoming import Answer, Carried, Incoming, Refused, read_start
-from agentbay_kernel.execution.installing import installing_code
+from agentbay_kernel.execution.installing import MODULE, installing_code
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.ownership import Ownership
-from agentbay_kernel.execution.request import Request, limited, stderr_line
+from agentbay_kernel.execution.request import Request, as_left_behind, limited, stderr_line
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
 from agentbay_kernel.service import Session
+from agentbay_kernel.service.envelope import decode_json
 from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
@@ -46,6 +48,8 @@ _PATIENCE_UNSENT_S = 5.0
 _MOST_FAILED_WAKES = 3
 # Who listens without a stream asks again after so long, at first and in the end.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
+_BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it was lost:\n"
+_BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own begins.\n"
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000
 _REPEATABLE = (
@@ -55,6 +59,7 @@ _REPEATABLE = (
     ServiceUnreachableError,
     ThrottledError,
 )
+_FATES = ("unknown", "running", "ended")
 
 _log = get_logger("tunnel")
 
@@ -63,12 +68,12 @@ class Tunnel:
     """Carries messages for one session. Thread-safe.
 
     Arguments:
-        ownership: the displays and comms of the notebook, where it has other sandboxes too.
+        claims: of the notebook's sandboxes on its displays and comms, where it has others too.
     """
 
-    def __init__(self, session: Session, ownership: Ownership | None = None) -> None:
+    def __init__(self, session: Session, claims: Claims | None = None) -> None:
         self._session = session
-        self._incoming = Incoming(ownership or Ownership())
+        self._incoming = Incoming(claims or Claims())
         self._calls = Calls(session)
         self._lock = threading.Lock()
         self._posting = threading.Condition(self._lock)
@@ -81,6 +86,7 @@ class Tunnel:
         self._pumping = False
         self._call = ""  # id of the call that is on its way
         self._call_waits = False  # does it wait in the sandbox for what happens?
+        self._call_listens = False  # does it wait there though no request is under way?
         self._answered_at = 0.0
         self._waker = Waker(session, "")
         self._wakeable = False  # is the bridge reached while a call waits?
@@ -91,6 +97,10 @@ class Tunnel:
         self._late: queue.SimpleQueue[Carried | None] = queue.SimpleQueue()
         self._late_wanted = False
         self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
+        # What cells of an earlier kernel published, until the first cell of ours has begun; None
+        # when there were none.
+        self._behind: list[Carried] | None = None
+        self._behind_told = False
         self.kernel_pid: int | None = None
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
@@ -117,6 +127,7 @@ class Tunnel:
         self.kernel_pid, self.output_path = start.pid, start.output
         self._posted = self._sent = self._carried = start.known
         self._after = start.start
+        self._behind = [] if self._sent else None
         self._waker = Waker(self._session, start.pipe)
         # Until an answer says that the bridge heard it, no call waits for long.
         threading.Thread(target=self._waker.knock, name="agentbay-knock", daemon=True).start()
@@ -174,7 +185,7 @@ class Tunnel:
             self._posted += len(line)
             request.ends_at = self._posted
             # A call that waits for nothing any more ends by itself.
-            waits = self._call_waits and bool(self._requests or self._listens())
+            waits = self._call_waits and bool(self._requests or self._call_listens)
             if awaited:
                 self._requests[request.id] = request
             self._posting.notify()
@@ -210,14 +221,8 @@ class Tunnel:
     def stop_listening(self, what: str) -> None:
         """From there nothing more will come unasked."""
         with self._lock:
-            listened = self._listening.pop(what, None) is not None
-            # The next cell would have to wake it.
-            over = listened and self._call_waits and not self._requests and not self._listens()
-            call = self._call
-        if over:
-            threading.Thread(
-                target=self._waker.release, args=(call,), name="agentbay-wake", daemon=True
-            ).start()
+            self._listening.pop(what, None)
+            self._end_idle_call()
 
     def late(self) -> Iterator[Carried]:
         """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
@@ -226,9 +231,9 @@ class Tunnel:
 
     def close(self) -> None:
         """Listen no more. What is under way goes on."""
-        self._incoming.close()
         for what in list(self._listening):
             self.stop_listening(what)
+        self._incoming.close()
         self._late.put(None)
 
     def _start_pump(self) -> None:
@@ -283,9 +288,11 @@ class Tunnel:
                 if now + pause_s > failing_since + patience_s:
                     if unsent and not started:
                         raise
-                    raise BridgeError(
-                        f"The session did not answer for {patience_s:.0f} s. Code that was "
-                        f"running may run on; its output is lost. The last attempt: {error}"
+                    raise SilentSessionError(
+                        f"The session did not answer for {patience_s:.0f} s. Whether this cell "
+                        "runs, ran or was not begun is not known now; it is never sent again. The "
+                        "next cell finds out and shows what this one printed; `%agentbay look` "
+                        f"shows what runs. The last attempt: {error}"
                     ) from error
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 5.0)
@@ -317,7 +324,7 @@ class Tunnel:
             raise
         finally:
             with self._lock:
-                self._call, self._call_waits = "", False
+                self._call, self._call_waits, self._call_listens = "", False, False
 
     def _next_call(self) -> dict[str, Any]:
         route = self._calls.route
@@ -328,7 +335,7 @@ class Tunnel:
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
         if not self._requests:
             wait_s = min(wait_s, self._listens_s())
-        self._call, self._call_waits = uuid.uuid4().hex, wait_s > 0
+        self._call, self._call_waits, self._call_listens = uuid.uuid4().hex, wait_s > 0, listens
         self._carried = self._sent + len(piece)
         brought = [
             request.id
@@ -372,12 +379,66 @@ class Tunnel:
             return
         with self._lock:
             request = self._requests.get(message["p"].get("msg_id", ""))
-            if request is None:
+            if request is None and self._behind is None:
                 self._keep_late(message)
+                return
+            if self._behind is not None:
+                self._pass_what_is_behind(request, message)
+            if request is None:
                 return
             request.deliver(message)
             if request.ended:
                 del self._requests[request.id]
+                self._end_idle_call()
+
+    def _end_idle_call(self) -> None:
+        """A call that waits for nothing any more is ended: the next cell would have to wake it."""
+        if self._call_listens and not self._requests and not self._listens():
+            self._call_listens = False
+            release, call = self._waker.release, self._call
+            threading.Thread(
+                target=release, args=(call,), name="agentbay-wake", daemon=True
+            ).start()
+
+    def _pass_what_is_behind(self, request: Request | None, message: Carried) -> None:
+        """Hand what an earlier kernel's cells published to the first cell of ours, which waits
+        for them in the sandbox."""
+        assert self._behind is not None
+        if request is None and (shown := as_left_behind(message)) is not None:
+            self._behind.append(shown)
+        cell = next((one for one in self._requests.values() if one.is_cell), None)
+        if cell is None:
+            return
+        if self._behind and not self._behind_told:
+            self._behind_told = True
+            cell.deliver(stderr_line(_BEHIND_NOTE))
+        for one in self._behind:
+            cell.deliver(one)
+        if request is cell:
+            if self._behind_told:
+                cell.deliver(stderr_line(_BEHIND_OVER_NOTE))
+            self._behind = None
+        else:
+            self._behind.clear()
+
+    def fate_of(self, identity: str) -> str:
+        """What became of a request: `unknown` (it never reached the bridge), `running`, `ended`.
+
+        Raises:
+            BridgeError: there is no bridge any more.
+            CommandError: the service failed.
+        """
+        code = f"__import__('sys').modules[{MODULE!r}].fate({identity!r})"
+        result = self._session.code.run_code(code, "python", _INSTALL_TIMEOUT_S)
+        if not result.success:
+            raise BridgeError(f"The bridge could not be asked: {result.error_message}")
+        try:
+            fate = decode_json("".join(result.logs.stdout))
+        except ValueError:
+            fate = None
+        if fate not in _FATES:
+            raise BridgeError("The bridge did not say what became of the cell.")
+        return str(fate)
 
     def _fail_answered(self, reply: Refused) -> None:
         with self._lock:

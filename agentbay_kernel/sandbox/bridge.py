@@ -11,7 +11,8 @@ message is one line of JSON:
 
 A call may wait for what happens, and then answer once, or go on answering, a line for each thing
 that happens. What must come in meanwhile is written to a named pipe in the bridge's private
-folder: lines of JSON, {"at", "in"} as in a call, or {"return": id of the call that is to end}.
+folder: lines of JSON, {"at", "in"} as in a call, or {"return": id of the call that is to end; "*"
+for whichever waits}.
 
 A line is {"c": channel, "h": header, "p": parent header, "m": metadata, "b": content,
 "x": [buffers, base64]}; the channel "node" leads to the Node worker, the Jupyter channels to the
@@ -64,6 +65,8 @@ class Bridge:
         self.posted: set[str] = set()
         self.inward = bytearray()
         self.known = 0
+        # The call that is being answered.
+        self.calling = ""
         # Bytes that came before those in front of them, by offset.
         self.early: dict[int, bytes] = {}
         self.lock = threading.Lock()
@@ -96,7 +99,7 @@ class Bridge:
         if "in" in line:
             self.accept(line["at"], unpack(line["in"]))
         if "return" in line:
-            self.outbox.release(line["return"])
+            self.outbox.release(self.calling if line["return"] == "*" else line["return"])
 
     def accept(self, offset: int, data: bytes) -> int:
         """Take inward bytes that stand at that offset; returns how many are known now."""
@@ -148,6 +151,7 @@ class Bridge:
         arrived), "from", "out" and "size" (offset, bytes, their number), "heard" (did the pipe
         work?).
         """
+        self.calling = call["id"]
         self.accept(call["at"], unpack(call["in"]))
         after = call["after"]
         self.outbox.forget(call["forget"])
@@ -231,6 +235,13 @@ def tell() -> None:
         "output": bridge.outbox.whole.before,
     }
     print(json.dumps(facts), flush=True)
+
+
+def fate(identity: str) -> None:
+    """Print what became of a request, as JSON: "unknown", "running" or "ended"."""
+    assert bridge is not None
+    known = "running" if identity in bridge.outbox.open else "ended"
+    print(json.dumps(known if identity in bridge.posted else "unknown"), flush=True)
 
 
 def exchange(call: str) -> None:

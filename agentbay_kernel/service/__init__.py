@@ -32,7 +32,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.service.client import AgentBay
 from agentbay_kernel.service.code import Code
-from agentbay_kernel.service.creation import CreateSessionParams
+from agentbay_kernel.service.creation import CREATE_LABEL, CreateSessionParams
 from agentbay_kernel.service.endpoint import Credentials, Endpoint, find_credentials
 from agentbay_kernel.service.log import get_logger
 from agentbay_kernel.service.results import (
@@ -53,6 +53,7 @@ from agentbay_kernel.service.session import Session
 from agentbay_kernel.service.streaming import CodeChunk, CodeEvent, CodeStream
 
 __all__ = [
+    "CREATE_LABEL",
     "AgentBay",
     "AgentBayError",
     "AnswerLostError",

@@ -58,6 +58,11 @@ class Actions:
         self._api_key = api_key
         self._timeout_s = timeout_s
 
+    @property
+    def api_key(self) -> str:
+        """The key that opens the service; never shown."""
+        return self._api_key
+
     def call(
         self,
         action: str,

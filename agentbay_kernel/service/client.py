@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.errors import CommandError, ConfigurationError, SessionError
+from agentbay_kernel.service.access import Access
 from agentbay_kernel.service.actions import Actions
 from agentbay_kernel.service.creation import CreateSessionParams, create_session
 from agentbay_kernel.service.endpoint import Endpoint, find_credentials
@@ -78,6 +79,11 @@ class AgentBay:
     def endpoint(self) -> Endpoint:
         """Where requests go."""
         return self._actions.endpoint
+
+    @property
+    def api_key(self) -> str:
+        """The key. A secret: it is for another client, and never shown or written down."""
+        return self._actions.api_key
 
     def create(self, params: CreateSessionParams | None = None) -> SessionResult:
         """Create a session.
@@ -159,6 +165,17 @@ class AgentBay:
     ) -> DeleteResult:
         """End a session; the same as `session.delete`."""
         return session.delete(wait, timeout_s)
+
+    def delete_by_id(self, session_id: str, timeout_s: float | None = None) -> DeleteResult:
+        """End a session of which only the id is known; returns when the service has accepted.
+
+        Arguments:
+            timeout_s: seconds for all of it.
+
+        Raises:
+            CommandError: the service was not reached, or answered nonsense.
+        """
+        return Session(self._actions, session_id, Access()).delete(wait=False, timeout_s=timeout_s)
 
     def local_report(self) -> dict[str, Any]:
         """What a local runtime tells of itself, its isolation above all; the service has no such

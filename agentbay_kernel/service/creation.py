@@ -43,7 +43,8 @@ class CreateSessionParams:
 
     Arguments:
         image_id: the image; code needs `code_latest`.
-        labels: texts by names, to find the session again.
+        labels: texts by names, to find the session again. Under `CREATE_LABEL` may stand a
+            random text of the caller's, by which this one create can be looked for.
         idle_release_timeout_min: minutes without use after which the service ends the session.
         max_runtime_min: minutes after which the service ends it in any case.
 
@@ -86,10 +87,11 @@ def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Sessi
         CommandError: the service refused, was not reached, or whether there is a session stayed
             unknown.
     """
-    mark = {CREATE_LABEL: uuid.uuid4().hex}
+    labels = dict(params.labels or {})
+    mark = {CREATE_LABEL: labels.get(CREATE_LABEL) or uuid.uuid4().hex}
     fields = {
         **params.fields(),
-        "Labels": json.dumps({**(params.labels or {}), **mark}),
+        "Labels": json.dumps({**labels, **mark}),
         "LoginRegionId": actions.endpoint.region_id,
     }
     unanswered = False

@@ -15,7 +15,7 @@ from agentbay_kernel.verbs.cells import (
     VerbCell,
     parse_cell,
 )
-from agentbay_kernel.verbs.table import VERBS, is_cell_verb, run_verb
+from agentbay_kernel.verbs.table import VERBS, is_cell_verb, passes_cells, run_verb
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "VerbContext",
     "is_cell_verb",
     "parse_cell",
+    "passes_cells",
     "run_verb",
 ]

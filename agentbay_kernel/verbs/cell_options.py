@@ -6,31 +6,126 @@ can't do, it refuses by name.
 
 from __future__ import annotations
 
+import math
+from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
 from agentbay_kernel.errors import VerbError
 from agentbay_kernel.languages import LANGUAGES, find_language
 from agentbay_kernel.verbs.cells import CELL_MAGIC
-from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
+from agentbay_kernel.verbs.parser import (
+    LineParser,
+    add_session_argument,
+    completed_by,
+    split_words,
+    touching_machine,
+)
 
 
 @dataclass(frozen=True)
 class CellOptions:
-    """How one cell is to be run."""
+    """How one cell is to be run.
+
+    Arguments:
+        language: its name.
+        session: name of the session; None for the notebook's own.
+        timeout: seconds after which it is stopped; None for what the settings say.
+        sends: variables of the notebook that it gets.
+        brings: variables that the notebook gets from it.
+        to: variable of the notebook that keeps its outcome; empty to show it.
+        silent: show nothing but errors.
+        background: don't wait for it.
+        no_state: run it in a session of its own, which is deleted afterwards.
+    """
 
     language: str
+    session: str | None = None
+    timeout: float | None = None
+    sends: tuple[str, ...] = ()
+    brings: tuple[str, ...] = ()
+    to: str = ""
+    silent: bool = False
+    background: bool = False
+    no_state: bool = False
+
+    def only_in_a_notebook_of_its_own(self) -> str:
+        """The flags that need variables on this side, which an AgentBay kernel hasn't."""
+        given = {
+            "-i/--in": self.sends,
+            "-o/--out": self.brings,
+            "--to": self.to,
+            "--background": self.background,
+        }
+        return ", ".join(flag for flag, value in given.items() if value)
 
 
 def cell_parser() -> LineParser:
     """The arguments of `%%agentbay LANGUAGE`."""
     parser = LineParser(
         CELL_MAGIC,
-        "Run the cell in a sandbox, in a language",
-        (f"{CELL_MAGIC} python", f"{CELL_MAGIC} js"),
+        "Run the cell in a sandbox",
+        (
+            f"{CELL_MAGIC} python",
+            f"{CELL_MAGIC} js --timeout 30",
+            f"{CELL_MAGIC} python -i df,model -o scores",
+            f"{CELL_MAGIC} python -s second --background --to job",
+        ),
     )
     completed_by(
         parser.add_argument("language", metavar="LANGUAGE", help=" or ".join(LANGUAGES)),
         "language",
+    )
+    add_session_argument(parser)
+    parser.add_argument(
+        "-t",
+        "--timeout",
+        metavar="S",
+        type=_seconds,
+        help="stop the cell after so many seconds",
+    )
+    sends = touching_machine(
+        parser.add_argument(
+            "-i",
+            "--in",
+            dest="sends",
+            metavar="NAMES",
+            type=_names,
+            action="extend",
+            default=[],
+            help="variables of this notebook, with commas between, that the cell gets",
+        )
+    )
+    completed_by(sends, "name")
+    touching_machine(
+        parser.add_argument(
+            "-o",
+            "--out",
+            dest="brings",
+            metavar="NAMES",
+            type=_names,
+            action="extend",
+            default=[],
+            help="variables of the cell that this notebook gets",
+        )
+    )
+    touching_machine(
+        parser.add_argument(
+            "--to",
+            metavar="VAR",
+            type=_name,
+            help="keep the outcome in this variable instead of showing it; an error is kept too",
+        )
+    )
+    parser.add_argument("--silent", action="store_true", help="show nothing but errors")
+    parser.add_argument(
+        "--background",
+        action="store_true",
+        help="don't wait: gives a handle with .done, .wait(), .cancel(), .outputs",
+    )
+    parser.add_argument(
+        "--no-state",
+        action="store_true",
+        help="run in a new session of its own, deleted afterwards",
     )
     return parser
 
@@ -51,7 +146,41 @@ def read_cell_line(line: str, *, untrusted: bool) -> CellOptions | str:
         raise VerbError(
             f"`{CELL_MAGIC}` needs a language: {', '.join(LANGUAGES)}. Nothing was sent."
         )
-    options = parser.read(words, untrusted=untrusted)
-    if options.help:
+    given = parser.read(words, untrusted=untrusted)
+    if given.help:
         return parser.help_text()
-    return CellOptions(find_language(options.language).name)
+    if given.no_state and given.session:
+        parser.error("--no-state has a session of its own, so it can't be used with --session")
+    if given.background and given.brings:
+        parser.error("--out needs the end of the cell, which --background doesn't wait for")
+    return CellOptions(
+        language=find_language(given.language).name,
+        session=given.session,
+        timeout=given.timeout,
+        sends=tuple(given.sends),
+        brings=tuple(given.brings),
+        to=given.to or "",
+        silent=given.silent,
+        background=given.background,
+        no_state=given.no_state,
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def _name(text: str) -> str:
+    if not text.isidentifier():
+        raise ArgumentTypeError(f"{text!r} is not the name of a variable")
+    return text
+
+
+def _names(text: str) -> list[str]:
+    return [_name(part.strip()) for part in text.split(",") if part.strip()]

@@ -45,6 +45,29 @@ def touching_machine(action: Action) -> Action:
     return action
 
 
+def session_name(text: str) -> str:
+    """A name as users give it to a session."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name for a session: letters, digits, `_`, `-` and `.`, 64 at most"
+        )
+    return text
+
+
+def add_session_argument(parser: LineParser) -> None:
+    """`-s/--session`, the same wherever a line is about one session."""
+    completed_by(
+        parser.add_argument(
+            "-s",
+            "--session",
+            metavar="NAME",
+            type=session_name,
+            help="the session; without it, the notebook's own",
+        ),
+        "session",
+    )
+
+
 class LineParser(argparse.ArgumentParser):
     """Declares the arguments of one verb, or of the cell magic; then reads lines.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 from argparse import Namespace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import __version__
@@ -24,6 +23,8 @@ _POLICY = ("html", "untrusted", "timeout", "output_limit")
 
 def report(manager: SessionManager) -> dict[str, Any]:
     """What is known of a notebook's sessions, as data."""
+    from importlib.metadata import version
+
     backend, settings = manager.backend, manager.settings
     sessions = [_session(live, manager) for live in manager.sessions()]
     document: dict[str, Any] = {
@@ -143,5 +144,6 @@ STATUS = Verb(
     "show where cells run, how, for how long, and what they may do",
     _status,
     _status_arguments,
+    passes_cells=True,
     examples=("%agentbay status", "%agentbay status --json"),
 )

@@ -14,10 +14,12 @@ from agentbay_kernel.errors import NotAllowedError, VerbError
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import LANGUAGES
 from agentbay_kernel.verbs.bundles import table, text
-from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC
+from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, VerbCell, parse_cell
+from agentbay_kernel.verbs.last import LAST
 from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
 from agentbay_kernel.verbs.settings import CONFIG
 from agentbay_kernel.verbs.status import STATUS
+from agentbay_kernel.verbs.transfer import DOWNLOAD, UPLOAD
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
 if TYPE_CHECKING:
@@ -75,6 +77,15 @@ def is_cell_verb(line: str) -> bool:
     return (line.split() or [""])[0].removesuffix("?") in VERBS
 
 
+def passes_cells(code: str) -> bool:
+    """Is a cell made of verbs alone that need not wait for a running cell?"""
+    parsed = parse_cell(code)
+    if not isinstance(parsed, VerbCell) or parsed.rest.strip():
+        return False
+    names = [(line.split() or ["help"])[0].removesuffix("?") for line in parsed.verbs]
+    return all(name in VERBS and VERBS[name].passes_cells for name in names)
+
+
 def find_verb(name: str) -> Verb:
     """The verb of that name.
 
@@ -111,7 +122,10 @@ HELP = Verb(
     "show all verbs, or one verb's arguments",
     _help,
     _help_arguments,
+    passes_cells=True,
     examples=("%agentbay help", "%agentbay help status"),
 )
 
-VERBS: dict[str, Verb] = {verb.name: verb for verb in (STATUS, CONFIG, HELP)}
+VERBS: dict[str, Verb] = {
+    verb.name: verb for verb in (STATUS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
+}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.verbs.parser import LineParser
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class VerbContext:
         settings: those in force in this notebook.
         front_end: `kernel`, `magics` or `command line`.
         language: of cells that name none.
+        last: what became of the cell before; None if there was none.
         stopped: set when the user has interrupted the verb; long work looks at it.
     """
 
@@ -36,6 +38,7 @@ class VerbContext:
     settings: AgentBaySettings
     front_end: str
     language: str = "python"
+    last: Outcome | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -66,6 +69,7 @@ class Verb:
             A single flag of that kind is marked by `touching_machine`.
         takes_body: it is a cell, `%%agentbay NAME`, whose lines are `options.body`; on a line
             `%agentbay NAME`, `options.body` is None.
+        passes_cells: a kernel answers it while a cell runs, because it may be about that cell.
         examples: lines as a user types them.
     """
 
@@ -75,6 +79,7 @@ class Verb:
     add_arguments: Callable[[LineParser], None] = _no_arguments
     touches_machine: bool = False
     takes_body: bool = False
+    passes_cells: bool = False
     examples: tuple[str, ...] = ()
 
     @property

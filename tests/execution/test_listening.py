@@ -71,6 +71,27 @@ def test_listening_ends_when_no_timer_is_left(open_bench: Callable[..., Bench]) 
     assert bench.calls_of(lambda: None) == 0
 
 
+def test_a_cell_behind_a_call_that_listened_is_not_held_up(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench()
+    bench.warm_up()
+    javascript = BridgedJavaScript(bench.session, bench.tunnel)
+    javascript.start()
+
+    def run(code: str) -> None:
+        list(javascript.execute(Cell(code, "javascript", listen_s=600.0)))
+
+    began = time.monotonic()
+    run("const timer = setTimeout(() => {}, 600_000)")
+    # The call that listens takes this cell, and after it nothing is left to listen for.
+    run("clearTimeout(timer)")
+    run("1")
+    # Such a call stays for most of a minute.
+    assert time.monotonic() - began < SOON_S
+    assert bench.calls_of(lambda: None) == 0
+
+
 def test_listening_ends_at_its_time(open_bench: Callable[..., Bench], route: str) -> None:
     bench = open_bench(**ROUTES[route])
     bench.run("import threading; forever = threading.Event()")

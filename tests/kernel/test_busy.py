@@ -28,3 +28,28 @@ def test_completion_and_inspection_pass_a_running_cell(bridged_kernel: RunningKe
     ran = bridged_kernel.finish(running)
     assert ran.reply["ename"] == "KeyboardInterrupt"
     assert bridged_kernel.run("lighthouse").of_type("execute_result")
+
+
+def test_a_verb_passes_a_running_cell_and_takes_no_number(bridged_kernel: RunningKernel) -> None:
+    running = bridged_kernel.send("print('go')\nimport time\nwhile True: time.sleep(.01)")
+    bridged_kernel.wait_for_output(running, "stream")
+    verb = bridged_kernel.send("%agentbay status")
+    states: list[str] = []
+    shown: str | None = None
+    while states != ["busy", "idle"]:
+        message = bridged_kernel.client.get_iopub_msg(timeout=30)
+        if message["parent_header"].get("msg_id") == verb:
+            if message["msg_type"] == "status":
+                states.append(message["content"]["execution_state"])
+            elif message["msg_type"] == "display_data":
+                shown = message["content"]["data"]["text/plain"]
+    assert shown is not None and "bridged" in shown
+    assert _reply(bridged_kernel, verb)["status"] == "ok"
+    # Code waits for its turn, behind verbs too.
+    queued = bridged_kernel.send("%agentbay status\nprint('must not run')")
+    bridged_kernel.manager.interrupt_kernel()
+    ran = bridged_kernel.finish(running)
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert bridged_kernel.finish(queued).reply["status"] == "aborted"
+    after = bridged_kernel.run("1").reply["execution_count"]
+    assert after == ran.reply["execution_count"] + 1

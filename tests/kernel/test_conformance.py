@@ -16,15 +16,8 @@ def _local_runtime() -> object:
         yield
 
 
-# What the JavaScript kernel doesn't offer. Named here, so that no skip hides a failure.
-NOT_IN_JAVASCRIPT = (
-    "test_completion",
-    "test_history",
-    "test_inspect",
-    "test_pager",
-    "test_clear_output",
-    "test_display_data",
-)
+# What JavaScript has no counterpart of. Named here, so that no skip hides a failure.
+NOT_IN_JAVASCRIPT = ("test_pager",)
 
 
 class _OnLocalRuntime(KernelTests):  # type: ignore[misc]
@@ -94,6 +87,18 @@ class TestAgentBayJavaScript(_OnLocalRuntime, unittest.TestCase):
     code_execute_result = [
         {"code": "1+2+3", "result": "6", "mime": "text/plain"},
         {"code": "[1, 2, 3].map(n => n*n)", "result": "[ 1, 4, 9 ]", "mime": "text/plain"},
+    ]
+    completion_samples = [
+        {"text": "JSON.pars", "matches": {"parse"}},
+        {"text": "const path = require('path/pos", "matches": {"path/posix"}},
+    ]
+    code_inspect_sample = "structuredClone"
+    code_clear_output = "display.clear()"
+    code_history_pattern = "1?2*"
+    supported_history_operations = ("tail", "range", "search")
+    code_display_data = [
+        {"code": "display.html('<b>test</b>')", "mime": "text/html"},
+        {"code": "display({'text/latex': '$x$'}, {raw: true})", "mime": "text/latex"},
     ]
 
 

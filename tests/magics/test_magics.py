@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.kernels import RunningKernel, running_kernel
-
-
-@pytest.fixture(scope="module")
-def notebook() -> Iterator[RunningKernel]:
-    """An IPython kernel with the magics on the local runtime."""
-    with running_kernel("python3", {"AGENTBAY_BACKEND": "local"}) as kernel:
-        assert kernel.run("%load_ext agentbay_kernel").reply["status"] == "ok"
-        yield kernel
+from tests.kernels import RunningKernel
 
 
 def test_the_first_cell_says_where_it_runs(notebook: RunningKernel) -> None:
@@ -81,7 +71,7 @@ def test_status_and_help(notebook: RunningKernel) -> None:
         "%%agentbay LANGUAGE"
         in notebook.run("%agentbay help").of_type("display_data")[0]["data"]["text/plain"]
     )
-    assert "python or javascript" in str(notebook.run("%%agentbay?").reply["payload"])
+    assert "--background" in str(notebook.run("%%agentbay?").reply["payload"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""A cell that runs in the background: the handle that `%%agentbay ... --background` gives.
+
+In: a cell that is not started. Out: its state, its outputs so far, its end.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import Any
+
+from agentbay_kernel import threads
+from agentbay_kernel.displaying import display_message, remote_error
+from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.execution.cell import Stop
+from agentbay_kernel.magic_cell import MagicCell
+from agentbay_kernel.outcome import Outcome
+
+
+class BackgroundCell:
+    """A cell that runs while the notebook goes on.
+
+    Arguments:
+        cell: is started at once.
+    """
+
+    def __init__(self, cell: MagicCell) -> None:
+        self._cell = cell
+        self._ended = threads.start(cell.collect)
+
+    @property
+    def done(self) -> bool:
+        """Has it ended?"""
+        return self._ended.done()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it so far: outputs, streams, error, timing, request id."""
+        return self._cell.outcome
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """Its outputs so far, as a notebook stores them."""
+        return self.outcome.outputs
+
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """Wait for its end; an error of the cell is in the outcome.
+
+        Interrupting stops the waiting, not the cell.
+
+        Arguments:
+            timeout: seconds to wait at most; None for no limit.
+
+        Raises:
+            TimeoutError: it runs on.
+        """
+        try:
+            self._ended.result(timeout)
+        except concurrent.futures.TimeoutError:
+            raise TimeoutError(
+                f"The cell has not ended within {timeout:g} s. It runs on: .cancel() stops it."
+            ) from None
+        return self.outcome
+
+    def result(self, timeout: float | None = None) -> Outcome:
+        """The same, but an error of the cell is raised.
+
+        Raises:
+            RemoteError: the code failed in the sandbox, or could not be run.
+            TimeoutError: it runs on.
+        """
+        outcome = self.wait(timeout)
+        if outcome.error is not None:
+            raise remote_error(**outcome.error)
+        return outcome
+
+    def cancel(self) -> bool:
+        """Stop the cell's code in the sandbox.
+
+        Returns:
+            False if it has ended already, or if the sandbox may run it on.
+        """
+        if self.done:
+            return False
+        try:
+            return self._cell.interrupt() is not Stop.RUNS_ON
+        except AgentBayError:
+            return False
+
+    def show(self) -> None:
+        """Show its outputs so far in the current cell."""
+        for message in self.outcome.messages():
+            display_message(message)
+
+    def __repr__(self) -> str:
+        return f"<BackgroundCell, {self.outcome!r}>"

@@ -1,0 +1,296 @@
+"""Download: a file or a folder of the sandbox, onto this machine.
+
+In: a path in the sandbox, and one here that the caller allows. Out: what was brought. What the
+sandbox lists is only a claim: paths are checked step by step, sizes are counted, contents are held
+against the checksums that were told first. A file that broke off is kept beside its place, under a
+name made of its content, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from agentbay_kernel.errors import (
+    ChecksumError,
+    ExchangeError,
+    MalformedValueError,
+    TargetExistsError,
+    TooLargeError,
+    UnsafePathError,
+)
+from agentbay_kernel.exchange.post import Post
+from agentbay_kernel.exchange.refusals import raised
+from agentbay_kernel.exchange.reports import Count, Reporter, Transferred
+from agentbay_kernel.exchange.transfers import Courier
+from agentbay_kernel.exchange.tree import Folder, open_folder, safe_parts
+from agentbay_kernel.exchange.upload import MOST_FILES, left_out
+from agentbay_kernel.sandbox.exchange.pieces import Stream
+from agentbay_kernel.sandbox.exchange.values import Refused
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file that the sandbox claims to have: its place here, its bytes, where they are there."""
+
+    parts: list[str]
+    size: int
+    sha256: str
+    remote: str
+    packed: bool
+
+
+@dataclass(frozen=True)
+class _Listing:
+    files: list[_File]
+    folders: list[list[str]]
+    left_out: int
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a download goes, as it was asked for; see `Exchange.download`."""
+
+    local: Path
+    into: bool
+    force: bool
+
+    def path(self, remote: str, is_folder: bool) -> Path:
+        """The path of the file or folder itself.
+
+        Raises:
+            UnsafePathError: it needs a name of its own and has none that is taken here.
+        """
+        if not self.into and (is_folder or not self.local.is_dir()):
+            return self.local
+        name = PurePosixPath(remote).name
+        if not name or name in (".", "..", "~"):
+            raise UnsafePathError(
+                f"{remote!r} has no name of its own. Nothing was fetched: say where it goes, with "
+                "a name."
+            )
+        return self.local / safe_parts(name)[0]
+
+
+def download(
+    courier: Courier,
+    post: Post,
+    remote: str,
+    asked: Target,
+    limit: int,
+    progress: Reporter | None,
+    stopped: threading.Event | None,
+) -> Transferred:
+    """Copy out of the sandbox; see `Exchange.download`."""
+    base = courier.new_base()
+    report = post.do({"do": "list_files", "remote": remote, "limit": limit}, base, stopped=stopped)
+    try:
+        target = asked.path(remote, report.get("folder") is True)
+        listing = _read(report, target.name, limit)
+        root = target.parent
+        root.mkdir(parents=True, exist_ok=True)
+        left = _still_wanted(root, listing, asked.force)
+        free = shutil.disk_usage(root).free
+        wanted = sum(file.size for file in left)
+        if wanted > free:
+            raise ExchangeError(
+                f"{remote} has {wanted:,} bytes, and {root} has room for {free:,}. Nothing was "
+                "written."
+            )
+        for parts in listing.folders:
+            with open_folder(root, parts, make=True):
+                pass
+        count = Count(remote, wanted, progress)
+        _fetch_packed(courier, f"{base}.pack", root, listing, left, asked.force, count, stopped)
+        for file in left:
+            if not file.packed:
+                _fetch(courier, root, file, asked.force, count, stopped)
+    finally:
+        courier.remove(base)
+    unchanged = len(listing.files) - len(left)
+    notes = left_out(listing.left_out)
+    return Transferred(len(listing.files), listing.size, str(target), unchanged, notes)
+
+
+def _read(report: dict[str, Any], name: str, limit: int) -> _Listing:
+    """What the sandbox lists, checked."""
+    path, is_folder = report.get("path"), report.get("folder") is True
+    files, folders = report.get("files"), report.get("folders")
+    if not isinstance(path, str) or not isinstance(files, list) or not isinstance(folders, list):
+        raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
+    if len(files) + len(folders) > MOST_FILES or (not is_folder and len(files) != 1):
+        raise MalformedValueError(f"The sandbox lists {len(files):,} files; nothing was written.")
+    listed = []
+    packed = 0
+    for entry in files:
+        if not isinstance(entry, list) or len(entry) != 4:
+            raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
+        below, size, sha256, offset = entry
+        if (
+            type(size) is not int
+            or size < 0
+            or not isinstance(sha256, str)
+            or not _DIGEST.fullmatch(sha256)
+            or (offset is not None and offset != packed)
+        ):
+            raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
+        if offset is not None:
+            packed += size
+        parts = [name, *safe_parts(below)] if is_folder else [name]
+        place = f"{path}/{below}" if is_folder else path
+        listed.append(_File(parts, size, sha256, place, offset is not None))
+    made = [[name, *safe_parts(below)] for below in folders]
+    _refuse_twins([*(file.parts for file in listed), *made])
+    listing = _Listing(listed, [[name], *made] if is_folder else [], _whole(report.get("left_out")))
+    if listing.size > limit:
+        raise TooLargeError(
+            f"The sandbox claims to have {listing.size:,} bytes, more than {limit:,}. Nothing was "
+            "written; the setting exchange_limit says how much one exchange may have."
+        )
+    return listing
+
+
+def _refuse_twins(paths: list[list[str]]) -> None:
+    # Two names that differ in case alone are one file on some systems.
+    seen: set[str] = set()
+    for parts in paths:
+        key = "/".join(parts).casefold()
+        if key in seen:
+            raise UnsafePathError(
+                f"The sandbox names {'/'.join(parts)[:200]!r} twice, or in two spellings. Nothing "
+                "was written."
+            )
+        seen.add(key)
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int and 0 < value < 10**9 else 0
+
+
+def _still_wanted(root: Path, listing: _Listing, force: bool) -> list[_File]:
+    """The files that are not here yet.
+
+    Raises:
+        TargetExistsError: one is here, with another content.
+    """
+    left, others = [], []
+    for file in listing.files:
+        *above, name = file.parts
+        with open_folder(root, above, make=False) as folder:
+            found = folder.status(name) if folder is not None else None
+            if folder is None or found is None:
+                left.append(file)
+                continue
+            place = folder.path / name
+            if not place.is_file() or place.is_symlink():
+                raise TargetExistsError(
+                    f"{place} is no plain file, and one is wanted there. Nothing was written."
+                )
+            if found.st_size == file.size and folder.digest(name) == file.sha256:
+                continue
+            others.append(place)
+            left.append(file)
+    if others and not force:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise TargetExistsError(
+            f"{others[0]}{more} is here already, with another content. Nothing was written; "
+            "--force overwrites."
+        )
+    return left
+
+
+def _fetch(
+    courier: Courier,
+    root: Path,
+    file: _File,
+    force: bool,
+    count: Count,
+    stopped: threading.Event | None,
+) -> None:
+    """One file, which goes on where an earlier attempt ended."""
+    *above, name = file.parts
+    part = _part_name(name, file.sha256)
+    with open_folder(root, above, make=True) as folder:
+        assert folder is not None
+        digest = hashlib.sha256()
+        start = _resumed(folder, part, file, digest)
+        count.add(start)
+        with folder.open_to_append(part) as out:
+            for piece in courier.read_stream(file.remote, start, file.size, stopped):
+                digest.update(piece)
+                out.write(piece)
+                count.add(len(piece))
+        _put(folder, part, name, file, digest.hexdigest(), force)
+
+
+def _part_name(name: str, sha256: str) -> str:
+    return f".{name}.{sha256[:12]}.ab-part"
+
+
+def _resumed(folder: Folder, part: str, file: _File, digest: Any) -> int:
+    """Bytes of the file that are here; they go into the digest."""
+    found = folder.status(part)
+    if found is None:
+        return 0
+    if found.st_size > file.size:
+        folder.remove(part)
+        return 0
+    with folder.open_to_read(part) as earlier:
+        while piece := earlier.read(1024 * 1024):
+            digest.update(piece)
+    return found.st_size
+
+
+def _put(folder: Folder, part: str, name: str, file: _File, sha256: str, force: bool) -> None:
+    if sha256 != file.sha256:
+        folder.remove(part)
+        raise ChecksumError(
+            f"{file.remote} is not what the sandbox said that it is: it changed while it was "
+            "fetched, or broke on its way. It was not written; run it again."
+        )
+    folder.put(part, name, force)
+
+
+def _fetch_packed(
+    courier: Courier,
+    pack: str,
+    root: Path,
+    listing: _Listing,
+    left: list[_File],
+    force: bool,
+    count: Count,
+    stopped: threading.Event | None,
+) -> None:
+    """The small files of a folder, which come as one."""
+    packed = [file for file in listing.files if file.packed]
+    wanted = {id(file) for file in left}
+    if not any(id(file) in wanted for file in packed):
+        return
+    stream = Stream(courier.read_stream(pack, 0, sum(file.size for file in packed), stopped))
+    for file in packed:
+        try:
+            data = b"".join(stream.take(file.size))
+        except Refused as refusal:
+            raise raised(refusal) from None
+        if id(file) not in wanted:
+            continue
+        *above, name = file.parts
+        part = _part_name(name, file.sha256)
+        with open_folder(root, above, make=True) as folder:
+            assert folder is not None
+            folder.remove(part)
+            with folder.open_to_append(part) as out:
+                out.write(data)
+            _put(folder, part, name, file, hashlib.sha256(data).hexdigest(), force)
+        count.add(file.size)

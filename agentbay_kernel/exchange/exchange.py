@@ -1,0 +1,297 @@
+"""Exchange: values and files of one session.
+
+In: values by name, paths. Out: the same on the other side. Bytes travel as files in a private
+folder of the sandbox (transfers); the sandbox's part is done where the user's variables are (post).
+So one way serves every execution, and nothing passes through a cell's output.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.errors import (
+    MalformedValueError,
+    TooLargeError,
+    UnsupportedValueError,
+)
+from agentbay_kernel.exchange import download, upload
+from agentbay_kernel.exchange.javascript import JavaScriptEncoder
+from agentbay_kernel.exchange.post import Execution, Post
+from agentbay_kernel.exchange.refusals import raised
+from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred
+from agentbay_kernel.exchange.source import Source
+from agentbay_kernel.exchange.transfers import Courier
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
+from agentbay_kernel.sandbox.exchange.named import (
+    DECODERS,
+    ENCODERS,
+    decode_named,
+    encode_named,
+    has_pyarrow,
+)
+from agentbay_kernel.sandbox.exchange.pieces import unpack
+from agentbay_kernel.sandbox.exchange.values import Refused
+from agentbay_kernel.service import Session
+
+LIMIT = 2_000_000_000
+# Values whose text is no longer go with the job itself.
+_MOST_WITH_JOB = 24_000
+# A text of JSON takes several times its size in memory.
+_MOST_TEXT = 256 * 1024 * 1024
+_MOST_BLOBS = 1_000_000
+_JAVASCRIPT_NAME = re.compile(r"[^\W\d][\w$]*|\$[\w$]*")
+
+
+class Exchange:
+    """Brings values and files into one session's sandbox and out of it.
+
+    One a session. Calls from several threads take turns. All methods block: call them off the
+    event loop. What is running in the session is waited for, as by any cell.
+
+    Arguments:
+        session: the session.
+        execution_of: gives the execution of a language, as `LiveSession.execution_of` does.
+        limit: bytes that one exchange may have (the setting `exchange_limit`).
+    """
+
+    def __init__(
+        self, session: Session, execution_of: Callable[[str], Execution], limit: int = LIMIT
+    ) -> None:
+        self._courier = Courier(session)
+        self._post = Post(self._courier, execution_of)
+        self._limit = limit
+        self._turn = threading.Lock()
+        self._remote_arrow = False
+
+    def send(
+        self,
+        values: Mapping[str, Any],
+        language: str = "python",
+        *,
+        progress: Reporter | None = None,
+        stopped: threading.Event | None = None,
+    ) -> list[Note]:
+        """Set variables of the sandbox to these values.
+
+        Arguments:
+            values: by the names that they get there.
+            language: whose variables: python or javascript.
+            progress: called as bytes arrive.
+            stopped: set it to end the exchange early; no variable is set then.
+
+        Returns:
+            What is not the same there, a line each.
+
+        Raises:
+            ExchangeError: a value can't travel; says which and why. No variable was set.
+            CommandError: the service failed.
+        """
+        _check_names(values, language)
+        with self._turn, tempfile.TemporaryDirectory(prefix="agentbay-") as folder:
+            kind = Encoder if language == "python" else JavaScriptEncoder
+            encoder = kind(folder, self._limit, self._arrow_on_both_sides, ENCODERS)
+            try:
+                text, told = encode_named(values.items(), encoder)
+            except Refused as refusal:
+                raise raised(refusal) from None
+            self._check_text(len(text), ", ".join(values))
+            job: dict[str, Any] = {"do": "load", "limit": self._limit}
+            base = self._courier.new_base()
+            if encoder.blobs or len(text) > _MOST_WITH_JOB:
+                source = Source([text, *map(Path, encoder.blobs)])
+                if source.size > self._limit:
+                    raise raised(
+                        Refused("too large", f"has {source.size:,} bytes", ", ".join(values))
+                    )
+                done = Count(", ".join(values), source.size, progress)
+                self._courier.write_stream(base, [(0, source.size)], source.read, done.add, stopped)
+                job |= {"text": None, "sizes": source.sizes, "sha256": source.sha256()}
+            else:
+                job |= {"text": text.decode("ascii")}
+            report = self._post.do(job, base, language, stopped)
+        return [Note(*note) for note in told] + _notes(report)
+
+    def fetch(
+        self,
+        names: Sequence[str],
+        language: str = "python",
+        *,
+        progress: Reporter | None = None,
+        stopped: threading.Event | None = None,
+    ) -> Fetched:
+        """The values of variables of the sandbox.
+
+        Arguments:
+            names: the variables. Names, not expressions.
+
+        Raises:
+            MissingNameError: there is no such variable.
+            ExchangeError: a value can't travel, is too large, or is not what it claims to be.
+            CommandError: the service failed.
+        """
+        _check_names(names, language)
+        wanted = list(dict.fromkeys(names))
+        job = {
+            "do": "store",
+            "names": wanted,
+            "limit": self._limit,
+            "arrow": has_pyarrow(),
+            "numpy": find_spec("numpy") is not None,
+        }
+        with self._turn, tempfile.TemporaryDirectory(prefix="agentbay-") as folder:
+            base = self._courier.new_base()
+            report = self._post.do(job, base, language, stopped)
+            text, blobs = report.get("text"), 0
+            try:
+                if text is None:
+                    sizes, sha256 = _told_sizes(report, self._limit), str(report.get("sha256"))
+                    self._check_text(sizes[0], ", ".join(wanted))
+                    done = Count(", ".join(wanted), sum(sizes), progress)
+                    pieces = self._courier.read_stream(f"{base}.pack", 0, sum(sizes), stopped)
+                    text = unpack(done.through(pieces), folder, sizes, sha256)
+                    blobs = len(sizes) - 1
+                    self._courier.remove(base)
+                if not isinstance(text, str | bytes):
+                    raise MalformedValueError("The sandbox sent no values; nothing is used.")
+                decoder = Decoder(folder, blobs, self._limit, DECODERS)
+                values, told = decode_named(text, decoder)
+            except Refused as refusal:
+                raise raised(refusal) from None
+        if list(values) != wanted:
+            raise MalformedValueError(
+                f"The sandbox was asked for {', '.join(wanted)} and sent other names. Nothing is "
+                "used."
+            )
+        return Fetched(values, _notes(report) + [Note(*note) for note in told])
+
+    def upload(
+        self,
+        local: Path,
+        remote: str = "",
+        *,
+        force: bool = False,
+        progress: Reporter | None = None,
+        stopped: threading.Event | None = None,
+    ) -> Transferred:
+        """Copy a file or a folder into the sandbox. After an interruption it goes on where it was.
+
+        Links and names that begin with a dot are left out, with a note.
+
+        Arguments:
+            local: a path that the caller allows.
+            remote: where to; relative to the working directory of the sandbox's Python, which is
+                also the default, with the same name. A path that ends with `/` gets the file or
+                folder into it; a file also goes into a folder that exists. Else it is the path
+                of the file or folder itself, so that asking again goes on and does not nest.
+            force: overwrite files that are there with another content.
+
+        Raises:
+            TargetExistsError: files are there, with another content. Nothing was changed.
+            ExchangeError: it can't be done; says why.
+            CommandError: the service failed.
+        """
+        with self._turn:
+            return upload.upload(
+                self._courier, self._post, local, remote, force, self._limit, progress, stopped
+            )
+
+    def download(
+        self,
+        remote: str,
+        local: Path,
+        *,
+        into: bool = False,
+        force: bool = False,
+        progress: Reporter | None = None,
+        stopped: threading.Event | None = None,
+    ) -> Transferred:
+        """Copy a file or a folder out of the sandbox; goes on after an interruption.
+
+        Nothing is written outside `local`, whatever the sandbox says. Links and names that begin
+        with a dot are left out, with a note.
+
+        Arguments:
+            remote: what; relative to the working directory of the sandbox's Python.
+            local: where to, a path that the caller allows: that of the file or folder itself, so
+                that asking again goes on and does not nest. A file also goes into a folder that
+                exists.
+            into: `local` is a folder that gets the file or folder into it, under its own name.
+            force: overwrite files that are here with another content.
+
+        Raises:
+            TargetExistsError: files are here, with another content. Nothing was changed.
+            ExchangeError: it can't be done; says why.
+            CommandError: the service failed.
+        """
+        with self._turn:
+            return download.download(
+                self._courier,
+                self._post,
+                remote,
+                download.Target(local, into, force),
+                self._limit,
+                progress,
+                stopped,
+            )
+
+    def _arrow_on_both_sides(self) -> bool:
+        # What is there stays; what is not may have been installed meanwhile.
+        if not self._remote_arrow and has_pyarrow():
+            report = self._post.do({"do": "probe"}, self._courier.new_base())
+            self._remote_arrow = report.get("pyarrow") is True
+        return self._remote_arrow
+
+    def _check_text(self, size: int, names: str) -> None:
+        most = min(self._limit, _MOST_TEXT)
+        if size > most:
+            raise TooLargeError(
+                f"{names}: {size:,} bytes of JSON are more than {most:,}. Numbers travel better in "
+                "an array, tables in a DataFrame."
+            )
+
+
+def _check_names(names: Iterable[str], language: str) -> None:
+    for name in names:
+        if language == "python":
+            fits = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+        else:
+            fits = isinstance(name, str) and bool(_JAVASCRIPT_NAME.fullmatch(name))
+        if not fits:
+            raise UnsupportedValueError(
+                f"{name!r} is no name of a {language} variable. Nothing was brought: give names, "
+                "not expressions."
+            )
+
+
+def _told_sizes(report: dict[str, Any], limit: int) -> list[int]:
+    sizes = report.get("sizes")
+    if (
+        type(sizes) is not list
+        or not 1 <= len(sizes) <= _MOST_BLOBS
+        or any(type(size) is not int or size < 0 for size in sizes)
+    ):
+        raise MalformedValueError("The sandbox did not say how much it sends; nothing is used.")
+    if sum(sizes) > limit:
+        raise TooLargeError(
+            f"The sandbox claims to send {sum(sizes):,} bytes, more than {limit:,}. Nothing was "
+            "fetched; the setting exchange_limit says how much one exchange may have."
+        )
+    return sizes
+
+
+def _notes(report: dict[str, Any]) -> list[Note]:
+    told = report.get("notes")
+    pairs = told if isinstance(told, list) else []
+    return [
+        Note(str(pair[0])[:200], str(pair[1])[:500])
+        for pair in pairs[:100]
+        if isinstance(pair, list) and len(pair) == 2
+    ]

@@ -1,0 +1,84 @@
+"""What an exchange tells: how far it is, what it brought, what changed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is not the same on the other side, in one line; `str(note)` is to be shown.
+
+    `name` is the value's or the file's name, empty when it concerns all.
+    """
+
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}" if self.name else self.text
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an exchange is: `done` of `total` bytes of `what`."""
+
+    what: str
+    done: int
+    total: int
+
+
+# Called on the thread that called the exchange, as bytes arrive. What it raises ends the exchange.
+Reporter = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Values that came out of a sandbox, by name, and what changed on the way."""
+
+    values: dict[str, Any]
+    notes: list[Note] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """Files that were brought: how many, their bytes, and where they are now.
+
+    `unchanged` of the files were there already, with the same content.
+    """
+
+    files: int
+    size: int
+    path: str
+    unchanged: int = 0
+    notes: list[Note] = field(default_factory=list)
+
+
+class Count:
+    """Bytes as they arrive, told to whoever wants to know.
+
+    Arguments:
+        what: what they are bytes of.
+        total: how many there will be.
+        done: how many there are already.
+    """
+
+    def __init__(self, what: str, total: int, progress: Reporter | None, done: int = 0) -> None:
+        self._what = what
+        self._total = total
+        self._done = done
+        self._progress = progress
+
+    def add(self, size: int) -> None:
+        """So many more have arrived."""
+        self._done += size
+        if self._progress is not None:
+            self._progress(Progress(self._what, self._done, self._total))
+
+    def through(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass pieces on and count them."""
+        for piece in pieces:
+            self.add(len(piece))
+            yield piece

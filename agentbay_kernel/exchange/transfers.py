@@ -1,0 +1,252 @@
+"""Bytes to and from a sandbox, in pieces, by the session's file tools.
+
+In: a source of bytes and a path in the sandbox. Out: files there that hold the bytes in base64,
+one a piece, named by offset; and the bytes of a file of the sandbox. There is a tool that writes
+text and one that reads bytes (AgentBay wire protocol, filesystem), so no code of the sandbox is
+needed, and what runs there is not waited for. A piece that is written again replaces itself, and
+reading changes nothing: both are repeated when their answer is lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import collections
+import json
+import re
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    CommandError,
+    ExchangeError,
+    ExchangeStoppedError,
+    InvalidAnswerError,
+    MalformedValueError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+    ThrottledError,
+)
+from agentbay_kernel.service import Session
+
+# Bytes of a piece. The action route carries about 63 KB a message (the SDK's own pieces are 51 KB
+# of text); LinkUrl has no known limit, and beyond this nothing gets faster (docs/performance.md).
+_PIECE_ACTION, _PIECE_LINK = 38_400, 1_000_000
+# Calls at a time: what a distance of 60 ms to the service costs is shared by so many.
+_WORKERS_ACTION, _WORKERS_LINK = 8, 4
+_CALL_S = 60
+_PATIENCE_S = 60.0
+_REPEATABLE = (
+    AnswerLostError,
+    InvalidAnswerError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+    ThrottledError,
+)
+_PATH = re.compile(r"/[\w./-]{1,200}")
+
+Done = TypeVar("Done")
+# A stretch of a stream: offset and length, in bytes.
+Stretch = tuple[int, int]
+
+
+class Courier:
+    """Carries bytes for one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._folder = ""
+
+    def folder(self) -> str:
+        """A private folder of the sandbox, made when it is first asked for.
+
+        Raises:
+            ExchangeError: the sandbox makes none.
+            CommandError: the service failed.
+        """
+        if not self._folder:
+            done = self._session.call_mcp_tool(
+                "shell", {"command": "mktemp -d /tmp/ab-XXXXXXXXXX", "timeout_ms": 10_000}, 15
+            )
+            made = _stdout(done.data).strip()
+            if not done.success or not _PATH.fullmatch(made):
+                raise ExchangeError(
+                    "The sandbox made no folder for the exchange: "
+                    f"{(done.error_message or done.data)[:300]}. Nothing was sent."
+                )
+            self._folder = made
+        return self._folder
+
+    def new_base(self) -> str:
+        """A path in the private folder that nothing has yet."""
+        return f"{self.folder()}/{secrets.token_hex(6)}"
+
+    def remove(self, base: str) -> None:
+        """Remove the files whose paths begin with a base. That they stay is no harm."""
+        command = f"rm -rf -- {shlex.quote(base)}.*"
+        try:
+            self._session.call_mcp_tool("shell", {"command": command, "timeout_ms": 10_000}, 15)
+        except CommandError:
+            return
+
+    @property
+    def piece(self) -> int:
+        """Bytes that go well into one call."""
+        return _PIECE_LINK if self._by_link else _PIECE_ACTION
+
+    @property
+    def _by_link(self) -> bool:
+        return bool(self._session.link_url and "write_file" in self._session.tools)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a short text to a file."""
+        self._call("write_file", {"path": path, "content": text, "mode": "overwrite"})
+
+    def write_stream(
+        self,
+        base: str,
+        missing: Iterable[Stretch],
+        read: Callable[[int, int], bytes],
+        arrived: Callable[[int], None],
+        stopped: threading.Event | None = None,
+    ) -> None:
+        """Write stretches of a stream, as files BASE.p-OFFSET.
+
+        Arguments:
+            read: gives the bytes of a stretch.
+            arrived: told of the bytes that arrived, on this thread.
+        """
+        size = self.piece
+
+        def pieces() -> Iterator[Stretch]:
+            for offset, length in missing:
+                for start in range(offset, offset + length, size):
+                    yield start, min(size, offset + length - start)
+
+        def carry(piece: Stretch) -> int:
+            text = base64.b64encode(read(*piece)).decode()
+            self.write(f"{base}.p-{piece[0]:015d}", text)
+            return piece[1]
+
+        for done in self._parallel(carry, pieces(), stopped):
+            arrived(done)
+
+    def read_stream(
+        self,
+        path: str,
+        start: int,
+        end: int,
+        stopped: threading.Event | None = None,
+    ) -> Iterator[bytes]:
+        """The bytes of a file from one offset to another, in order.
+
+        Raises:
+            MalformedValueError: the file has other bytes than these offsets say.
+        """
+        size = self.piece
+
+        def carry(piece: Stretch) -> bytes:
+            data = self._read(path, *piece)
+            if len(data) != piece[1]:
+                raise MalformedValueError(
+                    f"The sandbox promised {piece[1]:,} bytes of {path} at {piece[0]:,} and sent "
+                    f"{len(data):,}. Nothing of it is used."
+                )
+            return data
+
+        pieces = ((at, min(size, end - at)) for at in range(start, end, size))
+        yield from self._parallel(carry, pieces, stopped)
+
+    def read_all(self, path: str, limit: int) -> bytes:
+        """All bytes of a file, at most `limit`.
+
+        Raises:
+            MalformedValueError: it has more.
+        """
+        size = self.piece
+        held = bytearray()
+        while True:
+            data = self._read(path, len(held), size)
+            held += data
+            if len(held) > limit or len(data) > size:
+                raise MalformedValueError(
+                    f"The sandbox's answer has more than {limit:,} bytes; it is not used."
+                )
+            if len(data) < size:
+                return bytes(held)
+
+    def _read(self, path: str, offset: int, length: int) -> bytes:
+        text = self._call(
+            "read_file", {"path": path, "offset": offset, "length": length, "format": "binary"}
+        )
+        if len(text) > 2 * length + 1000:
+            raise MalformedValueError(
+                f"The sandbox sent {len(text):,} characters for {length:,} bytes of {path}; they "
+                "are not used."
+            )
+        try:
+            return base64.b64decode(text, validate=True)
+        except binascii.Error:
+            raise MalformedValueError(
+                f"The sandbox sent what is no base64 for {path}; it is not used."
+            ) from None
+
+    def _call(self, tool: str, arguments: dict[str, object]) -> str:
+        gives_up_at = time.monotonic() + _PATIENCE_S
+        pause_s = 0.1
+        while True:
+            try:
+                done = self._session.call_mcp_tool(tool, arguments, _CALL_S)
+            except _REPEATABLE:
+                if time.monotonic() + pause_s > gives_up_at:
+                    raise
+                time.sleep(pause_s)
+                pause_s = min(5.0, pause_s * 2)
+                continue
+            if not done.success:
+                raise ExchangeError(
+                    f"The sandbox's tool {tool} failed for {arguments['path']}: "
+                    f"{done.error_message[:300]}"
+                )
+            return done.data
+
+    def _parallel(
+        self,
+        carry: Callable[[Stretch], Done],
+        items: Iterator[Stretch],
+        stopped: threading.Event | None,
+    ) -> Iterator[Done]:
+        workers = _WORKERS_LINK if self._by_link else _WORKERS_ACTION
+        under_way: collections.deque[Future[Done]] = collections.deque()
+        with ThreadPoolExecutor(workers, "agentbay-exchange") as pool:
+            try:
+                for item in items:
+                    if stopped is not None and stopped.is_set():
+                        raise ExchangeStoppedError(
+                            "The exchange was stopped on its way. Asked for again, files go on "
+                            "where they were."
+                        )
+                    under_way.append(pool.submit(carry, item))
+                    # What waits to be taken is held in memory.
+                    if len(under_way) > workers:
+                        yield under_way.popleft().result()
+                while under_way:
+                    yield under_way.popleft().result()
+            finally:
+                for future in under_way:
+                    future.cancel()
+
+
+def _stdout(text: str) -> str:
+    """What a shell printed: the tool wraps it in JSON, older images do not (protocol 7.1)."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return text
+    return str(told.get("stdout", "")) if isinstance(told, dict) else text

@@ -1,0 +1,184 @@
+"""A folder of this machine into which a sandbox's files are written, and nothing else.
+
+In: relative paths that a sandbox told. Out: files at these paths below one folder. Every step is
+opened without following links, where the system can do that (POSIX); else it is looked at first.
+A file is written under another name beside its place and put there when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from agentbay_kernel.errors import TargetExistsError, UnsafePathError
+
+_BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+_LONGEST = 200
+_READ = 1024 * 1024
+_RESERVED = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))]
+)
+
+
+def safe_parts(path: object) -> list[str]:
+    """The steps of a relative path that a sandbox told.
+
+    Raises:
+        UnsafePathError: it leads elsewhere, or has a name that is not taken here.
+    """
+    if not isinstance(path, str) or not path or len(path) > 4000:
+        raise UnsafePathError(f"The sandbox names the path {str(path)[:80]!r}, which is none.")
+    parts = path.split("/")
+    for part in parts:
+        if (
+            part in ("", ".", "..")
+            or part.startswith(".")
+            or len(part.encode("utf-8", "replace")) > _LONGEST
+            or part.rstrip(" .") != part
+            or any(char in '\\:<>"|?*' or not char.isprintable() for char in part)
+            or part.partition(".")[0].lower() in _RESERVED
+        ):
+            raise UnsafePathError(
+                f"The sandbox names the path {path[:200]!r}: it leads elsewhere, begins with a "
+                "dot, or is no name on every system. Nothing was written; rename it in the sandbox."
+            )
+    return parts
+
+
+class Folder:
+    """One folder, open."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self._fd = descriptor
+
+    def _at(self, name: str) -> str:
+        return name if self._fd is not None else str(self.path / name)
+
+    def status(self, name: str) -> os.stat_result | None:
+        """What is at a name, links not followed; None for nothing."""
+        try:
+            return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def open_to_read(self, name: str) -> BinaryIO:
+        """A plain file, to be read."""
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        return os.fdopen(os.open(self._at(name), flags, dir_fd=self._fd), "rb")
+
+    def open_to_append(self, name: str) -> BinaryIO:
+        """A plain file, made if it is not there, to be added to."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(self._at(name), flags, 0o666, dir_fd=self._fd)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise UnsafePathError(f"{self.path / name} is no plain file. Remove it and try again.")
+        return os.fdopen(descriptor, "ab")
+
+    def digest(self, name: str) -> str:
+        """The SHA-256 of a plain file."""
+        digest = hashlib.sha256()
+        with self.open_to_read(name) as file:
+            while piece := file.read(_READ):
+                digest.update(piece)
+        return digest.hexdigest()
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._at(name), dir_fd=self._fd)
+
+    def put(self, part: str, name: str, force: bool) -> None:
+        """Give a file that is whole its name.
+
+        Raises:
+            TargetExistsError: there is something of that name, and `force` is not set.
+        """
+        if force:
+            os.replace(self._at(part), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            return
+        try:
+            # A link is made only where nothing is; a rename would take the place of what is there.
+            os.link(self._at(part), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except FileExistsError:
+            self.remove(part)
+            raise TargetExistsError(
+                f"{self.path / name} is there now, with another content. It was not overwritten; "
+                "--force does that."
+            ) from None
+        except OSError:
+            # A file system without hard links.
+            if self.status(name) is not None:
+                raise
+            os.rename(self._at(part), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        else:
+            self.remove(part)
+
+
+@contextlib.contextmanager
+def open_folder(root: Path, parts: Sequence[str], make: bool) -> Iterator[Folder | None]:
+    """The folder at these steps below a root; None if it is not there and is not to be made.
+
+    Raises:
+        UnsafePathError: a step is a link.
+        TargetExistsError: a step is a file.
+    """
+    if not _BY_DESCRIPTOR:
+        yield _looked_at(root, parts, make)
+        return
+    path = root
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts:
+            path = path / part
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=descriptor)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            try:
+                below = os.open(part, flags, dir_fd=descriptor)
+            except FileNotFoundError:
+                if make:
+                    raise
+                yield None
+                return
+            except OSError as error:
+                raise _not_a_folder(path, error) from None
+            os.close(descriptor)
+            descriptor = below
+        yield Folder(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _not_a_folder(path: Path, error: OSError) -> Exception:
+    if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+        return error
+    if path.is_symlink():
+        return UnsafePathError(f"{path} is a link, which is not followed. Nothing was written.")
+    return TargetExistsError(
+        f"{path} is a file, and a folder is wanted there. Nothing was written."
+    )
+
+
+def _looked_at(root: Path, parts: Sequence[str], make: bool) -> Folder | None:
+    path = root
+    for part in parts:
+        path = path / part
+        if make:
+            path.mkdir(exist_ok=True)
+        try:
+            facts = path.lstat()
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISDIR(facts.st_mode) or path.is_symlink():
+            raise _not_a_folder(path, NotADirectoryError(errno.ENOTDIR, "Not a directory"))
+    return Folder(path, None)

@@ -1,0 +1,174 @@
+"""Upload: a file or a folder of this machine, into the sandbox.
+
+In: a path that the caller allows, and where to. Out: what was brought. The files are one stream;
+its pieces gather in the sandbox under a name that is made of their content, and are put into place
+when all are there and are what was sent. So an upload that broke off goes on, and one whose file
+was changed meanwhile begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.errors import (
+    ExchangeError,
+    MalformedValueError,
+    MissingNameError,
+    TooLargeError,
+    UnsafePathError,
+)
+from agentbay_kernel.exchange.post import Post
+from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
+from agentbay_kernel.exchange.source import Source, open_plain
+from agentbay_kernel.exchange.transfers import Courier, Stretch
+
+MOST_FILES = 100_000
+_READ = 1024 * 1024
+_STAGE = re.compile(r"/[\w./-]{1,300}")
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What there is to send: paths below the folder by '/', and where each is."""
+
+    is_folder: bool
+    files: list[tuple[str, Path]]
+    folders: list[str]
+    left_out: int
+
+
+def upload(
+    courier: Courier,
+    post: Post,
+    local: Path,
+    remote: str,
+    force: bool,
+    limit: int,
+    progress: Reporter | None,
+    stopped: threading.Event | None,
+) -> Transferred:
+    """Copy into the sandbox; see `Exchange.upload`."""
+    listed = _list(local)
+    told = [(path, *_facts(place, limit)) for path, place in listed.files]
+    total = sum(size for _, size, _ in told)
+    if total > limit:
+        raise TooLargeError(
+            f"{local} has {total:,} bytes, more than {limit:,}. Nothing was sent; the setting "
+            "exchange_limit says how much one exchange may have."
+        )
+    facts: dict[str, Any] = {
+        "name": local.name or local.resolve().name,
+        "folder": listed.is_folder,
+        "files": told,
+        "folders": listed.folders,
+    }
+    identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    job = {**facts, "id": identity, "remote": remote, "force": force}
+    begun = post.do({"do": "begin_upload", **job}, courier.new_base(), stopped=stopped)
+    target, stage, same = _begun(begun, len(told))
+    left = [number for number in range(len(told)) if number not in set(same)]
+    source = Source([listed.files[n][1] for n in left], [told[n][1] for n in left])
+    missing = list(_missing(begun.get("arrived"), source.size))
+    there = source.size - sum(length for _, length in missing)
+    count = Count(local.name, source.size, progress, done=there)
+    if there:
+        count.add(0)
+    courier.write_stream(f"{stage}/s", missing, source.read, count.add, stopped)
+    job |= {"target": target, "same": same}
+    post.do({"do": "finish_upload", **job}, courier.new_base(), stopped=stopped)
+    return Transferred(len(told), total, target, len(same), left_out(listed.left_out))
+
+
+def left_out(number: int) -> list[Note]:
+    """The note of what is never brought."""
+    if not number:
+        return []
+    return [Note("", f"{number} links, special files and names that begin with a dot are left out")]
+
+
+def _begun(report: dict[str, Any], files: int) -> tuple[str, str, list[int]]:
+    target, stage, same = report.get("target"), report.get("stage"), report.get("same")
+    if (
+        not isinstance(target, str)
+        or not isinstance(stage, str)
+        or not _STAGE.fullmatch(stage)
+        or not isinstance(same, list)
+        or any(type(number) is not int or not 0 <= number < files for number in same)
+    ):
+        raise MalformedValueError("The sandbox did not say where the files go; nothing was sent.")
+    return target, stage, sorted(set(same))
+
+
+def _missing(arrived: Any, size: int) -> Iterator[Stretch]:
+    """What of a stream is not among the stretches that have arrived."""
+    after = 0
+    for stretch in arrived if isinstance(arrived, list) else []:
+        if not isinstance(stretch, list) or [type(part) for part in stretch] != [int, int]:
+            raise MalformedValueError("The sandbox did not say what has arrived; nothing was sent.")
+        offset, length = stretch
+        if offset < after or length < 0 or offset + length > size:
+            continue
+        if offset > after:
+            yield after, offset - after
+        after = offset + length
+    if size > after:
+        yield after, size - after
+
+
+def _list(local: Path) -> _Listed:
+    try:
+        mode = local.lstat().st_mode
+    except FileNotFoundError:
+        raise MissingNameError(f"There is no {local}. Nothing was sent.") from None
+    if stat.S_ISLNK(mode):
+        raise UnsafePathError(f"{local} is a link, which is not followed. Name what it leads to.")
+    if stat.S_ISREG(mode):
+        return _Listed(False, [("", local)], [], 0)
+    if not stat.S_ISDIR(mode):
+        raise UnsafePathError(f"{local} is neither a file nor a folder. Nothing was sent.")
+    files: list[tuple[str, Path]] = []
+    folders: list[str] = []
+    omitted = 0
+    for place, below, names in os.walk(local, followlinks=False):
+        here = Path(place)
+        start = "" if here == local else here.relative_to(local).as_posix() + "/"
+        plain = [name for name in below if _is_plain(here / name)]
+        omitted += len(below) - len(plain)
+        below[:] = sorted(plain)
+        folders += [start + name for name in below]
+        for name in sorted(names):
+            if _is_plain(here / name) and (here / name).is_file():
+                files.append((start + name, here / name))
+            else:
+                omitted += 1
+        if len(files) + len(folders) > MOST_FILES:
+            raise TooLargeError(f"{local} holds more than {MOST_FILES:,} files. Pack it into one.")
+    return _Listed(True, files, folders, omitted)
+
+
+def _is_plain(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.is_symlink()
+
+
+def _facts(path: Path, limit: int) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with open_plain(path) as file:
+            while piece := file.read(_READ):
+                digest.update(piece)
+                size += len(piece)
+                if size > limit:
+                    break
+    except OSError as error:
+        raise ExchangeError(f"{path} can't be read: {error.strerror}. Nothing was sent.") from error
+    return size, digest.hexdigest()

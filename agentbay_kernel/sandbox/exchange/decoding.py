@@ -1,0 +1,259 @@
+"""Tagged JSON as values: the way back, where nothing is what it claims before it was looked at.
+
+In: a tree of JSON and blobs, made by `encoding` or by whoever has taken its place in a sandbox.
+Out: the value, or `Refused`.
+
+Runs on both sides; needs Python 3.9.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import fractions
+import os
+import re
+import uuid
+from typing import Any, Callable
+
+from agentbay_kernel.sandbox.exchange.values import (
+    MALFORMED,
+    MOST_DEPTH,
+    TAG,
+    ZONE_NAME,
+    Refused,
+    parse,
+    shown,
+    whole,
+    with_article,
+)
+
+
+class Decoder:
+    """Makes values of JSON and blobs.
+
+    Arguments:
+        folder: where the blobs are.
+        blobs: how many there are.
+        limit: most bytes of a value.
+        decoders: of further tags: (decoder, node, depth) returns a value.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        blobs: int,
+        limit: int,
+        decoders: dict[str, Callable[[Decoder, dict[str, Any], int], Any]] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.blobs = blobs
+        self.limit = limit
+        self.decoders = {**_DECODERS, **(decoders or {})}
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Say what changed on the way, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def path(self, number: Any) -> str:
+        """The file of a blob."""
+        if type(number) is not int or not 0 <= number < self.blobs:
+            raise Refused(MALFORMED, "names a file that was not sent")
+        return os.path.join(self.folder, "b%d" % number)
+
+    def loads(self, text: str | bytes, depth: int = 0) -> Any:
+        """The value of a text of JSON."""
+        return self.decode(parse(text), depth)
+
+    def decode(self, node: Any, depth: int = 0) -> Any:
+        """The value of a tree of JSON."""
+        kind = type(node)
+        if kind is list:
+            if depth > MOST_DEPTH + 1:
+                raise Refused(MALFORMED, "is nested deeper than %d levels" % MOST_DEPTH)
+            return self.items(node, depth)
+        if kind is not dict:
+            return node
+        if depth > MOST_DEPTH + 1:
+            raise Refused(MALFORMED, "is nested deeper than %d levels" % MOST_DEPTH)
+        if TAG in node:
+            return self._tagged(node, depth)
+        values = {}
+        for key, item in node.items():
+            try:
+                values[key] = self.decode(item, depth + 1)
+            except Refused as refusal:
+                raise refusal.below("[%s]" % shown(key)) from None
+        return values
+
+    def items(self, nodes: Any, depth: int) -> list[Any]:
+        """The values of a list of nodes."""
+        if type(nodes) is not list:
+            raise Refused(MALFORMED, "its items are no list")
+        values: list[Any] = []
+        try:
+            for node in nodes:
+                values.append(self.decode(node, depth + 1))
+        except Refused as refusal:
+            raise refusal.below("[%d]" % len(values)) from None
+        return values
+
+    def _tagged(self, node: dict[str, Any], depth: int) -> Any:
+        tag = node[TAG]
+        decode = self.decoders.get(tag) if isinstance(tag, str) else None
+        if decode is None:
+            raise Refused(MALFORMED, "claims to be %s, which is not known" % shown(tag))
+        try:
+            return decode(self, node, depth)
+        except Refused:
+            raise
+        except Exception as failure:
+            # Whatever libraries say to nonsense, it is nonsense.
+            raise Refused(
+                MALFORMED,
+                "claims to be %s and is none (%s: %s)"
+                % (with_article(tag), type(failure).__name__, str(failure)[:200]),
+            ) from failure
+
+    def data(self, node: dict[str, Any]) -> bytes:
+        """The bytes of a node, from the tree or from a blob."""
+        if "blob" not in node:
+            return base64.b64decode(node["v"], validate=True)
+        with open(self.path(node["blob"]), "rb") as file:
+            return file.read()
+
+    def zone(self, told: Any) -> Any:
+        """The time zone that was told."""
+        if told is None:
+            return None
+        if type(told) is not list or not told:
+            raise Refused(MALFORMED, "its time zone is none")
+        if told == ["utc"]:
+            return datetime.timezone.utc
+        kind, value, more = told
+        if kind == "offset":
+            delta = datetime.timedelta(seconds=_real(value))
+            if more is None:
+                return datetime.timezone(delta)
+            return datetime.timezone(delta, _text(more))
+        if kind != "zone" or not ZONE_NAME.fullmatch(_text(value)):
+            raise Refused(MALFORMED, "its time zone is none")
+        try:
+            import zoneinfo
+
+            return zoneinfo.ZoneInfo(value)
+        except Exception:
+            # No such zone here: old data, or none at all.
+            if more is None:
+                self.note("the time zone %s is not known there: it arrives as UTC" % value)
+                return datetime.timezone.utc
+            self.note("the time zone %s is not known there: it arrives as a fixed offset" % value)
+            return datetime.timezone(datetime.timedelta(seconds=_real(more)))
+
+
+def _text(node: Any) -> str:
+    if type(node) is not str:
+        raise Refused(MALFORMED, "a text in it is none")
+    return node
+
+
+def _real(node: Any) -> float:
+    if type(node) not in (int, float):
+        raise Refused(MALFORMED, "a number in it is none")
+    return float(node)
+
+
+def _decode_int(decoder: Decoder, node: dict[str, Any], depth: int) -> int:
+    text = _text(node["v"])
+    if not re.fullmatch(r"-?0x[0-9a-f]+", text):
+        raise Refused(MALFORMED, "a whole number in it is none")
+    return int(text, 16)
+
+
+def _decode_float(decoder: Decoder, node: dict[str, Any], depth: int) -> float:
+    if node["v"] not in ("nan", "inf", "-inf", "-0.0"):
+        raise Refused(MALFORMED, "a number in it is none")
+    return float(node["v"])
+
+
+def _decode_str(decoder: Decoder, node: dict[str, Any], depth: int) -> str:
+    return decoder.data(node).decode("utf-8", "surrogatepass")
+
+
+def _decode_dict(decoder: Decoder, node: dict[str, Any], depth: int) -> dict[Any, Any]:
+    values = {}
+    for key_node, value_node in node["v"]:
+        key = decoder.decode(key_node, depth + 1)
+        try:
+            values[key] = decoder.decode(value_node, depth + 1)
+        except Refused as refusal:
+            raise refusal.below("[%s]" % shown(key)) from None
+    # 1, True and 1.0 are one key; NaN is none twice.
+    if len(values) != len(node["v"]):
+        raise Refused(MALFORMED, "a key stands twice in a dict")
+    return values
+
+
+def _decode_set(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
+    values = decoder.items(node["v"], depth)
+    made = (set if node[TAG] == "set" else frozenset)(values)
+    if len(made) != len(values):
+        raise Refused(MALFORMED, "an item stands twice in a set")
+    return made
+
+
+def _decode_datetime(decoder: Decoder, node: dict[str, Any], depth: int) -> datetime.datetime:
+    value = datetime.datetime.fromisoformat(_text(node["v"]))
+    if value.tzinfo is not None:
+        raise ValueError(node["v"])
+    return value.replace(tzinfo=decoder.zone(node["z"]), fold=whole(node["f"]))
+
+
+def _decode_time(decoder: Decoder, node: dict[str, Any], depth: int) -> datetime.time:
+    value = datetime.time.fromisoformat(_text(node["v"]))
+    if value.tzinfo is not None:
+        raise ValueError(node["v"])
+    return value.replace(tzinfo=decoder.zone(node["z"]), fold=whole(node["f"]))
+
+
+def _decode_decimal(decoder: Decoder, node: dict[str, Any], depth: int) -> decimal.Decimal:
+    # Exact: a context's precision does not round what is made of text.
+    return decimal.Decimal(_text(node["v"]))
+
+
+def _decode_parts(kind: Any) -> Callable[[Decoder, dict[str, Any], int], Any]:
+    def decode(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
+        parts = decoder.items(node["v"], depth)
+        if kind is not slice and any(type(part) not in (int, float) for part in parts):
+            raise Refused(MALFORMED, "a number in it is none")
+        return kind(*parts)
+
+    return decode
+
+
+_DECODERS: dict[str, Callable[[Decoder, dict[str, Any], int], Any]] = {
+    "int": _decode_int,
+    "float": _decode_float,
+    "str": _decode_str,
+    "bytes": lambda d, n, depth: d.data(n),
+    "bytearray": lambda d, n, depth: bytearray(d.data(n)),
+    "tuple": lambda d, n, depth: tuple(d.items(n["v"], depth)),
+    "set": _decode_set,
+    "frozenset": _decode_set,
+    "dict": _decode_dict,
+    "complex": _decode_parts(complex),
+    "fraction": _decode_parts(fractions.Fraction),
+    "range": _decode_parts(range),
+    "slice": _decode_parts(slice),
+    "decimal": _decode_decimal,
+    "uuid": lambda d, n, depth: uuid.UUID(hex=_text(n["v"])),
+    "ellipsis": lambda d, n, depth: ...,
+    "date": lambda d, n, depth: datetime.date.fromisoformat(_text(n["v"])),
+    "timedelta": lambda d, n, depth: datetime.timedelta(*[whole(part) for part in n["v"]]),
+    "datetime": _decode_datetime,
+    "time": _decode_time,
+    "tz": lambda d, n, depth: d.zone(n["v"]),
+}

@@ -1,0 +1,31 @@
+"""Sessions: the session manager and what it gives out.
+
+In: settings, cells, names of sessions. Out: Jupyter messages, and frozen values about sessions.
+"""
+
+from __future__ import annotations
+
+from agentbay_kernel.sessions.lifetime import Lifetime
+from agentbay_kernel.sessions.live import LiveSession, PastCell
+from agentbay_kernel.sessions.look import Look, Variable
+from agentbay_kernel.sessions.manager import DEFAULT_SESSION, Lost, SessionManager
+from agentbay_kernel.sessions.recipe import Recipe, read_recipe
+from agentbay_kernel.sessions.registry import whose
+from agentbay_kernel.sessions.statefile import Record
+from agentbay_kernel.sessions.sweeping import Swept
+
+__all__ = [
+    "DEFAULT_SESSION",
+    "Lifetime",
+    "LiveSession",
+    "Look",
+    "Lost",
+    "PastCell",
+    "Recipe",
+    "Record",
+    "SessionManager",
+    "Swept",
+    "Variable",
+    "read_recipe",
+    "whose",
+]

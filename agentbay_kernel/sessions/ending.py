@@ -1,0 +1,110 @@
+"""Deleting sessions for certain, also when little time is left.
+
+In: records of sessions that are to end, the service. Out: those that have ended, struck from the
+state file. What could not be ended in time is handed to a process of its own (`finisher`), which
+goes on when this one is gone; its key travels in a pipe, never in an argument or a file.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+
+from agentbay_kernel.errors import AgentBayError, SessionNotFoundError
+from agentbay_kernel.service import CREATE_LABEL, AgentBay, get_logger
+from agentbay_kernel.sessions.registry import Registry
+from agentbay_kernel.sessions.statefile import Record
+
+# A create whose answer never came may be carried out so much later.
+_LATE_CREATE_S = 90.0
+# How long deletes get before a process of its own takes over; Jupyter waits 2 seconds in all.
+_PROMPT_S = 0.8
+
+_log = get_logger("ending")
+
+
+def end_record(client: AgentBay, record: Record, timeout_s: float | None = None) -> bool:
+    """Delete a record's session; says whether it has certainly ended.
+
+    Arguments:
+        timeout_s: seconds for each request; without, faults are waited out.
+    """
+    if record.session_id:
+        return _delete(client, record.session_id, timeout_s)
+    # Its create was on its way: whatever bears its mark is its session.
+    try:
+        found = [row["sessionId"] for row in client.list_all({CREATE_LABEL: record.mark})]
+    except AgentBayError as error:
+        _log.info("Could not look for the session of a create: %s", error)
+        return False
+    deleted = [_delete(client, session_id, timeout_s) for session_id in found]
+    if found:
+        return all(deleted)
+    return record.age_s > _LATE_CREATE_S
+
+
+def _delete(client: AgentBay, session_id: str, timeout_s: float | None) -> bool:
+    try:
+        answer = client.delete_by_id(session_id, timeout_s)
+    except AgentBayError as error:
+        _log.info("%s could not be deleted yet: %s", session_id, error)
+        return False
+    return answer.success or isinstance(answer.failure, SessionNotFoundError)
+
+
+def end_now(client: AgentBay, registry: Registry, marks: Iterable[str]) -> None:
+    """End sessions before this process ends: within a second, or by a process of its own."""
+    records = registry.give_up(marks)
+    ended: list[str] = []
+
+    def end(record: Record) -> None:
+        if end_record(client, record, _PROMPT_S):
+            ended.append(record.mark)
+
+    threads = [threading.Thread(target=end, args=(one,), daemon=True) for one in records]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _PROMPT_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    done = list(ended)
+    left = [record.mark for record in records if record.mark not in done]
+    if left:
+        start_finisher(client, registry, left)
+    registry.forget(done)
+
+
+def start_finisher(client: AgentBay, registry: Registry, marks: Iterable[str]) -> None:
+    """Let a process of its own end these sessions, however long the service takes."""
+    task = {
+        "endpoint": client.endpoint.url,
+        "region": client.endpoint.region_id,
+        "api_key": client.api_key,
+        "state_dir": str(registry.folder),
+        "marks": list(marks),
+    }
+    flags = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(
+        subprocess, "CREATE_NEW_PROCESS_GROUP", 0
+    )
+    try:
+        process = subprocess.Popen(
+            # -P: nothing is imported from the working directory.
+            [sys.executable, "-P", "-m", "agentbay_kernel.sessions.finisher"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=registry.folder,
+            # Neither our end nor a signal to our group is its end.
+            start_new_session=True,
+            creationflags=flags,
+        )
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            pipe.write(json.dumps(task).encode())
+    except OSError as error:
+        # The state file says that these sessions are to end: the next start ends them.
+        _log.warning("The process that deletes sessions could not be started: %s", error)

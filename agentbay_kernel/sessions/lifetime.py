@@ -1,0 +1,167 @@
+"""How long a session lives: its end, its warnings, and what keeps it alive.
+
+In: the cells that run, extensions that were asked for. Out: RefreshSessionIdleTime while there is
+a reason, notes for the running cell, and the moments that status shows. An idle notebook is no
+reason. Facts of the AgentBay wire protocol: an idle session is released after its idle time, any
+session at its greatest age; no action moves the latter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.errors import AgentBayError, SessionNotFoundError
+from agentbay_kernel.execution.messages import Message, stream
+
+if TYPE_CHECKING:
+    from agentbay_kernel.service import Session
+
+WARN_BEFORE_S = 600.0
+# Refreshed so many times within the idle time: a lost request does not end the session.
+_REFRESHES = 3
+
+
+class Lifetime:
+    """The life of one session of ours. Thread-safe; moments are seconds since the epoch.
+
+    Arguments:
+        idle_s: seconds without use after which the service releases it.
+        max_s: seconds after which the service releases it in any case.
+        keep_s: seconds for which one cell keeps it alive, if the cell does not say more.
+        created_at: when it was created.
+    """
+
+    def __init__(
+        self, session: Session, idle_s: float, max_s: float, keep_s: float, created_at: float
+    ) -> None:
+        self._session = session
+        self.idle_s = idle_s
+        self.ends_at = created_at + max_s
+        self._keep_s = keep_s
+        self._lock = threading.Lock()
+        self._used_at = time.time()
+        # When the session need no longer be kept alive for each running cell, and beyond cells.
+        self._running: dict[object, float] = {}
+        self._extended_until = 0.0
+        self._keeping = False
+
+    @property
+    def released_at(self) -> float:
+        """When the service releases it, if nothing more happens."""
+        return min(self.ends_at, self._last_use() + self.idle_s)
+
+    @property
+    def idle_for_s(self) -> float:
+        """Seconds since it was last used or kept alive."""
+        return time.time() - self._last_use()
+
+    @property
+    def extended_until(self) -> float:
+        """Until when it is kept alive although no cell runs; 0 when it is not."""
+        return self._extended_until
+
+    def extend(self, seconds: float) -> float:
+        """Keep it alive from now on for so long, with or without a cell; returns until when.
+
+        Its greatest age was fixed when it was created: it can't be kept beyond that.
+        """
+        until = min(time.time() + seconds, self.ends_at)
+        with self._lock:
+            self._extended_until = max(self._extended_until, until)
+            for cell, kept in self._running.items():
+                self._running[cell] = max(kept, until)
+        self._keep()
+        return self._extended_until
+
+    @contextlib.contextmanager
+    def used_by(self, cell: object, timeout_s: float | None) -> Iterator[Warnings]:
+        """Keep it alive while a cell runs, within limits; gives the notes that become due."""
+        kept = time.time() + max(self._keep_s, timeout_s or 0.0)
+        with self._lock:
+            self._running[cell] = max(kept, self._extended_until)
+            self._used_at = time.time()
+        self._keep()
+        try:
+            yield Warnings(self, cell)
+        finally:
+            with self._lock:
+                self._running.pop(cell, None)
+                self._used_at = time.time()
+
+    def kept_until(self, cell: object) -> float:
+        """Until when a running cell keeps it alive."""
+        return self._running.get(cell, 0.0)
+
+    def _last_use(self) -> float:
+        with self._lock:
+            return time.time() if self._reason_until() > time.time() else self._used_at
+
+    def _reason_until(self) -> float:
+        return max([*self._running.values(), self._extended_until])
+
+    def _keep(self) -> None:
+        with self._lock:
+            if self._keeping or self._reason_until() <= time.time():
+                return
+            self._keeping = True
+        threading.Thread(target=self._refresh, name="agentbay-keep-alive", daemon=True).start()
+
+    def _refresh(self) -> None:
+        while True:
+            with contextlib.suppress(AgentBayError):
+                if isinstance(self._session.keep_alive().failure, SessionNotFoundError):
+                    # Whoever uses it next is told.
+                    with self._lock:
+                        self._keeping = False
+                    return
+            time.sleep(self.idle_s / _REFRESHES)
+            with self._lock:
+                self._used_at = time.time()
+                if self._reason_until() <= time.time():
+                    self._keeping = False
+                    return
+
+
+class Warnings:
+    """The notes about a session's end that one running cell gets, each once."""
+
+    def __init__(self, lifetime: Lifetime, cell: object) -> None:
+        self._lifetime = lifetime
+        self._cell = cell
+        self._end_told = False
+        self._kept_told = 0.0
+
+    def due(self, now: float) -> Iterator[Message]:
+        """The notes that are due at that moment."""
+        ends_at, kept = self._lifetime.ends_at, self._lifetime.kept_until(self._cell)
+        if not self._end_told and now >= ends_at - WARN_BEFORE_S:
+            self._end_told = True
+            yield stream(
+                "stderr",
+                f"AgentBay: the service ends this session at {clock(ends_at)}, "
+                f"{_minutes(ends_at - now)}; variables and files are lost then. Save what you "
+                "need (`%agentbay download`). AGENTBAY_MAX_MINUTES lets the next session live "
+                "longer.\n",
+            )
+        elif kept != self._kept_told and kept - WARN_BEFORE_S <= now and kept < ends_at:
+            self._kept_told = kept
+            yield stream(
+                "stderr",
+                f"AgentBay: this cell is followed and keeps its session alive until {clock(kept)}, "
+                f"{_minutes(kept - now)}. `%agentbay extend 2h` in another cell, or a longer "
+                "AGENTBAY_TIMEOUT before it starts, lets it go on.\n",
+            )
+
+
+def clock(moment: float) -> str:
+    """A moment as a clock shows it here."""
+    return time.strftime("%H:%M", time.localtime(moment))
+
+
+def _minutes(seconds: float) -> str:
+    minutes = max(0, round(seconds / 60))
+    return f"in {minutes} min" if minutes else "now"

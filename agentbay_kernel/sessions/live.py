@@ -1,0 +1,205 @@
+"""A session in use: its name here, its place at the service, its life, how its cells are run.
+
+In: what the session manager opened. Out: the execution for a language, and what was run so far.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
+from agentbay_kernel.execution.bridged import BridgedExecution, signal_by_shell
+from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.claims import Claims
+from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.execution.renewal import end_bridge
+from agentbay_kernel.execution.request import Carried
+from agentbay_kernel.execution.tunnel import Tunnel
+from agentbay_kernel.execution.waking import release_any
+from agentbay_kernel.languages import PYTHON
+from agentbay_kernel.service import Session
+
+Execution = DirectExecution | BridgedExecution | BridgedJavaScript
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions.lifetime import Lifetime
+    from agentbay_kernel.sessions.recipe import Recipe
+
+
+_FATES = {
+    "unknown": "did not run: it never reached the sandbox.",
+    "running": "still runs. This cell waits for it and shows its output; interrupt to stop it.",
+    "ended": "ran to its end. What it printed and was not shown yet follows.",
+}
+
+
+@dataclass(frozen=True)
+class PastCell:
+    """A cell that was run in a session: its code and its language."""
+
+    code: str
+    language: str
+
+
+class LiveSession:
+    """A session in use.
+
+    Arguments:
+        name: its name in the notebook.
+        session: its place at the service.
+        wanted: the execution that is wanted: auto, direct or bridged.
+        mark: names its record in the state file; empty when it has none.
+        attached: it is another's: nothing of it is changed.
+        lifetime: how long it lives; None when that is not ours to know.
+        created_at: seconds since the epoch; now unless given.
+        claims: of the notebook's sessions on its displays and comms.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        wanted: str,
+        *,
+        mark: str = "",
+        attached: bool = False,
+        lifetime: Lifetime | None = None,
+        created_at: float | None = None,
+        claims: Claims | None = None,
+    ) -> None:
+        self._claims = claims
+        self.name = name
+        self.session = session
+        self.mark = mark
+        self.attached = attached
+        self.lifetime = lifetime
+        self.created_at = time.time() if created_at is None else created_at
+        # What `replay` runs again when the session is lost.
+        self.past: list[PastCell] = []
+        self.running: set[Cell] = set()
+        # A cell of which it is not known yet what became of it.
+        self.unsettled: Cell | None = None
+        # What is still to be done to it before its next cell.
+        self.recipe: Recipe | None = None
+        self._wanted = wanted
+        self._direct = DirectExecution(session)
+        self._tunnel: Tunnel | None = None
+        self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
+        # Why a language has no bridge, where one was wanted.
+        self.unbridged: dict[str, str] = {}
+        self._choosing = threading.Lock()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was created; for an attached one, since then."""
+        return time.time() - self.created_at
+
+    @property
+    def is_bridged(self) -> bool:
+        """Does a bridge lead into it?"""
+        return self._tunnel is not None
+
+    def end_kernel(self) -> bool:
+        """End the bridge's kernel at once; False where there is none, or it can't be reached."""
+        tunnel = self._tunnel
+        return tunnel is not None and signal_by_shell(self.session, tunnel.kernel_pid, "KILL")
+
+    def renew(self) -> bool:
+        """Let the next cell begin with fresh interpreters; False if only a new session does.
+
+        Raises:
+            CommandError: the service failed.
+        """
+        with self._choosing:
+            tunnel, self._tunnel = self._tunnel, None
+            if tunnel is None:
+                return False
+            self._bridged = {}
+            tunnel.close()
+            signal_by_shell(self.session, tunnel.kernel_pid, "KILL")
+            end_bridge(self.session)
+        return True
+
+    def settle(self) -> str:
+        """What became of the cell whose connection was lost; empty if there is none such.
+
+        Raises:
+            CommandError: it could not be found out yet.
+        """
+        cell, tunnel = self.unsettled, self._tunnel
+        if cell is None or tunnel is None:
+            return ""
+        first = (cell.code.strip().splitlines() or [""])[0][:60]
+        words = _FATES[tunnel.fate_of(cell.message_id)]
+        self.unsettled = None
+        return f"AgentBay: the cell that was lost sight of (`{first}`) {words}\n"
+
+    def note_begin(self, cell: Cell) -> None:
+        """A cell is about to run."""
+        self.running.add(cell)
+        if cell.store_history and not cell.silent and cell.code.strip():
+            self.past.append(PastCell(cell.code, cell.language))
+
+    def note_end(self, cell: Cell) -> None:
+        """A cell has ended, however it did."""
+        self.running.discard(cell)
+
+    def execution_in_use(self, language: str) -> Execution | None:
+        """How cells of that language are run; None as long as that is not known."""
+        if self._wanted == "direct" or language in self.unbridged:
+            return self._direct
+        return self._bridged.get(language)
+
+    def execution_of(self, language: str) -> Execution:
+        """How cells of that language are run. The first time, a bridge is tried if wanted.
+
+        Raises:
+            CommandError: a bridge was insisted on and can't be had, or the service failed.
+        """
+        if self._wanted == "direct":
+            return self._direct
+        with self._choosing:
+            if language not in self._bridged and language not in self.unbridged:
+                try:
+                    self._bridged[language] = self._bridge(language)
+                except BridgeError as error:
+                    if self._wanted == "bridged":
+                        raise
+                    self.unbridged[language] = str(error)
+            return self._bridged.get(language, self._direct)
+
+    def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
+        if self._tunnel is None:
+            tunnel = Tunnel(self.session, self._claims)
+            if self.unsettled is not None:
+                # The call that was lost sight of may be waiting there still.
+                release_any(self.session)
+            tunnel.install()
+            self._tunnel = tunnel
+        if language == PYTHON.name:
+            return BridgedExecution(self.session, self._tunnel)
+        javascript = BridgedJavaScript(self.session, self._tunnel)
+        javascript.start()
+        return javascript
+
+    def give_up_bridge(self, error: BridgeError) -> None:
+        """Use this bridge no more. The next cell gets a new one if the sandbox is well or if a
+        bridge is insisted on, else it runs directly."""
+        with self._choosing:
+            lost, self._bridged = self._bridged, {}
+            if self._tunnel is not None:
+                self._tunnel.close()
+                self._tunnel = None
+            if self._wanted != "bridged" and not isinstance(
+                error, KernelEndedError | SilentSessionError
+            ):
+                self.unbridged.update(dict.fromkeys(lost, str(error)))
+
+    def late(self) -> Iterator[Carried] | None:
+        """What comes unasked through the bridge, as it comes; ends with the bridge."""
+        return self._tunnel.late() if self._tunnel is not None else None

@@ -1,0 +1,119 @@
+"""What goes on in a session: processes, files, metrics, variables.
+
+In: a session that is in use. Out: frozen `Look`. All but the variables comes by `shell` and
+`get_metrics`, which don't wait for code that runs; variables are left out, and why is said, where
+the interpreter is busy.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+from typing import Any
+
+from agentbay_kernel import threads
+from agentbay_kernel.errors import CommandError
+from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.languages import PYTHON
+from agentbay_kernel.service import Session
+from agentbay_kernel.sessions.live import LiveSession
+
+_SHELL_S = 10
+_ANSWER_S = 3.0
+_PROCESSES = "ps -eo pid,stat,etime,pcpu,rss,args --sort=-pcpu | head -n 40"
+_FILES = "pwd; ls -lA --time-style=long-iso | head -n 100"
+# Types and sizes only: a value's own repr may be slow, or do something.
+_VARIABLES = """(lambda names, kinds, json: json.dumps([
+    [name, type(value).__name__,
+     str(getattr(value, 'shape', '')) if type(value).__module__.split('.')[0] in
+         ('numpy', 'pandas', 'torch', 'polars', 'pyarrow', 'scipy')
+     else str(len(value)) if type(value) in kinds else '']
+    for name, value in sorted(names.items())
+    if not name.startswith('_') and type(value).__name__ not in
+       ('module', 'function', 'builtin_function_or_method', 'method', 'type')
+    and name not in ('In', 'Out', 'exit', 'quit', 'open', 'get_ipython')][:200]))(
+    dict(globals()), (str, bytes, list, tuple, dict, set, frozenset, bytearray),
+    __import__('json'))"""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the session's Python: name, type, and length or shape where it has one."""
+
+    name: str
+    type: str
+    size: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What goes on in a session; of each part either what there is or why it could not be had.
+
+    `processes` and `files` are text as `ps` and `ls` print it, `metrics` the service's numbers
+    (bytes, percent), `problems` the reasons by part.
+    """
+
+    session_id: str
+    processes: str
+    files: str
+    metrics: dict[str, Any]
+    variables: tuple[Variable, ...]
+    problems: dict[str, str]
+
+
+def look_into(live: LiveSession) -> Look:
+    """Look into a session without waiting for the code that runs in it."""
+    session, problems = live.session, {}
+    processes, files, metrics = "", "", {}
+    variables: tuple[Variable, ...] = ()
+    try:
+        processes = _shell(session, _PROCESSES)
+    except CommandError as error:
+        problems["processes"] = str(error)
+    try:
+        files = _shell(session, _FILES)
+    except CommandError as error:
+        problems["files"] = str(error)
+    try:
+        metrics = _metrics(session)
+    except (CommandError, ValueError) as error:
+        problems["metrics"] = str(error)
+    asking = threads.start(lambda: _variables(live))
+    try:
+        variables = asking.result(_ANSWER_S)
+    except NotYet:
+        problems["variables"] = "Python is busy; they can be seen when its code has ended"
+    except (CommandError, ValueError, SyntaxError, TypeError) as error:
+        problems["variables"] = str(error)
+    return Look(session.session_id, processes, files, metrics, variables, problems)
+
+
+def _shell(session: Session, command: str) -> str:
+    answer = session.call_mcp_tool(
+        "shell", {"command": command, "timeout_ms": _SHELL_S * 1000}, _SHELL_S
+    )
+    text = answer.data or answer.error_message
+    try:
+        told = json.loads(text)
+        return str(told["stdout"] or told["stderr"])
+    except (ValueError, KeyError, TypeError):
+        # Older images answer with the bare output.
+        return text
+
+
+def _metrics(session: Session) -> dict[str, Any]:
+    answer = session.call_mcp_tool("get_metrics", {}, _SHELL_S)
+    told = json.loads(answer.data)
+    return told if isinstance(told, dict) else {}
+
+
+def _variables(live: LiveSession) -> tuple[Variable, ...]:
+    execution = live.execution_in_use(PYTHON.name)
+    if isinstance(execution, BridgedExecution):
+        rows = json.loads(ast.literal_eval(execution.evaluate(_VARIABLES)))
+    else:
+        result = live.session.code.run_code(f"print({_VARIABLES})", "python", 50)
+        rows = json.loads("".join(result.logs.stdout))
+    return tuple(Variable(*(str(part) for part in row)) for row in rows)

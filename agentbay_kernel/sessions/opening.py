@@ -1,0 +1,203 @@
+"""How a notebook comes by a session: a new one, that of its earlier kernel, or another's.
+
+In: the backend, the registry, settings. Out: a `LiveSession`. What is created is written down
+before the request is sent, and carries labels that say nothing of the user or the notebook.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agentbay_kernel import __version__
+from agentbay_kernel.backend import Backend
+from agentbay_kernel.errors import (
+    AgentBayError,
+    AuthenticationError,
+    QuotaError,
+    ServiceUnreachableError,
+    SessionError,
+    SessionLimitError,
+    SessionNotFoundError,
+    ThrottledError,
+)
+from agentbay_kernel.execution.claims import Claims
+from agentbay_kernel.execution.renewal import end_bridge
+from agentbay_kernel.execution.waking import release_any
+from agentbay_kernel.service import CREATE_LABEL, AgentBay, CreateSessionParams, Session
+from agentbay_kernel.sessions.lifetime import Lifetime, clock
+from agentbay_kernel.sessions.live import LiveSession
+from agentbay_kernel.sessions.registry import HOW_TO_FREE, Registry, described
+from agentbay_kernel.sessions.statefile import HANDED, Record
+
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
+
+TOOL = "agentbay-kernel"
+# Refusals after which there certainly is no session.
+_NOT_CREATED = (AuthenticationError, QuotaError, ServiceUnreachableError, ThrottledError)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session that was opened, and what the user should be told of it."""
+
+    live: LiveSession
+    note: str = ""
+
+
+class Opener:
+    """Opens sessions for one session manager.
+
+    Arguments:
+        settings: the settings in force.
+        registry: the state file, as this process sees it.
+    """
+
+    def __init__(self, settings: AgentBaySettings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        # One notebook's: what one session shows, another one can't change.
+        self._claims = Claims()
+
+    def create(self, backend: Backend, name: str) -> LiveSession:
+        """A new session.
+
+        Raises:
+            SessionLimitError: the user has as many as are allowed.
+            QuotaError: the account has; the message lists the user's own.
+            SessionError, CommandError: it could not be created.
+            StateFileError: it can't be written down, so it was not created.
+        """
+        labels = {"tool": TOOL, "version": __version__, "session": name}
+        if not backend.releases_sessions:
+            # A runtime of our own ends with us and takes its sessions along.
+            session = self._send_create(backend.client, CreateSessionParams(labels=labels))
+            return LiveSession(name, session, self._settings.execution, claims=self._claims)
+        settings, registry = self._settings, self._registry
+        record = self._reserve(backend.client, name)
+        params = CreateSessionParams(
+            image_id=settings.image,
+            labels={**labels, "owner": registry.owner.id, CREATE_LABEL: record.mark},
+            idle_release_timeout_min=settings.idle_minutes,
+            max_runtime_min=settings.max_minutes,
+        )
+        try:
+            session = self._send_create(backend.client, params)
+        except BaseException as error:
+            if isinstance(error, _NOT_CREATED):
+                registry.forget([record.mark])
+            else:
+                # There may be one, or come one yet: it is looked for until it is certain.
+                registry.give_up([record.mark])
+            if isinstance(error, QuotaError):
+                raise self._with_own_sessions(error, backend.client.endpoint.url) from error
+            raise
+        registry.confirm(record.mark, session.session_id)
+        return self._live(name, session, record)
+
+    def take_back(self, backend: Backend, record: Record) -> Opened | None:
+        """The session of this notebook's earlier kernel; None when it is gone.
+
+        Raises:
+            CommandError: the service was not reached; the session may well be there.
+        """
+        session = self._find(backend.client, record)
+        if session is None:
+            if record.session_id:
+                self._registry.forget([record.mark])
+            else:
+                # A create that was on its way when the kernel died may be carried out yet.
+                self._registry.give_up([record.mark])
+            return None
+        self._registry.confirm(record.mark, session.session_id)
+        live = self._live(record.name, session, record)
+        if record.stage == HANDED:
+            # A restarted kernel begins anew, in the same session: its files are there.
+            end_bridge(session)
+            return Opened(live)
+        # A call that the dead kernel left waiting would be in our way for a minute.
+        release_any(session)
+        return Opened(
+            live,
+            f"AgentBay: this notebook's kernel had ended without notice (it was last heard of at "
+            f"{clock(record.used_at)}). Its session {session.session_id} was taken back, with its "
+            "variables and files.\n",
+        )
+
+    def attach(self, backend: Backend, session_id: str, name: str, wanted: str) -> LiveSession:
+        """Another's session, to be used and left as it is.
+
+        Raises:
+            SessionNotFoundError: there is none with that id.
+            CommandError: the service refused, or was not reached.
+        """
+        answer = backend.client.get(session_id)
+        if isinstance(answer.failure, SessionNotFoundError):
+            raise SessionNotFoundError(
+                f"There is no session {session_id} at {backend.place} for this key: it has ended, "
+                "or it is another account's or another region's. Nothing was created.",
+                request_id=answer.request_id,
+            )
+        session = _session_of(answer.session, answer.failure, answer.error_message)
+        return LiveSession(name, session, wanted, attached=True, claims=self._claims)
+
+    def _reserve(self, client: AgentBay, name: str) -> Record:
+        place, lives_s = client.endpoint.url, self._settings.max_minutes * 60.0
+        try:
+            return self._registry.reserve(name, place, lives_s)
+        except SessionLimitError:
+            # Some may have been released by the service meanwhile.
+            listed = {row["sessionId"] for row in client.list_all({"tool": TOOL})}
+            known = {one.session_id for one in self._registry.records() if one.session_id}
+            return self._registry.reserve(name, place, lives_s, ended=known - listed)
+
+    def _send_create(self, client: AgentBay, params: CreateSessionParams) -> Session:
+        answer = client.create(params)
+        return _session_of(answer.session, answer.failure, answer.error_message)
+
+    def _find(self, client: AgentBay, record: Record) -> Session | None:
+        session_id = record.session_id
+        if not session_id:
+            # The kernel died while it was being created.
+            rows = list(client.list_all({CREATE_LABEL: record.mark}))
+            if not rows:
+                return None
+            session_id = rows[0]["sessionId"]
+        answer = client.get(session_id)
+        if isinstance(answer.failure, SessionNotFoundError):
+            return None
+        return _session_of(answer.session, answer.failure, answer.error_message)
+
+    def _live(self, name: str, session: Session, record: Record) -> LiveSession:
+        settings = self._settings
+        lifetime = Lifetime(
+            session,
+            settings.idle_minutes * 60.0,
+            record.expires_at - record.created_at,
+            settings.keep_alive_minutes * 60.0,
+            record.created_at,
+        )
+        return LiveSession(
+            name,
+            session,
+            settings.execution,
+            mark=record.mark,
+            lifetime=lifetime,
+            created_at=record.created_at,
+            claims=self._claims,
+        )
+
+    def _with_own_sessions(self, error: QuotaError, place: str) -> QuotaError:
+        own = [one for one in self._registry.records() if one.place == place and one.session_id]
+        if own:
+            listed = f"These are yours:\n{described(own, self._registry.owner)}\n{HOW_TO_FREE}"
+        else:
+            listed = "None of them is yours by this machine's state file."
+        return QuotaError(f"{error} {listed}")
+
+
+def _session_of(session: Session | None, failure: AgentBayError | None, words: str) -> Session:
+    if session is None:
+        raise failure or SessionError(words)
+    return session

@@ -1,0 +1,121 @@
+"""Who made a session, and whether that process is provably dead.
+
+In: this process, or an `Owner` that was written down earlier. Out: frozen `Owner` values, and a
+`Fate`. A session is swept only when its owner is DEAD beyond doubt, so whatever can't be known
+is UNKNOWN: another machine, another container, a record that leaves something out.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import platform
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# The process namespace of a Linux system itself (include/uapi/linux/nsfs.h, PROC_PID_INIT_INO).
+_OUTERMOST_SPACE = "pid:[4026531836]"
+_GONE_STATES = ("Z", "X", "x")
+
+
+class Fate(enum.Enum):
+    """What is known of an owner."""
+
+    ALIVE = "alive"
+    DEAD = "ended"
+    UNKNOWN = "elsewhere"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that makes sessions.
+
+    `id` is random and stands in its sessions' labels. The rest stays on this machine: `host` is
+    the machine's id and name, `boot` its boot's id, `space` the process namespace (a container's
+    own), `pid` and `started` the process. Empty means that the system does not tell.
+    """
+
+    id: str
+    host: str
+    boot: str
+    space: str
+    pid: int
+    started: str
+
+
+def this_process() -> Owner:
+    """This process, under a new random id."""
+    pid = os.getpid()
+    return Owner(uuid.uuid4().hex, _host(), _boot(), _space(), pid, process_start(pid) or "")
+
+
+def fate_of(owner: Owner) -> Fate:
+    """Is that process alive? DEAD only when it is certain."""
+    if owner.host != _host() or owner.pid <= 0 or not owner.started:
+        return Fate.UNKNOWN
+    if owner.boot != _boot():
+        # Containers of one image can have the same host id on two machines; what is no
+        # container and has the same id and name is this machine before its last start.
+        rebooted = bool(owner.boot and _boot() and _machine_id())
+        outside = owner.space == _space() == _OUTERMOST_SPACE
+        return Fate.DEAD if rebooted and outside else Fate.UNKNOWN
+    if owner.space != _space():
+        return Fate.UNKNOWN
+    return Fate.ALIVE if process_start(owner.pid) == owner.started else Fate.DEAD
+
+
+def process_start(pid: int) -> str | None:
+    """When a process began, in a form that only compares; None when it has ended.
+
+    On Linux these are the clock ticks since the boot, which a changed clock does not move.
+    """
+    return _ticks(pid) if Path("/proc/self/stat").exists() else _create_time(pid)
+
+
+def _ticks(pid: int) -> str | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The name, in brackets, may hold anything; the state follows it, the start is the 22nd field
+    # of all (proc_pid_stat(5)).
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in _GONE_STATES else fields[19]
+
+
+def _create_time(pid: int) -> str | None:
+    try:
+        process = psutil.Process(pid)
+        gone = process.status() == psutil.STATUS_ZOMBIE
+        return None if gone else f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _host() -> str:
+    return f"{_machine_id()}/{platform.node()}"
+
+
+def _machine_id() -> str:
+    return _line_of("/etc/machine-id") or _line_of("/var/lib/dbus/machine-id")
+
+
+def _boot() -> str:
+    return _line_of("/proc/sys/kernel/random/boot_id")
+
+
+def _space() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _line_of(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, ValueError):
+        return ""

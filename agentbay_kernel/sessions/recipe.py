@@ -1,0 +1,154 @@
+"""The setup recipe: what every new session of a notebook is given before its first cell.
+
+In: TOML, of a `%%agentbay setup` cell or of `agentbay.toml` in the notebook's folder:
+
+    pip = ["polars", "rich>=13"]            # packages for Python
+    npm = ["lodash"]                        # packages for JavaScript
+    files = ["data/prices.csv"]             # files and folders below the notebook's folder
+    env = ["HF_TOKEN"]                      # environment variables, by name
+
+Out: a frozen `Recipe`. A recipe comes with a notebook, so it is not trusted: it reaches no file
+outside the notebook's folder, none whose name begins with a dot, none by a link, and only those
+variables that the user's own configuration (`setup_env`) allows, never the service's key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from agentbay_kernel.errors import RecipeError
+from agentbay_kernel.service.endpoint import KEY_VARIABLE
+
+FILE = "agentbay.toml"
+_KEYS = ("pip", "npm", "files", "env")
+_LARGEST = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a new session is given: packages, files by their relative paths, variables' names.
+
+    `folder` is the notebook's folder, `source` says where the recipe stands.
+    """
+
+    folder: Path
+    source: str
+    pip: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.pip or self.npm or self.files or self.env)
+
+    def local_files(self) -> Iterator[tuple[str, Path]]:
+        """The files to bring, folders walked through: relative path with `/`, and the file.
+
+        Raises:
+            RecipeError: one is not there, or not within reach.
+        """
+        for name in self.files:
+            path = self._reach(name)
+            if path.is_dir():
+                inner = sorted(one for one in path.rglob("*") if one.is_file())
+                found = [one for one in inner if not _hidden(one.relative_to(path).parts)]
+            else:
+                found = [path]
+            for one in found:
+                relative = one.relative_to(self.folder).as_posix()
+                yield relative, self._reach(relative)
+
+    def _reach(self, name: str) -> Path:
+        parts = PurePosixPath(name).parts
+        windows = PureWindowsPath(name)
+        path = self.folder.joinpath(name)
+        if PurePosixPath(name).is_absolute() or windows.drive or "\\" in name or ".." in parts:
+            raise self._out_of_reach(name, "it is not a path below the notebook's folder")
+        if _hidden(parts):
+            raise self._out_of_reach(name, "files and folders that begin with a dot stay here")
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, ValueError):
+            raise RecipeError(
+                f"{self.source} names the file {name!r}, which is not in {self.folder}. Nothing "
+                "was created."
+            ) from None
+        if real != self.folder.resolve().joinpath(*parts):
+            raise self._out_of_reach(name, "it is a link, or lies behind one")
+        return path
+
+    def _out_of_reach(self, name: str, why: str) -> RecipeError:
+        return RecipeError(f"{self.source} names the file {name!r}, which it can't have: {why}.")
+
+
+def read_recipe(text: str, folder: Path, source: str, allowed: Collection[str]) -> Recipe:
+    """A recipe from TOML.
+
+    Arguments:
+        folder: the notebook's folder.
+        source: where the text stands, for messages.
+        allowed: names of the environment variables that the user's configuration allows.
+
+    Raises:
+        RecipeError: it is not valid, or asks for what is not allowed.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as failure:
+        raise RecipeError(f"{source} is not valid TOML: {failure}.") from failure
+    unknown = sorted(set(document) - set(_KEYS))
+    if unknown:
+        raise RecipeError(
+            f"{source} has no {', '.join(unknown)}; a recipe has {', '.join(_KEYS)}, each a list "
+            "of texts."
+        )
+    recipe = Recipe(folder, source, **{key: _texts(document, key, source) for key in _KEYS})
+    for package in (*recipe.pip, *recipe.npm):
+        if package.startswith("-"):
+            raise RecipeError(f"{source} names the package {package!r}, which is an option.")
+    for name in recipe.env:
+        if name == KEY_VARIABLE:
+            raise RecipeError(f"{source} asks for {KEY_VARIABLE}: the key enters no sandbox.")
+        if name not in allowed:
+            raise RecipeError(
+                f"{source} asks for the environment variable {name}, which your configuration "
+                f"does not allow. If you trust it, write c.AgentBaySettings.setup_env = [{name!r}] "
+                "into jupyter_agentbay_config.py."
+            )
+    # What is out of reach is told before a session is created.
+    for _ in recipe.local_files():
+        pass
+    return recipe
+
+
+def find_recipe(folder: Path, allowed: Collection[str]) -> Recipe | None:
+    """The recipe of `agentbay.toml` in that folder, if there is one.
+
+    Raises:
+        RecipeError: it is not valid.
+    """
+    path = folder / FILE
+    try:
+        if not path.is_file():
+            return None
+        if path.stat().st_size > _LARGEST:
+            raise RecipeError(f"{path} is too large for a recipe.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise RecipeError(f"{path} can't be read: {failure}.") from failure
+    return read_recipe(text, folder, FILE, allowed)
+
+
+def _texts(document: dict[str, Any], key: str, source: str) -> tuple[str, ...]:
+    values = document.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, str) and v for v in values):
+        raise RecipeError(f'{source}: {key} must be a list of texts, for example {key} = ["x"].')
+    return tuple(values)
+
+
+def _hidden(parts: tuple[str, ...]) -> bool:
+    return any(part.startswith(".") for part in parts)

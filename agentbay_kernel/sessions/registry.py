@@ -1,0 +1,244 @@
+"""What this process writes into the state file, and what it may take from it.
+
+In: the sessions that a notebook's front end opens, hands over and gives up. Out: records; which
+sessions of an earlier kernel are this notebook's; which nobody will take back any more. A claim
+is made under the file's lock, so two processes never take the same session.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.errors import SessionLimitError
+from agentbay_kernel.sessions.ownership import Fate, Owner, fate_of, this_process
+from agentbay_kernel.sessions.statefile import (
+    CREATING,
+    ENDING,
+    HANDED,
+    LIVE,
+    Record,
+    StateFile,
+)
+
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
+
+# A session that has ended by its age needs no record; clocks differ.
+_EXPIRED_FOR_S = 600.0
+# How exactly `used_at` is known: it need not be written for each of many short cells.
+_STAMP_EVERY_S = 15.0
+
+
+# What frees a slot, at the end of each message that says that there is none.
+HOW_TO_FREE = (
+    "Free one: `%agentbay stop` in its notebook, shutting that notebook's kernel down, or "
+    "`jupyter agentbay sessions delete SESSION_ID`. AGENTBAY_MAX_SESSIONS allows more."
+)
+
+
+def described(records: Iterable[Record], here: Owner) -> str:
+    """A line for each session: its id, name, age, and whose it is."""
+    return "\n".join(
+        f"  {record.session_id or '(being created)'}  {record.name!r}, "
+        f"{record.age_s / 60:.0f} min old, {whose(record, here)}"
+        for record in records
+    )
+
+
+def whose(record: Record, here: Owner) -> str:
+    """Whose session it is, in words."""
+    if record.owner == here:
+        return "of this notebook"
+    if record.stage == HANDED:
+        return "waits for its restarted kernel"
+    return {
+        Fate.ALIVE: "of another notebook",
+        Fate.DEAD: "its kernel has ended",
+        Fate.UNKNOWN: "of a kernel on another machine or in another container",
+    }[fate_of(record.owner)]
+
+
+def open_state_file(settings: AgentBaySettings) -> StateFile:
+    """The state file that the settings name; in Jupyter's data folder unless they do."""
+    if settings.state_dir:
+        return StateFile(Path(settings.state_dir).expanduser())
+    from jupyter_core.paths import jupyter_data_dir
+
+    return StateFile(Path(jupyter_data_dir(), "agentbay"))
+
+
+class Registry:
+    """The records of one process, and those it may take. Thread-safe.
+
+    Arguments:
+        file: the state file.
+        notebook: path of the kernel's connection file, which a restarted kernel has again; empty
+            when there is none: then nothing can be taken back.
+        max_sessions: most sessions of the user at one place.
+    """
+
+    def __init__(self, file: StateFile, notebook: str, max_sessions: int) -> None:
+        self.owner: Owner = this_process()
+        self._file = file
+        self._notebook = notebook
+        self._max_sessions = max_sessions
+        self._stamped: dict[str, float] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the state file lies."""
+        return self._file.folder
+
+    def records(self) -> list[Record]:
+        """All records of the user, oldest first."""
+        return sorted(self._file.read().values(), key=lambda record: record.created_at)
+
+    def mine(self) -> list[Record]:
+        """The records of this process."""
+        return [record for record in self.records() if record.owner == self.owner]
+
+    def reserve(self, name: str, place: str, lives_s: float, ended: Container[str] = ()) -> Record:
+        """Write down a session before its create is sent.
+
+        Arguments:
+            lives_s: seconds after which the service ends it in any case.
+            ended: ids of sessions that are known to have ended and don't count.
+
+        Raises:
+            SessionLimitError: the user has as many as are allowed.
+            StateFileError: it could not be written; nothing may be created then.
+        """
+        now = time.time()
+        record = Record(
+            mark=uuid.uuid4().hex,
+            owner=self.owner,
+            place=place,
+            notebook=self._notebook,
+            name=name,
+            stage=CREATING,
+            created_at=now,
+            used_at=now,
+            expires_at=now + lives_s,
+        )
+        with self._file.changing() as records:
+            for mark, one in list(records.items()):
+                if now > one.expires_at + _EXPIRED_FOR_S:
+                    del records[mark]
+            taken = [
+                one
+                for one in records.values()
+                if one.place == place and one.stage != ENDING and one.session_id not in ended
+            ]
+            if len(taken) < self._max_sessions:
+                records[record.mark] = record
+                return record
+        raise SessionLimitError(
+            f"You have {len(taken)} sessions, as many as max_sessions allows, so no further one "
+            f"was created and nothing ran:\n{described(taken, self.owner)}\n{HOW_TO_FREE}"
+        )
+
+    def confirm(self, mark: str, session_id: str) -> None:
+        """The session is there, under this id."""
+        with self._file.changing() as records:
+            if mark in records:
+                records[mark] = replace(
+                    records[mark], session_id=session_id, stage=LIVE, used_at=time.time()
+                )
+
+    def stamp(self, mark: str) -> None:
+        """Its owner is alive and uses it; written at most every 15 s."""
+        now = time.monotonic()
+        if now - self._stamped.get(mark, -_STAMP_EVERY_S) < _STAMP_EVERY_S:
+            return
+        self._stamped[mark] = now
+        with self._file.changing() as records:
+            if mark in records:
+                records[mark] = replace(records[mark], used_at=time.time())
+
+    def is_ours(self, mark: str) -> bool:
+        """Has nobody else taken that record meanwhile?"""
+        record = self._file.read().get(mark)
+        return record is not None and record.owner == self.owner
+
+    def forget(self, marks: Iterable[str]) -> None:
+        """These sessions have ended."""
+        with self._file.changing() as records:
+            for mark in marks:
+                records.pop(mark, None)
+
+    def give_up(self, marks: Iterable[str]) -> list[Record]:
+        """These sessions are to be deleted, by whoever gets to it; returns their records."""
+        return self._take(marks, ENDING)
+
+    def take_over(self, marks: Iterable[str]) -> list[Record]:
+        """Take sessions that their owner has given up, to end them in its place."""
+        wanted = set(marks)
+        return self._claim(
+            lambda record: record.mark in wanted and record.stage == ENDING, stage=ENDING
+        )
+
+    def hand_over(self, marks: Iterable[str]) -> None:
+        """These sessions wait for the notebook's next kernel."""
+        self._take(marks, HANDED)
+
+    def claim(self) -> list[Record]:
+        """Take the sessions of this notebook's earlier kernel, which is dead or handed them over.
+
+        Returns the records as they were, so `handed` ones can be told.
+        """
+        if not self._notebook:
+            return []
+        return self._claim(
+            lambda record: (
+                record.notebook == self._notebook
+                and record.owner != self.owner
+                and record.stage != ENDING
+                and (record.stage == HANDED or fate_of(record.owner) is Fate.DEAD)
+            ),
+            stage=None,
+        )
+
+    def abandoned(self, place: str, grace_s: float) -> list[Record]:
+        """The sessions at a place that nobody will take back: their owner is provably dead, and
+        was last known to be alive longer ago than the grace time."""
+        now = time.time()
+        return [
+            record
+            for record in self.records()
+            if record.place == place
+            and fate_of(record.owner) is Fate.DEAD
+            and (record.stage == ENDING or now - record.used_at >= grace_s)
+        ]
+
+    def claim_abandoned(self, found: Iterable[Record]) -> list[Record]:
+        """Take those of the found records that are still as they were, to delete them."""
+        wanted = list(found)
+        return self._claim(lambda record: record in wanted, stage=ENDING)
+
+    def _claim(self, is_free: Callable[[Record], bool], stage: str | None) -> list[Record]:
+        claimed = []
+        with self._file.changing() as records:
+            for record in list(records.values()):
+                if is_free(record):
+                    claimed.append(record)
+                    records[record.mark] = replace(
+                        record,
+                        owner=self.owner,
+                        stage=stage or record.stage,
+                        used_at=time.time(),
+                    )
+        return claimed
+
+    def _take(self, marks: Iterable[str], stage: str) -> list[Record]:
+        now, taken = time.time(), []
+        with self._file.changing() as records:
+            for mark in marks:
+                if mark in records and records[mark].owner == self.owner:
+                    records[mark] = replace(records[mark], stage=stage, used_at=now)
+                    taken.append(records[mark])
+        return taken

@@ -1,0 +1,209 @@
+"""The state file: which process made which session, on this machine's side.
+
+In: changes, one at a time over all kernels of a user. Out: frozen `Record` values by their mark.
+The file is JSON, readable by its user alone (0600), replaced as a whole under a lock. What is not
+understood in it is set aside, never deleted, and nothing of it is ever acted upon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from agentbay_kernel.errors import StateFileError
+from agentbay_kernel.sessions.ownership import Owner
+
+FORMAT = 1
+FILE, LOCK = "sessions.json", "sessions.lock"
+# A change takes milliseconds; who holds the lock this long is stuck.
+_LOCK_WITHIN_S = 10.0
+_LARGEST = 4 * 1024 * 1024
+CREATING, LIVE, HANDED, ENDING = "creating", "live", "handed", "ending"
+_STAGES = (CREATING, LIVE, HANDED, ENDING)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One session, or one create that was about to be sent.
+
+    Arguments:
+        mark: label of this one create at the service; names the record.
+        owner: the process that has it now.
+        place: address of the service.
+        notebook: path of the kernel's connection file, which a restarted kernel has again.
+        name: the session's name in its notebook.
+        stage: `creating` before the service has answered, `live`, `handed` to the notebook's
+            next kernel, `ending` when it is to be deleted.
+        session_id: empty while it is not known.
+        created_at, used_at, expires_at: seconds since the epoch; `used_at` is when its owner was
+            last known to be alive, `expires_at` when the service has ended it in any case.
+    """
+
+    mark: str
+    owner: Owner
+    place: str
+    notebook: str
+    name: str
+    stage: str
+    created_at: float
+    used_at: float
+    expires_at: float
+    session_id: str = ""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was created."""
+        return max(0.0, time.time() - self.created_at)
+
+
+class StateFile:
+    """The state file of one user.
+
+    Arguments:
+        folder: where it lies; made when it is needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / FILE
+
+    def read(self) -> dict[str, Record]:
+        """The records now, by mark.
+
+        Raises:
+            StateFileError: the file can't be read.
+        """
+        if not self.path.exists():
+            return {}
+        with self.changing() as records:
+            return dict(records)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[dict[str, Record]]:
+        """The records, to be changed in place; written when the block ends well.
+
+        Raises:
+            StateFileError: the file can't be read, locked or written; nothing was changed.
+        """
+        with self._locked():
+            records = self._load()
+            before = dict(records)
+            yield records
+            if records != before:
+                self._store(records)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(self.folder / LOCK, timeout=_LOCK_WITHIN_S, mode=0o600)
+            lock.acquire()
+        except Timeout:
+            raise self._error(
+                f"another process has held its lock for {_LOCK_WITHIN_S:.0f} s"
+            ) from None
+        except OSError as failure:
+            raise self._error(failure.strerror or str(failure)) from failure
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _load(self) -> dict[str, Record]:
+        try:
+            facts = self.path.lstat()
+        except FileNotFoundError:
+            return {}
+        except OSError as failure:
+            raise self._error(failure.strerror or str(failure)) from failure
+        if not stat.S_ISREG(facts.st_mode):
+            raise self._error("it is not a file")
+        try:
+            if facts.st_size > _LARGEST:
+                raise ValueError("it is too large")
+            document = json.loads(self.path.read_text(encoding="utf-8"))
+            version, entries = document["format"], document["sessions"]
+            if not isinstance(entries, list):
+                raise ValueError("it holds no list of sessions")
+        except OSError as failure:
+            raise self._error(failure.strerror or str(failure)) from failure
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._set_aside()
+            return {}
+        if version != FORMAT:
+            raise self._error(f"it was written by another version of agentbay-kernel ({version!r})")
+        records = [_read_record(entry) for entry in entries]
+        if None in records:
+            self._set_aside(keep=True)
+        return {record.mark: record for record in records if record is not None}
+
+    def _set_aside(self, keep: bool = False) -> None:
+        """Leave a copy of what is not understood; a person may want to look at it."""
+        aside = self.path.with_name(f"{FILE}.unreadable-{time.strftime('%Y%m%d-%H%M%S')}")
+        try:
+            if keep:
+                self._write(aside, self.path.read_text(encoding="utf-8"))
+            else:
+                self.path.replace(aside)
+        except OSError as failure:
+            raise self._error(failure.strerror or str(failure)) from failure
+
+    def _store(self, records: dict[str, Record]) -> None:
+        document = {"format": FORMAT, "sessions": [asdict(one) for one in records.values()]}
+        try:
+            self._write(self.path, json.dumps(document, indent=1) + "\n")
+        except OSError as failure:
+            raise self._error(failure.strerror or str(failure)) from failure
+
+    def _write(self, path: Path, text: str) -> None:
+        # mkstemp's files are readable by their user alone.
+        descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".sessions-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+    def _error(self, why: str) -> StateFileError:
+        return StateFileError(
+            f"The state file {self.path} can't be used: {why}. It says which sessions are yours, "
+            "so without it no session is created. Mend it, or name another folder by "
+            "AGENTBAY_STATE_DIR."
+        )
+
+
+def _read_record(entry: Any) -> Record | None:
+    """A record, or None for what is none."""
+    try:
+        record = Record(**{**entry, "owner": Owner(**entry["owner"])})
+    except (TypeError, KeyError):
+        return None
+    owner = record.owner
+    texts = (
+        *(record.mark, record.place, record.notebook, record.name, record.session_id),
+        *(owner.id, owner.host, owner.boot, owner.space, owner.started),
+    )
+    numbers = (record.created_at, record.used_at, record.expires_at)
+    sound = (
+        all(isinstance(text, str) for text in texts)
+        and all(type(number) in (int, float) for number in numbers)
+        and type(owner.pid) is int
+        and record.stage in _STAGES
+        and record.mark
+    )
+    return record if sound else None

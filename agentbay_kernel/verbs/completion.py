@@ -1,0 +1,181 @@
+"""What may stand where the cursor is, on a line `%agentbay ...` or `%%agentbay ...`.
+
+In: a cell's text and the cursor. Out: the matches and what they replace; None where the line is
+not ours. Made from the arguments' declarations; nothing is sent and no session created.
+"""
+
+from __future__ import annotations
+
+from argparse import Action
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel.config import AgentBaySettings
+from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.languages import LANGUAGES
+from agentbay_kernel.local_files import path_to_read
+from agentbay_kernel.verbs.cell_options import cell_parser, read_cell_line
+from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, CellMagic, VerbCell, parse_cell
+from agentbay_kernel.verbs.parser import LineParser
+from agentbay_kernel.verbs.table import VERBS
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+_MOST_FILES = 200
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What completions are made of, besides the declarations.
+
+    Arguments:
+        folder: the notebook's.
+        manager: None as long as there is none.
+        names: variables of the notebook that `--in` could send.
+        untrusted: name no file of this machine.
+    """
+
+    folder: Path
+    manager: SessionManager | None = None
+    names: tuple[str, ...] = ()
+    untrusted: bool = False
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Matches, and the stretch of the text that each replaces."""
+
+    matches: tuple[str, ...]
+    start: int
+    end: int
+
+
+def complete_line(code: str, cursor: int, around: Surroundings) -> Completions | None:
+    """The completions at the cursor; None if it does not stand on a line of ours."""
+    begin = code.rfind("\n", 0, cursor) + 1
+    line = code[begin:cursor]
+    magic, rest = _of_magic(line)
+    if not magic or not isinstance(parse_cell(code[:cursor]), VerbCell | CellMagic):
+        return None
+    if magic == CELL_MAGIC and code[:begin].strip():
+        return None
+    *words, current = rest.split(" ")
+    words = [word for word in words if word]
+    wanted = _possible(magic, words, current, around)
+    matches = tuple(sorted({match for match in wanted if match.startswith(current)}))
+    return Completions(matches, cursor - len(current), cursor)
+
+
+def cell_body(code: str) -> tuple[CellMagic, int] | None:
+    """A `%%agentbay` cell and where in its text the sandbox's code begins."""
+    parsed = parse_cell(code)
+    return (parsed, len(code) - len(parsed.body)) if isinstance(parsed, CellMagic) else None
+
+
+def complete_body(
+    cell: CellMagic, begin: int, cursor: int, manager: SessionManager
+) -> dict[str, Any]:
+    """Completions of a `%%agentbay` cell by the session that it is for; none is created.
+
+    It may block: call it off the event loop.
+
+    Arguments:
+        begin: where in the cell's text the sandbox's code begins.
+        cursor: in the cell's text.
+
+    Returns:
+        Content of a complete_reply; empty if nobody can be asked.
+    """
+    try:
+        options = read_cell_line(cell.line, untrusted=False)
+    except AgentBayError:
+        return {}
+    if isinstance(options, str) or cursor < begin:
+        return {}
+    session = (options.session,) if options.session else ()
+    bridge = manager.bridged_language(options.language, *session)
+    if bridge is None:
+        return {}
+    reply: dict[str, Any] = bridge.complete(cell.body, cursor - begin)
+    for name in ("cursor_start", "cursor_end"):
+        reply[name] = reply.get(name, cursor - begin) + begin
+    return reply
+
+
+def _of_magic(line: str) -> tuple[str, str]:
+    bare = line.lstrip()
+    for magic in (CELL_MAGIC, MAGIC):
+        if bare.startswith(magic + " "):
+            return magic, bare[len(magic) + 1 :].lstrip()
+    return "", ""
+
+
+def _possible(magic: str, words: list[str], current: str, around: Surroundings) -> Iterable[str]:
+    if magic == MAGIC:
+        if not words:
+            return VERBS
+        verb = VERBS.get(words[0])
+        return _arguments(verb.parser, words[1:], current, around) if verb else ()
+    verb = VERBS.get(words[0]) if words else None
+    if verb is not None and verb.takes_body:
+        return _arguments(verb.parser, words[1:], current, around)
+    cells = () if words else (verb.name for verb in VERBS.values() if verb.takes_body)
+    return [*cells, *_arguments(cell_parser(), words, current, around)]
+
+
+def _arguments(
+    parser: LineParser, words: list[str], current: str, around: Surroundings
+) -> Iterable[str]:
+    before = parser.action_of(words[-1]) if words else None
+    if before is not None and before.nargs != 0:
+        return _values(before, current, around)
+    if current.startswith("-"):
+        return parser.flags
+    given = [word for at, word in enumerate(words) if not _belongs_to_flag(parser, words, at)]
+    positional = [action for action in parser.actions if not action.option_strings]
+    at = min(len(given), len(positional) - 1)
+    if at < 0 or (len(given) > at and positional[at].nargs not in ("*", "+")):
+        return parser.flags
+    return _values(positional[at], current, around)
+
+
+def _belongs_to_flag(parser: LineParser, words: list[str], at: int) -> bool:
+    before = parser.action_of(words[at - 1]) if at else None
+    return words[at].startswith("-") or (before is not None and before.nargs != 0)
+
+
+def _values(action: Action, current: str, around: Surroundings) -> Iterable[str]:
+    if action.choices is not None:
+        return [str(choice) for choice in action.choices]
+    kind = getattr(action, "completes", "")
+    if kind == "session":
+        sessions = around.manager.sessions() if around.manager is not None else []
+        return [live.name for live in sessions]
+    if kind == "language":
+        return LANGUAGES
+    if kind == "verb":
+        return VERBS
+    if kind == "setting":
+        return AgentBaySettings.class_own_traits(config=True)
+    if kind == "file" and not around.untrusted:
+        return _files(current, around.folder)
+    if kind == "name" and not around.untrusted:
+        done, comma, _ = current.rpartition(",")
+        return [f"{done}{comma}{name}" for name in around.names]
+    return ()
+
+
+def _files(current: str, folder: Path) -> list[str]:
+    parent, slash, _ = current.rpartition("/")
+    try:
+        inside = sorted(path_to_read(folder, parent or ".").iterdir())[:_MOST_FILES]
+    except (AgentBayError, OSError):
+        return []
+    return [
+        f"{parent}{slash}{path.name}{'/' if path.is_dir() else ''}"
+        for path in inside
+        if not path.name.startswith(".") and " " not in path.name
+    ]

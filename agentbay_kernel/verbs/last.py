@@ -1,0 +1,76 @@
+"""`%agentbay last`: what became of the cell before, and its whole text in a file.
+
+In: the outcome that the front end kept. Out: a table; with `--save`, a new file below the
+notebook's folder.
+"""
+
+from __future__ import annotations
+
+import datetime
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.errors import VerbError
+from agentbay_kernel.local_files import open_to_write
+from agentbay_kernel.outcome import Outcome
+from agentbay_kernel.verbs.bundles import table, text
+from agentbay_kernel.verbs.parser import LineParser, completed_by, touching_machine
+from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+
+def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    last = context.last
+    if last is None:
+        raise VerbError("There is no last cell: none has run in a sandbox yet.")
+    if not options.save:
+        return table(_rows(last))
+    whole = last.text().encode("utf-8", "replace")
+    try:
+        with open_to_write(context.folder, options.save, force=options.force) as file:
+            file.write(whole)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise VerbError(f"{options.save!r} could not be written: {reason}.") from error
+    return text(f"{len(whole):,} bytes written to {options.save}")
+
+
+def _rows(last: Outcome) -> list[tuple[str, str]]:
+    started = datetime.datetime.fromtimestamp(last.started_at).astimezone()
+    ended = "ok"
+    if last.error is not None:
+        ended = f"{last.error['ename']}: {last.error['evalue']}"
+    kinds = [output["output_type"] for output in last.outputs]
+    return [
+        ("Ended", ended),
+        ("Took", f"{last.seconds or 0:.2f} s, from {started:%H:%M:%S}"),
+        ("Ran as", f"{last.language} in session {last.session}"),
+        ("Printed", f"{len(last.stdout):,} characters, {len(last.stderr):,} to stderr"),
+        ("Outputs", ", ".join(kinds) or "none"),
+        ("Request", last.request_id or "unknown"),
+    ]
+
+
+def _last_arguments(parser: LineParser) -> None:
+    touching_machine(
+        completed_by(
+            parser.add_argument(
+                "--save",
+                metavar="FILE",
+                help="write all of its text to a file in the notebook's folder",
+            ),
+            "file",
+        )
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+
+
+LAST = Verb(
+    "last",
+    "show how the last cell ended, how long it took; save its whole text",
+    _last,
+    _last_arguments,
+    examples=("%agentbay last", "%agentbay last --save output.txt"),
+)

@@ -1,0 +1,220 @@
+"""`%agentbay upload` and `download`, and the exchange behind `--in` and `--out`.
+
+In: paths or values; the session. Out: messages that show how far it is, then what was brought.
+Which files of this machine may be reached is the rule of `local_files.py`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+import weakref
+from argparse import Namespace
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import wait
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
+
+from agentbay_kernel import threads
+from agentbay_kernel.exchange import Exchange, Progress, Reporter, Transferred
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.local_files import path_to_read, path_to_write
+from agentbay_kernel.verbs.bundles import MimeBundle, text
+from agentbay_kernel.verbs.parser import LineParser, add_session_argument, completed_by
+from agentbay_kernel.verbs.verb import Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import LiveSession, SessionManager
+
+T = TypeVar("T")
+
+# What is through before needs no progress; later it is told so often.
+_PATIENCE_S = 1.0
+_TOLD_EACH_S = 0.3
+
+_exchanges: weakref.WeakKeyDictionary[LiveSession, Exchange] = weakref.WeakKeyDictionary()
+_exchanges_lock = threading.Lock()
+
+
+def exchange_of(live: LiveSession, limit: int) -> Exchange:
+    """The exchange of a session: one each, since it takes turns.
+
+    Arguments:
+        limit: bytes that one exchange may have.
+    """
+    with _exchanges_lock:
+        if live not in _exchanges:
+            _exchanges[live] = Exchange(live.session, live.execution_of, limit)
+        return _exchanges[live]
+
+
+class ProgressDisplay:
+    """One display that is updated in place."""
+
+    def __init__(self) -> None:
+        self._id = uuid.uuid4().hex
+        self._shown = False
+
+    def say(self, bundle: MimeBundle) -> Message:
+        """The display as it is from now on."""
+        kind = "update_display_data" if self._shown else "display_data"
+        self._shown = True
+        content = {"data": bundle, "metadata": {}, "transient": {"display_id": self._id}}
+        return Message(kind, content)
+
+
+def watched(
+    work: Callable[[Reporter], T], display: ProgressDisplay, stopped: threading.Event
+) -> Generator[Message, None, T]:
+    """Do it on another thread; yields its progress if it takes a while.
+
+    Arguments:
+        work: is given what it reports its progress to.
+        display: shows the progress.
+        stopped: is set if the reader wants no more; the work looks at it itself.
+
+    Returns:
+        What the work gave.
+    """
+    told: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+    doing = threads.start(lambda: work(told.put))
+    began_at = time.monotonic()
+    try:
+        wait([doing], _PATIENCE_S)
+        while not doing.done():
+            latest = None
+            while not told.empty():
+                latest = told.get()
+            if latest is not None:
+                yield display.say(text(_progress_line(latest, time.monotonic() - began_at)))
+            wait([doing], _TOLD_EACH_S)
+    except BaseException:
+        # An interrupt, or a reader that wants no more.
+        stopped.set()
+        raise
+    return doing.result()
+
+
+def _progress_line(progress: Progress, seconds: float) -> str:
+    done, total = progress.done / 1e6, progress.total / 1e6
+    rate = done / seconds if seconds else 0.0
+    return f"{progress.what}: {done:.1f} of {total:.1f} MB ({rate:.1f} MB/s)"
+
+
+def _upload(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:
+    path = path_to_read(context.folder, options.file)
+    exchange = _open(options, manager, context)
+    display = ProgressDisplay()
+    brought = yield from watched(
+        lambda report: exchange.upload(
+            path,
+            options.remote or "",
+            force=options.force,
+            progress=report,
+            stopped=context.stopped,
+        ),
+        display,
+        context.stopped,
+    )
+    yield display.say(text(_told(brought, "Uploaded", f"to {brought.path} in the sandbox")))
+
+
+def _download(
+    options: Namespace, manager: SessionManager, context: VerbContext
+) -> Iterator[Message]:
+    name = PurePosixPath(options.remote).name
+    local = path_to_write(context.folder, options.local or ".", force=True)
+    if local.is_dir() or (options.local or "").endswith("/"):
+        # The file or folder gets into it, so it is that name that counts.
+        local = path_to_write(context.folder, f"{options.local or '.'}/{name}", force=True)
+    exchange = _open(options, manager, context)
+    display = ProgressDisplay()
+    brought = yield from watched(
+        lambda report: exchange.download(
+            options.remote,
+            local,
+            force=options.force,
+            progress=report,
+            stopped=context.stopped,
+        ),
+        display,
+        context.stopped,
+    )
+    here = Path(brought.path).relative_to(context.folder.resolve())
+    yield display.say(text(_told(brought, "Downloaded", f"to {here}")))
+
+
+def _open(options: Namespace, manager: SessionManager, context: VerbContext) -> Exchange:
+    from agentbay_kernel.sessions import DEFAULT_SESSION
+
+    live = manager.open(options.session or DEFAULT_SESSION, context.language)
+    return exchange_of(live, context.settings.exchange_limit)
+
+
+def _told(brought: Transferred, done: str, where: str) -> str:
+    files = "1 file" if brought.files == 1 else f"{brought.files:,} files"
+    line = f"{done} {files}, {brought.size:,} bytes, {where}"
+    if brought.unchanged:
+        line += f"; {brought.unchanged:,} were there already, with the same content"
+    return "\n".join([line, *map(str, brought.notes)])
+
+
+def _transfer_arguments(parser: LineParser) -> None:
+    add_session_argument(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite files that have another content"
+    )
+
+
+def _upload_arguments(parser: LineParser) -> None:
+    completed_by(
+        parser.add_argument(
+            "file", metavar="FILE", help="a file or folder below the notebook's folder"
+        ),
+        "file",
+    )
+    parser.add_argument(
+        "remote",
+        metavar="REMOTE",
+        nargs="?",
+        help="where to in the sandbox; its working directory unless given",
+    )
+    _transfer_arguments(parser)
+
+
+def _download_arguments(parser: LineParser) -> None:
+    parser.add_argument("remote", metavar="REMOTE", help="a file or folder of the sandbox")
+    completed_by(
+        parser.add_argument(
+            "local",
+            metavar="LOCAL",
+            nargs="?",
+            help="where to below the notebook's folder; the folder itself unless given",
+        ),
+        "file",
+    )
+    _transfer_arguments(parser)
+
+
+UPLOAD = Verb(
+    "upload",
+    "copy a file or folder of the notebook's folder into the sandbox",
+    _upload,
+    _upload_arguments,
+    touches_machine=True,
+    examples=(
+        "%agentbay upload data.csv",
+        "%agentbay upload images /tmp/images",
+        "%agentbay upload data.csv --force -s second",
+    ),
+)
+DOWNLOAD = Verb(
+    "download",
+    "copy a file or folder of the sandbox into the notebook's folder",
+    _download,
+    _download_arguments,
+    touches_machine=True,
+    examples=("%agentbay download plot.png", "%agentbay download results/ from_sandbox"),
+)

@@ -1,0 +1,74 @@
+"""Both sides of an exchange in one process: encode, decode, compare."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import tempfile
+from typing import Any
+
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.encoding import Encoder
+from agentbay_kernel.sandbox.exchange.named import DECODERS, ENCODERS, decode_named, encode_named
+
+LIMIT = 100_000_000
+
+
+def there_and_back(value: Any, arrow: bool = True) -> tuple[Any, list[str]]:
+    """A value after its way to the other side, and what was noted."""
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = Encoder(folder, LIMIT, lambda: arrow, ENCODERS)
+        text, told = encode_named([("x", value)], encoder)
+        decoder = Decoder(folder, len(encoder.blobs), LIMIT, DECODERS)
+        values, noted = decode_named(text, decoder)
+        return values["x"], [note for _, note in told + noted]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Are two values alike, in type too? NaN is like NaN, 0.0 is not like -0.0."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, float):
+        return (math.isnan(one) and math.isnan(other)) or (
+            one == other and math.copysign(1, one) == math.copysign(1, other)
+        )
+    if isinstance(one, complex):
+        return same(one.real, other.real) and same(one.imag, other.imag)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return len(one) == len(other) and all(
+            same(key, other_key) and same(item, other_item)
+            for (key, item), (other_key, other_item) in zip(one.items(), other.items(), strict=True)
+        )
+    if isinstance(one, set | frozenset):
+        return _ordered(one) == _ordered(other)
+    if isinstance(one, datetime.datetime):
+        return (
+            one.replace(tzinfo=None) == other.replace(tzinfo=None)
+            and one.fold == other.fold
+            and same_zone(one.tzinfo, other.tzinfo)
+        )
+    if isinstance(one, datetime.time):
+        return (
+            one.replace(tzinfo=None) == other.replace(tzinfo=None)
+            and one.fold == other.fold
+            and same_zone(one.tzinfo, other.tzinfo)
+        )
+    if isinstance(one, int):
+        return bool(one == other)
+    return repr(one) == repr(other)
+
+
+def _ordered(value: Any) -> str:
+    """A text that sets alike have in common, whatever their order."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}{sorted(map(_ordered, value))}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_ordered, value))})"
+    return repr(value)
+
+
+def same_zone(one: Any, other: Any) -> bool:
+    """Are two time zones the same kind and name?"""
+    return type(one) is type(other) and repr(one) == repr(other)

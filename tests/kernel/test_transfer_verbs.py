@@ -1,0 +1,144 @@
+"""`upload` and `download` in an AgentBay kernel, and a hostile notebook that uses our verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import LOCAL
+from tests.kernels import RunningKernel, running_kernel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The notebook's folder; what is around it is the user's own."""
+    around = tmp_path_factory.mktemp("home_of_user")
+    (around / "secret.txt").write_text("outside")
+    here = around / "notebooks"
+    (here / "many" / ".hidden").mkdir(parents=True)
+    (here / "data.csv").write_text("a,b\n1,2\n")
+    (here / "many" / "one.txt").write_text("1")
+    (here / "many" / ".hidden" / "two.txt").write_text("2")
+    (here / ".env").write_text("AGENTBAY_API_KEY=akm-not-a-real-one")
+    (here / "link").symlink_to(around / "secret.txt")
+    return here
+
+
+@pytest.fixture(scope="module")
+def kernel(folder: Path) -> Iterator[RunningKernel]:
+    """One "AgentBay Python" that has run a cell."""
+    with running_kernel("agentbay-python", LOCAL, folder) as kernel:
+        kernel.run("1")
+        yield kernel
+
+
+def told(kernel: RunningKernel, line: str) -> str:
+    """What a verb says at its end."""
+    ran = kernel.run(line)
+    assert ran.reply["status"] == "ok", ran
+    shown = [*ran.of_type("display_data"), *ran.of_type("update_display_data")][-1]
+    text: str = shown["data"]["text/plain"]
+    return text
+
+
+def test_a_file_goes_in_and_out(kernel: RunningKernel, folder: Path) -> None:
+    assert "Uploaded 1 file, 8 bytes" in told(kernel, "%agentbay upload data.csv")
+    assert kernel.run("print(open('data.csv').read())").text() == "a,b\n1,2\n\n"
+    kernel.run("open('made.bin', 'wb').write(bytes(range(256)))")
+    assert "Downloaded 1 file, 256 bytes, to made.bin" in told(
+        kernel, "%agentbay download made.bin"
+    )
+    assert (folder / "made.bin").read_bytes() == bytes(range(256))
+    assert "with the same content" in told(kernel, "%agentbay download made.bin")
+
+
+def test_a_folder_goes_without_what_is_hidden(kernel: RunningKernel) -> None:
+    told(kernel, "%agentbay upload many")
+    ran = kernel.run("import os; print([files for _, _, files in os.walk('many')])")
+    assert ran.text() == "[['one.txt']]\n"
+
+
+def test_nothing_is_overwritten_unasked(kernel: RunningKernel, folder: Path) -> None:
+    kernel.run("open('data.csv', 'w').write('other')")
+    ran = kernel.run("%agentbay download data.csv")
+    assert ran.reply["ename"] == "TargetExistsError"
+    assert (folder / "data.csv").read_text() == "a,b\n1,2\n"
+    ran = kernel.run("%agentbay upload data.csv")
+    assert ran.reply["ename"] == "TargetExistsError"
+    assert "Uploaded" in told(kernel, "%agentbay upload data.csv --force")
+
+
+HOSTILE = [
+    # Read what is not the notebook's.
+    "upload ../secret.txt",
+    "upload /etc/passwd",
+    "upload link",
+    "upload .env",
+    "upload many/../.env",
+    "upload many/.hidden/two.txt",
+    "upload ..",
+    # Write elsewhere, or what runs here later.
+    "download evil.txt ../evil.txt",
+    "download evil.txt /tmp/evil.txt",
+    "download evil.txt .bashrc",
+    "download evil.txt .ipython/profile_default/startup/evil.py",
+    "download evil.txt random.py",
+    "download random.py",
+    "download random.py .",
+    "download json",
+    "download evil.txt sitecustomize.py",
+    "download evil.txt link --force",
+    "last --save ../evil.txt",
+    "last --save .env --force",
+    "last --save zmq.py",
+    # Loosen a policy.
+    "config backend=local",
+    "config local_isolation=none",
+    "config local_network=True",
+    "config local_python=/bin/sh",
+    "config max_minutes=100000",
+    "config max_sessions=1000",
+    "config state_dir=/tmp",
+    "config session_id=s-other",
+    "config setup_env=PATH",
+    "config image=other",
+]
+
+
+@pytest.mark.parametrize("line", HOSTILE)
+def test_a_hostile_notebook_gets_nowhere(kernel: RunningKernel, folder: Path, line: str) -> None:
+    kernel.run("import os\nopen('evil.txt', 'w').write('evil'); open('random.py', 'w').write('1')")
+    kernel.run("os.makedirs('json', exist_ok=True); open('json/__init__.py', 'w').write('1')")
+    settings = told(kernel, "%agentbay config --json")
+    before = _contents(folder.parent)
+    ran = kernel.run(f"%agentbay {line}")
+    assert ran.reply["status"] == "error"
+    assert ran.reply["ename"] in ("NotAllowedError", "VerbError"), ran.reply
+    assert _contents(folder.parent) == before
+    assert told(kernel, "%agentbay config --json") == settings
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_untrusted_cells_bring_no_files(folder: Path) -> None:
+    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_UNTRUSTED": "1"}, folder) as kernel:
+        before = _contents(folder)
+        for line in ("upload data.csv", "download made.bin new.bin", "last --save x.txt"):
+            ran = kernel.run(f"%agentbay {line}")
+            assert ran.reply["ename"] == "NotAllowedError", line
+        assert "untrusted yes" in told(kernel, "%agentbay status")
+        assert _contents(folder) == before
+
+
+def test_what_lies_in_the_folder_is_not_imported(tmp_path: Path) -> None:
+    for module in ("requests", "queue", "websocket", "agentbay_kernel", "dotenv", "psutil"):
+        (tmp_path / f"{module}.py").write_text(
+            f"open({str(tmp_path / 'ran.txt')!r}, 'a').write(__name__)\nraise SystemExit"
+        )
+    with running_kernel("agentbay-python", LOCAL, tmp_path) as kernel:
+        assert kernel.run("%agentbay status\nprint('runs')").text() == "runs\n"
+    assert not (tmp_path / "ran.txt").exists()

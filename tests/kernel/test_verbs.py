@@ -1,0 +1,131 @@
+"""Verbs, options and completion in an AgentBay kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.conftest import LOCAL
+from tests.kernels import ANSWER_S, RunningKernel, running_kernel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The notebook's folder."""
+    return tmp_path_factory.mktemp("notebook")
+
+
+@pytest.fixture(scope="module")
+def kernel(folder: Path) -> Iterator[RunningKernel]:
+    """One "AgentBay Python" that has run a cell."""
+    with running_kernel("agentbay-python", LOCAL, folder) as kernel:
+        kernel.run("known_name = 1")
+        yield kernel
+
+
+def shown(kernel: RunningKernel, code: str) -> dict[str, Any]:
+    """The last display of a cell."""
+    ran = kernel.run(code)
+    assert ran.reply["status"] == "ok", ran
+    data: dict[str, Any] = ran.of_type("display_data")[-1]["data"]
+    return data
+
+
+def test_verbs_then_code(kernel: RunningKernel) -> None:
+    ran = kernel.run("%agentbay status\n%agentbay config timeout\nprint('code')")
+    assert len(ran.of_type("display_data")) == 2
+    assert ran.text() == "code\n"
+
+
+def test_a_wrong_verb_is_an_error_and_nothing_is_sent(kernel: RunningKernel) -> None:
+    ran = kernel.run("%agentbay frobnicate\nprint('must not run')")
+    assert ran.reply["ename"] == "VerbError"
+    assert ran.text() == ""
+
+
+def test_options_of_a_cell(kernel: RunningKernel) -> None:
+    kernel.run("%%agentbay python -s second\nwho = 'second'")
+    assert kernel.run("print('who' in globals())").text() == "False\n"
+    assert kernel.run("%%agentbay py --session second\nprint(who)").text() == "second\n"
+    ran = kernel.run("%%agentbay python -t 0.5\nimport time\ntime.sleep(600)")
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert kernel.run("%%agentbay python --silent\nprint(1)").outputs == []
+    ran = kernel.run("%%agentbay python --no-state\nprint('known_name' in globals())")
+    assert ran.text() == "False\n"
+
+
+def test_a_cell_of_another_session_is_interrupted(kernel: RunningKernel) -> None:
+    running = kernel.send("%%agentbay python -s second\nprint('go')\nwhile True: pass")
+    kernel.wait_for_output(running, "stream")
+    kernel.manager.interrupt_kernel()
+    assert kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    assert kernel.run("%%agentbay python -s second\nprint(who)").text() == "second\n"
+
+
+@pytest.mark.parametrize("flag", ["-i x", "-o x", "--to x", "--background"])
+def test_what_needs_a_notebook_of_its_own_says_so(kernel: RunningKernel, flag: str) -> None:
+    ran = kernel.run(f"%%agentbay python {flag}\nprint('must not run')")
+    assert "in an AgentBay kernel all variables are in the sandbox" in ran.reply["evalue"]
+    assert ran.text() == ""
+
+
+def test_help_of_the_cell_magic(kernel: RunningKernel) -> None:
+    for code in ("%%agentbay?", "%%agentbay --help\n1", "%%agentbay js -h"):
+        assert "--no-state" in shown(kernel, code)["text/plain"]
+
+
+def test_last(kernel: RunningKernel, folder: Path) -> None:
+    kernel.run("print('a line')\n6 * 7")
+    assert "7 characters" in shown(kernel, "%agentbay last")["text/plain"]
+    shown(kernel, "%agentbay last --save sub/said.txt")
+    assert (folder / "sub" / "said.txt").read_text() == "a line\n42\n"
+
+
+def test_a_file_that_is_here_is_the_cure(kernel: RunningKernel, folder: Path) -> None:
+    (folder / "data.csv").touch()
+    ran = kernel.run("open('data.csv')")
+    assert ran.outputs[-2]["msg_type"] == "error"
+    assert "`%agentbay upload data.csv`" in ran.outputs[-1]["content"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("%agentbay sta|", "status"),
+        ("%agentbay last --sa|", "--save"),
+        ("%%agentbay java|", "javascript"),
+        ("%%agentbay python -s sec|", "second"),
+        ("%%agentbay python\nknown_|", "known_name"),
+        ("%%agentbay js -s second\nArray.fro|", "Array.from"),
+        ("%%agentbay js -s second\nkno|", "known"),
+        ("known_|", "known_name"),
+    ],
+)
+def test_completion(kernel: RunningKernel, code: str, expected: str) -> None:
+    kernel.run("%%agentbay js -s second\nconst known = 1")
+    cursor = code.index("|")
+    code = code.replace("|", "")
+    # The sandbox's first completion may come too late.
+    for _ in range(10):
+        kernel.client.complete(code, cursor)
+        content = kernel.client.get_shell_msg(timeout=ANSWER_S)["content"]
+        if content["matches"]:
+            break
+    begin, end = content["cursor_start"], content["cursor_end"]
+    completed = [code[:begin] + match + code[end:] for match in content["matches"]]
+    assert code[: code.rindex(code.split()[-1])] + expected in completed, content
+
+
+def test_untrusted_cells_touch_nothing_here(folder: Path) -> None:
+    (folder / "data.csv").touch()
+    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_UNTRUSTED": "1"}, folder) as kernel:
+        kernel.run("print('x')")
+        ran = kernel.run("%agentbay last --save stolen.txt")
+        assert ran.reply["ename"] == "NotAllowedError"
+        ran = kernel.run("%agentbay config untrusted=False")
+        assert ran.reply["ename"] == "NotAllowedError"
+        assert "upload" not in kernel.run("open('data.csv')").text("stderr")
+    assert not (folder / "stolen.txt").exists()

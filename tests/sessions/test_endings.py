@@ -1,0 +1,173 @@
+"""However a kernel ends, no session of it is left, and none of others is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from tests.kernels import RunningKernel, running_kernel
+from tests.sessions.conftest import Service, wait_until
+
+GRACE_MIN = "0.02"
+WAYS = ("shutdown", "restart", "SIGTERM", "SIGHUP", "SIGKILL", "parent", "create")
+# Starts a kernel, lets it have a session, says so, and is killed.
+PARENT = """
+    import os, sys, time
+    from jupyter_client.manager import KernelManager
+
+    manager = KernelManager(kernel_name="agentbay-python")
+    manager.start_kernel()
+    client = manager.blocking_client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    client.execute_interactive("1", timeout=60)
+    print(manager.provisioner.process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def _started(env: dict[str, str]) -> Iterator[RunningKernel]:
+    """A kernel that nobody shuts down."""
+    manager = KernelManager(kernel_name="agentbay-python")
+    manager.start_kernel(env={**os.environ, **env})
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        yield RunningKernel(manager, client)
+    finally:
+        client.stop_channels()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(manager.provisioner.process.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        manager.provisioner.process.wait()  # type: ignore[union-attr]
+        manager.cleanup_resources()
+
+
+def _end_a_kernel(service: Service, way: str) -> None:
+    """Let a kernel have a session and end in that way."""
+    env = service.env(grace_minutes=GRACE_MIN)
+    if way == "parent":
+        parent = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(PARENT)],
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        wait_until(lambda: not _alive(pid), "the kernel of a dead parent ends")
+        return
+    with _started(env) as kernel:
+        if way == "create":
+            before = service.ids()
+            fault = {"kind": "hang", "at": [1], "effect": True, "action": "CreateMcpSession"}
+            service.behave(faults=[fault])
+            kernel.send("1")
+            wait_until(lambda: service.ids() > before, "the session is created")
+            os.kill(kernel.pid, signal.SIGKILL)
+            service.behave()
+            return
+        assert kernel.run("1").reply["status"] == "ok"
+        if way == "shutdown":
+            kernel.client.shutdown()
+        elif way == "restart":
+            kernel.client.shutdown(restart=True)
+        else:
+            os.kill(kernel.pid, getattr(signal, way))
+        kernel.manager.provisioner.process.wait(30)  # type: ignore[union-attr]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _others(service: Service) -> set[str]:
+    """Sessions that no sweep may touch, though they look like ours."""
+    return {
+        service.create(),
+        service.create(tool="agentbay-kernel", version="0.1.0", session="default", owner="0" * 32),
+    }
+
+
+def _nothing_is_left_after_the_next_start(service: Service, others: set[str]) -> None:
+    time.sleep(float(GRACE_MIN) * 60)
+    with running_kernel("agentbay-python", service.env(grace_minutes=GRACE_MIN)) as kernel:
+        kernel.run("1")
+        wait_until(lambda: len(service.ids()) == len(others) + 1, "what is left is swept")
+        assert others < service.ids()
+    wait_until(lambda: service.ids() == others, "the last kernel's session is deleted")
+    wait_until(lambda: service.records() == [], "nothing stands in the state file")
+
+
+def test_however_a_kernel_ends_no_session_is_left_and_none_of_others_touched(
+    service: Service,
+) -> None:
+    others = _others(service)
+    for way in WAYS:
+        _end_a_kernel(service, way)
+    _nothing_is_left_after_the_next_start(service, others)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_of_a_hundred_kernels_no_session_is_left_and_none_of_others_touched(
+    service: Service,
+) -> None:
+    others = _others(service)
+    ways = [WAYS[number % len(WAYS)] for number in range(100)]
+    random.Random(7).shuffle(ways)
+    for way in ways:
+        _end_a_kernel(service, way)
+    _nothing_is_left_after_the_next_start(service, others)
+
+
+@pytest.mark.parametrize("way", ["shutdown", "SIGTERM", "parent"])
+def test_what_is_told_in_time_is_deleted_without_another_start(service: Service, way: str) -> None:
+    _end_a_kernel(service, way)
+    wait_until(lambda: service.ids() == set(), "its session is deleted")
+    assert service.records() == []
+
+
+def test_a_delete_that_takes_too_long_is_finished_by_a_process_of_its_own(service: Service) -> None:
+    with _started(service.env()) as kernel:
+        kernel.run("1")
+        (session_id,) = service.ids()
+        # Not carried out, and not answered either.
+        fault = {"kind": "hang", "at": [1], "action": "DeleteSessionAsync"}
+        service.behave(faults=[fault])
+        kernel.client.shutdown()
+        kernel.manager.provisioner.process.wait(30)  # type: ignore[union-attr]
+    wait_until(lambda: session_id not in service.ids(), "the session is deleted all the same")
+    wait_until(lambda: service.records() == [], "and struck from the state file")
+
+
+def test_a_create_that_is_on_its_way_when_the_kernel_shuts_down_leaves_nothing(
+    service: Service,
+) -> None:
+    with _started(service.env()) as kernel:
+        fault = {"kind": "hang", "at": [1], "effect": True, "action": "CreateMcpSession"}
+        service.behave(faults=[fault])
+        kernel.send("1")
+        wait_until(lambda: service.ids() != set(), "the session is created")
+        kernel.client.shutdown()
+        kernel.manager.provisioner.process.wait(30)  # type: ignore[union-attr]
+    wait_until(lambda: service.ids() == set(), "it is found by its mark and deleted")
+    wait_until(lambda: service.records() == [], "and struck from the state file")

@@ -1,0 +1,145 @@
+"""A notebook takes its session back after a crash, and begins anew in it after a restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.kernels import RunningKernel, running_kernel
+from tests.sessions.conftest import Service, wait_until
+
+LONG_CELL = """
+import time
+kept = 41
+for number in range(12):
+    print("line", number, flush=True)
+    open("numbers", "a").write(f"{number}\\n")
+    time.sleep(.5)
+kept + 1
+"""
+
+
+def _killed_and_restarted(kernel: RunningKernel) -> None:
+    """As a Jupyter server does with a kernel that was killed: again, by the same file."""
+    process = kernel.manager.provisioner.process  # type: ignore[union-attr]
+    process.kill()
+    process.wait()
+    kernel.manager.restart_kernel(now=True)
+    kernel.client.wait_for_ready(timeout=60)
+
+
+def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: Service) -> None:
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        kernel.run("1")  # the first cell also says where it runs
+        sent = kernel.send(LONG_CELL)
+        kernel.wait_for_output(sent, "stream")
+        (session_id,) = service.ids()
+        _killed_and_restarted(kernel)
+        ran = kernel.run("print('now', kept)")
+        assert ran.reply["status"] == "ok", ran
+        said = ran.text("stderr")
+        assert "taken back" in said and session_id in said
+        # What the dead kernel had not got yet, up to the cell's end and its value; then our own.
+        lines = ran.text().split("\n")
+        assert "line 11" in lines and lines.index("line 11") < lines.index("now 41"), ran
+        assert "42" in str(ran.of_type("display_data")), ran
+        assert service.ids() == {session_id}
+        # It ran once.
+        numbers = kernel.run("print(open('numbers').read())").text().split()
+        assert numbers == [str(number) for number in range(12)]
+    assert service.ids() == set()
+
+
+def test_a_cell_that_ended_meanwhile_shows_what_it_printed_and_its_error_is_not_the_next_ones(
+    service: Service,
+) -> None:
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        kernel.run("1")
+        sent = kernel.send(
+            "import time; print('begun', flush=True); time.sleep(1.5); print('end'); 1/0"
+        )
+        kernel.wait_for_output(sent, "stream")
+        process = kernel.manager.provisioner.process  # type: ignore[union-attr]
+        process.kill()
+        process.wait()
+        time.sleep(2)
+        kernel.manager.restart_kernel(now=True)
+        kernel.client.wait_for_ready(timeout=60)
+        ran = kernel.run("'alive'")
+        assert ran.reply["status"] == "ok", ran
+        assert ran.of_type("error") == []
+        assert "end\n" in ran.text()
+        assert "ZeroDivisionError" in ran.text("stderr")
+        assert "'alive'" in str(ran.of_type("execute_result"))
+
+
+def test_variables_are_back_in_direct_execution_too(service: Service) -> None:
+    with running_kernel("agentbay-python", service.env(execution="direct")) as kernel:
+        kernel.run("kept = 6")
+        _killed_and_restarted(kernel)
+        assert "6" in str(kernel.run("kept").of_type("execute_result"))
+        assert len(service.ids()) == 1
+
+
+def test_a_session_that_was_being_created_when_the_kernel_died_is_used(service: Service) -> None:
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        fault = {"kind": "hang", "at": [1], "effect": True, "action": "CreateMcpSession"}
+        service.behave(faults=[fault])
+        kernel.send("1")
+        wait_until(lambda: service.ids() != set(), "the session is created")
+        (session_id,) = service.ids()
+        _killed_and_restarted(kernel)
+        service.behave()
+        assert kernel.run("1").reply["status"] == "ok"
+        assert service.ids() == {session_id}
+
+
+def test_a_session_that_ended_meanwhile_is_told(service: Service) -> None:
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        kernel.run("kept = 6")
+        (session_id,) = service.ids()
+        os.kill(kernel.pid, signal.SIGKILL)
+        service.client.delete_by_id(session_id)
+        _killed_and_restarted(kernel)
+        ran = kernel.run("kept")
+        assert "is gone" in ran.text("stderr")
+        assert ran.reply["ename"] == "NameError"
+        assert session_id not in service.ids()
+
+
+@pytest.mark.parametrize("what", ["interpreter", "session"])
+def test_a_restart_begins_anew_as_the_setting_says(service: Service, what: str) -> None:
+    with running_kernel("agentbay-python", service.env(on_restart=what)) as kernel:
+        kernel.run("kept = 6; open('kept', 'w').write('six')")
+        # A running cell does not hold it up.
+        sent = kernel.send("print(1, flush=True); import time; time.sleep(60)")
+        kernel.wait_for_output(sent, "stream")
+        (before,) = service.ids()
+        kernel.manager.restart_kernel()
+        kernel.client.wait_for_ready(timeout=60)
+        ran = kernel.run("import os; print(os.path.exists('kept')); kept")
+        assert ran.reply["ename"] == "NameError", ran
+        assert ran.text() == f"{what == 'interpreter'}\n"
+        assert "taken back" not in ran.text("stderr")
+        assert (service.ids() == {before}) is (what == "interpreter")
+        assert len(service.ids()) == 1
+    assert service.ids() == set()
+
+
+def test_a_session_that_waited_for_a_restarted_kernel_ends_with_that_also_without_a_cell(
+    service: Service,
+) -> None:
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        kernel.run("1")
+        kernel.manager.restart_kernel()
+        kernel.client.wait_for_ready(timeout=60)
+        assert len(service.ids()) == 1
+        wait_until(lambda: _is_ours(service, kernel.pid), "the new kernel has taken it")
+    wait_until(lambda: service.ids() == set(), "it is deleted")
+
+
+def _is_ours(service: Service, pid: int) -> bool:
+    return [record.owner.pid for record in service.records()] == [pid]
