@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
-from agentbay_kernel.execution.ownership import Ownership
+from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.service.envelope import decode_json, nests_deeper
 from agentbay_kernel.service.log import get_logger
 
@@ -165,11 +165,11 @@ class Incoming:
     """Turns the outward bytes of one sandbox into its messages.
 
     Arguments:
-        ownership: the ids that the notebook's sandboxes hold.
+        claims: the ids that the notebook's sandboxes hold.
     """
 
-    def __init__(self, ownership: Ownership) -> None:
-        self._ownership = ownership
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
         self._begun = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Carried | Refused]:
@@ -204,20 +204,20 @@ class Incoming:
 
     def note_opened(self, comm_id: str) -> None:
         """The page has opened a comm to this sandbox."""
-        self._ownership.claim(f"comm {comm_id}", self)
+        self._claims.claim(f"comm {comm_id}", self)
 
     def close(self) -> None:
         """This sandbox is gone."""
-        self._ownership.release(self)
+        self._claims.release(self)
 
     def _is_own(self, message: Carried) -> bool:
         if message["c"] != "iopub":
             return True
         kind, content = message["h"]["msg_type"], message["b"]
         if kind.startswith("comm_"):
-            return self._ownership.claim(f"comm {content['comm_id']}", self)
+            return self._claims.claim(f"comm {content['comm_id']}", self)
         display_id = content.get("transient", {}).get("display_id")
-        return display_id is None or self._ownership.claim(f"display {display_id}", self)
+        return display_id is None or self._claims.claim(f"display {display_id}", self)
 
 
 def read_message(line: bytes) -> Carried | Refused:

@@ -31,13 +31,14 @@ from agentbay_kernel.errors import (
     ThrottledError,
 )
 from agentbay_kernel.execution.calls import Calls
+from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.incoming import Answer, Carried, Incoming, Refused, read_start
 from agentbay_kernel.execution.installing import MODULE, installing_code
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.ownership import Ownership
 from agentbay_kernel.execution.request import Request, as_left_behind, limited, stderr_line
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
 from agentbay_kernel.service import Session
+from agentbay_kernel.service.envelope import decode_json
 from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
@@ -58,6 +59,7 @@ _REPEATABLE = (
     ServiceUnreachableError,
     ThrottledError,
 )
+_FATES = ("unknown", "running", "ended")
 
 _log = get_logger("tunnel")
 
@@ -66,12 +68,12 @@ class Tunnel:
     """Carries messages for one session. Thread-safe.
 
     Arguments:
-        ownership: the displays and comms of the notebook, where it has other sandboxes too.
+        claims: of the notebook's sandboxes on its displays and comms, where it has others too.
     """
 
-    def __init__(self, session: Session, ownership: Ownership | None = None) -> None:
+    def __init__(self, session: Session, claims: Claims | None = None) -> None:
         self._session = session
-        self._incoming = Incoming(ownership or Ownership())
+        self._incoming = Incoming(claims or Claims())
         self._calls = Calls(session)
         self._lock = threading.Lock()
         self._posting = threading.Condition(self._lock)
@@ -229,9 +231,9 @@ class Tunnel:
 
     def close(self) -> None:
         """Listen no more. What is under way goes on."""
-        self._incoming.close()
         for what in list(self._listening):
             self.stop_listening(what)
+        self._incoming.close()
         self._late.put(None)
 
     def _start_pump(self) -> None:
@@ -430,7 +432,13 @@ class Tunnel:
         result = self._session.code.run_code(code, "python", _INSTALL_TIMEOUT_S)
         if not result.success:
             raise BridgeError(f"The bridge could not be asked: {result.error_message}")
-        return str(json.loads("".join(result.logs.stdout)))
+        try:
+            fate = decode_json("".join(result.logs.stdout))
+        except ValueError:
+            fate = None
+        if fate not in _FATES:
+            raise BridgeError("The bridge did not say what became of the cell.")
+        return str(fate)
 
     def _fail_answered(self, reply: Refused) -> None:
         with self._lock:

@@ -15,8 +15,8 @@ from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionE
 from agentbay_kernel.execution.bridged import BridgedExecution, signal_by_shell
 from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.direct import DirectExecution
-from agentbay_kernel.execution.ownership import Ownership
 from agentbay_kernel.execution.renewal import end_bridge
 from agentbay_kernel.execution.request import Carried
 from agentbay_kernel.execution.tunnel import Tunnel
@@ -53,11 +53,11 @@ class LiveSession:
         name: its name in the notebook.
         session: its place at the service.
         wanted: the execution that is wanted: auto, direct or bridged.
-        ownership: of the notebook's displays and comms, shared by its sessions.
         mark: names its record in the state file; empty when it has none.
         attached: it is another's: nothing of it is changed.
         lifetime: how long it lives; None when that is not ours to know.
         created_at: seconds since the epoch; now unless given.
+        claims: of the notebook's sessions on its displays and comms.
     """
 
     def __init__(
@@ -65,13 +65,14 @@ class LiveSession:
         name: str,
         session: Session,
         wanted: str,
-        ownership: Ownership,
         *,
         mark: str = "",
         attached: bool = False,
         lifetime: Lifetime | None = None,
         created_at: float | None = None,
+        claims: Claims | None = None,
     ) -> None:
+        self._claims = claims
         self.name = name
         self.session = session
         self.mark = mark
@@ -86,7 +87,6 @@ class LiveSession:
         # What is still to be done to it before its next cell.
         self.recipe: Recipe | None = None
         self._wanted = wanted
-        self._ownership = ownership
         self._direct = DirectExecution(session)
         self._tunnel: Tunnel | None = None
         self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
@@ -175,7 +175,7 @@ class LiveSession:
 
     def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
         if self._tunnel is None:
-            tunnel = Tunnel(self.session, self._ownership)
+            tunnel = Tunnel(self.session, self._claims)
             if self.unsettled is not None:
                 # The call that was lost sight of may be waiting there still.
                 release_any(self.session)
