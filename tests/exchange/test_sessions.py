@@ -9,6 +9,7 @@ import pandas
 import pytest
 
 from agentbay_kernel.errors import (
+    ExchangeError,
     ExchangeStoppedError,
     MalformedValueError,
     MissingNameError,
@@ -105,6 +106,18 @@ def test_more_than_the_limit_is_refused_on_both_sides(bench: Bench) -> None:
     for name in ("data", "list_"):
         with pytest.raises(TooLargeError, match="has more than 100,000 bytes"):
             small.fetch([name])
+
+
+def test_temporary_files_may_be_cleared_away(bench: Bench) -> None:
+    bench.exchange.send({"x": 1})
+    bench.run(
+        "import glob, shutil\nfor folder in glob.glob('/tmp/ab-*'):\n"
+        "    if glob.glob(folder + '/exchange.py'): shutil.rmtree(folder)"
+    )
+    with pytest.raises(ExchangeError, match="try it again"):
+        bench.exchange.send({"x": 2})
+    bench.exchange.send({"x": 3})
+    assert bench.exchange.fetch(["x"]).values == {"x": 3}
 
 
 LACKING = """
