@@ -113,6 +113,12 @@ class AgentBaySettings(Configurable):
         "values to and from the notebook. For notebooks that somebody else wrote.",
     ).tag(config=True, in_notebook=(False, True))
 
+    audit_log = Unicode(
+        "",
+        help="A file that gets a line for each code and each local data that is sent: time, "
+        "session, sizes, the code's SHA-256. None unless set.",
+    ).tag(config=True)
+
     keep_alive_minutes = Integer(
         60,
         min=1,
@@ -150,12 +156,6 @@ class AgentBaySettings(Configurable):
     setup_env = List(
         Unicode(),
         help="Names of environment variables whose values a setup recipe may bring into a session.",
-    ).tag(config=True)
-
-    audit_log = Unicode(
-        "",
-        help="A file that gets a line for each code and each local data that is sent: time, "
-        "session, sizes, the code's SHA-256. None unless set.",
     ).tag(config=True)
 
     local_isolation = Enum(

@@ -198,7 +198,7 @@ class MagicCell:
     def _exchanged(self, work: Callable[[Exchange, Reporter], T], stopped: threading.Event) -> T:
         """Do it with the session's exchange; shows its progress if it takes a while."""
         live = self._start_opening().result()
-        exchange = exchange_of(live, self._manager.settings.exchange_limit)
+        exchange = exchange_of(live, self._manager.settings.exchange_limit, self._manager.audit)
         doing = watched(lambda report: work(exchange, report), ProgressDisplay(), stopped)
         with contextlib.closing(doing):
             while True:

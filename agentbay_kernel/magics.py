@@ -170,13 +170,6 @@ def _connection_file(shell: InteractiveShell) -> str:
     return str(getattr(app, "abs_connection_file", ""))
 
 
-def _own(transient: dict[str, object] | None) -> dict[str, object] | None:
-    # The notebook's own displays have ids too, and a sandbox may not change those.
-    if not transient or "display_id" not in transient:
-        return transient
-    return {**transient, "display_id": f"agentbay-{transient['display_id']}"}
-
-
 def _can_ask(shell: InteractiveShell | None) -> bool:
     # A kernel knows whether its front end answers; a terminal does.
     kernel = getattr(shell, "kernel", None)

@@ -60,16 +60,20 @@ def test_each_cell_of_a_notebook_has_its_line(tmp_path: Path, execution: str) ->
     path = tmp_path / "audit"
     env = {**LOCAL, "AGENTBAY_EXECUTION": execution, "AGENTBAY_AUDIT_LOG": str(path)}
     cells = ["x = 1", "x + 1", "1 / 0"]
-    with running_kernel("agentbay-python", env) as kernel:
+    (tmp_path / "table.csv").write_text("a,b\n")
+    with running_kernel("agentbay-python", env, tmp_path) as kernel:
         for cell in cells:
             kernel.run(cell)
         kernel.run("%agentbay status")
         hashes = [line["sha256"] for line in lines_of(path)]
+        kernel.run("%agentbay upload table.csv")
+        sent = [line for line in lines_of(path) if line["sent"] == "data"]
         path.unlink()
         path.mkdir()
         assert kernel.run("open('ran', 'w')").reply["ename"] == "ConfigurationError"
         path.rmdir()
         assert kernel.run("import os; print(os.path.exists('ran'))").text() == "False\n"
+    assert [(Path(str(it["name"])).name, it["bytes"]) for it in sent] == [("table.csv", 4)]
     assert hashes == [hashlib.sha256(cell.encode()).hexdigest() for cell in cells]
 
 

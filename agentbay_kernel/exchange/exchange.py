@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.errors import (
     MalformedValueError,
     TooLargeError,
@@ -60,12 +61,19 @@ class Exchange:
         session: the session.
         execution_of: gives the execution of a language, as `LiveSession.execution_of` does.
         limit: bytes that one exchange may have (the setting `exchange_limit`).
+        audit: is told what is sent, before it is.
     """
 
     def __init__(
-        self, session: Session, execution_of: Callable[[str], Execution], limit: int = LIMIT
+        self,
+        session: Session,
+        execution_of: Callable[[str], Execution],
+        limit: int = LIMIT,
+        audit: AuditLog | None = None,
     ) -> None:
         self._courier = Courier(session)
+        self._session_id = session.session_id
+        self._audit = audit or AuditLog("")
         self._post = Post(self._courier, execution_of)
         self._limit = limit
         self._turn = threading.Lock()
@@ -111,10 +119,12 @@ class Exchange:
                     raise raised(
                         Refused("too large", f"has {source.size:,} bytes", ", ".join(values))
                     )
+                self._audit.data(self._session_id, ", ".join(values), source.size)
                 done = Count(", ".join(values), source.size, progress)
                 self._courier.write_stream(base, [(0, source.size)], source.read, done.add, stopped)
                 job |= {"text": None, "sizes": source.sizes, "sha256": source.sha256()}
             else:
+                self._audit.data(self._session_id, ", ".join(values), len(text))
                 job |= {"text": text.decode("ascii")}
             report = self._post.do(job, base, language, stopped)
         return [Note(*note) for note in told] + _notes(report)
@@ -200,7 +210,15 @@ class Exchange:
         """
         with self._turn:
             return upload.upload(
-                self._courier, self._post, local, remote, force, self._limit, progress, stopped
+                self._courier,
+                self._post,
+                local,
+                remote,
+                force,
+                self._limit,
+                progress,
+                stopped,
+                lambda name, size: self._audit.data(self._session_id, name, size),
             )
 
     def download(

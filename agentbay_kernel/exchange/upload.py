@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,10 @@ def upload(
     limit: int,
     progress: Reporter | None,
     stopped: threading.Event | None,
+    note: Callable[[str, int], None],
 ) -> Transferred:
-    """Copy into the sandbox; see `Exchange.upload`."""
+    """Copy into the sandbox; see `Exchange.upload`. `note` is called with the name and the size of
+    each file before any of it is sent."""
     listed = _list(local)
     told = [(path, *_facts(place, limit)) for path, place in listed.files]
     total = sum(size for _, size, _ in told)
@@ -76,6 +78,8 @@ def upload(
     begun = post.do({"do": "begin_upload", **job}, courier.new_base(), stopped=stopped)
     target, stage, same = _begun(begun, len(told))
     left = [number for number in range(len(told)) if number not in set(same)]
+    for number in left:
+        note(str(listed.files[number][1]), told[number][1])
     source = Source([listed.files[n][1] for n in left], [told[n][1] for n in left])
     missing = list(_missing(begun.get("arrived"), source.size))
     there = source.size - sum(length for _, length in missing)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
+from agentbay_kernel.execution.bridge_state import end_bridge, fate_of
 from agentbay_kernel.execution.bridged import BridgedExecution, signal_by_shell
 from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.direct import DirectExecution
-from agentbay_kernel.execution.ownership import Ownership
-from agentbay_kernel.execution.renewal import end_bridge
 from agentbay_kernel.execution.request import Carried
 from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.execution.waking import release_any
@@ -53,11 +53,11 @@ class LiveSession:
         name: its name in the notebook.
         session: its place at the service.
         wanted: the execution that is wanted: auto, direct or bridged.
-        ownership: of the notebook's displays and comms, shared by its sessions.
         mark: names its record in the state file; empty when it has none.
         attached: it is another's: nothing of it is changed.
         lifetime: how long it lives; None when that is not ours to know.
         created_at: seconds since the epoch; now unless given.
+        claims: of the notebook's sessions on its displays and comms.
     """
 
     def __init__(
@@ -65,13 +65,14 @@ class LiveSession:
         name: str,
         session: Session,
         wanted: str,
-        ownership: Ownership,
         *,
         mark: str = "",
         attached: bool = False,
         lifetime: Lifetime | None = None,
         created_at: float | None = None,
+        claims: Claims | None = None,
     ) -> None:
+        self._claims = claims
         self.name = name
         self.session = session
         self.mark = mark
@@ -86,7 +87,6 @@ class LiveSession:
         # What is still to be done to it before its next cell.
         self.recipe: Recipe | None = None
         self._wanted = wanted
-        self._ownership = ownership
         self._direct = DirectExecution(session)
         self._tunnel: Tunnel | None = None
         self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
@@ -131,11 +131,11 @@ class LiveSession:
         Raises:
             CommandError: it could not be found out yet.
         """
-        cell, tunnel = self.unsettled, self._tunnel
-        if cell is None or tunnel is None:
+        cell = self.unsettled
+        if cell is None or self._tunnel is None:
             return ""
         first = (cell.code.strip().splitlines() or [""])[0][:60]
-        words = _FATES[tunnel.fate_of(cell.message_id)]
+        words = _FATES[fate_of(self.session, cell.message_id)]
         self.unsettled = None
         return f"AgentBay: the cell that was lost sight of (`{first}`) {words}\n"
 
@@ -175,7 +175,7 @@ class LiveSession:
 
     def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
         if self._tunnel is None:
-            tunnel = Tunnel(self.session, self._ownership)
+            tunnel = Tunnel(self.session, self._claims)
             if self.unsettled is not None:
                 # The call that was lost sight of may be waiting there still.
                 release_any(self.session)

@@ -21,8 +21,8 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-from agentbay_kernel.execution.ownership import Ownership
-from agentbay_kernel.execution.renewal import end_bridge
+from agentbay_kernel.execution.bridge_state import end_bridge
+from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.waking import release_any
 from agentbay_kernel.service import CREATE_LABEL, AgentBay, CreateSessionParams, Session
 from agentbay_kernel.sessions.lifetime import Lifetime, clock
@@ -58,7 +58,7 @@ class Opener:
         self._settings = settings
         self._registry = registry
         # One notebook's: what one session shows, another one can't change.
-        self._ownership = Ownership()
+        self._claims = Claims()
 
     def create(self, backend: Backend, name: str) -> LiveSession:
         """A new session.
@@ -73,7 +73,7 @@ class Opener:
         if not backend.releases_sessions:
             # A runtime of our own ends with us and takes its sessions along.
             session = self._send_create(backend.client, CreateSessionParams(labels=labels))
-            return LiveSession(name, session, self._settings.execution, self._ownership)
+            return LiveSession(name, session, self._settings.execution, claims=self._claims)
         settings, registry = self._settings, self._registry
         record = self._reserve(backend.client, name)
         params = CreateSessionParams(
@@ -140,7 +140,7 @@ class Opener:
                 request_id=answer.request_id,
             )
         session = _session_of(answer.session, answer.failure, answer.error_message)
-        return LiveSession(name, session, wanted, self._ownership, attached=True)
+        return LiveSession(name, session, wanted, attached=True, claims=self._claims)
 
     def _reserve(self, client: AgentBay, name: str) -> Record:
         place, lives_s = client.endpoint.url, self._settings.max_minutes * 60.0
@@ -182,10 +182,10 @@ class Opener:
             name,
             session,
             settings.execution,
-            self._ownership,
             mark=record.mark,
             lifetime=lifetime,
             created_at=record.created_at,
+            claims=self._claims,
         )
 
     def _with_own_sessions(self, error: QuotaError, place: str) -> QuotaError:

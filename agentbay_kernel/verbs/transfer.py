@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from agentbay_kernel import threads
+from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.exchange import Exchange, Progress, Reporter, Transferred
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.local_files import path_to_read, path_to_write
@@ -38,15 +39,16 @@ _exchanges: weakref.WeakKeyDictionary[LiveSession, Exchange] = weakref.WeakKeyDi
 _exchanges_lock = threading.Lock()
 
 
-def exchange_of(live: LiveSession, limit: int) -> Exchange:
+def exchange_of(live: LiveSession, limit: int, audit: AuditLog) -> Exchange:
     """The exchange of a session: one each, since it takes turns.
 
     Arguments:
         limit: bytes that one exchange may have.
+        audit: is told what is sent.
     """
     with _exchanges_lock:
         if live not in _exchanges:
-            _exchanges[live] = Exchange(live.session, live.execution_of, limit)
+            _exchanges[live] = Exchange(live.session, live.execution_of, limit, audit)
         return _exchanges[live]
 
 
@@ -150,7 +152,7 @@ def _open(options: Namespace, manager: SessionManager, context: VerbContext) -> 
     from agentbay_kernel.sessions import DEFAULT_SESSION
 
     live = manager.open(options.session or DEFAULT_SESSION, context.language)
-    return exchange_of(live, context.settings.exchange_limit)
+    return exchange_of(live, context.settings.exchange_limit, manager.audit)
 
 
 def _told(brought: Transferred, done: str, where: str) -> str:

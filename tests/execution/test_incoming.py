@@ -13,6 +13,7 @@ from jupyter_client.session import json_packer
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
 from agentbay_kernel.execution import incoming
+from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.incoming import (
     Answer,
     Carried,
@@ -22,7 +23,6 @@ from agentbay_kernel.execution.incoming import (
     read_answer,
     read_message,
 )
-from agentbay_kernel.execution.ownership import Ownership
 from agentbay_kernel.execution.request import Request, as_message
 from tests.fuzzing import FEW, MANY, broken, deep, fuzz, mutated, texts, values
 
@@ -168,8 +168,8 @@ def test_what_no_encoder_takes_is_replaced() -> None:
 
 
 def test_a_sandbox_has_no_hold_on_what_another_one_shows() -> None:
-    ownership = Ownership()
-    first, second = Incoming(ownership), Incoming(ownership)
+    claims = Claims()
+    first, second = Incoming(claims), Incoming(claims)
     shown = carried("iopub", "display_data", CONTENTS["iopub", "display_data"])
     update = carried("iopub", "update_display_data", CONTENTS["iopub", "update_display_data"])
     opened = carried("iopub", "comm_open", CONTENTS["iopub", "comm_open"])
@@ -187,17 +187,17 @@ def test_a_sandbox_has_no_hold_on_what_another_one_shows() -> None:
 
 
 def test_ids_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentbay_kernel.execution.ownership.MOST_IDS", 10)
-    ownership, owner = Ownership(), object()
-    assert all(ownership.claim(str(number), owner) for number in range(100))
-    assert ownership.claim("5", object())
-    assert not ownership.claim("95", object())
+    monkeypatch.setattr("agentbay_kernel.execution.claims.MOST_IDS", 10)
+    claims, owner = Claims(), object()
+    assert all(claims.claim(str(number), owner) for number in range(100))
+    assert claims.claim("5", object())
+    assert not claims.claim("95", object())
 
 
 def test_messages_are_put_together_from_pieces() -> None:
     data = lines_of(*(carried(c, k, content) for (c, k), content in CONTENTS.items()))
-    one = list(Incoming(Ownership()).feed(data))
-    reader = Incoming(Ownership())
+    one = list(Incoming(Claims()).feed(data))
+    reader = Incoming(Claims())
     pieces = [it for at in range(len(data)) for it in reader.feed(data[at : at + 1])]
     assert pieces == one and len(one) == len(CONTENTS)
     assert reader.begun == 0
@@ -205,7 +205,7 @@ def test_messages_are_put_together_from_pieces() -> None:
 
 def test_a_message_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "LARGEST_MESSAGE", 1_000)
-    reader = Incoming(Ownership())
+    reader = Incoming(Claims())
     with pytest.raises(BridgeError, match="Show less at once"):
         for _ in range(20):
             list(reader.feed(b"x" * 100))
@@ -263,7 +263,7 @@ def check_message(message: Any) -> None:
 
 
 def check_line(line: bytes) -> None:
-    reader = Incoming(Ownership())
+    reader = Incoming(Claims())
     for message in reader.feed(line + b"\n"):
         if isinstance(message, Refused):
             assert isinstance(message.reply_to, str)

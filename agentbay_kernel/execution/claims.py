@@ -13,7 +13,7 @@ from collections import OrderedDict
 MOST_IDS = 100_000
 
 
-class Ownership:
+class Claims:
     """The ids of one notebook's displays and comms. Thread-safe."""
 
     def __init__(self) -> None:
