@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import re
 import sys
 import uuid
 from typing import Any
@@ -28,6 +29,8 @@ _TYPED = {
     "float32": "Float32Array",
     "float64": "Float64Array",
 }
+# Names that an object of JavaScript sorts (ECMAScript, OrdinaryOwnPropertyKeys).
+_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 
@@ -43,6 +46,15 @@ class JavaScriptEncoder(Encoder):
         """A BigInt."""
         self.note("whole numbers beyond 2**53 arrive as BigInt")
         return super().large_integer(value)
+
+    def pairs(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        """A dict."""
+        node = super().pairs(value, depth)
+        if TAG not in node:
+            numbers = [name for name in node if _INDEX.fullmatch(name)]
+            if numbers and list(node)[: len(numbers)] != sorted(numbers, key=int):
+                self.note("an object has the names that are whole numbers first")
+        return node
 
     def rare(self, value: Any, depth: int) -> Any:
         """What JSON does not know by itself."""

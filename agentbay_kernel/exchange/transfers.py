@@ -36,10 +36,10 @@ from agentbay_kernel.errors import (
 from agentbay_kernel.service import Session
 
 # Bytes of a piece. The action route carries about 63 KB a message (the SDK's own pieces are 51 KB
-# of text); LinkUrl has no known limit, and beyond this nothing gets faster (docs/performance.md).
+# of text); LinkUrl has no known limit, and larger pieces are not faster (docs/data-exchange.md).
 _PIECE_ACTION, _PIECE_LINK = 38_400, 1_000_000
 # Calls at a time: what a distance of 60 ms to the service costs is shared by so many.
-_WORKERS_ACTION, _WORKERS_LINK = 8, 4
+_WORKERS_ACTION, _WORKERS_LINK = 8, 8
 _CALL_S = 60
 _PATIENCE_S = 60.0
 _REPEATABLE = (

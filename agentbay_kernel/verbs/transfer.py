@@ -128,8 +128,9 @@ def _download(
 ) -> Iterator[Message]:
     name = PurePosixPath(options.remote).name
     local = path_to_write(context.folder, options.local or ".", force=True)
-    if local.is_dir() or (options.local or "").endswith("/"):
-        # The file or folder gets into it, so it is that name that counts.
+    if local == context.folder.resolve() or (options.local or "").endswith("/"):
+        # The file or folder gets into it, so it is that name that counts. Into any other folder
+        # that is there a file goes too; a folder is that folder, so that it can go on.
         local = path_to_write(context.folder, f"{options.local or '.'}/{name}", force=True)
     exchange = _open(options, manager, context)
     display = ProgressDisplay()

@@ -24,8 +24,11 @@ def there_and_back(value: Any, arrow: bool = True) -> tuple[Any, list[str]]:
         return values["x"], [note for _, note in told + noted]
 
 
-def same(one: Any, other: Any) -> bool:
-    """Are two values alike, in type too? NaN is like NaN, 0.0 is not like -0.0."""
+def same(one: Any, other: Any, ordered: bool = True) -> bool:
+    """Are two values alike, in type too? NaN is like NaN, 0.0 is not like -0.0.
+
+    `ordered`: must dicts have their keys in the same order?
+    """
     if one is other or type(one) is not type(other):
         return one is other
     if isinstance(one, float):
@@ -35,11 +38,15 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, complex):
         return same(one.real, other.real) and same(one.imag, other.imag)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
         return len(one) == len(other) and all(
-            same(key, other_key) and same(item, other_item)
-            for (key, item), (other_key, other_item) in zip(one.items(), other.items(), strict=True)
+            same(item, other_item, ordered) for item, other_item in zip(one, other, strict=True)
+        )
+    if isinstance(one, dict):
+        in_order = all(map(same, one, other)) if ordered else one.keys() == other.keys()
+        return (
+            len(one) == len(other)
+            and in_order
+            and all(same(one[key], other[key], ordered) for key in one)
         )
     if isinstance(one, set | frozenset):
         return _ordered(one) == _ordered(other)

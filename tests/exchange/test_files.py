@@ -141,6 +141,15 @@ def test_missing_ones_are_named(bench: Bench, there: str, tmp_path: Path) -> Non
         bench.exchange.download("pipe", tmp_path)
 
 
+def test_where_nothing_can_be_written_nothing_is_sent(
+    bench: Bench, there: str, source: Path
+) -> None:
+    ticks: list[Progress] = []
+    with pytest.raises(UnsafePathError, match="Nothing can be written in /usr"):
+        bench.exchange.upload(source, "/usr/new/", progress=ticks.append)
+    assert ticks == []
+
+
 def test_a_link_of_this_machine_is_not_followed(bench: Bench, there: str, source: Path) -> None:
     with pytest.raises(UnsafePathError, match="is a link"):
         bench.exchange.upload(source / "link")

@@ -83,6 +83,7 @@ def test_arrays_that_lie(kind: str, tmp_path: Path) -> None:
     with pytest.raises(Refused) as refusal:
         decoded(tmp_path, '{"$": "npy", "blob": 0}', ARRAYS[kind])
     assert refusal.value.kind == "malformed"
+    assert ("only pickle could read" in refusal.value.text) is ("object" in kind or "array" in kind)
 
 
 TEXTS: dict[str, tuple[str, str]] = {
@@ -314,7 +315,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> str:
     return text.decode()
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_part_that_was_changed_is_refused_or_harmless(data: Any, rich: str) -> None:
     tree = json.loads(rich)
@@ -335,7 +336,7 @@ def test_a_part_that_was_changed_is_refused_or_harmless(data: Any, rich: str) ->
     [lambda: arrow_of(NUMBERS), lambda: npy({**FLOATS, "shape": (3,)}, b"\0" * 24)],
     ids=["arrow", "npy"],
 )
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_bytes_that_were_changed_are_refused_or_harmless(
     make: Callable[[], bytes], data: Any, tmp_path_factory: pytest.TempPathFactory

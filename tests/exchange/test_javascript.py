@@ -150,14 +150,16 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
 @given(value=VALUES)
 @example(value={"__proto__": 1, "constructor": {"$": "int"}, "$": 2})
 @example(value=["é" * 40_000, b"\0\xff" * 40_000, {"deep": ["x" * 40_000]}])
+@example(value={"a": 1, "10": 2, "9": {"0": None}})
 @example(value=[2**53, -(2**53), 2**53 - 1, 1e300, -0.0, 5e-324])
 def test_what_both_have_comes_back(node: Node, value: Any) -> None:
-    back, _ = there_and_back(node, value)
-    assert same(back, as_javascript_has_it(value))
+    back, notes = there_and_back(node, value)
+    sorts = "an object has the names that are whole numbers first" in notes
+    assert same(back, as_javascript_has_it(value), ordered=not sorts)
 
 
 @pytest.mark.parametrize(

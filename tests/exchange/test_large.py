@@ -120,9 +120,3 @@ def test_a_file_of_200_megabytes_each_way(large_bench: Bench, tmp_path: Path) ->
     assert digests[0] == digests[1]
     print(f"besides: {there.bytes / MEGABYTE:.0f} MB there, {back.bytes / MEGABYTE:.0f} back")
     assert there.bytes < BESIDES and back.bytes < BESIDES
-
-
-def test_a_frame_of_5_megabytes_each_way(bench: Bench) -> None:
-    frame = frame_of(5 * MEGABYTE)
-    assert bench.exchange.send({"frame": frame}) == []
-    pandas.testing.assert_frame_equal(bench.exchange.fetch(["frame"]).values["frame"], frame)

@@ -90,12 +90,12 @@ def test_javascript_there_and_back(every_bench: Bench) -> None:
     assert back["rows"] == [{"x": 1, "y": "a"}, {"x": 2, "y": None}]
 
 
-def test_five_megabytes_with_progress(every_bench: Bench) -> None:
+def test_five_megabytes_with_progress(benches: dict[str, Bench]) -> None:
     frame = pandas.DataFrame({"x": numpy.random.default_rng(1).normal(size=600_000)})
     sent: list[Progress] = []
     fetched: list[Progress] = []
-    every_bench.exchange.send({"big": frame}, progress=sent.append)
-    back = every_bench.exchange.fetch(["big"], progress=fetched.append)
+    benches["bridged"].exchange.send({"big": frame}, progress=sent.append)
+    back = benches["bridged"].exchange.fetch(["big"], progress=fetched.append)
     pandas.testing.assert_frame_equal(back.values["big"], frame)
     for ticks in (sent, fetched):
         assert [tick.done for tick in ticks] == sorted(tick.done for tick in ticks)

@@ -20,7 +20,7 @@ from tests.exchange.codec import same, there_and_back
 
 PATIENT = settings(
     deadline=None,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 DTYPES = (
@@ -157,7 +157,7 @@ def assert_alike(back: Any, series: Any) -> None:
 
 @pytest.mark.parametrize("arrow", [True, False], ids=["arrow", "files"])
 @pytest.mark.parametrize("kind", COLUMNS)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(data=st.data(), rows=st.sampled_from([3, 300]))
 def test_series(kind: str, arrow: bool, data: Any, rows: int) -> None:
     cells, made = COLUMNS[kind]
@@ -189,7 +189,7 @@ INDEXES: dict[str, Any] = {
 
 @pytest.mark.parametrize("arrow", [True, False], ids=["arrow", "files"])
 @pytest.mark.parametrize("kind", INDEXES)
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(data=st.data(), rows=st.sampled_from([0, 1, 5, 300]))
 def test_frames_and_their_indexes(kind: str, arrow: bool, data: Any, rows: int) -> None:
     index = INDEXES[kind](rows)

@@ -60,6 +60,18 @@ def test_a_folder_goes_without_what_is_hidden(kernel: RunningKernel) -> None:
     assert ran.text() == "[['one.txt']]\n"
 
 
+def test_a_folder_that_is_fetched_again_goes_on(kernel: RunningKernel, folder: Path) -> None:
+    kernel.run("import os; os.makedirs('results'); open('results/a.txt', 'w').write('a')")
+    assert "to results" in told(kernel, "%agentbay download results")
+    assert "to results" in told(kernel, "%agentbay download results .")
+    told(kernel, "%agentbay download results fetched")
+    kernel.run("open('results/b.txt', 'w').write('b')")
+    assert "1 were there already" in told(kernel, "%agentbay download results fetched")
+    assert (folder / "fetched/b.txt").read_text() == "b"
+    assert "to fetched/a.txt" in told(kernel, "%agentbay download results/a.txt fetched")
+    assert "to fetched/results" in told(kernel, "%agentbay download results fetched/")
+
+
 def test_nothing_is_overwritten_unasked(kernel: RunningKernel, folder: Path) -> None:
     kernel.run("open('data.csv', 'w').write('other')")
     ran = kernel.run("%agentbay download data.csv")

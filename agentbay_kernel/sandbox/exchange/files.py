@@ -25,7 +25,7 @@ _READ = 1024 * 1024
 MOST_FILES = 100_000
 # Files of a folder that are smaller than this are fetched as one.
 SMALL = 256 * 1024
-EXISTS, CHECKSUM = "exists", "checksum"
+EXISTS, CHECKSUM, UNSAFE = "exists", "checksum", "unsafe"
 
 
 def digest_of(path: str) -> str:
@@ -49,6 +49,11 @@ def begin_upload(job: dict[str, Any]) -> dict[str, Any]:
     into = job["remote"].endswith("/") or (not job["folder"] and os.path.isdir(target))
     if not job["remote"] or into:
         target = os.path.join(target, job["name"])
+    above = os.path.dirname(target)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.access(above, os.W_OK):
+        raise Refused(UNSAFE, "nothing can be written in %s" % above)
     same, others = [], []
     for number, (path, size, sha256) in enumerate(job["files"]):
         place = os.path.join(target, *path.split("/")) if job["folder"] else target

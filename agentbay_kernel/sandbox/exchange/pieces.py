@@ -36,7 +36,7 @@ def found(base: str) -> list[tuple[int, int, str]]:
 
 
 def joined(base: str) -> Iterator[bytes]:
-    """The bytes of all pieces, in order.
+    """The bytes of all pieces, in order. A piece is removed when the next one is asked for.
 
     Raises:
         Refused: there is a gap.
@@ -47,6 +47,8 @@ def joined(base: str) -> Iterator[bytes]:
             raise Refused(MALFORMED, "a piece is missing at %d" % after)
         with open(path, "rb") as file:
             yield base64.b64decode(file.read())
+        # What is made of them would not fit beside them on a small disk.
+        os.unlink(path)
         after += length
 
 
