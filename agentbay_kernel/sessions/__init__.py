@@ -5,7 +5,7 @@ In: settings, cells, names of sessions. Out: Jupyter messages, and frozen values
 
 from __future__ import annotations
 
-from agentbay_kernel.sessions.lifetime import Lifetime
+from agentbay_kernel.sessions.lifetime import Lifetime, clock
 from agentbay_kernel.sessions.live import LiveSession, PastCell
 from agentbay_kernel.sessions.look import Look, Variable
 from agentbay_kernel.sessions.manager import DEFAULT_SESSION, Lost, SessionManager
@@ -26,6 +26,7 @@ __all__ = [
     "SessionManager",
     "Swept",
     "Variable",
+    "clock",
     "read_recipe",
     "whose",
 ]

@@ -120,7 +120,7 @@ class LiveSession:
             if tunnel is None:
                 return False
             self._bridged = {}
-            tunnel.close()
+            tunnel.close(KernelEndedError("The session was restarted while this cell ran."))
             signal_by_shell(self.session, tunnel.kernel_pid, "KILL")
             end_bridge(self.session)
         return True
@@ -193,7 +193,7 @@ class LiveSession:
         with self._choosing:
             lost, self._bridged = self._bridged, {}
             if self._tunnel is not None:
-                self._tunnel.close()
+                self._tunnel.close(error)
                 self._tunnel = None
             if self._wanted != "bridged" and not isinstance(
                 error, KernelEndedError | SilentSessionError

@@ -56,6 +56,13 @@ DEFAULT_SESSION = "default"
 _CLOSE_WITHIN_S = 1.5
 # How often a running cell looks whether a warning is due.
 _LOOK_AFTER_S = 1.0
+_FOLLOWED_NO_MORE = (
+    "This cell has run for as long as one cell keeps its session alive (keep_alive_minutes). It "
+    "was not stopped, but it is followed no more, and the session {} is released when it has not "
+    "been used for its idle time. Run another cell to wait for this one and see its output, or "
+    "`%agentbay interrupt` to stop it. A longer AGENTBAY_TIMEOUT, or `%agentbay extend 2h` while "
+    "it runs, follows a cell for longer."
+)
 _LOST_TOO = "this cell ended with it, or its outcome was lost"
 _ENDED = ("FINISH", "DELETED", "DELETING")
 
@@ -78,10 +85,14 @@ class SessionManager:
         settings: the settings in force.
         notebook: path of the kernel's connection file: a restarted kernel has the same one, and
             by it takes its sessions back. Empty when there is none.
+        folder: the notebook's folder, where a recipe may lie; the working directory unless given.
     """
 
-    def __init__(self, settings: AgentBaySettings, notebook: str = "") -> None:
+    def __init__(
+        self, settings: AgentBaySettings, notebook: str = "", folder: Path | None = None
+    ) -> None:
         self.settings = settings
+        self._folder = folder or Path.cwd()
         self.registry = Registry(open_state_file(settings), notebook, settings.max_sessions)
         self._opener = Opener(settings, self.registry)
         self.audit = AuditLog(settings.audit_log)
@@ -371,12 +382,14 @@ class SessionManager:
 
     @property
     def recipe(self) -> Recipe | None:
-        """What new sessions are given: the recipe that was set, else that of `agentbay.toml`.
+        """What new sessions are given: the recipe that was set, else that of `agentbay.toml`;
+        where cells are untrusted, nothing of this machine.
 
         Raises:
             RecipeError: it is not valid.
         """
-        return self._recipe or find_recipe(Path.cwd(), self.settings.setup_env)
+        recipe = self._recipe or find_recipe(self._folder, self.settings.setup_env)
+        return recipe.without_this_machine() if recipe and self.settings.untrusted else recipe
 
     def set_recipe(self, recipe: Recipe | None) -> None:
         """Give this to every new session, and to this notebook's own before their next cell."""
@@ -582,6 +595,8 @@ class SessionManager:
             while True:
                 self._stamp(live)
                 yield from warnings.due(time.time())
+                if live.is_bridged and warnings.over(time.time()):
+                    raise SilentSessionError(_FOLLOWED_NO_MORE.format(live.session.session_id))
                 try:
                     yield feed.next_within(_LOOK_AFTER_S)
                 except TimeoutError:
