@@ -145,6 +145,11 @@ class LiveSession:
         if cell.store_history and not cell.silent and cell.code.strip():
             self.past.append(PastCell(cell.code, cell.language))
 
+    def note_unrun(self, cell: Cell) -> None:
+        """A cell did not run after all: it is not one of those to run again."""
+        if self.past and self.past[-1] == PastCell(cell.code, cell.language):
+            self.past.pop()
+
     def note_end(self, cell: Cell) -> None:
         """A cell has ended, however it did."""
         self.running.discard(cell)
