@@ -119,9 +119,9 @@ class AgentBaySettings(Configurable):
         "session, sizes, the code's SHA-256. None unless set.",
     ).tag(config=True)
 
-    keep_alive_minutes = Integer(
-        60,
-        min=1,
+    keep_alive_minutes = Float(
+        60.0,
+        min=0.0,
         help="Minutes for which one running cell keeps its session alive; a longer `timeout` wins.",
     ).tag(config=True)
 
@@ -151,6 +151,11 @@ class AgentBaySettings(Configurable):
 
     session_id = Unicode(
         "", help="A session to attach to when the kernel starts; then none is created."
+    ).tag(config=True)
+
+    delete_attached = Bool(
+        False,
+        help="May `%agentbay stop --force` in a notebook delete a session that it attached to?",
     ).tag(config=True)
 
     setup_env = List(

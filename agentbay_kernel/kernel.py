@@ -50,6 +50,7 @@ JsonObject = dict[str, Any]
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 _SHUTDOWN_WITHIN_S = 1.7
 _LAST_FLUSH_S = 0.2
+_END_WITHIN_S = 5.0
 # Requests that are answered while a cell runs.
 _PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "kernel_info_request")
 # A front end gives up on completions sooner than a sandbox that is far away can answer.
@@ -153,7 +154,9 @@ class AgentBayKernel(PassingKernel):
 
         with self._manager_lock:
             if self._manager is None:
-                self._manager = SessionManager(self._settings(), self._connection_file())
+                self._manager = SessionManager(
+                    self._settings(), self._connection_file(), self._folder
+                )
             return self._manager
 
     # A cell
@@ -276,6 +279,10 @@ class AgentBayKernel(PassingKernel):
         # for it would hold up the end of this process by 10 seconds.
         for output in (sys.stdout, sys.stderr):
             output.flush_timeout = _LAST_FLUSH_S  # type: ignore[union-attr]
+        # The sessions are in good hands: whatever of ipykernel's own end gets stuck, we end.
+        last = threading.Timer(_END_WITHIN_S, os._exit, (0,))
+        last.daemon = True
+        last.start()
         return {"status": "ok", "restart": restart}
 
     def end_without_notice(self) -> None:

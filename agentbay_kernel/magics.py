@@ -72,7 +72,9 @@ class AgentBayMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.manager = SessionManager(load_settings(shell.config), _connection_file(shell))
+        self.manager = SessionManager(
+            load_settings(shell.config), _connection_file(shell), Path(shell.starting_dir)
+        )
         # Not the working directory of now: a cell may have changed it.
         self._folder = Path(shell.starting_dir)
         self._last: Outcome | None = None

@@ -202,12 +202,15 @@ class Tunnel:
         """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
         return self._arrivals.late()
 
-    def close(self) -> None:
-        """Listen no more. What is under way goes on."""
+    def close(self, error: CommandError | None = None) -> None:
+        """Listen no more, and with an error, collect no more: what is under way goes on in the
+        sandbox, and whoever waits for it here gets the error."""
         for what in list(self._listening):
             self.stop_listening(what)
         self._incoming.close()
         self._arrivals.close()
+        if error is not None:
+            self._fail_all(error)
 
     def _start_pump(self) -> None:
         self._pumping = True

@@ -135,6 +135,11 @@ class Warnings:
         self._end_told = False
         self._kept_told = 0.0
 
+    def over(self, now: float) -> bool:
+        """Has the cell kept the session alive for as long as it may?"""
+        kept = self._lifetime.kept_until(self._cell)
+        return now >= kept and kept < self._lifetime.ends_at
+
     def due(self, now: float) -> Iterator[Message]:
         """The notes that are due at that moment."""
         ends_at, kept = self._lifetime.ends_at, self._lifetime.kept_until(self._cell)

@@ -120,7 +120,7 @@ class LiveSession:
             if tunnel is None:
                 return False
             self._bridged = {}
-            tunnel.close()
+            tunnel.close(KernelEndedError("The session was restarted while this cell ran."))
             signal_by_shell(self.session, tunnel.kernel_pid, "KILL")
             end_bridge(self.session)
         return True
@@ -144,6 +144,11 @@ class LiveSession:
         self.running.add(cell)
         if cell.store_history and not cell.silent and cell.code.strip():
             self.past.append(PastCell(cell.code, cell.language))
+
+    def note_unrun(self, cell: Cell) -> None:
+        """A cell did not run after all: it is not one of those to run again."""
+        if self.past and self.past[-1] == PastCell(cell.code, cell.language):
+            self.past.pop()
 
     def note_end(self, cell: Cell) -> None:
         """A cell has ended, however it did."""
@@ -193,7 +198,7 @@ class LiveSession:
         with self._choosing:
             lost, self._bridged = self._bridged, {}
             if self._tunnel is not None:
-                self._tunnel.close()
+                self._tunnel.close(error)
                 self._tunnel = None
             if self._wanted != "bridged" and not isinstance(
                 error, KernelEndedError | SilentSessionError

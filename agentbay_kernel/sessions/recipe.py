@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -44,6 +44,10 @@ class Recipe:
 
     def __bool__(self) -> bool:
         return bool(self.pip or self.npm or self.files or self.env)
+
+    def without_this_machine(self) -> Recipe:
+        """What is left of it where nothing of this machine may be used."""
+        return replace(self, files=(), env=())
 
     def local_files(self) -> Iterator[tuple[str, Path]]:
         """The files to bring, folders walked through: relative path with `/`, and the file.

@@ -16,8 +16,11 @@ from agentbay_kernel.languages import LANGUAGES
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, VerbCell, parse_cell
 from agentbay_kernel.verbs.last import LAST
+from agentbay_kernel.verbs.look import LOOK
 from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
+from agentbay_kernel.verbs.sessions import SESSION_VERBS
 from agentbay_kernel.verbs.settings import CONFIG
+from agentbay_kernel.verbs.setup import SETUP_VERBS
 from agentbay_kernel.verbs.status import STATUS
 from agentbay_kernel.verbs.transfer import DOWNLOAD, UPLOAD
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
@@ -127,5 +130,6 @@ HELP = Verb(
 )
 
 VERBS: dict[str, Verb] = {
-    verb.name: verb for verb in (STATUS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
+    verb.name: verb
+    for verb in (STATUS, *SESSION_VERBS, LOOK, *SETUP_VERBS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
 }

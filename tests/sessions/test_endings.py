@@ -36,6 +36,14 @@ PARENT = """
 """
 
 
+@pytest.fixture(autouse=True)
+def hang_up_ends_processes() -> Iterator[None]:
+    """Also where the tests were started by nohup, whose children ignore SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @contextlib.contextmanager
 def _started(env: dict[str, str]) -> Iterator[RunningKernel]:
     """A kernel that nobody shuts down."""

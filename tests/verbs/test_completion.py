@@ -32,10 +32,10 @@ def around(manager: SessionManager, tmp_path: Path) -> Surroundings:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("%agentbay sta|", ("status",)),
+        ("%agentbay statu|", ("status",)),
         ("%agentbay status --j|", ("--json",)),
         ("%agentbay status |", ("--help", "--json", "-h")),
-        ("%agentbay help st|", ("status",)),
+        ("%agentbay help statu|", ("status",)),
         ("%agentbay config idle_m|", ("idle_minutes",)),
         ("%agentbay config timeout=5 idle_m|", ("idle_minutes",)),
         ("%agentbay nonsense |", ()),

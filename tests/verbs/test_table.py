@@ -36,7 +36,7 @@ def test_help_of_a_verb_is_made_from_its_arguments(verb: RunVerb, line: str) -> 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("frobnicate", "There is no verb 'frobnicate'. Use one of: config, "),
+        ("frobnicate", "There is no verb 'frobnicate'. Use one of: attach, config, "),
         ("status --frobnicate", "has no flag --frobnicate. It has: -h, --help, --json"),
         ("status --js", "has no flag --js"),
         ("status everything", "`%agentbay status`: doesn't take 'everything'"),

@@ -1,0 +1,338 @@
+"""The sessions that a notebook has: opened, held by name, taken back, given up at the end.
+
+In: names, the settings. Out: sessions in use. One is created when it is first asked for and used
+again under its name; however the process ends, none is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentbay_kernel import threads
+from agentbay_kernel.audit import AuditLog
+from agentbay_kernel.backend import Backend, open_backend
+from agentbay_kernel.errors import (
+    AgentBayError,
+    CommandError,
+    SessionError,
+    SessionNotFoundError,
+)
+from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.service import find_credentials, get_logger
+from agentbay_kernel.sessions.ending import end_now, end_record
+from agentbay_kernel.sessions.live import LiveSession, PastCell
+from agentbay_kernel.sessions.opening import Opener
+from agentbay_kernel.sessions.recipe import Recipe, find_recipe
+from agentbay_kernel.sessions.registry import Registry, open_state_file
+from agentbay_kernel.sessions.setup import set_up
+from agentbay_kernel.sessions.statefile import HANDED, Record
+from agentbay_kernel.sessions.sweeping import Swept, sweep
+
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
+
+DEFAULT_SESSION = "default"
+# Jupyter kills a kernel that has not ended 2 seconds after it was told to shut down.
+_CLOSE_WITHIN_S = 1.5
+
+_log = get_logger("sessions")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A session that is gone: its id, why, and the cells that had been run in it."""
+
+    session_id: str
+    why: str
+    cells: tuple[PastCell, ...]
+
+
+class SessionKeeper:
+    """Opens, holds and ends the sessions of one notebook. Thread-safe.
+
+    Arguments:
+        settings: the settings in force.
+        notebook: path of the kernel's connection file: a restarted kernel has the same one, and
+            by it takes its sessions back. Empty when there is none.
+        folder: the notebook's folder, where a recipe may lie; the working directory unless given.
+    """
+
+    def __init__(
+        self, settings: AgentBaySettings, notebook: str = "", folder: Path | None = None
+    ) -> None:
+        self.settings = settings
+        self._folder = folder or Path.cwd()
+        self.registry = Registry(open_state_file(settings), notebook, settings.max_sessions)
+        self._opener = Opener(settings, self.registry)
+        self.audit = AuditLog(settings.audit_log)
+        self._lock = threading.Lock()
+        self._turns: dict[str, threading.RLock] = {}
+        self._live: dict[str, LiveSession] = {}
+        self._lost: dict[str, Lost] = {}
+        self._opening = threading.Lock()
+        self._backend: Backend | None = None
+        self._recipe: Recipe | None = None
+        self._notes: list[str] = []
+        self._notice_due = True
+        self._closed = False
+        # Sessions of this notebook's earlier kernel that wait to be used again, by name.
+        self._claimed: dict[str, Record] = {}
+        self._claim()
+
+    @property
+    def backend(self) -> Backend | None:
+        """Where sessions live; None before the first is asked for."""
+        return self._backend
+
+    def sessions(self) -> list[LiveSession]:
+        """The sessions in use, oldest first."""
+        with self._lock:
+            return list(self._live.values())
+
+    def open(self, name: str = DEFAULT_SESSION, language: str = "") -> LiveSession:
+        """The session of that name, created if there is none, ready for cells of a language.
+
+        Raises:
+            NoBackendError: neither a key nor the local runtime was chosen.
+            SessionError, CommandError: it could not be created; asked again, it is tried again.
+            SetupError: it was created, but its recipe failed; asked again, it is tried again.
+            RecipeError, StateFileError: nothing was created.
+            LocalRuntimeError: the local runtime did not start.
+        """
+        with self._turn(name):
+            with self._lock:
+                live = self._live.get(name)
+            if live is not None:
+                self._check_runtime()
+            else:
+                live = self._find_or_create(name)
+                with self._lock:
+                    if not self._closed:
+                        self._live[name] = live
+                if self._closed:
+                    # Nobody else knows of it, so it is ended here.
+                    self._end(live)
+                    raise SessionError(
+                        "The notebook was closed while its session was being created."
+                    )
+            if live.recipe is not None:
+                set_up(live.session, live.recipe)
+                live.recipe = None
+            if language:
+                # What fails here is told by the cell that needs it.
+                with contextlib.suppress(CommandError):
+                    live.execution_of(language)
+            return live
+
+    def lost(self, name: str = DEFAULT_SESSION) -> Lost | None:
+        """The session of that name that was lost, if one was and its cells were not run again."""
+        return self._lost.get(name)
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What new sessions are given: the recipe that was set, else that of `agentbay.toml`;
+        where cells are untrusted, nothing of this machine.
+
+        Raises:
+            RecipeError: it is not valid.
+        """
+        recipe = self._recipe or find_recipe(self._folder, self.settings.setup_env)
+        return recipe.without_this_machine() if recipe and self.settings.untrusted else recipe
+
+    def set_recipe(self, recipe: Recipe | None) -> None:
+        """Give this to every new session, and to this notebook's own before their next cell."""
+        self._recipe = recipe
+        for live in self.sessions():
+            if not live.attached:
+                live.recipe = recipe or None
+
+    def own_records(self) -> list[Record]:
+        """The sessions that stand in the user's state file, oldest first."""
+        return self.registry.records()
+
+    def listed(self) -> list[dict[str, str]]:
+        """The sessions that the service lists for this key: `sessionId`, `sessionStatus`, ...
+
+        Raises:
+            CommandError: the service refused, or was not reached.
+        """
+        return list(self._open_backend().client.list_all())
+
+    def delete(self, session_id: str) -> None:
+        """Delete a session by its id, whosever it is.
+
+        Raises:
+            CommandError: the service could not do it.
+        """
+        answer = self._open_backend().client.delete_by_id(session_id)
+        marks = [one.mark for one in self.registry.records() if one.session_id == session_id]
+        if answer.success or isinstance(answer.failure, SessionNotFoundError):
+            self.registry.forget(marks)
+        if not answer.success:
+            raise answer.failure or SessionError(answer.error_message)
+
+    def close(self) -> None:
+        """Delete all sessions of this notebook, or let a process of its own do it.
+
+        Returns within 1.5 seconds, also when the service does not answer.
+        """
+        self._close([])
+
+    def hand_over(self) -> None:
+        """Close because the kernel restarts: what it begins with again is left for it.
+
+        Returns within 1.5 seconds, also when the service does not answer.
+        """
+        keep: list[LiveSession] = []
+        if self.settings.on_restart == "interpreter":
+            keep = [one for one in self.sessions() if one.mark and one.is_bridged]
+            # What waited for this kernel waits for the next one.
+            with contextlib.suppress(AgentBayError):
+                self.registry.hand_over(one.mark for one in self._claimed.values())
+                self._claimed.clear()
+        self._close(keep)
+
+    def _close(self, keep: list[LiveSession]) -> None:
+        with self._lock:
+            self._closed = True
+            self._live = {}
+            backend = self._backend
+        if backend is None or backend.runtime is not None:
+            if backend is not None:
+                # A runtime of our own takes its sessions with it.
+                backend.close()
+            self._give_back()
+            return
+        ends_at = time.monotonic() + _CLOSE_WITHIN_S
+        ending = [threads.start(live.end_kernel) for live in keep]
+        with contextlib.suppress(AgentBayError):
+            self.registry.hand_over(live.mark for live in keep)
+            mine = [one.mark for one in self.registry.mine() if one.stage != HANDED]
+            end_now(backend.client, self.registry, mine)
+        for one in ending:
+            with contextlib.suppress(Exception):
+                one.result(max(0.0, ends_at - time.monotonic()))
+        backend.close()
+
+    def _give_back(self) -> None:
+        # Taken over from an earlier kernel, but no cell ever ran: nobody knows the service here.
+        with contextlib.suppress(AgentBayError):
+            if not self._claimed:
+                return
+            place = find_credentials().endpoint.url
+            marks = [one.mark for one in self._claimed.values() if one.place == place]
+            if marks:
+                end_now(open_backend(self.settings).client, self.registry, marks)
+
+    def _turn(self, name: str) -> threading.RLock:
+        with self._lock:
+            return self._turns.setdefault(name, threading.RLock())
+
+    def _named(self, name: str) -> LiveSession:
+        with self._lock:
+            live = self._live.get(name)
+            names = ", ".join(sorted(self._live)) or "none"
+        if live is None:
+            raise SessionError(f"There is no session {name!r} in use here. In use: {names}.")
+        return live
+
+    def _claim(self) -> None:
+        try:
+            for record in self.registry.claim():
+                self._claimed[record.name] = record
+        except AgentBayError as error:
+            _log.warning("Sessions of an earlier kernel could not be taken back: %s", error)
+
+    def _find_or_create(self, name: str) -> LiveSession:
+        backend = self._open_backend()
+        if name == DEFAULT_SESSION and self.settings.session_id:
+            return self._opener.attach(backend, self.settings.session_id, name, "direct")
+        record = self._claimed.get(name)
+        if record is not None and record.place == backend.client.endpoint.url:
+            opened = self._opener.take_back(backend, record)
+            self._claimed.pop(name, None)
+            if opened is not None:
+                self._notes += [opened.note] if opened.note else []
+                return opened.live
+            self._notes.append(
+                "AgentBay: the session of this notebook's earlier kernel is gone, with its "
+                "variables and files. This is a new one.\n"
+            )
+        recipe = self.recipe
+        live = self._opener.create(backend, name)
+        live.recipe = recipe or None
+        return live
+
+    def _open_backend(self) -> Backend:
+        with self._opening:
+            if self._backend is None or not self._backend.alive:
+                self._backend = open_backend(self.settings)
+                if self._backend.runtime is None:
+                    threads.start(self._tidy)
+            return self._backend
+
+    def _tidy(self) -> None:
+        """End what dead kernels left behind, and creates of ours whose fate was unknown."""
+        try:
+            self.sweep()
+        except AgentBayError as error:
+            _log.warning("Sessions that were left behind could not be swept: %s", error)
+
+    def sweep(self) -> Swept:
+        """Delete what provably dead kernels of this user left behind and nobody took back.
+
+        Raises:
+            StateFileError: the state file can't be used.
+        """
+        client = self._open_backend().client
+        return sweep(client, self.registry, self.settings.grace_minutes * 60)
+
+    def _check_runtime(self) -> None:
+        if self._backend is None or self._backend.alive:
+            return
+        with self._lock:
+            lost, self._live = self._live, {}
+        for name, live in lost.items():
+            self._lost[name] = Lost(live.session.session_id, "its runtime ended", tuple(live.past))
+        raise SessionError(
+            "The local runtime of this notebook has ended, and its sessions with it: variables "
+            "and files are lost, and this cell did not run. Run it again: it gets a new session."
+        )
+
+    def _notices(self) -> Iterator[Message]:
+        with self._lock:
+            due, self._notice_due = self._notice_due, False
+            notes, self._notes = self._notes, []
+        if due and self._backend is not None and self._backend.notice:
+            yield stream("stderr", self._backend.notice + "\n")
+        for note in notes:
+            yield stream("stderr", note)
+
+    def _forget(self, live: LiveSession, why: str) -> None:
+        with self._lock:
+            if self._live.get(live.name) is not live:
+                return
+            del self._live[live.name]
+            if live.past:
+                self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
+        if live.mark:
+            with contextlib.suppress(AgentBayError):
+                self.registry.forget([live.mark])
+
+    def _end(self, live: LiveSession) -> None:
+        if live.attached:
+            return
+        if not live.mark or self._backend is None:
+            with contextlib.suppress(Exception):
+                live.session.delete(wait=False)
+            return
+        with contextlib.suppress(AgentBayError):
+            for record in self.registry.give_up([live.mark]):
+                if end_record(self._backend.client, record):
+                    self.registry.forget([record.mark])

@@ -1,0 +1,68 @@
+"""`%agentbay look`: what goes on in a session, without waiting for the code that runs in it.
+
+In: the name of a session. Out: its processes, files, metrics and variables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel.sessions import DEFAULT_SESSION
+from agentbay_kernel.verbs.bundles import data, table
+from agentbay_kernel.verbs.parser import LineParser, completed_by
+from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+_GIB = 1024**3
+
+
+def _look(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    seen = manager.look(options.name)
+    if options.json:
+        return data(dataclasses.asdict(seen))
+    variables = "\n".join(
+        f"{one.name}: {one.type}" + (f" ({one.size})" if one.size else "") for one in seen.variables
+    )
+    problems = seen.problems
+    return table(
+        [
+            ("Session", seen.session_id),
+            ("Metrics", problems.get("metrics") or _metrics(seen.metrics)),
+            ("Variables", problems.get("variables") or variables or "none"),
+            ("Files", problems.get("files") or seen.files.strip()),
+            ("Processes", problems.get("processes") or seen.processes.strip()),
+        ]
+    )
+
+
+def _metrics(told: dict[str, Any]) -> str:
+    parts = []
+    if isinstance(cpu := told.get("cpu_used_pct"), int | float):
+        parts.append(f"CPU {cpu:.0f} % of {told.get('cpu_count', '?')}")
+    for name, title in (("mem", "memory"), ("disk", "disk")):
+        used, total = told.get(f"{name}_used"), told.get(f"{name}_total")
+        if isinstance(used, int | float) and isinstance(total, int | float):
+            parts.append(f"{title} {used / _GIB:.1f} of {total / _GIB:.1f} GiB")
+    return ", ".join(parts) or "the service told none"
+
+
+def _look_arguments(parser: LineParser) -> None:
+    argument = parser.add_argument(
+        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+    )
+    completed_by(argument, "session")
+    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+
+
+LOOK = Verb(
+    "look",
+    "show processes, files, metrics and variables of a session; running code is not waited for",
+    _look,
+    _look_arguments,
+    passes_cells=True,
+    examples=("%agentbay look", "%agentbay look agent"),
+)

@@ -1,0 +1,253 @@
+"""The verbs about sessions: list, start, stop, restart, interrupt, attach, detach, extend.
+
+In: names of sessions, the session manager. Out: one line that says what was done, or a table.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.errors import NotAllowedError
+from agentbay_kernel.execution.cell import Stop
+from agentbay_kernel.sessions import DEFAULT_SESSION, clock, whose
+from agentbay_kernel.verbs.bundles import data, grid, text
+from agentbay_kernel.verbs.parser import LineParser, completed_by
+from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+_UNITS = {"": 60.0, "m": 60.0, "min": 60.0, "h": 3600.0, "s": 1.0}
+
+
+def duration_s(words: str) -> float:
+    """Seconds of a duration as people type it: `2h`, `90m`, `90` (minutes).
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(h|m|min|s|)", words.strip().lower())
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise ArgumentTypeError(f"{words!r} is no duration; write 2h, 90m or 45 (minutes)")
+    return seconds
+
+
+def _named(parser: LineParser) -> None:
+    argument = parser.add_argument(
+        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+    )
+    completed_by(argument, "session")
+
+
+def _sessions(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    here = manager.registry.owner
+    rows: list[dict[str, str | float | None]] = [
+        {
+            "name": live.name,
+            "id": live.session.session_id,
+            "age_minutes": round(live.age_s / 60, 1),
+            "whose": "attached: another's" if live.attached else "of this notebook",
+        }
+        for live in manager.sessions()
+    ]
+    shown = {row["id"] for row in rows}
+    for record in manager.own_records():
+        if record.session_id not in shown:
+            shown.add(record.session_id)
+            rows.append(
+                {
+                    "name": record.name,
+                    "id": record.session_id or "(being created)",
+                    "age_minutes": round(record.age_s / 60, 1),
+                    "whose": whose(record, here),
+                }
+            )
+    if options.all:
+        rows += [
+            {"name": "", "id": row["sessionId"], "age_minutes": None, "whose": "not in your list"}
+            for row in manager.listed()
+            if row["sessionId"] not in shown
+        ]
+    if options.json:
+        return data({"sessions": rows})
+    if not rows:
+        return text("No sessions. The next cell creates one.")
+    return grid(
+        ("session", "id", "age", "whose"),
+        [
+            (
+                str(row["name"]),
+                str(row["id"]),
+                "" if row["age_minutes"] is None else f"{row['age_minutes']:.0f} min",
+                str(row["whose"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _sessions_arguments(parser: LineParser) -> None:
+    parser.add_argument("--all", action="store_true", help="also what else the account has")
+    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+
+
+def _start(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    live = manager.open(options.name, context.language)
+    return text(f"The session {options.name!r} is ready: {live.session.session_id}.")
+
+
+def _stop(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    if options.force and not manager.settings.delete_attached:
+        raise NotAllowedError(
+            "`%agentbay stop --force` deletes a session that is not this notebook's, which a cell "
+            "may do only if your configuration says so (delete_attached). Nothing was deleted. "
+            "On the command line it is `jupyter agentbay sessions delete SESSION_ID`."
+        )
+    session_id = manager.stop(options.name, force=options.force)
+    return text(f"The session {options.name!r} ({session_id}) was deleted.")
+
+
+def _stop_arguments(parser: LineParser) -> None:
+    _named(parser)
+    parser.add_argument("--force", action="store_true", help="also when it is attached")
+
+
+def _restart(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    if manager.restart(options.name):
+        return text(
+            f"The session {options.name!r} begins anew: variables are gone, files are there."
+        )
+    return text(
+        f"The session {options.name!r} was deleted, with its variables and files. The next cell "
+        "gets a new one."
+    )
+
+
+def _interrupt(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    stops = manager.stop_cells(options.name)
+    if not stops:
+        return text(f"Nothing runs in {options.name!r}.")
+    if Stop.RUNS_ON in stops:
+        return text(f"What runs in {options.name!r} can't be interrupted: {Stop.RUNS_ON.value}.")
+    return text(f"What runs in {options.name!r} was interrupted.")
+
+
+def _attach(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    if context.untrusted:
+        raise NotAllowedError(
+            "`%agentbay attach` reaches another session of your account, and the setting "
+            "`untrusted` turns that off for this notebook. Nothing was done."
+        )
+    live = manager.attach(options.session_id, options.session, bridged=options.bridged)
+    how = "a bridge will be installed in it" if options.bridged else "nothing is installed in it"
+    return text(
+        f"Attached to {live.session.session_id} as {options.session!r}: {how}, and this notebook "
+        "never restarts or deletes it."
+    )
+
+
+def _attach_arguments(parser: LineParser) -> None:
+    parser.add_argument("session_id", metavar="SESSION_ID", help="of the session at the service")
+    completed_by(
+        parser.add_argument(
+            "-s", "--session", metavar="NAME", default=DEFAULT_SESSION, help="its name here"
+        ),
+        "session",
+    )
+    parser.add_argument(
+        "--bridged",
+        action="store_true",
+        help="install a bridge: cells stream and can be stopped, but don't see its variables",
+    )
+
+
+def _detach(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    session_id = manager.detach(options.name)
+    return text(f"Detached from {session_id}, which goes on as it is.")
+
+
+def _extend(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    life = manager.extend(options.duration, options.name)
+    said = f"The session {options.name!r} is kept alive until {clock(life.extended_until)}."
+    if life.extended_until >= life.ends_at:
+        said += (
+            " The service ends it then in any case: its greatest age was fixed when it was "
+            "created (AGENTBAY_MAX_MINUTES)."
+        )
+    return text(said)
+
+
+def _extend_arguments(parser: LineParser) -> None:
+    parser.add_argument("duration", type=duration_s, help="for example 2h, 90m or 45 (minutes)")
+    _named(parser)
+
+
+SESSION_VERBS = (
+    Verb(
+        "sessions",
+        "list your sessions, of this and of other notebooks",
+        _sessions,
+        _sessions_arguments,
+        passes_cells=True,
+        examples=("%agentbay sessions", "%agentbay sessions --all"),
+    ),
+    Verb(
+        "start",
+        "create a session now instead of at its first cell",
+        _start,
+        _named,
+        examples=("%agentbay start", "%agentbay start training"),
+    ),
+    Verb(
+        "stop",
+        "delete a session; its variables and files are lost",
+        _stop,
+        _stop_arguments,
+        passes_cells=True,
+        examples=("%agentbay stop", "%agentbay stop training"),
+    ),
+    Verb(
+        "restart",
+        "begin anew with fresh interpreters, in the same session where possible",
+        _restart,
+        _named,
+        passes_cells=True,
+        examples=("%agentbay restart",),
+    ),
+    Verb(
+        "interrupt",
+        "interrupt what runs in a session, also what an earlier kernel began",
+        _interrupt,
+        _named,
+        passes_cells=True,
+        examples=("%agentbay interrupt",),
+    ),
+    Verb(
+        "attach",
+        "use a session that something else made, without changing it",
+        _attach,
+        _attach_arguments,
+        examples=(
+            "%agentbay attach session-04bdwabc",
+            "%agentbay attach session-04bdwabc -s agent",
+        ),
+    ),
+    Verb(
+        "detach",
+        "leave an attached session as it is",
+        _detach,
+        _named,
+        examples=("%agentbay detach",),
+    ),
+    Verb(
+        "extend",
+        "keep a session alive for some time, with or without a running cell",
+        _extend,
+        _extend_arguments,
+        passes_cells=True,
+        examples=("%agentbay extend 2h",),
+    ),
+)

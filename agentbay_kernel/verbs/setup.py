@@ -1,0 +1,79 @@
+"""`%%agentbay setup` and `%agentbay replay`: what a new session is given, and what a lost one had.
+
+In: a recipe as TOML; the name of a session. Out: what will be done; the output of the cells.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.errors import NotAllowedError
+from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.sessions import DEFAULT_SESSION, Recipe, read_recipe
+from agentbay_kernel.verbs.bundles import table, text
+from agentbay_kernel.verbs.parser import LineParser, completed_by
+from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+
+if TYPE_CHECKING:
+    from agentbay_kernel.sessions import SessionManager
+
+
+def _setup(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    if options.body is None:
+        recipe = manager.recipe
+        if not recipe:
+            return text("New sessions are given nothing: there is no recipe.")
+        return _described(recipe)
+    allowed = manager.settings.setup_env
+    recipe = read_recipe(options.body, context.folder, "%%agentbay setup", allowed)
+    if context.untrusted and (recipe.files or recipe.env):
+        raise NotAllowedError(
+            "This recipe takes files or environment variables of this machine, and the setting "
+            "`untrusted` turns that off for this notebook. Nothing was done."
+        )
+    manager.set_recipe(recipe)
+    return _described(recipe)
+
+
+def _described(recipe: Recipe) -> MimeBundle:
+    parts = (("pip", recipe.pip), ("npm", recipe.npm), ("files", recipe.files), ("env", recipe.env))
+    rows = [(name, ", ".join(values)) for name, values in parts if values]
+    return table([("Each new session is given", f"what {recipe.source} says"), *rows])
+
+
+def _replay(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:
+    for message in manager.replay(options.name):
+        if context.stopped.is_set():
+            return
+        if message.type == "error":
+            lines = message.content["traceback"]
+            yield stream("stderr", "\n".join(lines) + "\nThe cells after this one were not run.\n")
+        elif message.type not in ("execute_reply", "input_request"):
+            yield message
+
+
+def _replay_arguments(parser: LineParser) -> None:
+    argument = parser.add_argument(
+        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+    )
+    completed_by(argument, "session")
+
+
+SETUP_VERBS = (
+    Verb(
+        "setup",
+        "give every new session packages, files and variables; on a line, show what",
+        _setup,
+        takes_body=True,
+        examples=('%%agentbay setup\n  pip = ["rich"]\n  files = ["data.csv"]',),
+    ),
+    Verb(
+        "replay",
+        "run the cells of a lost session again, in the new one",
+        _replay,
+        _replay_arguments,
+        examples=("%agentbay replay",),
+    ),
+)

@@ -1,0 +1,194 @@
+"""Whose session is it, is that process dead, and what becomes of a damaged state file."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentbay_kernel.errors import StateFileError
+from agentbay_kernel.sessions.ownership import Fate, Owner, fate_of, process_start, this_process
+from agentbay_kernel.sessions.registry import Registry
+from agentbay_kernel.sessions.statefile import StateFile
+from agentbay_kernel.sessions.sweeping import sweep
+from tests.sessions.conftest import Service
+
+PLACE = "https://agentbay.example"
+
+
+def _ended() -> Owner:
+    """A process that certainly has ended."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = replace(this_process(), pid=process.pid, started=process_start(process.pid) or "")
+    assert fate_of(owner) is Fate.ALIVE
+    process.communicate(b"\n")
+    return owner
+
+
+def test_a_process_is_dead_only_when_that_is_certain() -> None:
+    here, ended = this_process(), _ended()
+    assert fate_of(here) is Fate.ALIVE
+    assert fate_of(ended) is Fate.DEAD
+    # Its number was given to another process.
+    assert fate_of(replace(here, started="1")) is Fate.DEAD
+    for unknown in (
+        replace(ended, host="another/host"),
+        replace(ended, space="pid:[4026532999]"),
+        replace(ended, started=""),
+        replace(ended, pid=0),
+        # Alike in user, host name and pid, in a container on another machine.
+        replace(ended, boot="another", space="pid:[4026532999]"),
+    ):
+        assert fate_of(unknown) is Fate.UNKNOWN
+
+
+def test_a_zombie_is_dead() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = replace(this_process(), pid=process.pid, started=process_start(process.pid) or "")
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert fate_of(owner) is Fate.DEAD
+    process.wait()
+
+
+def _registry(folder: Path, owner: Owner, notebook: str = "") -> Registry:
+    registry = Registry(StateFile(folder), notebook, 1000)
+    registry.owner = owner
+    return registry
+
+
+def test_owners_alike_in_user_host_and_pid_are_told_apart_by_a_sweep(service: Service) -> None:
+    place = service.runtime.endpoint
+    dead = _ended()
+    owners = {
+        "dead": dead,
+        "later": replace(dead, started=this_process().started, pid=os.getpid()),
+        "container": replace(dead, space="pid:[4026532999]"),
+        "machine": replace(dead, host="another/host"),
+    }
+    ids = {}
+    for name, owner in owners.items():
+        registry = _registry(service.state_dir, owner)
+        record = registry.reserve(name, place, 3600)
+        ids[name] = service.create()
+        registry.confirm(record.mark, ids[name])
+    others = service.create(tool="agentbay-kernel")
+    me = _registry(service.state_dir, this_process())
+    assert sweep(service.client, me, 3600).deleted == ()
+    swept = sweep(service.client, me, 0.0)
+    assert [record.session_id for record in swept.deleted] == [ids["dead"]]
+    assert service.ids() == {others, *ids.values()} - {ids["dead"]}
+    assert {record.name for record in service.records()} == {"later", "container", "machine"}
+
+
+def test_only_one_process_takes_a_session_back(tmp_path: Path) -> None:
+    old = _registry(tmp_path, _ended(), "/run/kernel-1.json")
+    old.confirm(old.reserve("default", PLACE, 3600).mark, "session-1")
+    assert _registry(tmp_path, this_process(), "/run/kernel-2.json").claim() == []
+    takers = [_registry(tmp_path, this_process(), "/run/kernel-1.json") for _ in range(8)]
+    claimed: list[str] = []
+    threads = [
+        threading.Thread(target=lambda t=t: claimed.extend(r.session_id for r in t.claim()))
+        for t in takers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert claimed == ["session-1"]
+
+
+def test_what_was_taken_back_is_not_swept(tmp_path: Path) -> None:
+    old = _registry(tmp_path, _ended(), "/run/kernel-1.json")
+    old.reserve("default", PLACE, 3600)
+    sweeper = _registry(tmp_path, this_process())
+    found = sweeper.abandoned(PLACE, 0.0)
+    assert len(found) == 1
+    assert len(_registry(tmp_path, this_process(), "/run/kernel-1.json").claim()) == 1
+    assert sweeper.claim_abandoned(found) == []
+
+
+def test_the_state_file_is_its_users_alone_and_holds_no_key(service: Service) -> None:
+    _registry(service.state_dir, this_process()).reserve("default", PLACE, 3600)
+    path = service.state_dir / "sessions.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(service.state_dir.stat().st_mode) == 0o700
+    assert service.runtime.api_key not in path.read_text()
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from agentbay_kernel.sessions.registry import Registry\n"
+        "from agentbay_kernel.sessions.statefile import StateFile\n"
+        "registry = Registry(StateFile(Path(sys.argv[1])), '', 1000)\n"
+        f"for _ in range(10): registry.reserve('default', {PLACE!r}, 3600)\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert len(StateFile(tmp_path).read()) == 40
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "no json", "[]", '{"format": 1}', '{"format": 1, "sessions": 5}', "\x00\xff", "[" * 5000],
+)
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "sessions.json"
+    path.write_text(content)
+    registry = _registry(tmp_path, this_process())
+    registry.reserve("default", PLACE, 3600)
+    assert len(registry.records()) == 1
+    (aside,) = tmp_path.glob("sessions.json.unreadable-*")
+    assert aside.read_text() == content
+
+
+def test_entries_that_are_no_records_are_never_acted_upon(tmp_path: Path) -> None:
+    good = _registry(tmp_path, this_process())
+    good.reserve("default", PLACE, 3600)
+    path = tmp_path / "sessions.json"
+    document = json.loads(path.read_text())
+    entry = document["sessions"][0]
+    document["sessions"] += [
+        5,
+        {},
+        {**entry, "mark": ""},
+        {**entry, "mark": "a", "stage": "delete all"},
+        {**entry, "mark": "b", "owner": {**entry["owner"], "pid": "1"}},
+        {**entry, "mark": "c", "more": 1},
+        {**entry, "mark": "d", "session_id": None},
+    ]
+    path.write_text(json.dumps(document))
+    assert [record.mark for record in good.records()] == [entry["mark"]]
+    assert list(tmp_path.glob("sessions.json.unreadable-*"))
+
+
+def test_a_file_of_a_newer_version_or_that_is_none_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.json"
+    path.write_text('{"format": 2, "sessions": []}')
+    with pytest.raises(StateFileError, match="another version"):
+        _registry(tmp_path, this_process()).reserve("default", PLACE, 3600)
+    assert path.read_text() == '{"format": 2, "sessions": []}'
+    path.unlink()
+    (tmp_path / "target").write_text("kept")
+    path.symlink_to(tmp_path / "target")
+    with pytest.raises(StateFileError, match="not a file"):
+        _registry(tmp_path, this_process()).reserve("default", PLACE, 3600)
+    assert (tmp_path / "target").read_text() == "kept"
+
+
+def test_records_of_sessions_that_have_ended_by_their_age_go(tmp_path: Path) -> None:
+    registry = _registry(tmp_path, replace(this_process(), host="another/host"))
+    registry.reserve("old", PLACE, -700)
+    assert [record.name for record in registry.records()] == ["old"]
+    registry.reserve("new", PLACE, 3600)
+    assert [record.name for record in registry.records()] == ["new"]
+    assert time.time() < registry.records()[0].expires_at

@@ -1,0 +1,101 @@
+"""The verbs about sessions, as a user types them in a notebook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernels import Ran, RunningKernel, running_kernel
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[LocalRuntimeProcess]:
+    with running_local_runtime("--idle-seconds", "0") as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("notebook")
+    (folder / "data.txt").write_text("brought along")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kernel(runtime: LocalRuntimeProcess, folder: Path) -> Iterator[RunningKernel]:
+    env = {
+        "AGENTBAY_ENDPOINT": runtime.endpoint,
+        "AGENTBAY_API_KEY": runtime.api_key,
+        "AGENTBAY_STATE_DIR": str(folder / "state"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with running_kernel("agentbay-python", env) as kernel:
+            yield kernel
+
+
+def _text(ran: Ran) -> str:
+    assert ran.reply["status"] == "ok", ran
+    return "\n".join(it["data"]["text/plain"] for it in ran.of_type("display_data"))
+
+
+def test_a_session_is_set_up_started_listed_looked_into_extended_restarted_and_stopped(
+    kernel: RunningKernel,
+) -> None:
+    assert "No sessions" in _text(kernel.run("%agentbay sessions"))
+    assert "data.txt" in _text(kernel.run('%%agentbay setup\nfiles = ["data.txt"]'))
+    started = _text(kernel.run("%agentbay start"))
+    assert "ready: session-" in started
+    session_id = started.rpartition(" ")[2].rstrip(".")
+    assert kernel.run("word = open('data.txt').read(); print(word)").text() == "brought along\n"
+    listed = json.loads(_text(kernel.run("%agentbay sessions --json")))["sessions"]
+    assert [(it["name"], it["id"], it["whose"]) for it in listed] == [
+        ("default", session_id, "of this notebook")
+    ]
+    looked = _text(kernel.run("%agentbay look"))
+    assert "word: str (13)" in looked and "data.txt" in looked
+    assert "kept alive until" in _text(kernel.run("%agentbay extend 2h"))
+    assert "greatest age" in _text(kernel.run("%agentbay extend 20h"))
+    assert "files are there" in _text(kernel.run("%agentbay restart"))
+    assert kernel.run("word").reply["ename"] == "NameError"
+    assert "word = open" in kernel.run("%agentbay replay").text("stderr")
+    assert kernel.run("print(word)").text() == "brought along\n"
+    assert session_id in _text(kernel.run("%agentbay stop"))
+    assert kernel.run("%agentbay stop").reply["ename"] == "SessionError"
+
+
+def test_another_session_is_attached_and_left(
+    kernel: RunningKernel, runtime: LocalRuntimeProcess
+) -> None:
+    from agentbay_kernel.service import AgentBay
+
+    client = AgentBay(runtime.api_key, endpoint=runtime.endpoint)
+    other = client.create().session
+    assert other is not None
+    assert other.session_id in _text(kernel.run("%agentbay sessions --all"))
+    assert "Attached" in _text(kernel.run(f"%agentbay attach {other.session_id}"))
+    kernel.run("seen = 1")
+    assert kernel.run("%agentbay stop").reply["ename"] == "AttachedSessionError"
+    refused = kernel.run("%agentbay stop --force")
+    assert refused.reply["ename"] == "NotAllowedError"
+    assert kernel.run("%agentbay config delete_attached=True").reply["status"] == "error"
+    assert "goes on" in _text(kernel.run("%agentbay detach"))
+    assert other.code.run_code("seen", "python").result == "1"
+    other.delete()
+
+
+@pytest.mark.parametrize("line", ["extend", "extend soon", "extend -5", "attach", "look a b"])
+def test_a_wrong_line_is_told(kernel: RunningKernel, line: str) -> None:
+    assert kernel.run(f"%agentbay {line}").reply["ename"] == "VerbError"
+
+
+def test_a_running_cell_is_interrupted_by_the_verb(kernel: RunningKernel) -> None:
+    kernel.run("1")
+    sent = kernel.send("print('on', flush=True)\nwhile True: pass")
+    kernel.wait_for_output(sent, "stream")
+    kernel.send("%agentbay interrupt")
+    assert kernel.finish(sent).reply["ename"] == "KeyboardInterrupt"
