@@ -33,6 +33,10 @@ help:
 		$(PY) -m venv --clear .venv \
 		&& $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'; \
 	}
+	@# A test needs nbgrader; its buttons are not wanted in the JupyterLab of `make lab`.
+	@mkdir -p .venv/etc/jupyter/labconfig
+	@echo '{"disabledExtensions": {"@jupyter/nbgrader": true, "@jupyter-notebook/lab-extension": true}}' \
+		> .venv/etc/jupyter/labconfig/page_config.json
 	@touch $@
 
 setup: .venv/.ok

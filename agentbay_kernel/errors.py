@@ -7,6 +7,7 @@ AgentBayError
 │   └── RecipeError               a setup recipe is not valid
 ├── VerbError                     a line of `%agentbay` is not valid; nothing was done
 ├── NotAllowedError               a cell asked for what only configuration may allow
+├── NotebookError                 a notebook could not be read, run or written
 ├── KernelspecError               a kernelspec could not be placed or removed
 ├── LocalRuntimeError             the local runtime could not be started
 ├── SessionError                  a session could not be created or used
@@ -72,6 +73,10 @@ class StateFileError(ConfigurationError):
 
 class RecipeError(ConfigurationError):
     """A setup recipe is not valid, or asks for what the user's configuration does not allow."""
+
+
+class NotebookError(AgentBayError):
+    """A notebook could not be read, run or written."""
 
 
 class KernelspecError(AgentBayError):

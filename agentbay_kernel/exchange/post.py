@@ -110,8 +110,12 @@ class Post:
         except ExchangeError as missing:
             if isinstance(failure, AnswerLostError):
                 raise failure from None
+            # Perhaps a cell has cleared the temporary files away.
+            self._installed.clear()
+            self._courier.forget_folder()
             raise ExchangeError(
-                f"The sandbox did not do its part of the exchange: {failure or missing}"
+                f"The sandbox did not do its part of the exchange: {failure or missing}. Nothing "
+                "was changed; try it again."
             ) from None
         refused = report.get("refused")
         if refused is not None:

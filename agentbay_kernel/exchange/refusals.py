@@ -19,6 +19,10 @@ _ERRORS: dict[str, tuple[type[ExchangeError], str]] = {
         UnsupportedValueError,
         "Send what it is made of: numbers, texts, lists, dicts, arrays, tables.",
     ),
+    "lacking": (
+        UnsupportedValueError,
+        "Install it there (in a cell of the sandbox: %pip install), or bring what it is made of.",
+    ),
     "too large": (
         TooLargeError,
         "The setting exchange_limit says how much one exchange may have.",

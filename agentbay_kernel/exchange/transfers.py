@@ -83,6 +83,10 @@ class Courier:
             self._folder = made
         return self._folder
 
+    def forget_folder(self) -> None:
+        """The folder is gone, or not what it was: the next time gets a new one."""
+        self._folder = ""
+
     def new_base(self) -> str:
         """A path in the private folder that nothing has yet."""
         return f"{self.folder()}/{secrets.token_hex(6)}"

@@ -20,6 +20,7 @@ from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.backend import Backend, open_backend
 from agentbay_kernel.errors import (
     AgentBayError,
+    AnswerLostError,
     AttachedSessionError,
     BridgeError,
     CommandError,
@@ -55,6 +56,7 @@ DEFAULT_SESSION = "default"
 _CLOSE_WITHIN_S = 1.5
 # How often a running cell looks whether a warning is due.
 _LOOK_AFTER_S = 1.0
+_LOST_TOO = "this cell ended with it, or its outcome was lost"
 _ENDED = ("FINISH", "DELETED", "DELETING")
 
 _log = get_logger("sessions")
@@ -153,6 +155,7 @@ class SessionManager:
         live = self.open(name, cell.language)
         if cell.stopped.is_set():
             return
+        self.audit.code(live.session.session_id, cell.language, cell.code)
         yield from self._notices()
         self.audit.code(live.session.session_id, cell.language, cell.code)
         live.note_begin(cell)
@@ -166,10 +169,14 @@ class SessionManager:
                     return
             yield from self._looked_after(live, cell, execution.execute(cell))
         except SessionNotFoundError as error:
-            raise self._gone(live, error) from error
+            raise self._gone(live, error, "this cell did not run") from error
+        except AnswerLostError as error:
+            if self._has_ended(live):
+                raise self._gone(live, error, _LOST_TOO) from error
+            raise
         except BridgeError as error:
             if self._has_ended(live):
-                raise self._gone(live, error) from error
+                raise self._gone(live, error, _LOST_TOO) from error
             if isinstance(error, SilentSessionError):
                 live.unsettled = cell
             live.give_up_bridge(error)
@@ -596,12 +603,12 @@ class SessionManager:
             return False
         return isinstance(status.failure, SessionNotFoundError) or status.status in _ENDED
 
-    def _gone(self, live: LiveSession, error: CommandError) -> SessionNotFoundError:
+    def _gone(self, live: LiveSession, error: CommandError, cell: str) -> SessionNotFoundError:
         why = _why_gone(live)
         self._forget(live, why)
         return SessionNotFoundError(
             f"The session {live.session.session_id} is gone ({why}), and its variables and files "
-            "with it; this cell did not run, or not to its end. The next cell gets a new session"
+            f"with it; {cell}. The next cell gets a new session"
             + ("; `%agentbay replay` runs the lost session's cells again." if live.past else "."),
             request_id=error.request_id,
         )

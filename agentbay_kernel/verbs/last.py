@@ -7,34 +7,68 @@ notebook's folder.
 from __future__ import annotations
 
 import datetime
+import re
 from argparse import Namespace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import VerbError
-from agentbay_kernel.local_files import open_to_write
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.local_files import open_to_write, path_to_write
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.parser import LineParser, completed_by, touching_machine
-from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
+from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
+from agentbay_kernel.verbs.verb import Answer, Verb, VerbContext
 
 if TYPE_CHECKING:
-    from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.sessions import LiveSession, SessionManager
+
+# How a folded output says where the whole of it is: there for the next cell, beside it before one
+# has run (`execution/limit.py`). A sandbox that forges it gives away a file of its own.
+_WHOLE = re.compile(r"The next cell finds all of it in '(/[^'\n]{1,500})/output-before\.txt'")
 
 
-def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> Answer:
     last = context.last
     if last is None:
         raise VerbError("There is no last cell: none has run in a sandbox yet.")
     if not options.save:
         return table(_rows(last))
-    whole = last.text().encode("utf-8", "replace")
+    if (whole := _WHOLE.search(last.stderr)) is not None:
+        for live in manager.sessions():
+            if live.name == last.session:
+                return _fetch(whole[1], live, options, context)
+    kept = last.text().encode("utf-8", "replace")
     try:
         with open_to_write(context.folder, options.save, force=options.force) as file:
-            file.write(whole)
+            file.write(kept)
     except OSError as error:
         reason = error.strerror or str(error)
         raise VerbError(f"{options.save!r} could not be written: {reason}.") from error
-    return text(f"{len(whole):,} bytes written to {options.save}")
+    return text(f"{len(kept):,} bytes written to {options.save}")
+
+
+def _fetch(
+    folder: str, live: LiveSession, options: Namespace, context: VerbContext
+) -> Iterator[Message]:
+    """The sandbox keeps all that its latest cell printed; here it was folded."""
+    local = path_to_write(context.folder, options.save, force=options.force)
+    exchange = exchange_of(live, context.settings.exchange_limit)
+    display = ProgressDisplay()
+    brought = yield from watched(
+        lambda report: exchange.download(
+            f"{folder}/output.txt",
+            local,
+            force=options.force,
+            progress=report,
+            stopped=context.stopped,
+        ),
+        display,
+        context.stopped,
+    )
+    told = f"{brought.size:,} bytes, all that the cell printed, written to {options.save}"
+    yield display.say(text(told))
 
 
 def _rows(last: Outcome) -> list[tuple[str, str]]:

@@ -79,9 +79,8 @@ class LineParser(argparse.ArgumentParser):
 
     def __init__(self, typed: str, summary: str, examples: Sequence[str] = ()) -> None:
         super().__init__(
-            # argparse formats these texts with %.
-            prog=typed.replace("%", "%%"),
-            description=f"{summary}.".replace("%", "%%"),
+            prog=typed,
+            description=f"{summary}.",
             epilog="examples:\n  " + "\n  ".join(examples) if examples else None,
             formatter_class=_Formatter,
             add_help=False,
@@ -127,11 +126,11 @@ class LineParser(argparse.ArgumentParser):
 
     def help_text(self) -> str:
         """The help, as plain text."""
-        return self.format_help().replace("%%", "%").rstrip()
+        return self.format_help().rstrip()
 
     def error(self, message: str) -> NoReturn:
         """Every fault that argparse finds ends here."""
-        usage = " ".join(self.format_usage().replace("%%", "%").split()).removeprefix("usage: ")
+        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
         raise VerbError(f"`{self.typed}`: {message}. It is used so: {usage}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
@@ -166,3 +165,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         # The width of the terminal, if there is one, is not the notebook's.
         super().__init__(prog, width=_WIDTH, max_help_position=28)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        # As Python 3.13 and later write it, with every Python: the value stands there once.
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, action.dest.upper())
+        return f"{', '.join(action.option_strings)} {value}"

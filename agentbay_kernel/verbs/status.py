@@ -6,6 +6,7 @@ In: the session manager. Out: a small table or the same as data. Nothing is star
 from __future__ import annotations
 
 import platform
+import time
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -52,18 +53,24 @@ def report(manager: SessionManager) -> dict[str, Any]:
 
 
 def _session(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
+    age, life = live.age_s / 60, live.lifetime
     backend = manager.backend
-    age = live.age_s / 60
-    left = None
-    if backend is not None and backend.releases_sessions:
-        left = round(max(0.0, manager.settings.max_minutes - age), 1)
+    ends_itself = backend is not None and backend.releases_sessions and life is not None
+    now = time.time()
     return {
         "name": live.name,
         "id": live.session.session_id,
+        "attached": live.attached,
         "execution": {name: _execution(live, name, manager) for name in LANGUAGES},
         "age_minutes": round(age, 1),
-        "minutes_left": left,
+        # Until the service releases it: if nothing more runs, and in any case.
+        "idle_minutes_left": _minutes(life.released_at - now) if life and ends_itself else None,
+        "minutes_left": _minutes(life.ends_at - now) if life and ends_itself else None,
     }
+
+
+def _minutes(seconds: float) -> float:
+    return round(max(0.0, seconds) / 60, 1)
 
 
 def _execution(live: LiveSession, language: str, manager: SessionManager) -> dict[str, Any]:
@@ -101,13 +108,15 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     if "confinement" not in document and document["notice"]:
         rows.append(("Notice", document["notice"]))
     for it in document["sessions"]:
-        left = "" if it["minutes_left"] is None else f", {it['minutes_left']:.0f} min left"
-        rows.append(
-            (
-                f"Session {it['name']}",
-                f"{it['id']}, {it['age_minutes']:.0f} min old{left}",
+        told = f"{it['id']}, {it['age_minutes']:.0f} min old"
+        if it["attached"]:
+            told += ", attached: it is another's"
+        if it["minutes_left"] is not None:
+            told += (
+                f"\nreleased in {it['idle_minutes_left']:.0f} min if it is not used, in "
+                f"{it['minutes_left']:.0f} min in any case"
             )
-        )
+        rows.append((f"Session {it['name']}", told))
         for language, how in it["execution"].items():
             kind = "" if how["kind"] is None else f"{how['kind']} execution: "
             rows.append((f"  {LANGUAGES[language].display_name}", kind + how["why"]))

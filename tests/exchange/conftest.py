@@ -15,6 +15,7 @@ from agentbay_kernel.exchange import Exchange
 from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.service import AgentBay, Session
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
@@ -70,8 +71,9 @@ def benches_of(runtime: LocalRuntimeProcess, route: str) -> Iterator[dict[str, B
     with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
         session = client.create().session
         assert session is not None
-        direct, bridged = DirectExecution(session), BridgedExecution(session)
-        bridged.start()
+        tunnel = Tunnel(session)
+        tunnel.install()
+        direct, bridged = DirectExecution(session), BridgedExecution(session, tunnel)
 
         def bench_with(python: Any) -> Bench:
             def execution_of(language: str) -> Any:

@@ -108,6 +108,8 @@ def test_lost_answers_do_no_harm(every_bench: Bench) -> None:
     faults = [
         {"kind": "http_502", "at": [2, 5], "tool": "write_file", "effect": True},
         {"kind": "http_500", "at": [2], "tool": "read_file"},
+        # The cell does its job, and its report tells so.
+        {"kind": "http_502", "at": [1], "tool": "run_code", "effect": True},
     ]
     every_bench.set_profile(faults=faults)
     try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import numpy
+import pandas
 import pytest
 
 from agentbay_kernel.errors import (
+    ExchangeError,
     ExchangeStoppedError,
     MalformedValueError,
     MissingNameError,
@@ -14,7 +17,11 @@ from agentbay_kernel.errors import (
     UnsupportedValueError,
 )
 from agentbay_kernel.exchange import Exchange, Progress
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.service import AgentBay
 from tests.exchange.conftest import Bench
+from tests.runtime import LocalRuntimeProcess
 
 
 def test_what_the_cells_made_is_fetched(bench: Bench) -> None:
@@ -99,6 +106,47 @@ def test_more_than_the_limit_is_refused_on_both_sides(bench: Bench) -> None:
     for name in ("data", "list_"):
         with pytest.raises(TooLargeError, match="has more than 100,000 bytes"):
             small.fetch([name])
+
+
+def test_temporary_files_may_be_cleared_away(bench: Bench) -> None:
+    bench.exchange.send({"x": 1})
+    bench.run(
+        "import glob, shutil\nfor folder in glob.glob('/tmp/ab-*'):\n"
+        "    if glob.glob(folder + '/exchange.py'): shutil.rmtree(folder)"
+    )
+    with pytest.raises(ExchangeError, match="try it again"):
+        bench.exchange.send({"x": 2})
+    bench.exchange.send({"x": 3})
+    assert bench.exchange.fetch(["x"]).values == {"x": 3}
+
+
+LACKING = """
+import sys
+class Lacking:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("numpy", "pandas", "pyarrow"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Lacking())
+"""
+
+
+def test_a_sandbox_without_libraries_takes_what_needs_none(runtime: LocalRuntimeProcess) -> None:
+    with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
+        session = client.create().session
+        assert session is not None
+        direct = DirectExecution(session)
+        assert not [m for m in direct.execute(Cell(LACKING, "python")) if m.type == "error"]
+        exchange = Exchange(session, lambda language: direct)
+        assert exchange.send({"x": [1, {"y": b"z"}]}) == []
+        assert exchange.fetch(["x"]).values == {"x": [1, {"y": b"z"}]}
+        for value, needs in (
+            (numpy.arange(3), "numpy"),
+            (pandas.DataFrame({"a": [1]}), "pandas"),
+            (pandas.DataFrame({"a": range(1000)}), "pandas"),
+        ):
+            with pytest.raises(UnsupportedValueError, match=f"x is a .* and needs {needs}"):
+                exchange.send({"x": value})
+        session.delete(wait=False)
 
 
 HOSTILE = """

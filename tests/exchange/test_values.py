@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import collections
 import datetime
 import enum
 import types
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import agentbay_kernel.sandbox.exchange
 from agentbay_kernel.sandbox.exchange.values import Refused
 from tests.exchange.codec import same, there_and_back
 
@@ -146,3 +149,8 @@ def test_what_can_not_travel_is_refused_by_name(value: Any, says: str) -> None:
         there_and_back(value)
     assert says in f"{refusal.value.where} {refusal.value.text}"
     assert refusal.value.kind == "unsupported"
+
+
+def test_what_runs_in_sandboxes_is_python_3_9() -> None:
+    for source in Path(agentbay_kernel.sandbox.exchange.__file__).parent.glob("*.py"):
+        ast.parse(source.read_text(), feature_version=(3, 9))

@@ -84,6 +84,18 @@ def test_last(kernel: RunningKernel, folder: Path) -> None:
     assert (folder / "sub" / "said.txt").read_text() == "a line\n42\n"
 
 
+def test_last_saves_all_of_an_output_that_was_folded(kernel: RunningKernel, folder: Path) -> None:
+    ran = kernel.run(
+        "%agentbay config output_limit=10000\nfor line in range(5000): print('line', line)"
+    )
+    assert len(ran.text()) < 20_000
+    assert (
+        "all that the cell printed" in shown(kernel, "%agentbay last --save all.txt")["text/plain"]
+    )
+    whole = "".join(f"line {line}\n" for line in range(5000))
+    assert (folder / "all.txt").read_text() == whole
+
+
 def test_a_file_that_is_here_is_the_cure(kernel: RunningKernel, folder: Path) -> None:
     (folder / "data.csv").touch()
     ran = kernel.run("open('data.csv')")

@@ -89,6 +89,24 @@ def test_a_cell_cannot_loosen_anything(verb: RunVerb, manager: SessionManager, c
     assert getattr(manager.settings, name) == before
 
 
+_UNCHANGEABLE = [
+    name
+    for name, trait in AgentBaySettings.class_own_traits(config=True).items()
+    if trait.metadata.get("in_notebook") is None
+]
+
+
+@pytest.mark.parametrize("name", _UNCHANGEABLE)
+def test_what_has_no_rule_cannot_be_changed_by_a_cell(
+    verb: RunVerb, manager: SessionManager, name: str
+) -> None:
+    before = getattr(manager.settings, name)
+    for value in (before, "1", "other"):
+        with pytest.raises(NotAllowedError, match=f"AGENTBAY_{name.upper()}"):
+            verb(f"config {name}='{value}'")
+    assert getattr(manager.settings, name) == before
+
+
 @pytest.mark.parametrize(
     ("change", "value"),
     [

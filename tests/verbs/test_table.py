@@ -9,6 +9,7 @@ import pytest
 from agentbay_kernel.errors import NotAllowedError, VerbError
 from agentbay_kernel.sessions import SessionManager
 from agentbay_kernel.verbs import VERBS, Verb
+from agentbay_kernel.verbs.cell_options import cell_parser
 from agentbay_kernel.verbs.parser import LineParser, split_words, touching_machine
 from agentbay_kernel.verbs.table import find_verb
 from tests.verbs.conftest import RunVerb
@@ -27,7 +28,9 @@ def test_help_of_a_verb_is_made_from_its_arguments(verb: RunVerb, line: str) -> 
     told = verb(line)["text/plain"]
     assert told.startswith("usage: %agentbay status")
     assert "--json" in told
-    assert "%agentbay status --json" in told
+    assert "\n  %agentbay status --json" in told
+    cell = cell_parser().help_text()
+    assert cell.startswith("usage: %%agentbay [-h]") and "\n  %%agentbay python\n" in cell
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,14 @@ from typing import Any
 
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, TAG, UNSUPPORTED, Refused, whole
+from agentbay_kernel.sandbox.exchange.values import (
+    MALFORMED,
+    TAG,
+    UNSUPPORTED,
+    Refused,
+    need,
+    whole,
+)
 
 # Arrays with more bytes than this are files of their own.
 _MOST_INLINE = 4096
@@ -107,7 +114,7 @@ def _write(file: Any, value: Any) -> None:
 
 
 def _decode_npy(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    _need_numpy("a NumPy array")
+    need("numpy", "a NumPy array")
     if "blob" in node:
         with open(decoder.path(node["blob"]), "rb") as file:
             size = file.seek(0, 2)
@@ -175,7 +182,7 @@ def _decode_dtype(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
 
 
 def _decode_objects(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    _need_numpy("a NumPy array")
+    need("numpy", "a NumPy array")
     import numpy
 
     shape = tuple(whole(length) for length in node["shape"])
@@ -197,13 +204,6 @@ def _decode_masked(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
     if not isinstance(data, numpy.ndarray) or mask.shape != data.shape or mask.dtype != bool:
         raise Refused(MALFORMED, "claims to be a masked array and is none")
     return numpy.ma.MaskedArray(data, mask, fill_value=fill)
-
-
-def _need_numpy(what: str) -> None:
-    try:
-        import numpy  # noqa: F401
-    except ImportError:
-        raise Refused(UNSUPPORTED, "is %s, and NumPy is not installed there" % what) from None
 
 
 ARRAY_DECODERS = {

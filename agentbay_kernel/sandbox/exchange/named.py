@@ -29,14 +29,14 @@ Notes = list[Any]
 
 def has_pyarrow() -> bool:
     """Is there a pyarrow that reads what others wrote without running it?"""
-    if importlib.util.find_spec("pyarrow") is None:
-        return False
     from importlib import metadata
 
     try:
+        if importlib.util.find_spec("pyarrow") is None:
+            return False
         numbers = metadata.version("pyarrow").split(".")[:3]
         return tuple(int(number) for number in numbers) >= SAFE_PYARROW
-    except (metadata.PackageNotFoundError, ValueError):
+    except (ImportError, ValueError):
         return False
 
 

@@ -345,13 +345,12 @@ def _decode_strings(decoder: Decoder, reader: ColumnReader, node: Any, depth: in
     import pandas
 
     cells = _decode_objects(decoder, reader, node["v"], depth)
-    storage = "pyarrow" if node["s"] == "pyarrow" else "python"
-    attempts: list[dict[str, Any]] = []
-    for each in (storage, "python"):
-        if node["na"] == _NAN:
-            attempts.append({"storage": each, "na_value": numpy.nan})
-        else:
-            attempts.append({"storage": each})
+    attempts: list[dict[str, Any]] = [{"storage": "python"}]
+    if node["na"] == _NAN:
+        # pandas' own texts: each side keeps them where it can, and they are one dtype.
+        attempts = [{"na_value": numpy.nan}]
+    elif node["s"] == "pyarrow":
+        attempts.insert(0, {"storage": "pyarrow"})
     for attempt in attempts:
         try:
             dtype = pandas.StringDtype(**attempt)

@@ -22,7 +22,7 @@ from agentbay_kernel.sandbox.exchange.indexes import (
     encode_lone_index,
 )
 from agentbay_kernel.sandbox.exchange.series import decode_array, encode_array_like
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, TAG, UNSUPPORTED, Refused, whole
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, TAG, Refused, need, whole
 
 
 def encode_table(encoder: Encoder, value: Any, depth: int) -> Any:
@@ -102,17 +102,8 @@ def _encode_frame(encoder: Encoder, pandas: Any, frame: Any, depth: int) -> Any:
     }
 
 
-def _need(module: str, what: str) -> Any:
-    try:
-        return __import__(module)
-    except ImportError:
-        raise Refused(
-            UNSUPPORTED, "is %s, and %s is not installed on the other side" % (what, module)
-        ) from None
-
-
 def _decode_frame(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    pandas = _need("pandas", "a DataFrame")
+    pandas = need("pandas", "a DataFrame")
     reader = ColumnReader(decoder, node["store"])
     index = decode_index(decoder, reader, node["index"], depth)
     columns = decode_lone_index(decoder, node["columns"], depth)
@@ -135,7 +126,7 @@ def _series(decoder: Decoder, reader: ColumnReader, spec: Any, index: Any, depth
 
 
 def _decode_series(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    _need("pandas", "a Series")
+    need("pandas", "a Series")
     reader = ColumnReader(decoder, node["store"])
     index = decode_index(decoder, reader, node["index"], depth)
     series = _series(decoder, reader, node["data"], index, depth)
@@ -144,12 +135,12 @@ def _decode_series(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
 
 
 def _decode_index(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    _need("pandas", "a pandas Index")
+    need("pandas", "a pandas Index")
     return decode_lone_index(decoder, node["v"], depth)
 
 
 def _decode_pdarray(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    pandas = _need("pandas", "a pandas array")
+    pandas = need("pandas", "a pandas array")
     reader = ColumnReader(decoder, node["store"])
     array = decode_array(decoder, reader, node["data"], depth)
     return pandas.Series(array).array if not hasattr(array, "isna") else array
@@ -163,20 +154,20 @@ def _decode_pdscalar(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
 
 
 def _decode_period(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    pandas = _need("pandas", "a pandas Period")
+    pandas = need("pandas", "a pandas Period")
     if type(node["f"]) is not str or len(node["f"]) > 100:
         raise Refused(MALFORMED, "its freq is none")
     return pandas.Period(ordinal=whole(node["v"]), freq=node["f"])
 
 
 def _decode_interval(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    pandas = _need("pandas", "a pandas Interval")
+    pandas = need("pandas", "a pandas Interval")
     left, right = [decoder.decode(end, depth + 1) for end in node["v"]]
     return pandas.Interval(left, right, closed=node["c"])
 
 
 def _decode_nothing(name: str) -> Any:
-    return lambda decoder, node, depth: getattr(_need("pandas", "pandas' %s" % name), name)
+    return lambda decoder, node, depth: getattr(need("pandas", "pandas' %s" % name), name)
 
 
 # Arrow
@@ -195,7 +186,7 @@ def _encode_arrow(encoder: Encoder, pyarrow: Any, value: Any, depth: int) -> Any
         if kind in arrays:
             encoder.note("an Arrow array arrives as a list: pyarrow is not on both sides")
             return encoder.encode(value.to_pylist(), depth)
-        _need("pandas", "an Arrow table without pyarrow on both sides")
+        need("pandas", "an Arrow table without pyarrow on both sides")
         encoder.note("an Arrow table arrives as a DataFrame: pyarrow is not on both sides")
         return encoder.encode(value.to_pandas(), depth)
     if kind == "batch":
@@ -212,7 +203,7 @@ def _encode_arrow(encoder: Encoder, pyarrow: Any, value: Any, depth: int) -> Any
 
 
 def _decode_arrow(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    pyarrow = _need("pyarrow", "an Arrow table")
+    pyarrow = need("pyarrow", "an Arrow table")
     with open(decoder.path(node["blob"]), "rb") as file:
         refuse_compressed(file)
         with pyarrow.ipc.open_stream(file) as reader:

@@ -19,6 +19,7 @@ SAFE_INTEGER = 2**53 - 1
 ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,3}")
 
 UNSUPPORTED, TOO_LARGE, MALFORMED, MISSING = "unsupported", "too large", "malformed", "missing"
+LACKING = "lacking"
 
 
 class Refused(Exception):
@@ -80,3 +81,16 @@ def whole(node: Any) -> int:
     if type(node) is not int:
         raise Refused(MALFORMED, "a whole number in it is none")
     return node
+
+
+def need(module: str, what: str) -> Any:
+    """A library that a value needs where it arrives.
+
+    Raises:
+        Refused: it is not installed.
+    """
+    try:
+        return __import__(module)
+    except ImportError:
+        text = "is %s and needs %s, which is not installed where it arrives" % (what, module)
+        raise Refused(LACKING, text) from None

@@ -1,7 +1,7 @@
-"""`jupyter agentbay ...`, also `python -m agentbay_kernel ...`: the command line.
+"""The arguments of `jupyter agentbay`, also `python -m agentbay_kernel`, and who answers them.
 
-In: arguments. Out: text on stdout, one-line errors on stderr, an exit code. Nothing heavy is
-imported before a command is chosen, so `--help` answers at once.
+In: arguments. Out: an exit code. Nothing heavy is imported before a command is chosen, so `--help`
+answers at once.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import __version__
 from agentbay_kernel.errors import AgentBayError
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _DONE, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
@@ -21,12 +25,17 @@ examples:
   jupyter agentbay install --user           make the kernels visible to every Jupyter of yours
   jupyter agentbay install --user --local   add kernels that run code on this machine
   jupyter agentbay uninstall --user         remove them
+  jupyter agentbay doctor                   is everything in place?
+  jupyter agentbay run analysis.ipynb       execute a notebook in a sandbox
+  jupyter agentbay sessions list            your sessions
+  jupyter agentbay demo --local             a few cells, on this machine
   jupyter agentbay serve                    run the local runtime by hand
 
 exit codes:
-  0  done
-  1  it failed; the message on stderr says why and what to do
-  2  the arguments are not valid
+  0    done
+  1    it failed; the message on stderr says why and what to do
+  2    the arguments are not valid
+  130  interrupted
 """
 
 
@@ -75,6 +84,27 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return _install(options)
     if options.command == "uninstall":
         return _uninstall(options)
+    if options.command == "doctor":
+        from agentbay_kernel.cli.doctor import doctor
+
+        return doctor(options)
+    if options.command == "run":
+        from agentbay_kernel.cli.run import run
+
+        return run(options)
+    if options.command == "demo":
+        from agentbay_kernel.cli.demo import demo
+
+        return demo(options)
+    if options.command == "sessions":
+        from agentbay_kernel.cli import sessions
+
+        answers = {
+            "list": sessions.list_sessions,
+            "delete": sessions.delete_sessions,
+            "sweep": sessions.sweep_sessions,
+        }
+        return answers[options.what](options)
     _parser().print_help()
     return _DONE
 
@@ -149,10 +179,103 @@ def _parser() -> argparse.ArgumentParser:
         description="Remove the kernels that `install` placed, the local twins included.",
     )
     _add_places(uninstall)
+    _add_doctor(commands)
+    _add_sessions(commands)
+    _add_run(commands)
+    commands.add_parser(
+        "demo",
+        help="run a few cells and show what they give",
+        description="Run a few cells in a sandbox and show them with what they give.",
+        **_examples("jupyter agentbay demo", "jupyter agentbay demo --local"),
+    ).add_argument(
+        "--local", action="store_true", help="in the local runtime, which is THIS machine"
+    )
     commands.add_parser(
         "serve", help="run the local runtime until Ctrl-C (see serve --help)", add_help=False
     )
     return parser
+
+
+def _add_doctor(commands: _Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="is everything in place, and what to do where it is not",
+        description="Check key, endpoint, TLS, clock, kernels, Node, isolation and versions. "
+        "Nothing is created.",
+        **_examples(
+            "jupyter agentbay doctor",
+            "jupyter agentbay doctor --json",
+            "jupyter agentbay doctor --probe --report probe.json",
+        ),
+    )
+    doctor.add_argument("--json", action="store_true", help="as data")
+    doctor.add_argument(
+        "--probe",
+        action="store_true",
+        help="open one session, find out what the service does, delete it; this costs money",
+    )
+    doctor.add_argument(
+        "--report",
+        metavar="FILE",
+        default="agentbay-probe.json",
+        help="where --probe writes what it found, without secrets (%(default)s)",
+    )
+
+
+def _add_sessions(commands: _Commands) -> None:
+    sessions = commands.add_parser(
+        "sessions",
+        help="list, delete or sweep sessions",
+        description="Sessions, outside of any notebook.",
+        **_examples(
+            "jupyter agentbay sessions list --all",
+            "jupyter agentbay sessions delete s-0123456789",
+            "jupyter agentbay sessions sweep",
+        ),
+    )
+    whats = sessions.add_subparsers(dest="what", metavar="list|delete|sweep", required=True)
+    listing = whats.add_parser("list", help="the sessions that this machine knows as yours")
+    listing.add_argument(
+        "--all", action="store_true", help="every session of the key, asked of the service"
+    )
+    listing.add_argument("--json", action="store_true", help="as data")
+    deleting = whats.add_parser("delete", help="delete sessions by their ids")
+    deleting.add_argument("ids", nargs="*", metavar="SESSION_ID")
+    deleting.add_argument(
+        "--mine", action="store_true", help="all that this machine knows as yours, used or not"
+    )
+    whats.add_parser("sweep", help="delete what kernels that are provably dead left behind")
+
+
+def _add_run(commands: _Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="execute a notebook in a sandbox, whatever kernel it names",
+        description="Execute a notebook with the AgentBay kernel, whatever kernel it names.",
+        **_examples(
+            "jupyter agentbay run analysis.ipynb",
+            "jupyter agentbay run submission.ipynb --untrusted --output graded.ipynb",
+        ),
+    )
+    run.add_argument("notebook", metavar="NOTEBOOK")
+    run.add_argument(
+        "--untrusted",
+        action="store_true",
+        help="its cells reach no file of this machine, by no verb",
+    )
+    output = run.add_mutually_exclusive_group()
+    output.add_argument("--output", metavar="FILE", help="the executed notebook")
+    output.add_argument("--inplace", action="store_true", help="overwrite the notebook itself")
+    run.add_argument("--language", metavar="NAME", help="python or javascript, if it names neither")
+    run.add_argument("--timeout", metavar="S", type=float, help="seconds that one cell may take")
+    run.add_argument("--allow-errors", action="store_true", help="go on after a cell that failed")
+
+
+def _examples(*lines: str) -> dict[str, Any]:
+    return {
+        "epilog": "examples:\n" + "\n".join(f"  {line}" for line in lines),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:

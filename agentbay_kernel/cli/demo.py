@@ -1,0 +1,62 @@
+"""`jupyter agentbay demo`: a few cells in a sandbox, shown in the terminal.
+
+In: nothing, or `--local`. Out: the cells and what they gave. It is run as any notebook is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.cli.run import execute
+from agentbay_kernel.errors import ConfigurationError, NoBackendError
+from agentbay_kernel.languages import PYTHON
+from agentbay_kernel.service import find_credentials
+
+CELLS = (
+    "import os, platform\n"
+    "print('This runs in a sandbox, in', os.getcwd(), 'with Python', platform.python_version())",
+    "squares = [n * n for n in range(10)]\nsquares",
+    "sum(squares)   # variables stay from cell to cell",
+    "%%agentbay javascript\n[1, 2, 3].map(n => n ** 2)",
+    "%agentbay status",
+)
+
+
+def demo(options: Namespace) -> int:
+    """Run the demo; returns 0 if all its cells ended well."""
+    try:
+        from nbformat.v4 import new_code_cell, new_notebook
+    except ImportError as error:
+        raise ConfigurationError(
+            "nbclient is not installed, which runs the demo. Install it: pip install nbclient"
+        ) from error
+    environment = dict(os.environ)
+    if options.local:
+        environment["AGENTBAY_BACKEND"] = "local"
+    elif os.environ.get("AGENTBAY_BACKEND") != "local" and not find_credentials().api_key:
+        raise NoBackendError(
+            "There is no AgentBay API key, so there is no sandbox for the demo. Set "
+            "AGENTBAY_API_KEY, or run the cells on THIS machine, in the local runtime: "
+            "jupyter agentbay demo --local"
+        )
+    notebook = new_notebook(cells=[new_code_cell(source) for source in CELLS])
+    failure = execute(notebook, PYTHON, Path.cwd(), environment)
+    for cell in notebook.cells:
+        print("\n" + "\n".join(f">>> {line}" for line in cell.source.splitlines()))
+        for output in cell.outputs:
+            print(_text(output).rstrip())
+    if failure:
+        print(f"jupyter agentbay demo: {failure}", file=sys.stderr)
+    return 1 if failure else 0
+
+
+def _text(output: Any) -> str:
+    if output.output_type == "stream":
+        return str(output.text)
+    if output.output_type == "error":
+        return "\n".join(output.traceback)
+    return str(output.data.get("text/plain", ""))

@@ -1,0 +1,256 @@
+"""`jupyter agentbay doctor`: is everything in place, and what to do where it is not.
+
+In: the environment, the settings, the service's address. Out: one line a check, or the same as
+JSON. Nothing is created and the key is never shown; `--probe` (see `probe.py`) opens one session.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from agentbay_kernel import __version__
+from agentbay_kernel.config import AgentBaySettings, load_settings
+from agentbay_kernel.errors import AgentBayError, ConfigurationError
+from agentbay_kernel.service import AgentBay, Credentials, find_credentials
+from agentbay_kernel.service.endpoint import KEY_VARIABLE
+
+OK, MEND, NOTE = "ok", "mend", "note"
+_PACKAGES = ("ipykernel", "jupyter_client", "ipython", "nbclient", "jupyterlab", "pyarrow")
+# Signed requests are not used, so only a clock that is far off matters: for certificates.
+_SKEW_S = 300
+_ANSWER_S = 10
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: `state` is `ok`, `mend` (something must be done) or `note`; `todo` says what."""
+
+    name: str
+    state: str
+    found: str
+    todo: str = ""
+
+    def line(self) -> str:
+        """As one line, or two."""
+        told = f"{self.state:<5} {self.name}: {self.found}"
+        return f"{told}\n      -> {self.todo}" if self.todo else told
+
+
+def doctor(options: Namespace) -> int:
+    """Run the checks; returns 0 if nothing needs to be mended, else 1."""
+    checks = []
+    for check in examine():
+        checks.append(check)
+        if not options.json:
+            print(check.line(), flush=True)
+    mended = all(check.state != MEND for check in checks)
+    document: dict[str, object] = {"ok": mended, "checks": [asdict(check) for check in checks]}
+    if options.probe:
+        from agentbay_kernel.cli.probe import probe
+
+        document["probe"] = probe(Path(options.report), say=None if options.json else print)
+    if options.json:
+        print(json.dumps(document, indent=2))
+    elif not mended:
+        print("\nWhat is marked `mend` keeps notebooks from running.")
+    return 0 if mended else 1
+
+
+def examine() -> Iterator[Check]:
+    """All checks, as they are done."""
+    yield _versions()
+    try:
+        settings = load_settings()
+        found = find_credentials()
+    except ConfigurationError as error:
+        yield Check("settings", MEND, "not valid", str(error))
+        return
+    changed = ", ".join(sorted(settings.sources)) or "none"
+    yield Check("settings", OK, f"valid; set by you: {changed}")
+    yield from _service(settings, found)
+    for check in (_kernelspecs, _node, _isolation):
+        yield _guarded(check)
+    yield _guarded(lambda: _state_file(settings))
+
+
+def _guarded(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:
+        name = getattr(check, "__name__", "check").strip("_")
+        return Check(name, MEND, f"could not be checked: {type(error).__name__}: {error}")
+
+
+def _versions() -> Check:
+    found = [f"agentbay-kernel {__version__}", f"Python {platform.python_version()}"]
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"no {name}")
+    return Check("versions", OK, f"{', '.join(found)}, {platform.platform()}")
+
+
+def _service(settings: AgentBaySettings, found: Credentials) -> Iterator[Check]:
+    local = settings.backend == "local"
+    if found.api_key:
+        where = "the environment" if os.environ.get(KEY_VARIABLE) else "a .env file"
+        yield Check("key", OK, f"present, from {where}")
+    elif local:
+        yield Check("key", OK, "not needed: cells run in the local runtime, on THIS machine")
+        return
+    else:
+        yield Check(
+            "key",
+            MEND,
+            "there is none",
+            f"set {KEY_VARIABLE}, or AGENTBAY_BACKEND=local to run cells on this machine",
+        )
+    endpoint = found.endpoint
+    if local and not endpoint.is_loopback:
+        return
+    if endpoint.is_known:
+        yield Check("endpoint", OK, f"{endpoint.url}, region {endpoint.region_id}")
+    else:
+        what = "this machine" if endpoint.is_loopback else "not an address of AgentBay's"
+        yield Check("endpoint", NOTE, f"{endpoint.url}: {what}, as AGENTBAY_ENDPOINT says")
+    yield from _connection(found)
+    if found.api_key:
+        yield _key_is_taken(found.api_key)
+
+
+def _connection(found: Credentials) -> Iterator[Check]:
+    import requests
+
+    url = found.endpoint.url
+    try:
+        # Without the key, and without following it anywhere: this only asks who answers.
+        answer = requests.head(url, timeout=_ANSWER_S, allow_redirects=False)
+    except requests.exceptions.SSLError as error:
+        reason = str(error.args[0] if error.args else error)[:200]
+        yield Check(
+            "TLS",
+            MEND,
+            f"the certificate of {found.endpoint.host} is not accepted: {reason}",
+            "check this machine's clock; behind a company's proxy, set SSL_CERT_FILE to its "
+            "certificate",
+        )
+        return
+    except requests.RequestException as error:
+        yield Check(
+            "connection",
+            MEND,
+            f"{found.endpoint.host} is not reached ({type(error).__name__})",
+            "check the network, the region, and HTTPS_PROXY if you need a proxy",
+        )
+        return
+    if url.startswith("https"):
+        yield Check("TLS", OK, f"the certificate of {found.endpoint.host} is valid")
+    else:
+        yield Check("TLS", NOTE, "none: plain http to this machine")
+    yield _clock(answer.headers.get("Date"))
+
+
+def _clock(date: str | None) -> Check:
+    if not date:
+        return Check("clock", NOTE, "the service does not tell its time")
+    try:
+        skew = time.time() - parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return Check("clock", NOTE, "the service tells no time that can be read")
+    if abs(skew) > _SKEW_S:
+        return Check(
+            "clock",
+            MEND,
+            f"this machine's differs from the service's by {skew:+.0f} s",
+            "set the clock, best by NTP",
+        )
+    return Check("clock", OK, f"within {abs(skew):.0f} s of the service's")
+
+
+def _key_is_taken(api_key: str) -> Check:
+    client = AgentBay(api_key)
+    try:
+        answer = client.list(limit=1)
+        if answer.success:
+            return Check("account", OK, f"the key is accepted; {answer.total_count} sessions live")
+        told = answer.error_message
+    except AgentBayError as error:
+        told = str(error)
+    finally:
+        client.close()
+    return Check("account", MEND, told, "check the key and its region in the AgentBay console")
+
+
+def _kernelspecs() -> Check:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    from agentbay_kernel.kernelspec import CLOUD_KERNELS
+
+    manager = KernelSpecManager()
+    manager.log.setLevel("ERROR")
+    found = manager.find_kernel_specs()
+    missing = [kernel.name for kernel in CLOUD_KERNELS if kernel.name not in found]
+    if missing:
+        return Check(
+            "kernels",
+            MEND,
+            f"this Jupyter ({sys.prefix}) does not find {', '.join(missing)}",
+            "jupyter agentbay install --user",
+        )
+    for kernel in CLOUD_KERNELS:
+        program = manager.get_kernel_spec(kernel.name).argv[0]
+        if Path(program).is_absolute() and not Path(program).exists():
+            return Check(
+                "kernels",
+                MEND,
+                f"{kernel.name} in {found[kernel.name]} starts {program}, which is gone",
+                "jupyter agentbay install --user",
+            )
+    places = sorted({str(Path(found[kernel.name]).parent) for kernel in CLOUD_KERNELS})
+    return Check("kernels", OK, f"found in {', '.join(places)}")
+
+
+def _node() -> Check:
+    from agentbay_kernel.local.node import find_node
+
+    node = find_node()
+    if node is None:
+        return Check(
+            "Node",
+            NOTE,
+            "none: the local runtime can't run JavaScript",
+            "pip install 'agentbay-kernel[local]', if you want that",
+        )
+    return Check("Node", OK, f"{node} (for the local runtime)")
+
+
+def _isolation() -> Check:
+    from agentbay_kernel.local.isolation import Choice
+    from agentbay_kernel.local.settings import Settings
+
+    report = Choice(Settings()).result().report
+    state = OK if report.level != "none" else NOTE
+    todo = "" if state == OK else "install bubblewrap, if you want the local runtime isolated"
+    reason = f" ({report.reason})" if report.reason else ""
+    return Check("isolation", state, f"local runtime: {report.summary}{reason}", todo)
+
+
+def _state_file(settings: AgentBaySettings) -> Check:
+    from agentbay_kernel.sessions import SessionManager
+
+    try:
+        records = SessionManager(settings).own_records()
+    except AgentBayError as error:
+        return Check("sessions", MEND, "the file that says which are yours", str(error))
+    return Check("sessions", OK, f"{len(records)} of yours are known to this machine")

@@ -1,0 +1,139 @@
+"""`jupyter agentbay doctor`, `sessions` and `demo`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentbay_kernel.config import load_settings
+from agentbay_kernel.sessions import SessionManager
+from tests.cli.test_main import run
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[LocalRuntimeProcess]:
+    """A local runtime that plays the service."""
+    with running_local_runtime() as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def service(runtime: LocalRuntimeProcess) -> dict[str, str]:
+    """Variables that lead there."""
+    return {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
+
+
+def checks(text: str) -> dict[str, dict[str, str]]:
+    return {check["name"]: check for check in json.loads(text)["checks"]}
+
+
+def test_all_is_well_with_a_service(service: dict[str, str]) -> None:
+    done = run("doctor", "--json", **service)
+    assert done.returncode == 0, done.stdout
+    found = checks(done.stdout)
+    assert found["key"]["state"] == found["account"]["state"] == "ok"
+    assert found["endpoint"]["state"] == "note"
+    assert found["kernels"]["state"] == "ok"
+    assert service["AGENTBAY_API_KEY"] not in done.stdout + done.stderr
+
+
+def test_what_is_missing_is_told_with_what_to_do(runtime: LocalRuntimeProcess) -> None:
+    done = run("doctor", AGENTBAY_ENDPOINT=runtime.endpoint)
+    assert done.returncode == 1
+    assert "mend  key: there is none\n      -> set AGENTBAY_API_KEY" in done.stdout
+
+
+def test_a_key_that_is_refused_is_told(runtime: LocalRuntimeProcess) -> None:
+    done = run("doctor", AGENTBAY_ENDPOINT=runtime.endpoint, AGENTBAY_API_KEY="akm-wrong-key")
+    assert done.returncode == 1
+    assert "mend  account:" in done.stdout
+    assert "akm-wrong-key" not in done.stdout + done.stderr
+
+
+def test_a_service_that_is_not_reached_is_told() -> None:
+    done = run("doctor", AGENTBAY_ENDPOINT="http://127.0.0.1:9", AGENTBAY_API_KEY="akm-x")
+    assert done.returncode == 1
+    assert "mend  connection: 127.0.0.1 is not reached" in done.stdout
+
+
+def test_a_certificate_that_is_not_accepted_is_told() -> None:
+    with running_local_runtime("--tls") as runtime:
+        service = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
+        done = run("doctor", **service)
+        assert done.returncode == 1
+        assert "mend  TLS:" in done.stdout
+        ca_file = runtime.announcement["ca_file"]
+        done = run("doctor", **service, REQUESTS_CA_BUNDLE=ca_file, SSL_CERT_FILE=ca_file)
+        assert "ok    TLS:" in done.stdout
+
+
+def test_wrong_settings_are_told() -> None:
+    done = run("doctor", AGENTBAY_EXECUTION="magic")
+    assert done.returncode == 1
+    assert "mend  settings: not valid" in done.stdout
+
+
+def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path: Path) -> None:
+    report = tmp_path / "probe.json"
+    done = run("doctor", "--probe", "--report", str(report), **service)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(report.read_text())
+    assert found["state"]["python"] is True
+    assert found["execution"]["python"]["kind"] == "bridged"
+    assert found["interrupt"]["ended_as"] == ["KeyboardInterrupt"]
+    assert found["interrupt"]["state_kept"] is True
+    assert found["errors"]["python"]["read_as"]["ename"] == "ZeroDivisionError"
+    assert found["limits"]["timeout_success"] is False
+    assert found["places"]["python"]
+    for secret in (service["AGENTBAY_API_KEY"], service["AGENTBAY_ENDPOINT"], "session-"):
+        assert secret not in report.read_text()
+    # Nothing is left of it.
+    assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == []
+
+
+def test_sessions_are_listed_and_deleted(
+    service: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "No session of yours" in run("sessions", "list", **service).stdout
+    for name, value in service.items():
+        monkeypatch.setenv(name, value)
+    manager = SessionManager(load_settings())
+    try:
+        session_id = manager.open("named").session.session_id
+        (row,) = json.loads(run("sessions", "list", "--json", **service).stdout)
+        assert (row["session"], row["name"]) == (session_id, "named")
+        assert session_id in run("sessions", "list", "--all", **service).stdout
+        # It is in use, so a sweep leaves it.
+        assert "Nothing is left behind" in run("sessions", "sweep", **service).stdout
+        done = run("sessions", "delete", session_id, **service)
+        assert done.stdout == f"Deleted {session_id}\n"
+        assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == []
+    finally:
+        manager.close()
+    done = run("sessions", "delete", "session-nowhere", **service)
+    assert done.returncode == 1
+    assert "Not deleted: session-nowhere" in done.stderr
+    assert run("sessions", "delete", **service).returncode == 2
+    assert run("sessions", **service).returncode == 2
+
+
+def test_the_demo_says_where_it_would_run() -> None:
+    done = run("demo")
+    assert done.returncode == 1
+    assert "jupyter agentbay demo --local" in done.stderr
+    done = run("demo", "--local")
+    assert done.returncode == 0, done.stderr
+    assert "runs on THIS machine" in done.stdout
+    assert "[ 1, 4, 9 ]" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["doctor", "run", "demo", "sessions", "install", "uninstall"])
+def test_every_command_has_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert "usage: jupyter agentbay" in done.stdout
+    assert command.endswith("install") or f"  jupyter agentbay {command}" in done.stdout

@@ -1,0 +1,74 @@
+"""`jupyter agentbay run`: what is told, what is written, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.cli.test_main import run
+
+
+def notebook(path: Path, *sources: str, language: str = "python") -> Path:
+    made = new_notebook(cells=[new_code_cell(source) for source in sources])
+    made.metadata["kernelspec"] = {"name": "x", "display_name": "x", "language": language}
+    nbformat.write(made, path)
+    return path
+
+
+def test_a_failed_cell_is_told_and_what_was_reached_is_written(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", "print('reached')", "1/0", "print('never')")
+    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    assert done.returncode == 1
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr
+    written = nbformat.read(tmp_path / "n.executed.ipynb", as_version=4)
+    assert any(output.get("text") == "reached\n" for output in written.cells[0].outputs)
+    assert written.cells[2].outputs == []
+    assert nbformat.read(path, as_version=4).cells[0].outputs == []
+
+
+@pytest.mark.slow
+def test_errors_can_be_allowed_and_javascript_is_known(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", "null.x", "[1, 2].length", language="javascript")
+    done = run("run", str(path), "--allow-errors", "--inplace", AGENTBAY_BACKEND="local")
+    assert done.returncode == 1
+    assert "1 cells failed" in done.stderr
+    written = nbformat.read(path, as_version=4)
+    assert written.cells[1].outputs[-1].data["text/plain"] == "2"
+
+
+@pytest.mark.slow
+def test_untrusted_cells_reach_no_file(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").touch()
+    path = notebook(tmp_path / "n.ipynb", "%agentbay upload data.csv")
+    done = run("run", str(path), "--untrusted", AGENTBAY_BACKEND="local")
+    assert done.returncode == 1
+    assert "NotAllowedError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "can't be read"),
+        pytest.param("{}", "is not a notebook", marks=pytest.mark.slow),
+        ("no JSON", "is not a notebook"),
+    ],
+)
+def test_what_is_no_notebook_is_told(tmp_path: Path, content: str | None, told: str) -> None:
+    path = tmp_path / "n.ipynb"
+    if content is not None:
+        path.write_text(content)
+    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_language_that_agentbay_does_not_run_is_told(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "n.ipynb", "1", language="R")
+    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    assert done.returncode == 1
+    assert "'R'" in done.stderr and "--language python" in done.stderr

@@ -1,0 +1,162 @@
+"""A session that is lost in the middle of a notebook: the right message, no second run, and the
+next cell works. Each cell appends its number to a file outside of every session."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernels import Ran, RunningKernel, running_kernel
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
+from tests.sessions.conftest import Service, wait_until
+
+
+class Notebook:
+    """Cells that say in a file that they ran."""
+
+    def __init__(self, kernel: RunningKernel, numbers: Path) -> None:
+        self.kernel = kernel
+        self._numbers = numbers
+        self._count = itertools.count(1)
+
+    def run(self, code: str = "") -> Ran:
+        """Run the next cell."""
+        mark = f"open({str(self._numbers)!r}, 'a').write('{next(self._count)}\\n')"
+        return self.kernel.run(f"_ = {mark}\n{code}", timeout=150)
+
+    def ran(self) -> list[int]:
+        """Numbers of the cells that ran, as often as they did."""
+        return [int(line) for line in self._numbers.read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[LocalRuntimeProcess]:
+    """Without isolation: cells share a file with the test."""
+    with running_local_runtime("--isolation", "none", "--idle-seconds", "0") as runtime:
+        yield runtime
+
+
+def _deleted(service: Service) -> None:
+    service.clear()
+
+
+def _expired(service: Service) -> None:
+    service.behave(faults=[{"kind": "expired", "at": [1]}])
+
+
+@pytest.mark.parametrize("execution", ["bridged", "direct"])
+@pytest.mark.parametrize("lose", [_deleted, _expired])
+def test_a_lost_session_is_told_in_one_line_and_the_next_cell_gets_a_new_one(
+    service: Service, tmp_path: Path, execution: str, lose: Callable[[Service], None]
+) -> None:
+    with running_kernel("agentbay-python", service.env(execution=execution)) as kernel:
+        notebook = Notebook(kernel, tmp_path / "numbers")
+        notebook.run("kept = 1")
+        notebook.run("kept += 1")
+        (before,) = service.ids()
+        lose(service)
+        ran = notebook.run("kept += 1")
+        assert ran.reply["ename"] == "SessionNotFoundError", ran
+        said = ran.reply["evalue"]
+        assert "\n" not in said and before in said and "variables" in said
+        assert "%agentbay replay" in said
+        ran = notebook.run("kept")
+        assert ran.reply["ename"] == "NameError"
+        assert before not in service.ids() and len(service.ids()) == 1
+        # The third was lost with the session.
+        assert notebook.ran() == [1, 2, 4]
+
+
+@pytest.mark.parametrize("execution", ["bridged", "direct"])
+def test_a_restarted_service_is_told_and_the_next_cell_works(
+    tmp_path: Path, execution: str
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("akm-restarted")
+    flags = ("--isolation", "none", "--api-key-file", str(key))
+    with running_local_runtime(*flags) as first:
+        port = first.endpoint.rpartition(":")[2]
+        env = {
+            "AGENTBAY_ENDPOINT": first.endpoint,
+            "AGENTBAY_API_KEY": first.api_key,
+            "AGENTBAY_STATE_DIR": str(tmp_path / "state"),
+            "AGENTBAY_EXECUTION": execution,
+        }
+        with running_kernel("agentbay-python", env) as kernel:
+            notebook = Notebook(kernel, tmp_path / "numbers")
+            notebook.run("kept = 1")
+            first.process.kill()
+            first.process.wait()
+            with running_local_runtime(*flags, "--port", port):
+                ran = notebook.run("kept")
+                assert ran.reply["ename"] == "SessionNotFoundError", ran
+                assert "is gone" in ran.reply["evalue"]
+                assert notebook.run("kept").reply["ename"] == "NameError"
+                assert notebook.run("1").reply["status"] == "ok"
+                assert notebook.ran() == [1, 3, 4]
+
+
+def test_a_session_that_is_lost_while_its_cell_runs_is_told(
+    service: Service, tmp_path: Path
+) -> None:
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        kernel.run("1")
+        sent = kernel.send("print('begun', flush=True); import time; time.sleep(60)")
+        kernel.wait_for_output(sent, "stream")
+        service.clear()
+        ran = kernel.finish(sent, timeout=150)
+        assert ran.reply["ename"] == "SessionNotFoundError", ran
+        assert kernel.run("1").reply["status"] == "ok"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(2, "ran to its end"), (130, "still runs")],
+)
+def test_after_a_long_outage_the_next_cell_tells_what_became_of_the_lost_one(
+    service: Service, tmp_path: Path, seconds: int, words: str
+) -> None:
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        notebook = Notebook(kernel, tmp_path / "numbers")
+        notebook.run("kept = 5")
+        # Every call hangs or is refused from the moment on when the cell has begun.
+        begun = tmp_path / "begun"
+        code = (
+            f"open({str(begun)!r}, 'w'); import time; time.sleep({seconds}); print('late output')"
+        )
+        sent = kernel.send(f"_ = open({str(tmp_path / 'numbers')!r}, 'a').write('2\\n')\n{code}")
+        wait_until(begun.exists, "the cell has begun")
+        service.behave(faults=[{"kind": "http_502", "probability": 1.0}, _dropped()])
+        ran = kernel.finish(sent, timeout=200)
+        assert ran.reply["ename"] == "SilentSessionError", ran
+        assert "never sent again" in ran.reply["evalue"]
+        service.behave()
+        ran = kernel.run("print(kept)", timeout=200)
+        assert ran.reply["status"] == "ok", ran
+        assert words in ran.text("stderr"), ran
+        assert ran.text() == "late output\n5\n"
+        assert notebook.ran() == [1, 2]
+
+
+def _dropped() -> dict[str, object]:
+    return {"kind": "ws_drop", "probability": 1.0}
+
+
+def test_a_lost_answer_in_direct_execution_is_an_honest_unknown(
+    service: Service, tmp_path: Path
+) -> None:
+    service.behave(ws_url=False)
+    with running_kernel("agentbay-python", service.env(execution="direct")) as kernel:
+        notebook = Notebook(kernel, tmp_path / "numbers")
+        notebook.run()
+        service.behave(ws_url=False, faults=[{"kind": "reset", "at": [1], "effect": True}])
+        ran = notebook.run()
+        assert ran.reply["ename"] == "AnswerLostError", ran
+        assert "unknown" in ran.reply["evalue"]
+        assert notebook.run().reply["status"] == "ok"
+        assert notebook.ran() == [1, 2, 3]
