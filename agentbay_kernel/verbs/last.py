@@ -38,7 +38,7 @@ def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> 
     if (whole := _WHOLE.search(last.stderr)) is not None:
         for live in manager.sessions():
             if live.name == last.session:
-                return _fetch(whole[1], live, options, context)
+                return _fetch(whole[1], live, manager, options, context)
     kept = last.text().encode("utf-8", "replace")
     try:
         with open_to_write(context.folder, options.save, force=options.force) as file:
@@ -50,11 +50,15 @@ def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> 
 
 
 def _fetch(
-    folder: str, live: LiveSession, options: Namespace, context: VerbContext
+    folder: str,
+    live: LiveSession,
+    manager: SessionManager,
+    options: Namespace,
+    context: VerbContext,
 ) -> Iterator[Message]:
     """The sandbox keeps all that its latest cell printed; here it was folded."""
     local = path_to_write(context.folder, options.save, force=options.force)
-    exchange = exchange_of(live, context.settings.exchange_limit)
+    exchange = exchange_of(live, context.settings.exchange_limit, manager.audit)
     display = ProgressDisplay()
     brought = yield from watched(
         lambda report: exchange.download(
