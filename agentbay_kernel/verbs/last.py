@@ -38,7 +38,7 @@ def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> 
     if (whole := _WHOLE.search(last.stderr)) is not None:
         for live in manager.sessions():
             if live.name == last.session:
-                return _fetch(whole[1], live, manager, options, context)
+                return _fetch(whole[1], live, options, manager, context)
     kept = last.text().encode("utf-8", "replace")
     try:
         with open_to_write(context.folder, options.save, force=options.force) as file:
@@ -52,8 +52,8 @@ def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> 
 def _fetch(
     folder: str,
     live: LiveSession,
-    manager: SessionManager,
     options: Namespace,
+    manager: SessionManager,
     context: VerbContext,
 ) -> Iterator[Message]:
     """The sandbox keeps all that its latest cell printed; here it was folded."""
