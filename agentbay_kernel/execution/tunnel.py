@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import json
-import queue
 import threading
 import time
 import uuid
@@ -30,15 +29,15 @@ from agentbay_kernel.errors import (
     SilentSessionError,
     ThrottledError,
 )
+from agentbay_kernel.execution.arrivals import Arrivals
 from agentbay_kernel.execution.calls import Calls
 from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.incoming import Answer, Carried, Incoming, Refused, read_start
-from agentbay_kernel.execution.installing import MODULE, installing_code
+from agentbay_kernel.execution.installing import installing_code
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.request import Request, as_left_behind, limited, stderr_line
+from agentbay_kernel.execution.request import Request
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
 from agentbay_kernel.service import Session
-from agentbay_kernel.service.envelope import decode_json
 from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
@@ -48,10 +47,6 @@ _PATIENCE_UNSENT_S = 5.0
 _MOST_FAILED_WAKES = 3
 # Who listens without a stream asks again after so long, at first and in the end.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
-_BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it was lost:\n"
-_BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own begins.\n"
-# Characters that may come unasked while nobody runs or asks anything.
-_MOST_LATE = 20_000_000
 _REPEATABLE = (
     AnswerLostError,
     InvalidAnswerError,
@@ -59,8 +54,6 @@ _REPEATABLE = (
     ServiceUnreachableError,
     ThrottledError,
 )
-_FATES = ("unknown", "running", "ended")
-
 _log = get_logger("tunnel")
 
 
@@ -82,7 +75,7 @@ class Tunnel:
         self._sent = 0  # of these, those that the sandbox has
         self._carried = 0  # of these, those that are on their way or there
         self._after = 0  # outward bytes that are here
-        self._requests: dict[str, Request] = {}
+        self._arrivals = Arrivals()
         self._pumping = False
         self._call = ""  # id of the call that is on its way
         self._call_waits = False  # does it wait in the sandbox for what happens?
@@ -94,22 +87,12 @@ class Tunnel:
         self._waking = False
         self._listening: dict[str, float] = {}  # until when, by what may come unasked
         self._pause_s = _PAUSE_S
-        self._late: queue.SimpleQueue[Carried | None] = queue.SimpleQueue()
-        self._late_wanted = False
-        self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
-        # What cells of an earlier kernel published, until the first cell of ours has begun; None
-        # when there were none.
-        self._behind: list[Carried] | None = None
-        self._behind_told = False
         self.kernel_pid: int | None = None
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
 
-    def install(self) -> list[str]:
+    def install(self) -> None:
         """Start the bridge in the sandbox, or take up the one that runs there.
-
-        Returns:
-            The ids of the requests that are under way there: `take_up` gets their answers.
 
         Raises:
             BridgeError: the sandbox can't have one; says why.
@@ -127,11 +110,11 @@ class Tunnel:
         self.kernel_pid, self.output_path = start.pid, start.output
         self._posted = self._sent = self._carried = start.known
         self._after = start.start
-        self._behind = [] if self._sent else None
+        if self._sent:
+            self._arrivals.expect_left_behind()
         self._waker = Waker(self._session, start.pipe)
         # Until an answer says that the bridge heard it, no call waits for long.
         threading.Thread(target=self._waker.knock, name="agentbay-knock", daemon=True).start()
-        return list(start.under_way)
 
     def post(
         self,
@@ -185,24 +168,15 @@ class Tunnel:
             self._posted += len(line)
             request.ends_at = self._posted
             # A call that waits for nothing any more ends by itself.
-            waits = self._call_waits and bool(self._requests or self._call_listens)
+            waits = self._call_waits and bool(self._arrivals or self._call_listens)
             if awaited:
-                self._requests[request.id] = request
+                self._arrivals.expect(request)
             self._posting.notify()
             if not self._pumping:
                 self._start_pump()
             elif waits and self._wakeable and not self._waking:
                 self._waking = True
                 threading.Thread(target=self._wake, name="agentbay-wake", daemon=True).start()
-        return request
-
-    def take_up(self, identity: str) -> Request:
-        """The answers to a request that was under way when the bridge was taken up."""
-        request = Request("shell", "execute_request", OutputLimit(_MOST_LATE), identity)
-        with self._lock:
-            self._requests[identity] = request
-            if not self._pumping:
-                self._start_pump()
         return request
 
     def listen(self, what: str, seconds: float) -> None:
@@ -213,7 +187,7 @@ class Tunnel:
         """
         with self._lock:
             self._listening[what] = time.monotonic() + seconds
-            self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
+            self._arrivals.listen()
             self._pause_s = _PAUSE_S
             if not self._pumping:
                 self._start_pump()
@@ -226,15 +200,14 @@ class Tunnel:
 
     def late(self) -> Iterator[Carried]:
         """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
-        self._late_wanted = True
-        return iter(self._late.get, None)
+        return self._arrivals.late()
 
     def close(self) -> None:
         """Listen no more. What is under way goes on."""
         for what in list(self._listening):
             self.stop_listening(what)
         self._incoming.close()
-        self._late.put(None)
+        self._arrivals.close()
 
     def _start_pump(self) -> None:
         self._pumping = True
@@ -249,7 +222,7 @@ class Tunnel:
     def _pump(self) -> None:
         while True:
             with self._lock:
-                if not self._unsent and not self._requests:
+                if not self._unsent and not self._arrivals:
                     if not self._listens():
                         self._pumping = False
                         return
@@ -282,7 +255,7 @@ class Tunnel:
                 failing_since = max(failing_since or now, self._answered_at)
                 unsent = unsent and isinstance(error, ServiceUnreachableError)
                 with self._lock:
-                    started = any(r.ends_at <= self._sent for r in self._requests.values())
+                    started = any(r.ends_at <= self._sent for r in self._arrivals.awaited)
                 # Code that runs is not given up as soon as code that was never sent.
                 patience_s = _PATIENCE_S if started or not unsent else _PATIENCE_UNSENT_S
                 if now + pause_s > failing_since + patience_s:
@@ -301,15 +274,13 @@ class Tunnel:
         if isinstance(error, BridgeError | SessionNotFoundError):
             self._incoming.close()
         with self._lock:
-            failed, self._requests = list(self._requests.values()), {}
             # What was on its way may be there or not. In its place go empty lines, so that the
             # offsets of what follows are right in either case and nothing of it is run later.
             self._unsent[:] = b"\n" * max(0, self._carried - self._sent)
             self._posted = self._sent + len(self._unsent)
             self._listening.clear()
             self._pumping = False
-        for request in failed:
-            request.fail(error)
+        self._arrivals.fail_all(error)
 
     def _exchange(self) -> None:
         with self._lock:
@@ -331,15 +302,15 @@ class Tunnel:
         piece, packed = route.largest_piece(self._unsent)
         # Where nothing wakes a call, one that only listens does not wait: the next cell would.
         listens = self._calls.stream and self._wakeable and self._listens()
-        waits = (self._requests or listens) and len(piece) == len(self._unsent)
+        waits = (self._arrivals or listens) and len(piece) == len(self._unsent)
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
-        if not self._requests:
+        if not self._arrivals:
             wait_s = min(wait_s, self._listens_s())
         self._call, self._call_waits, self._call_listens = uuid.uuid4().hex, wait_s > 0, listens
         self._carried = self._sent + len(piece)
         brought = [
             request.id
-            for request in self._requests.values()
+            for request in self._arrivals.awaited
             if self._sent < request.ends_at <= self._carried
         ]
         return {
@@ -368,95 +339,21 @@ class Tunnel:
             self._wakeable = answer.heard and not self._deaf
             self._pause_s = _PAUSE_S if data else min(self._pause_s * 2, _LONGEST_PAUSE_S)
         for message in self._incoming.feed(data):
-            self._deliver(message)
-
-    def _deliver(self, message: Carried | Refused) -> None:
-        if isinstance(message, Refused):
-            self._fail_answered(message)
-            return
-        if message["c"] == "bridge":
-            self._hear_bridge(message)
-            return
+            if isinstance(message, Refused) or message["c"] != "bridge":
+                self._arrivals.sort(message)
+            else:
+                self._hear_bridge(message)
         with self._lock:
-            request = self._requests.get(message["p"].get("msg_id", ""))
-            if request is None and self._behind is None:
-                self._keep_late(message)
-                return
-            if self._behind is not None:
-                self._pass_what_is_behind(request, message)
-            if request is None:
-                return
-            request.deliver(message)
-            if request.ended:
-                del self._requests[request.id]
-                self._end_idle_call()
+            self._end_idle_call()
 
     def _end_idle_call(self) -> None:
         """A call that waits for nothing any more is ended: the next cell would have to wake it."""
-        if self._call_listens and not self._requests and not self._listens():
+        if self._call_listens and not self._arrivals and not self._listens():
             self._call_listens = False
             release, call = self._waker.release, self._call
             threading.Thread(
                 target=release, args=(call,), name="agentbay-wake", daemon=True
             ).start()
-
-    def _pass_what_is_behind(self, request: Request | None, message: Carried) -> None:
-        """Hand what an earlier kernel's cells published to the first cell of ours, which waits
-        for them in the sandbox."""
-        assert self._behind is not None
-        if request is None and (shown := as_left_behind(message)) is not None:
-            self._behind.append(shown)
-        cell = next((one for one in self._requests.values() if one.is_cell), None)
-        if cell is None:
-            return
-        if self._behind and not self._behind_told:
-            self._behind_told = True
-            cell.deliver(stderr_line(_BEHIND_NOTE))
-        for one in self._behind:
-            cell.deliver(one)
-        if request is cell:
-            if self._behind_told:
-                cell.deliver(stderr_line(_BEHIND_OVER_NOTE))
-            self._behind = None
-        else:
-            self._behind.clear()
-
-    def fate_of(self, identity: str) -> str:
-        """What became of a request: `unknown` (it never reached the bridge), `running`, `ended`.
-
-        Raises:
-            BridgeError: there is no bridge any more.
-            CommandError: the service failed.
-        """
-        code = f"__import__('sys').modules[{MODULE!r}].fate({identity!r})"
-        result = self._session.code.run_code(code, "python", _INSTALL_TIMEOUT_S)
-        if not result.success:
-            raise BridgeError(f"The bridge could not be asked: {result.error_message}")
-        try:
-            fate = decode_json("".join(result.logs.stdout))
-        except ValueError:
-            fate = None
-        if fate not in _FATES:
-            raise BridgeError("The bridge did not say what became of the cell.")
-        return str(fate)
-
-    def _fail_answered(self, reply: Refused) -> None:
-        with self._lock:
-            failed = self._requests.pop(reply.reply_to, None)
-        if failed is not None:
-            failed.fail(
-                InvalidAnswerError(
-                    f"The sandbox answered with a reply that is none: {reply.why}. The code ran; "
-                    "what its reply said is lost."
-                )
-            )
-
-    def _keep_late(self, message: Carried) -> None:
-        kind = message["h"]["msg_type"]
-        if not self._late_wanted or kind == "status" or kind.endswith("_reply"):
-            return
-        for part in limited(message, self._late_limit):
-            self._late.put(part)
 
     def _hear_bridge(self, message: Carried) -> None:
         if "died" in message:
@@ -467,16 +364,10 @@ class Tunnel:
         if "quiet" in message:
             self.stop_listening(str(message["quiet"]))
         elif "dropped" in message:
-            note = stderr_line(
+            self._arrivals.tell(
                 f"\n[AgentBay: {int(message['dropped']):,} messages of this session were dropped "
                 "in the sandbox: nobody collected them, and it keeps only so much.]\n"
             )
-            with self._lock:
-                running = [r for r in self._requests.values() if r.kind == "execute_request"]
-                if running:
-                    running[0].deliver(note)
-                else:
-                    self._keep_late(note)
 
     def _wake(self) -> None:
         """Bring what was posted while a call waits, as long as there is such."""

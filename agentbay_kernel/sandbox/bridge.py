@@ -231,7 +231,6 @@ def tell() -> None:
         "pipe": bridge.pipe,
         "known": bridge.known,
         "from": bridge.outbox.start,
-        "open": list(bridge.outbox.open),
         "output": bridge.outbox.whole.before,
     }
     print(json.dumps(facts), flush=True)

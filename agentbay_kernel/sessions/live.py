@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
+from agentbay_kernel.execution.bridge_state import end_bridge, fate_of
 from agentbay_kernel.execution.bridged import BridgedExecution, signal_by_shell
 from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.direct import DirectExecution
-from agentbay_kernel.execution.renewal import end_bridge
 from agentbay_kernel.execution.request import Carried
 from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.execution.waking import release_any
@@ -131,11 +131,11 @@ class LiveSession:
         Raises:
             CommandError: it could not be found out yet.
         """
-        cell, tunnel = self.unsettled, self._tunnel
-        if cell is None or tunnel is None:
+        cell = self.unsettled
+        if cell is None or self._tunnel is None:
             return ""
         first = (cell.code.strip().splitlines() or [""])[0][:60]
-        words = _FATES[tunnel.fate_of(cell.message_id)]
+        words = _FATES[fate_of(self.session, cell.message_id)]
         self.unsettled = None
         return f"AgentBay: the cell that was lost sight of (`{first}`) {words}\n"
 

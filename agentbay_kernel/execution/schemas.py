@@ -1,0 +1,202 @@
+"""What the content of each message of a kernel looks like (Jupyter messaging protocol 5.4).
+
+In: a message's channel and type. Out: a check of its content, True where it has the types that the
+protocol says. Small deviations that a page would stumble over are mended on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_LONGEST_ID = 1_000
+# Larger whole numbers are not exact in a page.
+_LARGEST_COUNT = 2**53
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_ID
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < _LARGEST_COUNT)
+
+
+def _is_stream(content: dict[str, Any]) -> bool:
+    return content.get("name") in ("stdout", "stderr") and _is_text(content.get("text"))
+
+
+def _is_display(content: dict[str, Any]) -> bool:
+    data, metadata = (content.setdefault(name, {}) for name in ("data", "metadata"))
+    transient = content.get("transient", {})
+    if not (isinstance(data, dict) and isinstance(metadata, dict) and isinstance(transient, dict)):
+        return False
+    for mime, value in data.items():
+        # Only JSON may be anything (Jupyter's notebook format): else the notebook can't be saved.
+        if not isinstance(value, str) and not mime.endswith("json"):
+            data[mime] = _as_text(value)
+    return transient.get("display_id") is None or _is_id(transient["display_id"])
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "".join(value)
+    return str(value)
+
+
+def _is_update(content: dict[str, Any]) -> bool:
+    return _is_display(content) and _is_id(content.get("transient", {}).get("display_id"))
+
+
+def _is_result(content: dict[str, Any]) -> bool:
+    return _is_display(content) and _is_count(content.get("execution_count"))
+
+
+def _is_error(content: dict[str, Any]) -> bool:
+    lines = content.get("traceback")
+    return (
+        _is_text(content.get("ename"))
+        and _is_text(content.get("evalue"))
+        and isinstance(lines, list)
+        and all(map(_is_text, lines))
+    )
+
+
+def _is_clear(content: dict[str, Any]) -> bool:
+    return isinstance(content.get("wait", False), bool)
+
+
+def _is_comm(content: dict[str, Any]) -> bool:
+    return _is_id(content.get("comm_id")) and isinstance(content.setdefault("data", {}), dict)
+
+
+def _is_comm_open(content: dict[str, Any]) -> bool:
+    return _is_comm(content) and _is_text(content.get("target_name"))
+
+
+def _is_status(content: dict[str, Any]) -> bool:
+    return _is_text(content.get("execution_state"))
+
+
+def _is_input(content: dict[str, Any]) -> bool:
+    # JavaScript's has the process that runs the cell.
+    return _is_text(content.get("code", "")) and _is_count(content.get("pid"))
+
+
+def _is_question(content: dict[str, Any]) -> bool:
+    return _is_text(content.get("prompt")) and isinstance(content.get("password", False), bool)
+
+
+def _is_reply(content: dict[str, Any]) -> bool:
+    # Some kernels' replies to subshell requests have a status alone.
+    if content.get("status") == "error":
+        return _is_text(content.get("ename", "")) and _is_text(content.get("evalue", ""))
+    return content.get("status") in ("ok", "aborted", "abort")
+
+
+# What a kernel asks of the page beside its outputs. Others (`edit_magic`, `ask_exit`) would act.
+_PAYLOADS = ("page", "set_next_input")
+
+
+def _is_execute_reply(content: dict[str, Any]) -> bool:
+    payload = content.get("payload", [])
+    if not _is_reply(content) or not isinstance(payload, list):
+        return False
+    if content["status"] == "error" and not _is_error({"traceback": [], **content}):
+        return False
+    if "payload" in content:
+        content["payload"] = [part for part in payload if _is_payload(part)]
+    return _is_table(content.get("user_expressions", {})) and _is_count(
+        content.get("execution_count")
+    )
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+
+
+def _is_payload(part: object) -> bool:
+    if not isinstance(part, dict) or part.get("source") not in _PAYLOADS:
+        return False
+    if part["source"] == "page":
+        return isinstance(part.get("data"), dict)
+    return _is_text(part.get("text")) and isinstance(part.get("replace", False), bool)
+
+
+def _is_complete_reply(content: dict[str, Any]) -> bool:
+    if content.get("status") != "ok":
+        return _is_reply(content)
+    matches, metadata = content.get("matches"), content.get("metadata", {})
+    places = (content.get("cursor_start"), content.get("cursor_end"))
+    are_matches = isinstance(matches, list) and all(map(_is_text, matches))
+    return are_matches and isinstance(metadata, dict) and all(map(_is_count, places))
+
+
+def _is_inspect_reply(content: dict[str, Any]) -> bool:
+    bundle = content.get("data", {}), content.get("metadata", {})
+    return _is_reply(content) and all(isinstance(part, dict) for part in bundle)
+
+
+def _is_history_reply(content: dict[str, Any]) -> bool:
+    entries = content.get("history", [])
+    are_entries = isinstance(entries, list) and all(
+        isinstance(entry, list) and len(entry) == 3 for entry in entries
+    )
+    return _is_reply(content) and are_entries
+
+
+def _is_word_reply(content: dict[str, Any]) -> bool:
+    lists = content.get("matches", []), content.get("types", [])
+    return all(isinstance(part, list) and all(map(_is_text, part)) for part in lists)
+
+
+Schema = Callable[[dict[str, Any]], bool]
+_REPLIES: dict[str, Schema] = dict.fromkeys(
+    (
+        "comm_info_reply",
+        "create_subshell_reply",
+        "delete_subshell_reply",
+        "interrupt_reply",
+        "is_complete_reply",
+        "kernel_info_reply",
+        "list_subshell_reply",
+        "shutdown_reply",
+    ),
+    _is_reply,
+)
+SCHEMAS: dict[str, dict[str, Schema]] = {
+    "iopub": {
+        "clear_output": _is_clear,
+        "comm_close": _is_comm,
+        "comm_msg": _is_comm,
+        "comm_open": _is_comm_open,
+        "display_data": _is_display,
+        "error": _is_error,
+        "execute_input": _is_input,
+        "execute_result": _is_result,
+        "status": _is_status,
+        "stream": _is_stream,
+        "update_display_data": _is_update,
+    },
+    "stdin": {"input_request": _is_question},
+    "shell": {
+        "complete_reply": _is_complete_reply,
+        "execute_reply": _is_execute_reply,
+        "history_reply": _is_history_reply,
+        "inspect_reply": _is_inspect_reply,
+        **_REPLIES,
+    },
+    "control": _REPLIES,
+    # The Node worker's, in words of the bridge's own (sandbox/bridge.py).
+    "node": {
+        "complete_reply": _is_word_reply,
+        "execute_reply": _is_execute_reply,
+        "inspect_reply": _is_word_reply,
+        "interrupt_reply": _is_reply,
+        "start_reply": _is_reply,
+    },
+}
