@@ -55,7 +55,7 @@ def test_what_can_not_be_logged_is_not_sent(tmp_path: Path) -> None:
     AuditLog("").code("session-1", "python", "1")
 
 
-@pytest.mark.parametrize("execution", ["direct", "bridged"])
+@pytest.mark.parametrize("execution", ["bridged", pytest.param("direct", marks=pytest.mark.slow)])
 def test_each_cell_of_a_notebook_has_its_line(tmp_path: Path, execution: str) -> None:
     path = tmp_path / "audit"
     env = {**LOCAL, "AGENTBAY_EXECUTION": execution, "AGENTBAY_AUDIT_LOG": str(path)}

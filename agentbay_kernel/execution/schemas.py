@@ -31,9 +31,8 @@ def _is_stream(content: dict[str, Any]) -> bool:
 
 
 def _is_display(content: dict[str, Any]) -> bool:
-    data, metadata, transient = (
-        content.setdefault(name, {}) for name in ("data", "metadata", "transient")
-    )
+    data, metadata = (content.setdefault(name, {}) for name in ("data", "metadata"))
+    transient = content.get("transient", {})
     if not (isinstance(data, dict) and isinstance(metadata, dict) and isinstance(transient, dict)):
         return False
     for mime, value in data.items():
@@ -50,7 +49,7 @@ def _as_text(value: object) -> str:
 
 
 def _is_update(content: dict[str, Any]) -> bool:
-    return _is_display(content) and _is_id(content["transient"].get("display_id"))
+    return _is_display(content) and _is_id(content.get("transient", {}).get("display_id"))
 
 
 def _is_result(content: dict[str, Any]) -> bool:

@@ -87,5 +87,7 @@ async def misbehave(handler: web.RequestHandler, plan: FaultPlan, body: str = ""
 
 def reset(stream: Any) -> None:
     """End a connection as a crash would: with a reset, not an orderly end."""
+    if stream.socket is None:  # closed already, by the other side
+        return
     stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     stream.close()

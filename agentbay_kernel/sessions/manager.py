@@ -71,7 +71,6 @@ class SessionManager(SessionKeeper):
             return
         self.audit.code(live.session.session_id, cell.language, cell.code)
         yield from self._notices()
-        self.audit.code(live.session.session_id, cell.language, cell.code)
         live.note_begin(cell)
         try:
             execution = live.execution_of(cell.language)

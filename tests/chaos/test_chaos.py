@@ -36,6 +36,8 @@ UNRUN = (
     "othing ran",
     "Check AGENTBAY_API_KEY",
 )
+# Words that leave open whether it did.
+OPEN = ("unknown", "not known", "may have", "may be", "outcome was lost")
 CELLS = {
     "print": "print({number})",
     "error": "raise ValueError({number})",
@@ -102,7 +104,7 @@ def judge(number: int, kind: str, ran: Ran, count: int) -> str:
     if any(words in ran.reply["evalue"] for words in UNRUN):
         assert count == 0, ran
         return "did not run"
-    assert "unknown" in ran.reply["evalue"] or "may" in ran.reply["evalue"], ran
+    assert any(words in ran.reply["evalue"] for words in OPEN), ran
     return "unknown"
 
 

@@ -117,7 +117,7 @@ def test_answers_that_are_none_are_asked_for_again(open_bench: Callable[..., Ben
 
 @pytest.mark.slow
 def test_a_bridge_that_never_answers_right_is_given_up(victim: Bench) -> None:
-    attack(victim, REPLACE.format(texts=["{}"] * 100_000))
+    attack(victim, REPLACE.format(texts=["{}"]) + "texts *= 100_000")
     outcomes: list[BaseException] = []
 
     def run() -> None:
@@ -131,4 +131,4 @@ def test_a_bridge_that_never_answers_right_is_given_up(victim: Bench) -> None:
         cell.start()
     for cell in cells:
         cell.join(100)
-    assert [type(error) for error in outcomes] == [BridgeError] * 3
+    assert len(outcomes) == 3 and all(isinstance(error, BridgeError) for error in outcomes)

@@ -25,6 +25,7 @@ BRIDGED = {
 KNOWN = {
     "history: a silent cell changes state and nothing else": "silent requests publish nothing",
     "history: a silent error": "silent requests publish nothing",
+    "magics: a payload by hand, with an error after it": "payloads that no front end knows",
 }
 COVERED = {
     "stream",

@@ -95,3 +95,21 @@ def test_a_message_too_large_to_carry_is_told(bridged_kernel: RunningKernel) -> 
     ran = bridged_kernel.run("1", user_expressions={"large": "'x' * 140_000_000"})
     assert ran.reply["status"] == "error" and "left out" in ran.reply["evalue"]
     assert bridged_kernel.run("print('next')").text() == "next\n"
+
+
+def test_one_session_can_not_change_what_another_one_shows(bridged_kernel: RunningKernel) -> None:
+    bridged_kernel.run(SEND)
+    shown = bridged_kernel.run("handle = display('of the first', display_id='shared')")
+    assert shown.of_type("display_data")[0]["transient"] == {"display_id": "shared"}
+    other = "%%agentbay python --session other\n"
+    bridged_kernel.run(other + SEND)
+    claim = (
+        "{'data': {'text/plain': 'forged'}, 'metadata': {}, 'transient': {'display_id': 'shared'}}"
+    )
+    for kind in ("update_display_data", "display_data", "update_display_data"):
+        ran = bridged_kernel.run(f"{other}send({kind!r}, {claim})\nprint('sent')")
+        assert ran.text() == "sent\n" and "forged" not in str(ran.outputs)
+    ran = bridged_kernel.run("handle.update('of the first still')")
+    assert len(ran.of_type("update_display_data")) == 1
+    # With the session go its claims.
+    bridged_kernel.run("%agentbay stop --session other")
