@@ -28,6 +28,7 @@ from agentbay_kernel import __version__, threads
 from agentbay_kernel.banner import make_banner
 from agentbay_kernel.cell_run import CellRun
 from agentbay_kernel.config import AgentBaySettings, load_settings
+from agentbay_kernel.containment import Containment
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import stream
@@ -78,6 +79,7 @@ class AgentBayKernel(PassingKernel):
             self.shell_handlers[kind] = self.comm_request
         self._comms = Comms()
         self._manager: SessionManager | None = None
+        self._containment = Containment(lambda: getattr(self._manager, "settings", None))
         self._manager_lock = threading.Lock()
         self._running: set[CellRun] = set()
         self._prepared = False
@@ -170,7 +172,7 @@ class AgentBayKernel(PassingKernel):
         cell_id: str | None = None,
     ) -> JsonObject:
         """Run a cell; always returns a reply, whatever happens to the cell."""
-        front_end = FrontEnd(self, self._pace, self._comms, silent)
+        front_end = FrontEnd(self, self._pace, self._comms, self._containment, silent)
         shown = self.execution_count
         passes = bool(self._running)
         if not silent and (passes or not (store_history and code.strip())):
@@ -212,11 +214,12 @@ class AgentBayKernel(PassingKernel):
         """A widget's message goes to the sandbox's kernel, what it causes is published."""
         kind, content = parent["header"]["msg_type"], parent["content"]
         self._comms.note(kind, content)
+        self._containment.note_from_page(kind, content)
         manager = self._manager
         bridge = manager.bridged() if manager is not None else None
         if manager is None or bridge is None:
             return
-        front_end = FrontEnd(self, self._pace, self._comms)
+        front_end = FrontEnd(self, self._pace, self._comms, self._containment)
         self._late_output.follow(manager, front_end)
         caused = bridge.comm(
             kind,
@@ -230,7 +233,7 @@ class AgentBayKernel(PassingKernel):
             async for message in threads.Feed(caused, threading.Event()):
                 await front_end.pass_on(message)
         except AgentBayError as failure:
-            front_end.publish(stream("stderr", f"{failure}\n"))
+            await front_end.pass_on(stream("stderr", f"{failure}\n"))
 
     async def comm_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """The comms that are open, of one target or of all."""
@@ -312,7 +315,9 @@ class AgentBayKernel(PassingKernel):
             reply = await self._complete_body(*cell, cursor_pos)
         else:
             reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
-        return reply or await super().do_complete(code, cursor_pos)
+        if reply is None:
+            reply = await super().do_complete(code, cursor_pos)
+        return self._containment.completions(reply)
 
     async def _complete_body(
         self, cell: CellMagic, begin: int, cursor_pos: int
@@ -331,7 +336,9 @@ class AgentBayKernel(PassingKernel):
         reply = await self._ask_bridge(
             lambda bridge: bridge.inspect(code, cursor_pos, detail_level)
         )
-        return reply or await super().do_inspect(code, cursor_pos, detail_level, omit_sections)
+        if reply is None:
+            reply = await super().do_inspect(code, cursor_pos, detail_level, omit_sections)
+        return self._containment.inspection(reply)
 
     async def do_history(
         self,
@@ -367,7 +374,7 @@ class AgentBayKernel(PassingKernel):
         if hist_access_type == "range" and session and session > 0:
             # IPython answers 0 for the current session, also when it was named by its number.
             reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
-        return reply
+        return self._containment.history(reply)
 
     async def _ask_bridge(
         self, ask: Callable[[BridgedExecution | BridgedJavaScript], JsonObject]
