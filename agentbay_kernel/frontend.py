@@ -7,13 +7,15 @@ caused them, at a pace that a notebook server passes on.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipykernel.kernelbase import Kernel
 
-from agentbay_kernel.containment import Containment
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.pacing import Pace, in_pieces
+
+if TYPE_CHECKING:
+    from agentbay_kernel.containment.messages import Containment
 
 _LOOK_FOR_INPUT_S = 0.05
 

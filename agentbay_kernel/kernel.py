@@ -28,7 +28,6 @@ from agentbay_kernel import __version__, threads
 from agentbay_kernel.banner import make_banner
 from agentbay_kernel.cell_run import CellRun
 from agentbay_kernel.config import AgentBaySettings, load_settings
-from agentbay_kernel.containment import Containment
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import stream
@@ -41,6 +40,7 @@ from agentbay_kernel.pacing import Pace
 from agentbay_kernel.passing import PassingKernel
 
 if TYPE_CHECKING:
+    from agentbay_kernel.containment.messages import Containment
     from agentbay_kernel.execution.bridged import BridgedExecution
     from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
     from agentbay_kernel.sessions import SessionManager
@@ -79,7 +79,7 @@ class AgentBayKernel(PassingKernel):
             self.shell_handlers[kind] = self.comm_request
         self._comms = Comms()
         self._manager: SessionManager | None = None
-        self._containment = Containment(lambda: getattr(self._manager, "settings", None))
+        self._contained: Containment | None = None
         self._manager_lock = threading.Lock()
         self._running: set[CellRun] = set()
         self._prepared = False
@@ -137,10 +137,21 @@ class AgentBayKernel(PassingKernel):
         # Importing what a cell needs now makes the first cell faster; a session is created now
         # only if the settings say so. What fails here is told by the first cell, which tries
         # again.
+        self._containment.prepare()
         with contextlib.suppress(AgentBayError):
             manager = self._session_manager()
             if manager.settings.starts_on_open:
                 manager.open(language=self.language)
+
+    @property
+    def _containment(self) -> Containment:
+        # Imported here: not needed to answer kernel_info.
+        from agentbay_kernel.containment.messages import Containment
+
+        with self._manager_lock:
+            if self._contained is None:
+                self._contained = Containment(lambda: getattr(self._manager, "settings", None))
+            return self._contained
 
     def _settings(self) -> AgentBaySettings:
         return load_settings(self.config)

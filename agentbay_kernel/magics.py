@@ -26,7 +26,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from agentbay_kernel import threads
 from agentbay_kernel.background import BackgroundCell
 from agentbay_kernel.config import load_settings
-from agentbay_kernel.containment import Containment
+from agentbay_kernel.containment.messages import Containment
 from agentbay_kernel.displaying import display_message
 from agentbay_kernel.errors import AgentBayError, RemoteError, VerbError
 from agentbay_kernel.magic_cell import MagicCell

@@ -7,10 +7,3 @@ so whatever is not known to be inert is changed, put into a sandboxed frame, or 
 A message's way: `messages.Containment` -> `bundle` (MIME types) -> `markup` and `markdown`
 (inline or not), `frame` (what is not), `charts`, `text`; `widgets` for comms.
 """
-
-from __future__ import annotations
-
-from agentbay_kernel.containment.messages import Containment
-from agentbay_kernel.containment.policy import Policy
-
-__all__ = ["Containment", "Policy"]

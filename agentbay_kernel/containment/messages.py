@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.containment.bundle import PLAIN, Contained, Refusal, contain_bundle
+from agentbay_kernel.containment.markup import judge
 from agentbay_kernel.containment.policy import Policy
 from agentbay_kernel.containment.text import StreamText, all_visible, as_text, visible
 from agentbay_kernel.containment.widgets import Widgets
@@ -50,6 +51,10 @@ class Containment:
     def for_cell(self) -> CellContainment:
         """What contains the messages of one request."""
         return CellContainment(self)
+
+    def prepare(self) -> None:
+        """Import what the first HTML needs."""
+        judge("")
 
     def note_from_page(self, kind: str, content: JsonObject) -> None:
         """Take notice of a comm message that the page sends."""
