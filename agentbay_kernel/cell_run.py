@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
+from agentbay_kernel.containment.text import visible
 from agentbay_kernel.cures import Here, find_cure
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.execution.cell import Cell, Stop
@@ -106,7 +107,8 @@ class CellRun:
         except Exception as raised:
             if not isinstance(raised, AgentBayError):
                 _log.exception("A cell failed in the kernel itself")
-            name, message = type(raised).__name__, str(raised)
+            # The service and the sandbox have a say in what the message is.
+            name, message = type(raised).__name__, visible(str(raised))
             failure = error(name, message, [f"{name}: {message}"])
         finally:
             # An interrupted cell's late messages are dropped, unsent code is never sent.
@@ -244,7 +246,7 @@ class CellRun:
                     message = self._numbered(message, manager)
                 self._record(message)
                 if message.type == "execute_reply":
-                    return message
+                    return self._front_end.reply(message)
                 if message.type == "input_request":
                     if asking is not None:
                         # No longer asked. Other messages don't say so: threads may print.
@@ -270,7 +272,7 @@ class CellRun:
         here = Here(self._folder, untrusted=manager.settings.untrusted)
         cure = find_cure(failure.content["ename"], failure.content["evalue"], here)
         if cure is not None:
-            self._front_end.publish(stream("stderr", f"{cure}\n"))
+            self._front_end.publish(stream("stderr", visible(f"{cure}\n")))
 
     def _numbered(self, message: Message, manager: SessionManager) -> Message:
         """A result or a reply; its number is the notebook's, or is left out."""

@@ -13,6 +13,7 @@ values from loose to strict, of which a stricter one may be chosen; nothing with
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,32 @@ from traitlets.config import Config, Configurable
 from agentbay_kernel.errors import ConfigurationError, NotAllowedError
 
 CONFIG_FILE = "jupyter_agentbay_config.py"
+_HOST = re.compile(r"\*\Z|(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::\d{1,5})?\Z", re.I)
+_PACKAGE = re.compile(r"(?:@[\w.-]+/)?[\w.-]+\Z", re.A)
+
+
+class Names(List[str]):
+    """A list of names, in the environment separated by commas.
+
+    Arguments:
+        pattern: what each name matches.
+        wanted: says so in words.
+    """
+
+    def __init__(self, pattern: re.Pattern[str], wanted: str, help: str) -> None:
+        super().__init__(Unicode(), help=help)
+        self._pattern, self._wanted = pattern, wanted
+
+    def validate_elements(self, obj: Any, value: Any) -> Any:
+        """Refuse what is no such name."""
+        for name in value:
+            if not isinstance(name, str) or not self._pattern.match(name):
+                raise TraitError(f"{name!r} is not {self._wanted}.")
+        return super().validate_elements(obj, value)
+
+    def from_string(self, s: str) -> list[str]:
+        """The names in a variable's value."""
+        return [name.strip() for name in s.split(",") if name.strip()]
 
 
 class AgentBaySettings(Configurable):
@@ -161,6 +188,28 @@ class AgentBaySettings(Configurable):
     setup_env = List(
         Unicode(),
         help="Names of environment variables whose values a setup recipe may bring into a session.",
+    ).tag(config=True)
+
+    html = Enum(
+        ("contain", "sanitize", "trust", "text"),
+        "contain",
+        help="What a sandbox's HTML may do in the notebook's page: `contain` shows what is inert "
+        "as it is and puts the rest into sandboxed frames, `sanitize` takes out what acts, `text` "
+        "shows text and pictures alone, `trust` lets everything run with the rights of the page.",
+    ).tag(config=True, in_notebook=("trust", "contain", "sanitize", "text"))
+
+    html_hosts = Names(
+        _HOST,
+        "a host like cdn.example.org, *.example.org, or * for all",
+        help="Hosts that framed output may load from, by https; none by default. In the "
+        "environment: separated by commas.",
+    ).tag(config=True)
+
+    widget_packages = Names(
+        _PACKAGE,
+        "an npm package like ipyleaflet or @scope/package",
+        help="Widget packages that are shown beside ipywidgets' own. Their code runs in the "
+        "notebook's page, with state from the sandbox: name only those that expect no harm of it.",
     ).tag(config=True)
 
     local_isolation = Enum(

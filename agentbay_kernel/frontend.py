@@ -7,12 +7,15 @@ caused them, at a pace that a notebook server passes on.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipykernel.kernelbase import Kernel
 
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.pacing import Pace, in_pieces
+
+if TYPE_CHECKING:
+    from agentbay_kernel.containment.messages import Containment
 
 _LOOK_FOR_INPUT_S = 0.05
 
@@ -46,11 +49,20 @@ class FrontEnd:
         kernel: has the sockets.
         pace: shared by all requests of the kernel.
         comms: shared likewise.
+        containment: shared likewise.
         silent: publish nothing.
     """
 
-    def __init__(self, kernel: Kernel, pace: Pace, comms: Comms, silent: bool = False) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        pace: Pace,
+        comms: Comms,
+        containment: Containment,
+        silent: bool = False,
+    ) -> None:
         self._kernel = kernel
+        self._contain = containment.for_cell()
         self._pace = pace
         self._comms = comms
         self._silent = silent
@@ -65,7 +77,7 @@ class FrontEnd:
         return identity
 
     def publish(self, message: Message) -> None:
-        """Send a message at once."""
+        """Send a message of our own at once, as it is."""
         kernel = self._kernel
         if self._silent or kernel.session is None:
             return
@@ -84,11 +96,20 @@ class FrontEnd:
         )
 
     async def pass_on(self, message: Message) -> None:
-        """Send a message in pieces and with waits, so that none is dropped on its way."""
-        for piece in in_pieces(message):
-            if wait_s := self._pace.wait_s(piece):
-                await asyncio.sleep(wait_s)
-            self.publish(piece)
+        """Send a remote message, contained, in pieces and with waits, so that none is dropped on
+        its way."""
+        for contained in self._contain(message):
+            for piece in in_pieces(contained):
+                if wait_s := self._pace.wait_s(piece):
+                    await asyncio.sleep(wait_s)
+                self.publish(piece)
+
+    def reply(self, message: Message) -> Message:
+        """A remote execute_reply, contained; what it held and isn't shown is told."""
+        *notes, reply = self._contain(message)
+        for note in notes:
+            self.publish(note)
+        return reply
 
     async def ask(self, question: dict[str, Any]) -> str:
         """Ask for a line of text.
@@ -96,12 +117,13 @@ class FrontEnd:
         Arguments:
             question: content of an input_request: `prompt`, `password`.
         """
+        (asked,) = self._contain(Message("input_request", question))
         session, socket = self._kernel.session, self._kernel.stdin_socket
         assert session is not None
         # What was typed for an earlier, interrupted question is not this one's answer.
         while socket.poll(0):
             socket.recv_multipart()
-        session.send(socket, "input_request", question, self._parent, ident=self._ident)
+        session.send(socket, "input_request", asked.content, self._parent, ident=self._ident)
         # The socket has no asynchronous twin; a person types slower than this looks.
         while True:
             while not socket.poll(0):

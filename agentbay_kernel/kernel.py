@@ -40,6 +40,7 @@ from agentbay_kernel.pacing import Pace
 from agentbay_kernel.passing import PassingKernel
 
 if TYPE_CHECKING:
+    from agentbay_kernel.containment.messages import Containment
     from agentbay_kernel.execution.bridged import BridgedExecution
     from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
     from agentbay_kernel.sessions import SessionManager
@@ -79,6 +80,7 @@ class AgentBayKernel(PassingKernel):
             self.shell_handlers[kind] = self.comm_request
         self._comms = Comms()
         self._manager: SessionManager | None = None
+        self._contained: Containment | None = None
         self._manager_lock = threading.Lock()
         self._running: set[CellRun] = set()
         self._prepared = False
@@ -136,10 +138,21 @@ class AgentBayKernel(PassingKernel):
         # Importing what a cell needs now makes the first cell faster; a session is created now
         # only if the settings say so. What fails here is told by the first cell, which tries
         # again.
+        self._containment.prepare()
         with contextlib.suppress(AgentBayError):
             manager = self._session_manager()
             if manager.settings.starts_on_open:
                 manager.open(language=self.language)
+
+    @property
+    def _containment(self) -> Containment:
+        # Imported here: not needed to answer kernel_info.
+        from agentbay_kernel.containment.messages import Containment
+
+        with self._manager_lock:
+            if self._contained is None:
+                self._contained = Containment(lambda: getattr(self._manager, "settings", None))
+            return self._contained
 
     def _settings(self) -> AgentBaySettings:
         return load_settings(self.config)
@@ -173,7 +186,7 @@ class AgentBayKernel(PassingKernel):
         cell_id: str | None = None,
     ) -> JsonObject:
         """Run a cell; always returns a reply, whatever happens to the cell."""
-        front_end = FrontEnd(self, self._pace, self._comms, silent)
+        front_end = FrontEnd(self, self._pace, self._comms, self._containment, silent)
         shown = self.execution_count
         passes = bool(self._running)
         if not silent and (passes or not (store_history and code.strip())):
@@ -215,11 +228,12 @@ class AgentBayKernel(PassingKernel):
         """A widget's message goes to the sandbox's kernel, what it causes is published."""
         kind, content = parent["header"]["msg_type"], parent["content"]
         self._comms.note(kind, content)
+        self._containment.note_from_page(kind, content)
         manager = self._manager
         bridge = manager.bridged() if manager is not None else None
         if manager is None or bridge is None:
             return
-        front_end = FrontEnd(self, self._pace, self._comms)
+        front_end = FrontEnd(self, self._pace, self._comms, self._containment)
         self._late_output.follow(manager, front_end)
         caused = bridge.comm(
             kind,
@@ -233,7 +247,7 @@ class AgentBayKernel(PassingKernel):
             async for message in threads.Feed(caused, threading.Event()):
                 await front_end.pass_on(message)
         except AgentBayError as failure:
-            front_end.publish(stream("stderr", f"{failure}\n"))
+            await front_end.pass_on(stream("stderr", f"{failure}\n"))
 
     async def comm_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """The comms that are open, of one target or of all."""
@@ -319,7 +333,9 @@ class AgentBayKernel(PassingKernel):
             reply = await self._complete_body(*cell, cursor_pos)
         else:
             reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
-        return reply or await super().do_complete(code, cursor_pos)
+        if reply is None:
+            reply = await super().do_complete(code, cursor_pos)
+        return self._containment.completions(reply)
 
     async def _complete_body(
         self, cell: CellMagic, begin: int, cursor_pos: int
@@ -338,7 +354,9 @@ class AgentBayKernel(PassingKernel):
         reply = await self._ask_bridge(
             lambda bridge: bridge.inspect(code, cursor_pos, detail_level)
         )
-        return reply or await super().do_inspect(code, cursor_pos, detail_level, omit_sections)
+        if reply is None:
+            reply = await super().do_inspect(code, cursor_pos, detail_level, omit_sections)
+        return self._containment.inspection(reply)
 
     async def do_history(
         self,
@@ -374,7 +392,7 @@ class AgentBayKernel(PassingKernel):
         if hist_access_type == "range" and session and session > 0:
             # IPython answers 0 for the current session, also when it was named by its number.
             reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
-        return reply
+        return self._containment.history(reply)
 
     async def _ask_bridge(
         self, ask: Callable[[BridgedExecution | BridgedJavaScript], JsonObject]

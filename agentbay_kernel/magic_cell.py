@@ -46,6 +46,7 @@ class MagicCell:
 
     Arguments:
         manager: has the sessions.
+        contain: contains what the sandbox says.
         options: of its first line.
         code: what stands below it.
         folder: the notebook's.
@@ -56,6 +57,7 @@ class MagicCell:
     def __init__(
         self,
         manager: SessionManager,
+        contain: Callable[[Message], list[Message]],
         options: CellOptions,
         code: str,
         folder: Path,
@@ -64,6 +66,7 @@ class MagicCell:
         can_ask: bool = False,
     ) -> None:
         self._manager = manager
+        self._contain = contain
         self._options = options
         self._folder = folder
         self._variables = variables
@@ -125,7 +128,8 @@ class MagicCell:
         try:
             self._start_opening().result()
             for message in self._manager.execute(self.cell, self._session):
-                self.outcome.add(message)
+                for contained in self._contain(message):
+                    self.outcome.add(contained)
             if self.cell.stopped.is_set() and self.outcome.error is None:
                 raise KeyboardInterrupt
         except (AgentBayError, KeyboardInterrupt) as error:
@@ -218,11 +222,12 @@ class MagicCell:
                     message = next(feed, None)
                     if message is None:
                         return
-                    self.outcome.add(message)
-                    if message.type == "input_request":
-                        self._ask(message)
-                    elif message.type != "error":
-                        show(message)
+                    for contained in self._contain(message):
+                        self.outcome.add(contained)
+                        if contained.type == "input_request":
+                            self._ask(contained)
+                        elif contained.type != "error":
+                            show(contained)
                 except KeyboardInterrupt:
                     interrupts += 1
                     # Where the remote code can be stopped, its own error is what is shown.

@@ -26,6 +26,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from agentbay_kernel import threads
 from agentbay_kernel.background import BackgroundCell
 from agentbay_kernel.config import load_settings
+from agentbay_kernel.containment.messages import Containment
 from agentbay_kernel.displaying import display_message
 from agentbay_kernel.errors import AgentBayError, RemoteError, VerbError
 from agentbay_kernel.magic_cell import MagicCell
@@ -75,6 +76,7 @@ class AgentBayMagics(Magics):
         self.manager = SessionManager(
             load_settings(shell.config), _connection_file(shell), Path(shell.starting_dir)
         )
+        self._containment = Containment(lambda: self.manager.settings)
         # Not the working directory of now: a cell may have changed it.
         self._folder = Path(shell.starting_dir)
         self._last: Outcome | None = None
@@ -103,9 +105,11 @@ class AgentBayMagics(Magics):
     def _answer(self, line: str, body: str | None) -> None:
         context = VerbContext(self._folder, self.manager.settings, "magics", last=self._last)
         answer = run_verb(line, self.manager, context, body)
+        contain = self._containment.for_cell()
         with threads.Feed(answer, context.stopped) as feed:
             for message in feed:
-                display_message(message)
+                for contained in contain(message):
+                    display_message(contained)
 
     def _run(self, options: CellOptions, body: str) -> BackgroundCell | None:
         if not body.strip():
@@ -113,7 +117,15 @@ class AgentBayMagics(Magics):
         assert self.shell is not None
         variables = self.shell.user_ns
         can_ask = _can_ask(self.shell) and not options.background
-        cell = MagicCell(self.manager, options, body, self._folder, variables, can_ask=can_ask)
+        cell = MagicCell(
+            self.manager,
+            self._containment.for_cell(),
+            options,
+            body,
+            self._folder,
+            variables,
+            can_ask=can_ask,
+        )
         if options.background:
             cell.prepare()
             handle = BackgroundCell(cell)
@@ -149,6 +161,8 @@ class AgentBayMagics(Magics):
             reply = asked.result(_ASK_WITHIN_S)
         except (AgentBayError, NotYet):
             reply = {}
+        if reply:
+            reply = self._containment.completions(reply)
         start, end = reply.get("cursor_start", cursor), reply.get("cursor_end", cursor)
         return _matches(reply.get("matches", ()), code[start:end])
 

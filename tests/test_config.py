@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from traitlets.config import Config
 
-from agentbay_kernel.config import CONFIG_FILE, load_settings
-from agentbay_kernel.errors import ConfigurationError
+from agentbay_kernel.config import CONFIG_FILE, AgentBaySettings, load_settings
+from agentbay_kernel.errors import ConfigurationError, NotAllowedError
 
 
 @pytest.fixture
@@ -54,3 +54,24 @@ def test_when_a_session_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().starts_on_open
     monkeypatch.setenv("AGENTBAY_START", "first-cell")
     assert not load_settings().starts_on_open
+
+
+def test_hosts_and_packages_are_lists_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTBAY_HTML_HOSTS", "cdn.example.org, *.tiles.example.org")
+    monkeypatch.setenv("AGENTBAY_WIDGET_PACKAGES", "@scope/package")
+    settings = load_settings()
+    assert settings.html_hosts == ["cdn.example.org", "*.tiles.example.org"]
+    assert settings.widget_packages == ["@scope/package"]
+    monkeypatch.setenv("AGENTBAY_HTML_HOSTS", "x.org; script-src *")
+    with pytest.raises(ConfigurationError, match="is not a host"):
+        load_settings()
+
+
+def test_a_cell_only_makes_the_policy_for_html_stricter() -> None:
+    settings = AgentBaySettings()
+    settings.change_in_notebook("html", "sanitize")
+    for looser in ("contain", "trust"):
+        with pytest.raises(NotAllowedError):
+            settings.change_in_notebook("html", looser)
+    with pytest.raises(NotAllowedError):
+        settings.change_in_notebook("html_hosts", "example.org")

@@ -53,7 +53,12 @@ def _is_update(content: dict[str, Any]) -> bool:
 
 
 def _is_result(content: dict[str, Any]) -> bool:
-    return _is_display(content) and _is_count(content.get("execution_count"))
+    transient = "transient" in content
+    valid = _is_display(content) and _is_count(content.get("execution_count"))
+    if not transient:
+        # Results have none, unless they are shown under an id.
+        del content["transient"]
+    return valid
 
 
 def _is_error(content: dict[str, Any]) -> bool:

@@ -1,0 +1,262 @@
+"""MIME bundles: what is shown of an output, type by type.
+
+In: a bundle and its metadata, from a sandbox. Out: a bundle in which every type is on the list
+below and its data inert, the metadata that such types have, and what was refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from agentbay_kernel.containment import markdown
+from agentbay_kernel.containment.charts import (
+    PLOTLY_OPTIONS,
+    VEGA_ACTIONS,
+    VEGA_OPTIONS,
+    is_still_svg,
+    refuse_plotly,
+    refuse_vega,
+)
+from agentbay_kernel.containment.frame import framed
+from agentbay_kernel.containment.markup import Fate, judge, sanitized
+from agentbay_kernel.containment.policy import Policy
+from agentbay_kernel.containment.tex import is_safe_tex
+from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, is_plain, visible
+
+MimeBundle = dict[str, Any]
+
+PLAIN, HTML, MARKDOWN, LATEX = "text/plain", "text/html", "text/markdown", "text/latex"
+SVG, JSON = "image/svg+xml", "application/json"
+PICTURES = frozenset(f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", "bmp"))
+JAVASCRIPT = frozenset(
+    f"{kind}/{name}"
+    for kind in ("application", "text")
+    for name in ("javascript", "x-javascript", "ecmascript")
+)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PLOTLY = "application/vnd.plotly.v1+json"
+TABLE = "application/vnd.dataresource+json"
+_vega = re.compile(r"application/vnd\.vega(?:lite)?\.v\d+(?:\+|\.)json\Z", re.A)
+
+_base64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*\Z", re.A)
+_identifier = re.compile(r"[\w-]{1,100}\Z", re.A)
+# `isolated` puts an output into a frame that has the page's own rights.
+_RENDERING = UNSAFE_NAMES | {"isolated", "embed_options"}
+# What JupyterLab's renderers read, and what it must be.
+_RENDERED: dict[str, Any] = {
+    "width": (int, float),
+    "height": (int, float),
+    "unconfined": bool,
+    "needs_background": bool,
+    "expanded": bool,
+    "root": str,
+    "alt": str,
+}
+
+
+_NAMED = {"javascript": "JavaScript output", "widget": "A widget"}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What is not shown: a type, a widget. `kind` tells refusals apart, each is told once."""
+
+    kind: str
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """What is told of it."""
+        what = _NAMED.get(self.kind) or f"Output of type {self.kind}"
+        return f"{visible(what)[:120]} is not shown: {self.reason}."
+
+
+@dataclass(frozen=True)
+class Contained:
+    """A contained bundle."""
+
+    data: MimeBundle
+    metadata: dict[str, Any]
+    refused: tuple[Refusal, ...] = ()
+
+
+def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
+    """The bundle as a page may have it; always with something to show if it had anything."""
+    if policy.trusts:
+        return Contained(data, metadata)
+    data = data if isinstance(data, dict) else {}
+    metadata = metadata if isinstance(metadata, dict) else {}
+    kept: MimeBundle = {}
+    refused: list[Refusal] = []
+    plain = visible(as_text(data.get(PLAIN)))
+    for mime, value in data.items():
+        outcome = _contain_one(str(mime), value, plain, data, policy)
+        if isinstance(outcome, Refusal):
+            refused.append(outcome)
+        else:
+            kept.update(outcome)
+    if data and not kept:
+        names = ", ".join(visible(str(mime))[:60] for mime in list(data)[:8])
+        kept[PLAIN] = f"[{names}: not shown]"
+    return Contained(kept, _contain_metadata(metadata, kept), tuple(refused))
+
+
+def contain_html(source: str, policy: Policy, plain: str = "") -> str:
+    """HTML as a page may have it: as it is, sanitised, or in a frame."""
+    source = _without_surrogates(source)
+    if policy.html == "text":
+        return html.escape(plain or visible(source))
+    if policy.html == "sanitize":
+        judged = judge(source)
+        return judged.html or sanitized(source)
+    judged = judge(source)
+    if judged.fate is Fate.FOREIGN or (source and not judged.html):
+        return framed(source, policy.hosts, plain)
+    return judged.html
+
+
+def _contain_one(
+    mime: str, value: Any, plain: str, data: MimeBundle, policy: Policy
+) -> MimeBundle | Refusal:
+    if mime == PLAIN:
+        return {PLAIN: plain}
+    if mime in PICTURES:
+        text = as_text(value)
+        ok = _base64.match(text) is not None
+        return {mime: text} if ok else Refusal(mime, "its data are not base64")
+    if mime in JAVASCRIPT:
+        return Refusal("javascript", "it would run in the notebook's page")
+    if mime.startswith("application/vnd.bokehjs"):
+        return Refusal("Bokeh", _BOKEH)
+    if policy.html == "text":
+        # It was asked for, so nothing is told of it.
+        return {}
+    if mime == HTML:
+        return {HTML: contain_html(as_text(value), policy, plain)}
+    if mime == MARKDOWN:
+        return _contain_markdown(as_text(value), plain, HTML in data, policy)
+    if mime == LATEX:
+        text = as_text(value)
+        if is_safe_tex(text):
+            return {LATEX: visible(text)}
+        return Refusal(mime, "it holds commands that do more than set mathematics")
+    if mime == SVG:
+        return _contain_svg(as_text(value), HTML in data)
+    if mime == JSON:
+        return {JSON: all_visible(value)}
+    if mime == TABLE:
+        return {TABLE: all_visible(value)} if isinstance(value, dict) else Refusal(mime, _UNKNOWN)
+    if mime == WIDGET:
+        return _contain_widget_view(value)
+    if mime == PLOTLY:
+        return _contain_plotly(value)
+    if _vega.match(mime):
+        return _contain_vega(mime, value)
+    return Refusal(mime, _UNKNOWN)
+
+
+_DRAWN = frozenset((TABLE, WIDGET, PLOTLY))
+_BOKEH = (
+    "its notebook mode runs scripts in the page. Show a plot with "
+    "IPython.display.HTML(bokeh.embed.file_html(plot, bokeh.resources.INLINE))"
+)
+_UNKNOWN = "what its renderer does in the page is not known"
+
+
+def _contain_markdown(source: str, plain: str, has_html: bool, policy: Policy) -> MimeBundle:
+    if markdown.is_inert(source):
+        return {MARKDOWN: source}
+    # Where there is HTML too, it says the same.
+    if has_html:
+        return {}
+    return {HTML: contain_html(markdown.as_html(source), policy, plain)}
+
+
+def _contain_svg(source: str, has_html: bool) -> MimeBundle:
+    if is_plain(source) and is_still_svg(source):
+        return {SVG: source}
+    if has_html:
+        return {}
+    # As an image's source, SVG runs nothing and loads nothing, in any front end.
+    packed = base64.b64encode(source.encode("utf-8", "replace")).decode("ascii")
+    return {HTML: f'<img src="data:image/svg+xml;base64,{packed}">'}
+
+
+def _contain_widget_view(value: Any) -> MimeBundle | Refusal:
+    """Only which widget it is: what the widget holds is contained where it is opened."""
+    model_id = value.get("model_id") if isinstance(value, dict) else None
+    if not isinstance(model_id, str) or not _identifier.match(model_id):
+        return Refusal(WIDGET, "it names no widget")
+    versions = {
+        name: value[name]
+        for name in ("version_major", "version_minor")
+        if isinstance(value.get(name), int)
+    }
+    return {WIDGET: {**versions, "model_id": model_id}}
+
+
+def _contain_plotly(value: Any) -> MimeBundle | Refusal:
+    if not isinstance(value, dict):
+        return Refusal(PLOTLY, "it is no figure")
+    figure = {name: value[name] for name in ("data", "layout", "frames") if name in value}
+    if reason := refuse_plotly(figure):
+        return Refusal(PLOTLY, reason)
+    config = value.get("config")
+    if isinstance(config, dict):
+        figure["config"] = {name: config[name] for name in config if name in PLOTLY_OPTIONS}
+    return {PLOTLY: all_visible(figure)}
+
+
+def _contain_vega(mime: str, value: Any) -> MimeBundle | Refusal:
+    if isinstance(value, dict):
+        # It can hold options of how the chart is embedded.
+        value = {name: item for name, item in value.items() if name != "usermeta"}
+    if reason := refuse_vega(value):
+        return Refusal(mime, reason)
+    return {mime: all_visible(value)}
+
+
+def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, Any]:
+    """The metadata without what changes how a type is rendered."""
+    contained: dict[str, Any] = {}
+    for name, value in metadata.items():
+        if not isinstance(name, str) or name in _RENDERING:
+            continue
+        if "/" not in name:
+            contained[visible(name)] = all_visible(value)
+        elif name in kept and name not in _DRAWN and isinstance(value, dict):
+            contained[name] = _entries(value)
+    for name in kept:
+        if _vega.match(name):
+            told = metadata.get(name)
+            contained[name] = _vega_metadata(told if isinstance(told, dict) else {})
+    return contained
+
+
+def _entries(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {
+        visible(str(name)): all_visible(value)
+        for name, value in metadata.items()
+        if name not in _RENDERING and isinstance(value, _RENDERED.get(name, object))
+    }
+
+
+def _vega_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    options = metadata.get("embed_options")
+    options = options if isinstance(options, dict) else {}
+    looks = {name: value for name, value in options.items() if _is_look(name, value)}
+    return {"embed_options": {**looks, "actions": VEGA_ACTIONS}}
+
+
+def _is_look(name: str, value: Any) -> bool:
+    return name in VEGA_OPTIONS and (
+        isinstance(value, bool | int | float) or value in ("svg", "canvas", "dark")
+    )
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,270 @@
+"""A sandboxed frame around HTML that does things.
+
+In: HTML with scripts, styles, forms, pictures from elsewhere. Out: HTML with an `<iframe>` in
+which all that may run, but reaches neither the page nor a network.
+
+There are two frames. The inner one holds the output. The outer one is ours: it carries the
+content-security policy, which the inner inherits and which also says where the inner may go (a
+script can always send its own frame to an address), and it tells what was blocked.
+`sandbox="allow-scripts"` alone gives the output an origin of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+import struct
+from collections.abc import Iterable
+
+SANDBOX = "allow-scripts"
+# What the frame loads is told in it; one can't list a hostile output's thousand addresses.
+_MOST_TOLD = 8
+_LOWEST_PX, _HIGHEST_PX, _WITH_SCRIPT_PX = 48, 700, 450
+
+_RUNS = re.compile(r"<(?:script|canvas|iframe|object|embed)\b", re.I)
+_loading = re.compile(
+    r"<(?!a\b)[a-z][^<>]*?\s(?:src|href|data|poster|srcset|action|background|xlink:href)"
+    r"""\s*=\s*["']?((?:https?:)?//[^\s"'<>]+|(?![a-z]+:|\#|//)[^\s"'<>]+)"""
+    r"""|url\(\s*["']?((?:https?:)?//[^\s"'<>)]+)"""
+    r"""|@import\s*["']((?:https?:)?//[^\s"'<>]+)""",
+    re.I,
+)
+_in_nested_script = re.compile(r"""(?<!href=)["'](https?://[^\s"'<>\\]+)["']""")
+_nested = re.compile(r"""srcdoc\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.I)
+_host = re.compile(r"(?:https?:)?//([^/?#@\s]*@)?([^/?#\s]+)", re.I)
+_height = re.compile(
+    r"""height\\?["']?\s*[:=]\s*\\?["']?(\d{2,4})(?:\.\d+)?(px|pt)?(?![\d%])""", re.I
+)
+# A box as high as a share of its width, as maps have it.
+_by_width = re.compile(r"padding-bottom\s*:\s*\d+%", re.I)
+_script = re.compile(r"<script\b[^>]*>(.*?)</script>", re.I | re.S)
+_tags = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
+_png = re.compile(r"data:image/png;base64,\s*(iVBORw0KGgo[A-Za-z0-9+/\s\\]{40,60})")
+
+# How to have without the network what some libraries fetch from it.
+_ADVICE = {
+    "cdn.plot.ly": "plotly: figure.to_html(include_plotlyjs=True)",
+    "cdn.bokeh.org": "Bokeh: file_html(plot, INLINE)",
+    "cdn.jsdelivr.net/npm/vega": "Altair: chart.to_html(inline=True)",
+}
+
+# The buttons of matplotlib's animations have their signs from a font of an outside host.
+_ICON_FONT = "/font-awesome/"
+_SIGNS = {
+    "fast-backward": "\u23ee",
+    "step-backward": "\u23f4",
+    "pause": "\u23f8",
+    "play": "\u25b6",
+    "step-forward": "\u23f5",
+    "fast-forward": "\u23ed",
+    "minus": "\u2212",
+    "plus": "+",
+}
+_ICONS = "<style>.fa{{font-style:normal}}{}</style>".format(
+    "".join(f'.fa-{name}:before{{content:"{sign}"}}' for name, sign in _SIGNS.items())
+)
+
+_INNER = """<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" \
+content="{csp}"><meta name="referrer" content="no-referrer"><meta http-equiv=\
+"x-dns-prefetch-control" content="off"><script>(()=>{{addEventListener("securitypolicyviolation",\
+e=>{{try{{parent.postMessage({{agentbayBlocked:new URL(e.blockedURI).host}},"*")}}catch{{}}}});\
+for(const n of ["RTCPeerConnection","webkitRTCPeerConnection","WebTransport"])\
+try{{delete window[n]}}catch{{}}document.currentScript.remove()}})()</script>\
+<style>html{{background:#fff;color:#000;color-scheme:light}}\
+body{{margin:8px;font-family:system-ui,sans-serif;font-size:13px}}</style>{content}"""
+
+_OUTER = """<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" \
+content="{csp}"><meta name="referrer" content="no-referrer"><style>html,body{{margin:0;\
+height:100%;background:#fff}}body{{display:flex;flex-direction:column;font:12px/1.4 system-ui,\
+sans-serif}}iframe{{flex:1;min-height:0;border:0}}#note{{background:#fff4ce;color:#3b2f00;\
+padding:4px 8px;border-bottom:1px solid #e0c97f;max-height:50%;overflow:auto}}\
+#note[hidden]{{display:none}}</style><div id="note"{hidden}>{note}</div>\
+<iframe sandbox="{sandbox}" srcdoc="{inner}"></iframe><script>(()=>{{\
+const told=document.getElementById("hosts"),note=document.getElementById("note"),\
+frame=document.querySelector("iframe"),known=new Set(told.textContent.split(", "));\
+addEventListener("message",e=>{{const host=e.data&&e.data.agentbayBlocked;\
+if(e.source!==frame.contentWindow||typeof host!=="string"||!/^[\\w.:-]{{1,80}}$/.test(host)\
+||known.has(host)||known.size>{most})return;known.add(host);known.delete("");\
+told.textContent=[...known].join(", ");note.hidden=false}})}})()</script>"""
+
+_WRAPPER = """<div style="resize:vertical;overflow:hidden;width:100%;height:{height}px;\
+min-height:{lowest}px"><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
+referrerpolicy="no-referrer" style="width:100%;height:100%;border:0" srcdoc="{outer}">\
+{fallback}</iframe></div>"""
+
+
+def framed(source: str, hosts: Iterable[str] = (), plain: str = "") -> str:
+    """The HTML in a sandboxed frame.
+
+    Arguments:
+        source: HTML or a whole document.
+        hosts: what it may load from.
+        plain: what the output says in plain text, for readers without frames.
+    """
+    csp = content_security_policy(hosts)
+    allowed = set(hosts)
+    blocked = [host for host in _outside(source) if not _is_allowed(host, allowed)]
+    files = _files(source)
+    note = _note(blocked, files, source)
+    escaped = html.escape(csp)
+    icons = _ICONS if _ICON_FONT in source and blocked else ""
+    inner = _INNER.format(csp=escaped, content=icons + source)
+    outer = _OUTER.format(
+        csp=escaped,
+        sandbox=SANDBOX,
+        inner=html.escape(inner),
+        note=note,
+        hidden="" if blocked or files else " hidden",
+        most=_MOST_TOLD,
+    )
+    return _WRAPPER.format(
+        height=_height_px(source) + (40 if blocked or files else 0),
+        lowest=_LOWEST_PX,
+        sandbox=SANDBOX,
+        outer=html.escape(outer),
+        fallback=html.escape(_fallback(source, plain, blocked)),
+    )
+
+
+def content_security_policy(hosts: Iterable[str] = ()) -> str:
+    """The policy of the frames: what is inline runs, nothing is loaded but from these hosts."""
+    allowed = " ".join(_source(host) for host in hosts)
+    inline = f"data: blob: {allowed}".strip()
+    directives = {
+        "default-src": "'none'",
+        "script-src": f"'unsafe-inline' 'unsafe-eval' {inline}",
+        "style-src": f"'unsafe-inline' {inline}",
+        "img-src": inline,
+        "media-src": inline,
+        "font-src": inline,
+        "connect-src": inline,
+        "worker-src": "data: blob:",
+        "frame-src": allowed or "'none'",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "webrtc": "'block'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def _source(host: str) -> str:
+    return "https:" if host == "*" else f"https://{host}"
+
+
+def _is_allowed(host: str, allowed: set[str]) -> bool:
+    return (
+        "*" in allowed
+        or host in allowed
+        or any(name.startswith("*.") and host.endswith(name[1:]) for name in allowed)
+    )
+
+
+def _outside(source: str) -> list[str]:
+    """The hosts that the HTML names to load from, as far as its text says so."""
+    found = [address for address in _addresses(source) if _host.match(address)]
+    for nested in _documents(source):
+        found += [address for address in _addresses(nested) if _host.match(address)]
+        found += _in_nested_script.findall(nested)
+    hosts = []
+    for address in found:
+        match = _host.match(address)
+        host = re.sub(r"[^\w.:*-]", "", re.sub(r"\{[^}]*\}", "*", match[2])) if match else ""
+        if host and host not in hosts:
+            hosts.append(host.lower())
+    return hosts
+
+
+def _addresses(source: str) -> list[str]:
+    text = _nested.sub("", _short_scripts(source))
+    return [found[1] or found[2] or found[3] for found in _loading.finditer(text)]
+
+
+def _documents(source: str) -> list[str]:
+    return [html.unescape(found[1] or found[2] or "") for found in _nested.finditer(source)]
+
+
+def _files(source: str) -> list[str]:
+    """What the HTML names by an address without a host: the page would ask the Jupyter server."""
+    names = [address for address in _addresses(_script.sub("", source)) if not _host.match(address)]
+    return list(dict.fromkeys(name for name in names if re.search(r"[./]", name)))
+
+
+def _short_scripts(source: str) -> str:
+    # A library of megabytes says nothing about what this output loads.
+    return _script.sub(lambda found: found[0] if len(found[1]) < 200_000 else "", source)
+
+
+def _note(blocked: list[str], files: list[str], source: str) -> str:
+    told, text = ", ".join(blocked[:_MOST_TOLD]), _short_scripts(source)
+    if len(blocked) > _MOST_TOLD:
+        told += f" and {len(blocked) - _MOST_TOLD} more"
+    parts = []
+    if files:
+        names = ", ".join(files[:_MOST_TOLD])
+        parts.append(
+            f"Not loaded: <b>{html.escape(names)}</b>. A page can't load files of the sandbox by "
+            "their address; display them, for example with IPython.display.Image(filename=...)."
+        )
+    advice = [
+        f" Without the network: <code>{html.escape(advice)}</code>."
+        for name, advice in _ADVICE.items()
+        if name in text
+    ]
+    # The hosts that turn out only when scripts run are added here.
+    label = f"<span{'' if blocked or not files else ' hidden'}>"
+    parts.append(
+        f'{label}Blocked: <b id="hosts">{html.escape(told)}</b>. Output of a sandbox loads nothing '
+        "from outside. To allow a host, set <code>AGENTBAY_HTML_HOSTS=host,host</code> where "
+        f"Jupyter is started, and restart the kernel.{''.join(advice)}</span>"
+    )
+    return "<br>".join(parts)
+
+
+def _fallback(source: str, plain: str, blocked: list[str]) -> str:
+    text = html.unescape(_tags.sub(" ", source)) if not _RUNS.search(source) else ""
+    shown = plain if plain and not plain.startswith("<") else " ".join(text.split())[:2000]
+    told = "[Output of a sandbox that needs a frame of its own"
+    if blocked:
+        told += f" and wants to load from {', '.join(blocked[:_MOST_TOLD])}"
+    return f"{told}. Run the cell again to see it.] {shown}".strip()
+
+
+def _height_px(source: str) -> int:
+    """A height that suits the output: what it says of itself, else by its kind."""
+    text = _short_scripts(source)
+    for nested in _documents(text):
+        text += nested
+    sizes = [
+        int(number) * (4 / 3 if unit == "pt" else 1)
+        for number, unit in _height.findall(_png.sub("", text))
+    ]
+    sizes += _picture_heights(text)
+    if _by_width.search(text):
+        sizes.append(_WITH_SCRIPT_PX)
+    rows = len(re.findall(r"<tr\b", text, re.I))
+    words = len(_tags.sub("", _script.sub("", text)))
+    wanted = max([size for size in sizes if size <= 1200], default=0) + 90 if sizes else 0
+    wanted = max(wanted, rows * 26 + 40 if rows else 0, min(words / 5, 400) + 40)
+    if not sizes and _draws(text):
+        wanted = _WITH_SCRIPT_PX
+    return int(max(_LOWEST_PX, min(_HIGHEST_PX, wanted)))
+
+
+def _draws(text: str) -> bool:
+    """Does it look as if scripts or other documents fill it?"""
+    programs = sum(len(script) for script in _script.findall(text))
+    return programs > 400 or re.search(r"<(?:canvas|iframe|object|embed)\b", text, re.I) is not None
+
+
+def _picture_heights(text: str) -> list[float]:
+    heights = []
+    for found in _png.finditer(text):
+        head = re.sub(r"[\s\\]", "", found[1])[:48]
+        try:
+            _, tall = struct.unpack(">II", base64.b64decode(head[: len(head) // 4 * 4])[16:24])
+        except (ValueError, struct.error):
+            continue
+        heights.append(float(tall))
+    return heights[:50]

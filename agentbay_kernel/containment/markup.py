@@ -1,0 +1,250 @@
+"""HTML that may stand in the page itself.
+
+In: HTML of a sandbox. Out: whether it is inert as it is (then it is kept byte for byte), inert
+after sanitising without a difference to be seen, or not to be shown inline at all.
+
+Markup is read twice, by a strict tokenizer here and by nh3's HTML5 parser. What is kept as it is
+has only start tags and attributes of one list, quoted so that every HTML parser cuts it into the
+same tokens: there is no element among them whose content is read by other rules.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import re
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from agentbay_kernel.containment.css import is_safe_block, is_safe_style
+from agentbay_kernel.containment.tex import is_safe_tex
+from agentbay_kernel.containment.text import is_plain, visible
+
+if TYPE_CHECKING:
+    import nh3
+
+_TAGS = frozenset(
+    """
+    a abbr address article aside audio b big blockquote br caption center cite code col colgroup
+    dd del details dfn div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i
+    img ins kbd li main mark meter nav ol p pre progress q rp rt ruby s samp section small source
+    span strike strong sub summary sup table tbody td tfoot th thead time tr tt u ul var video wbr
+    """.split()
+)
+_VOID = frozenset("br col hr img source wbr".split())
+# Their end tags may be left out, so that an open one does not mean that what follows is inside.
+_ENDS_BY_ITSELF = frozenset("p li dt dd td th tr tbody thead tfoot colgroup rp rt".split())
+_ATTRIBUTES = frozenset(
+    """
+    abbr align alt autoplay bgcolor border cellpadding cellspacing class color colspan controls
+    datetime dir face frame height hidden high href id lang loop low max min muted nowrap open
+    optimum poster preload reversed rowspan rules scope size span src start style summary title
+    type valign value width
+    """.split()
+)
+# What they load or do is more than a look. nh3 takes them out; without them it's something else.
+_ACTIVE = frozenset(
+    """
+    action archive autofocus background classid codebase data dynsrc formaction http-equiv
+    longdesc lowsrc manifest ping popover popovertarget profile srcdoc srcset usemap xmlns
+    """.split()
+)
+# Classes that pandas writes. Others mean something only together with a style sheet, and the
+# page has one of its own: `jp-Dialog` covers all of it.
+_class = re.compile(
+    r"dataframe|data|index_name|blank|(?:row|col)_heading|(?:row|col)_trim|(?:row|col|level)\d+"
+)
+# Styler names its cells so.
+_id = re.compile(r"T_\w+\Z", re.A)
+_web = re.compile(r"(?:https?://|mailto:)[^\s\x00-\x20]*\Z", re.I)
+_picture = re.compile(
+    r"data:image/(?:png|jpe?g|gif|webp|bmp|svg\+xml);base64,[A-Za-z0-9+/=\s]*\Z", re.A | re.I
+)
+_media = re.compile(
+    r"data:(?:audio|video)/[\w.+-]+(?:;codecs=[\w.,-]+)?;base64,[A-Za-z0-9+/=\s]*\Z",
+    re.A | re.I,
+)
+
+# Possessive quantifiers: hostile markup must not make the search go back and forth.
+_attribute = re.compile(
+    r"""\s++([a-zA-Z_:@][\w:.@-]*+)(?>\s*+=\s*+(?:"([^"<]*+)"|'([^'<]*+)'|([\w%#.+-]++)))?+""",
+    re.A,
+)
+_ANY_ATTRIBUTE = _attribute.pattern.replace("(?", "\0").replace("(", "(?:").replace("\0", "(?")
+_token = re.compile(
+    r"(?P<text>(?:[^<]|<(?=[\s\d=]))++)"
+    r"|(?P<comment><!--[^<>-]*+(?:-[^<>-]++)*+-->)"
+    r"""|<style(?: scoped| type="text/css")?>(?P<css>[^<]*+)</style>"""
+    r"|</(?P<end>[a-zA-Z][\w-]*+)\s*+>"
+    rf"|<(?P<start>[a-zA-Z][\w:-]*+)(?P<attributes>(?:{_ANY_ATTRIBUTE})*+)\s*+/?>",
+    re.A,
+)
+
+# Parsing takes time that grows faster than what is parsed; a frame needs none of it.
+_LONGEST = 4_000_000
+_DEEPEST = 100
+
+
+class Fate(Enum):
+    """What can be done with markup."""
+
+    KEPT = "it is inert as it is"
+    CLEANED = "it is inert without what nobody sees"
+    FOREIGN = "it does or loads something, or styles more than itself"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The fate of a piece of HTML; `html` is what may stand in the page, else empty."""
+
+    fate: Fate
+    html: str = ""
+
+
+def judge(source: str) -> Judgement:
+    """May this HTML stand in the page?"""
+    tokens = _tokens(source)
+    if tokens is None or not is_safe_tex(source):
+        return Judgement(Fate.FOREIGN)
+    if tokens.fate is Fate.KEPT and is_plain(html.unescape(source)):
+        again = _tokens(_cleaner().clean(tokens.without_styles))
+        if again is not None and again.is_same_as(tokens):
+            return Judgement(Fate.KEPT, source)
+    return Judgement(Fate.CLEANED, tokens.styles + sanitized(tokens.without_styles))
+
+
+def sanitized(source: str) -> str:
+    """The HTML with nothing in it that acts, loads or leaves its place; empty if it's too much."""
+    if len(source) > _LONGEST or _is_deep(source):
+        return ""
+    return visible(_cleaner().clean(source.encode("utf-8", "replace").decode("utf-8")))
+
+
+@dataclass
+class _Tokens:
+    fate: Fate
+    starts: Counter[tuple[str, tuple[tuple[str, str], ...]]]
+    styles: str
+    without_styles: str
+
+    def is_same_as(self, other: _Tokens) -> bool:
+        # Parsers add these where they were left out.
+        added = {
+            start: count
+            for start, count in (self.starts - other.starts).items()
+            if start[0] not in ("tbody", "tr", "colgroup")
+        }
+        return not added and not other.starts - self.starts
+
+
+def _tokens(source: str) -> _Tokens | None:
+    """The tokens of markup, or None for what can't be shown inline."""
+    if len(source) > _LONGEST:
+        return None
+    fate, depth, at = Fate.KEPT, 0, 0
+    starts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+    styles: list[str] = []
+    rest: list[str] = []
+    while at < len(source):
+        found = _token.match(source, at)
+        if found is None:
+            return None
+        at = found.end()
+        kind = found.lastgroup if found.lastgroup != "attributes" else "start"
+        if kind == "css":
+            if not is_safe_block(found["css"]):
+                return None
+            styles.append(found[0])
+            continue
+        rest.append(found[0])
+        if kind == "comment":
+            fate = Fate.CLEANED
+        elif kind == "end":
+            if found["end"].lower() not in _TAGS:
+                return None
+            depth -= found["end"].lower() not in _ENDS_BY_ITSELF
+        elif found["start"] is not None:
+            tag = found["start"].lower()
+            depth += tag not in _VOID and tag not in _ENDS_BY_ITSELF
+            if tag not in _TAGS or depth > _DEEPEST:
+                return None
+            attributes = _attributes(found["attributes"])
+            for name, value in attributes:
+                of_attribute = _fate_of(tag, name, value)
+                if of_attribute is Fate.FOREIGN:
+                    return None
+                if of_attribute is Fate.CLEANED:
+                    fate = Fate.CLEANED
+            starts[tag, tuple(sorted(attributes))] += 1
+    return _Tokens(fate, starts, "".join(styles), "".join(rest))
+
+
+def _attributes(text: str) -> list[tuple[str, str]]:
+    return [
+        (found[1].lower(), html.unescape(found[2] or found[3] or found[4] or ""))
+        for found in _attribute.finditer(text)
+    ]
+
+
+def _fate_of(tag: str, name: str, value: str) -> Fate:
+    """What becomes of markup that has this attribute."""
+    if name.startswith("on") or name in _ACTIVE or ":" in name:
+        return Fate.FOREIGN
+    if name not in _ATTRIBUTES:
+        return Fate.CLEANED
+    if _filtered(tag, name, value) is not None:
+        return Fate.KEPT
+    if name == "href":
+        # A link that leads to the Jupyter server is only text. Others were meant to do something.
+        is_link = tag == "a" and not re.match(r"[\s\x00-\x20]*[a-z][\w+.-]*:", value, re.I)
+        return Fate.CLEANED if is_link else Fate.FOREIGN
+    return Fate.CLEANED if name in ("class", "id") else Fate.FOREIGN
+
+
+def _filtered(tag: str, name: str, value: str) -> str | None:
+    """nh3's attribute filter: the value of an attribute if it may stay, else None."""
+    if name == "style":
+        allowed = is_safe_style(value)
+    elif name == "class":
+        allowed = all(_class.fullmatch(word) for word in value.split())
+    elif name == "id":
+        allowed = _id.match(value) is not None
+    elif name == "href":
+        allowed = tag == "a" and _web.match(value) is not None
+    elif name == "src":
+        source = _picture if tag == "img" else _media
+        allowed = tag in ("img", "audio", "video", "source") and source.match(value) is not None
+    elif name == "poster":
+        allowed = _picture.match(value) is not None
+    else:
+        allowed = name in _ATTRIBUTES
+    return value if allowed else None
+
+
+@functools.cache
+def _cleaner() -> nh3.Cleaner:
+    # Imported here: 2 MB that a kernel needs only when its first output comes.
+    import nh3
+
+    return nh3.Cleaner(
+        tags=set(_TAGS),
+        clean_content_tags={"script", "style", "template", "title", "textarea", "noscript"},
+        attributes={"*": set(_ATTRIBUTES)},
+        attribute_filter=_filtered,
+        link_rel=None,
+        url_schemes={"http", "https", "mailto", "data"},
+    )
+
+
+def _is_deep(source: str) -> bool:
+    """Are elements nested deeper than a page could mean? Parsing takes the square of it."""
+    depth = 0
+    for found in re.finditer(r"<(/?)([a-zA-Z][\w-]*)", source):
+        if found[2].lower() in _VOID or found[2].lower() in _ENDS_BY_ITSELF:
+            continue
+        depth = max(0, depth - 1) if found[1] else depth + 1
+        if depth > _DEEPEST * 2:
+            return True
+    return False

@@ -1,0 +1,270 @@
+"""Messages of a sandbox on their way to a front end.
+
+In: any message of an execution. Out: the messages to publish in its place. Everything remote
+that a page could render takes this way: outputs, updates, results, errors, streams, questions,
+comms, payloads, inspections, completions. What can't be understood is not passed on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel.containment.bundle import PLAIN, Contained, Refusal, contain_bundle
+from agentbay_kernel.containment.markup import judge
+from agentbay_kernel.containment.policy import Policy
+from agentbay_kernel.containment.text import StreamText, all_visible, as_text, visible
+from agentbay_kernel.containment.widgets import Widgets
+from agentbay_kernel.execution.messages import Message, stream
+
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
+
+JsonObject = dict[str, Any]
+
+_SHOWN = frozenset(("display_data", "execute_result", "update_display_data"))
+_COMMS = frozenset(("comm_open", "comm_msg", "comm_close"))
+_log = logging.getLogger(__name__)
+
+
+class Containment:
+    """Contains all that one kernel's sandboxes say to its front ends.
+
+    Arguments:
+        find_settings: gives the settings in force; None before they are read, when the policy is
+            the strict default.
+    """
+
+    def __init__(self, find_settings: Callable[[], AgentBaySettings | None]) -> None:
+        self._find_settings = find_settings
+        self._told: set[str] = set()
+        self._widgets = Widgets(lambda: self.policy)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. A cell may have made it stricter since the last message."""
+        settings = self._find_settings()
+        return Policy() if settings is None else Policy.of(settings)
+
+    def for_cell(self) -> CellContainment:
+        """What contains the messages of one request."""
+        return CellContainment(self)
+
+    def prepare(self) -> None:
+        """Import what the first HTML needs."""
+        judge("")
+
+    def note_from_page(self, kind: str, content: JsonObject) -> None:
+        """Take notice of a comm message that the page sends."""
+        self._widgets.note_from_page(kind, content)
+
+    def contain(self, message: Message, streams: StreamText) -> list[Message]:
+        """The messages to publish in the place of a remote one, notes on what is not shown last."""
+        if self.policy.trusts:
+            return [message]
+        try:
+            return self._contain(message, streams)
+        except Exception:
+            # Closed is the safe side; what failed is in the log, not in the page.
+            _log.exception("A %s could not be contained", message.type)
+            return [stream("stderr", f"[AgentBay: a {message.type} could not be shown.]\n")]
+
+    def inspection(self, reply: JsonObject) -> JsonObject:
+        """An inspect_reply's content: the plain text of it."""
+        if self.policy.trusts:
+            return reply
+        data = reply.get("data")
+        found = reply.get("found") is True and isinstance(data, dict) and PLAIN in data
+        shown = {PLAIN: visible(as_text(data[PLAIN]))} if found and isinstance(data, dict) else {}
+        return {**_status(reply), "found": found, "data": shown, "metadata": {}}
+
+    def completions(self, reply: JsonObject) -> JsonObject:
+        """A complete_reply's content: only matches that read as what they are."""
+        if self.policy.trusts:
+            return reply
+        matches = [it for it in _list(reply.get("matches")) if _is_readable(it)]
+        metadata = reply.get("metadata")
+        types = metadata.get(_TYPES) if isinstance(metadata, dict) else None
+        return {
+            **_status(reply),
+            "matches": matches,
+            "cursor_start": _whole(reply.get("cursor_start")),
+            "cursor_end": _whole(reply.get("cursor_end")),
+            "metadata": {_TYPES: [_typed(it) for it in types if isinstance(it, dict)]}
+            if isinstance(types, list)
+            else {},
+        }
+
+    def history(self, reply: JsonObject) -> JsonObject:
+        """A history_reply's content, its lines visible."""
+        if self.policy.trusts:
+            return reply
+        entries = [it for it in _list(reply.get("history")) if isinstance(it, list | tuple)]
+        return {**_status(reply), "history": [all_visible(list(entry)) for entry in entries]}
+
+    def _contain(self, message: Message, streams: StreamText) -> list[Message]:
+        content = message.content
+        if message.type == "stream":
+            name = "stderr" if content.get("name") == "stderr" else "stdout"
+            text = streams.visible(name, as_text(content.get("text")))
+            return [stream(name, text)] if text else []
+        if message.type in _SHOWN:
+            return self._displayed(message)
+        if message.type == "error":
+            return [Message("error", _error(content))]
+        if message.type in _COMMS:
+            contained = self._widgets.contain(message)
+            if isinstance(contained, Refusal):
+                return self._notes((contained,))
+            return [contained] if contained is not None else []
+        if message.type == "clear_output":
+            return [Message("clear_output", {"wait": content.get("wait") is True})]
+        if message.type == "input_request":
+            prompt = visible(as_text(content.get("prompt")))
+            asked = {"prompt": prompt, "password": content.get("password") is True}
+            return [Message("input_request", asked)]
+        if message.type == "execute_reply":
+            reply, notes = self._reply(content)
+            return [*notes, replace(message, content=reply, metadata={}, buffers=())]
+        return []
+
+    def _displayed(self, message: Message) -> list[Message]:
+        content = message.content
+        shown = contain_bundle(content.get("data"), content.get("metadata"), self.policy)
+        kept: JsonObject = {"data": shown.data, "metadata": shown.metadata}
+        if message.type == "execute_result" and "execution_count" in content:
+            kept["execution_count"] = _count(content["execution_count"])
+        if message.type != "execute_result" or "transient" in content:
+            kept["transient"] = _transient(content.get("transient"))
+        return [Message(message.type, kept), *self._notes(shown.refused)]
+
+    def _reply(self, content: JsonObject) -> tuple[JsonObject, list[Message]]:
+        reply = _status(content)
+        refused: list[Refusal] = []
+        if "execution_count" in content:
+            reply["execution_count"] = _count(content["execution_count"])
+        if reply["status"] == "error":
+            reply |= _error(content)
+        if isinstance(engine := content.get("engine_info"), dict):
+            # Which kernel it was: IPython says so of a cell that failed.
+            reply["engine_info"] = {
+                name: all_visible(engine[name]) for name in _ENGINE if name in engine
+            }
+        if "user_expressions" in content:
+            values = content["user_expressions"]
+            reply["user_expressions"] = {
+                visible(str(name)): self._expression(value, refused)
+                for name, value in (values.items() if isinstance(values, dict) else ())
+            }
+        if "payload" in content:
+            payloads = [self._payload(it, refused) for it in _list(content["payload"])]
+            reply["payload"] = [payload for payload in payloads if payload is not None]
+        return reply, self._notes(tuple(refused))
+
+    def _expression(self, value: Any, refused: list[Refusal]) -> JsonObject:
+        value = value if isinstance(value, dict) else {}
+        if value.get("status") == "error":
+            return {"status": "error", **_error(value)}
+        shown: Contained = contain_bundle(value.get("data"), value.get("metadata"), self.policy)
+        refused.extend(shown.refused)
+        return {"status": "ok", "data": shown.data, "metadata": shown.metadata}
+
+    def _payload(self, payload: Any, refused: list[Refusal]) -> JsonObject | None:
+        """What a reply asks the front end to do: show a page, or offer code for the next cell.
+
+        Offered code is not run; `%load` lives of it. Other payloads open editors or end clients.
+        """
+        if not isinstance(payload, dict):
+            return None
+        if payload.get("source") == "page":
+            data = payload.get("data")
+            data = data if isinstance(data, dict) else {}
+            # `page.page` of IPython puts a whole bundle there.
+            data = data["data"] if isinstance(data.get("data"), dict) else data
+            if "text/html" in data:
+                refused.append(Refusal("text/html in the pager", "the text is shown instead"))
+            start = payload.get("start")
+            return {
+                "source": "page",
+                "data": {PLAIN: visible(as_text(data.get(PLAIN)))},
+                "start": start if isinstance(start, int) else 0,
+            }
+        if payload.get("source") == "set_next_input" and isinstance(payload.get("text"), str):
+            return {
+                "source": "set_next_input",
+                "text": visible(payload["text"]),
+                "replace": payload.get("replace") is True,
+            }
+        return None
+
+    def _notes(self, refused: tuple[Refusal, ...]) -> list[Message]:
+        notes = []
+        for refusal in refused:
+            if refusal.kind not in self._told and len(self._told) < _MOST_TOLD:
+                self._told.add(refusal.kind)
+                notes.append(stream("stderr", f"[AgentBay: {refusal.text}]\n"))
+        return notes
+
+
+# A sandbox can think of any number of types.
+_MOST_TOLD = 50
+_ENGINE = ("engine_uuid", "engine_id", "method")
+_TYPES = "_jupyter_types_experimental"
+
+
+class CellContainment:
+    """Contains the messages of one request, whose streams may come in pieces."""
+
+    def __init__(self, containment: Containment) -> None:
+        self._containment = containment
+        self._streams = StreamText()
+
+    def __call__(self, message: Message) -> list[Message]:
+        """The messages to publish in the place of a remote one."""
+        return self._containment.contain(message, self._streams)
+
+
+def _error(content: JsonObject) -> JsonObject:
+    return {
+        "ename": visible(as_text(content.get("ename"))),
+        "evalue": visible(as_text(content.get("evalue"))),
+        "traceback": [visible(as_text(line)) for line in _list(content.get("traceback"))],
+    }
+
+
+def _status(content: JsonObject) -> JsonObject:
+    status = content.get("status")
+    return {"status": status if status in ("ok", "error", "aborted") else "error"}
+
+
+def _transient(transient: Any) -> JsonObject:
+    display_id = transient.get("display_id") if isinstance(transient, dict) else None
+    return {"display_id": visible(display_id)} if isinstance(display_id, str) else {}
+
+
+def _typed(entry: JsonObject) -> JsonObject:
+    known = {name: entry[name] for name in ("start", "end") if isinstance(entry.get(name), int)}
+    texts = {
+        name: visible(entry[name])
+        for name in ("text", "type", "signature")
+        if isinstance(entry.get(name), str)
+    }
+    return {**known, **texts}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def _is_readable(match: Any) -> bool:
+    return isinstance(match, str) and visible(match) == match and "\x1b" not in match

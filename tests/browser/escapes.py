@@ -1,0 +1,165 @@
+"""A notebook of hostile cells in a real JupyterLab, and what of it got out of its outputs.
+
+In: cells. Out: the traces of every way out: the page's objects, title, styles and elements, files
+on the Jupyter server, requests to it, windows and dialogs, a beacon on the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from playwright.sync_api import Browser, Page
+
+from tests.browser.beacon import Beacon
+from tests.browser.lab import LabServer, NotebookPage
+
+# In every frame; only the page's own counts.
+_CANARY = """
+window.__pwned = window === window.top ? [] : {push: i => window.top.__pwned.push(i)};
+if (window === window.top) {
+  window.__heard = [];
+  window.addEventListener("message", e => { if (e.data === "pwned") window.__heard.push(1); });
+}
+"""
+_TRACES = """() => {
+  const told = [...(window.__pwned || ["the page is gone"])];
+  const add = (name, found) => { if (found) told.push(name); };
+  add("title", document.title.includes("pwned"));
+  add("body", document.body.textContent.trim() === "pwned");
+  add("storage", localStorage.pwned || document.cookie.includes("pwned"));
+  add("name", window.name === "pwned");
+  add("prototype", ({}).pwned);
+  add("overlay", document.getElementById("pwned-overlay"));
+  add("dialog", document.querySelector(".jp-OutputArea .jp-Dialog"));
+  add("style", [...document.querySelectorAll("body, body *")].some(
+    e => getComputedStyle(e).getPropertyValue("--pwned")));
+  for (const e of document.querySelectorAll(".jp-OutputArea iframe"))
+    add("frame " + e.outerHTML.slice(0, 80), e.getAttribute("sandbox") !== "allow-scripts");
+  return told;
+}"""
+_CLICK_ALL = """() => {
+  for (const e of document.querySelectorAll(OUTPUTS))
+    // Links to the web lead there by the will of who clicks; JupyterLab makes some of plain text.
+    if (e.closest(".jp-RenderedText") || /^https?:/.test(e.getAttribute("href"))) continue;
+    else if (e.click) e.click(); else e.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+}"""
+_CLICKABLE = "a, button, b, .click, summary, [href], [data-commandlinker-command]"
+_OUTPUTS = ", ".join(f".jp-OutputArea-output {part.strip()}" for part in _CLICKABLE.split(","))
+RUN_MS = 120_000
+
+
+@dataclass
+class Traces:
+    """What got out."""
+
+    beacon: Beacon
+    server: LabServer
+    page: Page
+    reached: list[str] = field(default_factory=list)
+    windows: list[str] = field(default_factory=list)
+    dialogs: list[str] = field(default_factory=list)
+
+    def found(self) -> list[str]:
+        """All of it, in words."""
+        files = {
+            path.name
+            for path in self.server.notebooks.rglob("*")
+            if "pwned" in path.name or path.name.startswith("untitled")
+        }
+        found = [f"page: {trace}" for trace in self.page.evaluate(_TRACES)]
+        found += [f"file: {name}" for name in sorted(files)]
+        found += [f"server: {url}" for url in self.reached]
+        found += [f"window: {url}" for url in self.windows]
+        found += [f"dialog: {text}" for text in self.dialogs]
+        found += [f"beacon: {line}" for line in self.beacon.requests]
+        if self.beacon.datagrams:
+            found.append("beacon: datagrams")
+        return found
+
+    def click_all(self) -> None:
+        """Click on everything in the outputs, and in their frames."""
+        self.page.evaluate(_CLICK_ALL.replace("OUTPUTS", json.dumps(_OUTPUTS)))
+        for frame in self.page.frames:
+            if frame is self.page.main_frame:
+                continue
+            # A frame may be gone by the time.
+            with contextlib.suppress(Exception):
+                frame.evaluate(_CLICK_ALL.replace("OUTPUTS", json.dumps(_CLICKABLE)))
+
+
+def write_notebook(path: Path, kernel: str, cells: list[str]) -> None:
+    """A notebook of code cells, all of which may fail without an end of the run."""
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}},
+        cells=[
+            nbformat.v4.new_code_cell(code, metadata={"tags": ["raises-exception"]})
+            for code in cells
+        ],
+    )
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@contextlib.contextmanager
+def opened(
+    browser: Browser, server: LabServer, beacon: Beacon, folder: str, name: str = "cells.ipynb"
+) -> Iterator[tuple[NotebookPage, Traces]]:
+    """A notebook of a folder in a window of its own, watched."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 960}, locale="en-US", color_scheme="light"
+    )
+    context.set_default_timeout(60_000)
+    context.add_init_script(_CANARY)
+    page = context.new_page()
+    traces = Traces(beacon, server, page)
+    beacon.forget()
+    context.on("page", lambda window: traces.windows.append(window.url))
+    context.on("response", lambda it: _note_response(traces, it.url))
+    page.on("dialog", lambda dialog: _note_dialog(traces, dialog))
+    notebook = NotebookPage(server, page, folder)
+    try:
+        # Something to go back to.
+        page.goto(f"{server.address}/api?token={server.token}")
+        page.goto(
+            f"{server.address}/lab/workspaces/{folder}/tree/{folder}/{name}"
+            f"?reset&token={server.token}",
+            wait_until="domcontentloaded",
+        )
+        page.locator("#jupyterlab-splash").wait_for(state="detached")
+        page.locator(".jp-NotebookPanel .jp-CodeCell").first.wait_for()
+        yield notebook, traces
+    finally:
+        context.close()
+        server.shut_down_kernels(folder)
+
+
+def run_all(notebook: NotebookPage, count: int) -> None:
+    """Kernel ready, Run menu, "Run All Cells", until the last has run."""
+    notebook.wait_until_ready()
+    page = notebook.page
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(
+        """count => { const all = [...document.querySelectorAll(
+            ".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt")].map(e => e.textContent);
+            return all.length >= count && all.slice(0, count).every(t => /\\d/.test(t)); }""",
+        arg=count,
+        timeout=RUN_MS,
+    )
+
+
+def _note_response(traces: Traces, url: str) -> None:
+    # JupyterLab itself asks whether a path in a printed text is one of its files.
+    if "pwned" in url and "/api/resolvePath?" not in url:
+        traces.reached.append(url)
+
+
+def _note_dialog(traces: Traces, dialog: Any) -> None:
+    traces.dialogs.append(dialog.message)
+    dialog.dismiss()

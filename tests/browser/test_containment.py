@@ -1,0 +1,214 @@
+"""Hostile and benign outputs in a real JupyterLab: what gets out, and what still looks right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.beacon import Beacon, listening_beacon
+from tests.browser.benign import ALTAIR_ONLINE, BENIGN, FOLIUM, altair_inline
+from tests.browser.escapes import Traces, opened, run_all, write_notebook
+from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
+from tests.browser.payloads import SETUP, escape_payloads
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+TRUSTING = "agentbay-trusting"
+FRAMES = ".jp-OutputArea iframe"
+# Where nothing contains them, these end the page that is to be looked at afterwards.
+ENDS_THE_PAGE = (
+    "navigation",
+    "refresh",
+    "history",
+    "top document",
+    "logs out",
+    "form",
+    "link",
+    "frame of the page",
+    "breaking out of the fallback",
+)
+
+
+@pytest.fixture(scope="module")
+def beacon() -> Iterator[Beacon]:
+    """Where a beacon arrives."""
+    with listening_beacon() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def lab(server: LabServer) -> LabServer:
+    """The server, with a kernel that trusts, and pages that draw every cell at once."""
+    home = server.notebooks.parent
+    settings = home / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    spec = home / "data" / "kernels" / TRUSTING
+    spec.mkdir(parents=True, exist_ok=True)
+    (spec / "kernel.json").write_text(
+        json.dumps(
+            {
+                "argv": ["python", "-m", "agentbay_kernel", "-f", "{connection_file}"],
+                "display_name": TRUSTING,
+                "language": "python",
+                "interrupt_mode": "message",
+                "env": {"AGENTBAY_HTML": "trust"},
+            }
+        )
+    )
+    return server
+
+
+def settle(notebook: NotebookPage, traces: Traces) -> list[str]:
+    """What was found once everything has loaded and everything was clicked."""
+    notebook.page.wait_for_timeout(2000)
+    traces.click_all()
+    notebook.page.wait_for_timeout(1500)
+    return traces.found()
+
+
+def magic(code: str) -> str:
+    return f"%%agentbay python\n{code}"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "step"),
+    [
+        ("agentbay-python", 1),
+        # The magics take the same way from the containment on: every second payload.
+        ("python3", 2),
+        pytest.param("python3", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_nothing_gets_out(
+    browser: Browser, lab: LabServer, beacon: Beacon, kernel: str, step: int
+) -> None:
+    payloads = escape_payloads(beacon.address)[::step]
+    assert len(payloads) >= 60
+    folder = f"escapes-{kernel}-{step}"
+    cells = [SETUP, *(payload.code for payload in payloads)]
+    if kernel == "python3":
+        cells = ["%load_ext agentbay_kernel", *map(magic, cells)]
+    write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
+    with opened(browser, lab, beacon, folder) as (notebook, traces):
+        run_all(notebook, len(cells))
+        assert settle(notebook, traces) == []
+        # The outputs are there: it is not for want of them that nothing got out.
+        assert notebook.page.locator(FRAMES).count() > len(payloads) / 3
+        stored = notebook.save()
+    # Changed by a stranger's hand it has no signature any more: JupyterLab does not trust it.
+    stored["metadata"]["changed"] = True
+    folder += "-untrusted"
+    (lab.notebooks / folder).mkdir()
+    (lab.notebooks / folder / "cells.ipynb").write_text(json.dumps(stored))
+    with opened(browser, lab, beacon, folder) as (notebook, traces):
+        expect(notebook.page.locator(".jp-OutputArea-output").first).to_be_visible()
+        assert settle(notebook, traces) == []
+        assert notebook.page.locator(FRAMES).count() == 0
+        told = notebook.page.get_by_text("Run the cell again to see it")
+        assert told.count() > len(payloads) / 3
+
+
+@pytest.mark.slow
+def test_nothing_gets_out_of_a_stored_notebook(
+    browser: Browser, lab: LabServer, beacon: Beacon
+) -> None:
+    payloads = escape_payloads(beacon.address)
+    cells = [SETUP, *(payload.code for payload in payloads)]
+    write_notebook(lab.notebooks / "stored" / "cells.ipynb", "agentbay-python", cells)
+    with opened(browser, lab, beacon, "stored") as (notebook, _):
+        run_all(notebook, len(cells))
+        notebook.save()
+    # Stored and signed by this server, its outputs are trusted.
+    with opened(browser, lab, beacon, "stored") as (notebook, traces):
+        notebook.page.locator(FRAMES).first.wait_for()
+        assert settle(notebook, traces) == []
+
+
+def test_the_payloads_work_where_output_is_trusted(
+    browser: Browser, lab: LabServer, beacon: Beacon
+) -> None:
+    payloads = [
+        payload
+        for payload in escape_payloads(beacon.address)
+        if not any(part in payload.name for part in ENDS_THE_PAGE)
+    ]
+    cells = [SETUP, *(payload.code for payload in payloads)]
+    write_notebook(lab.notebooks / "escapes-trusted" / "cells.ipynb", TRUSTING, cells)
+    with opened(browser, lab, beacon, "escapes-trusted") as (notebook, traces):
+        run_all(notebook, len(cells))
+        found = settle(notebook, traces)
+    for file in lab.notebooks.glob("*pwned*"):
+        file.unlink()
+    for kind in ("page", "file", "server", "beacon"):
+        assert any(trace.startswith(f"{kind}: ") for trace in found), (kind, found)
+    hit = {
+        part
+        for trace in found
+        for part in trace.replace("/", " ").replace(".", " ").replace("-", " ").split()
+        if part[:1] == "p" and part[1:].isdigit()
+    }
+    assert len(hit) > 60, sorted(hit)
+
+
+def test_ordinary_outputs_look_right(browser: Browser, lab: LabServer, beacon: Beacon) -> None:
+    codes = [*(benign.code for benign in BENIGN), FOLIUM, ALTAIR_ONLINE]
+    packed = altair_inline()
+    cells = [code.replace("ALTAIR_INLINE", packed) for code in codes]
+    write_notebook(lab.notebooks / "benign" / "cells.ipynb", "agentbay-python", cells)
+    pictures = SCREENSHOTS / "contained"
+    pictures.mkdir(parents=True, exist_ok=True)
+    with opened(browser, lab, beacon, "benign") as (notebook, _):
+        run_all(notebook, len(cells))
+        for number, benign in enumerate(BENIGN):
+            cell = notebook.cell(number)
+            cell.scroll_into_view_if_needed()
+            place = (
+                cell.locator(".jp-OutputArea-output")
+                .frame_locator("iframe")
+                .frame_locator("iframe")
+                if benign.place == "frame"
+                else cell.locator(".jp-OutputArea")
+            )
+            seen = place.locator(benign.selector).first
+            expect(seen).to_be_visible()
+            expect(seen).to_contain_text(benign.text)
+            box = seen.bounding_box()
+            assert box is not None and box["height"] >= benign.lowest_px, (benign.name, box)
+            notebook.page.wait_for_timeout(150)
+            cell.screenshot(path=pictures / f"{benign.name}.png", animations="disabled")
+        for number, name, hosts in (
+            (len(BENIGN), "folium", ("cdn.jsdelivr.net", "code.jquery.com", "openstreetmap.org")),
+            (len(BENIGN) + 1, "altair-online", ("cdn.jsdelivr.net", "to_html(inline=True)")),
+        ):
+            cell = notebook.cell(number)
+            cell.scroll_into_view_if_needed()
+            note = cell.frame_locator("iframe").locator("#note")
+            expect(note).to_be_visible()
+            for told in (*hosts, "AGENTBAY_HTML_HOSTS"):
+                expect(note).to_contain_text(told)
+            expect(note).not_to_contain_text("Not loaded")
+            cell.screenshot(path=pictures / f"{name}.png", animations="disabled")
+        # A frame is made higher by dragging its corner.
+        framed = notebook.cell(3).locator(".jp-OutputArea-output div:has(> iframe)")
+        before = framed.bounding_box()
+        assert before is not None
+        framed.scroll_into_view_if_needed()
+        corner = framed.bounding_box()
+        assert corner is not None
+        mouse = notebook.page.mouse
+        mouse.move(corner["x"] + corner["width"] - 4, corner["y"] + corner["height"] - 4)
+        mouse.down()
+        mouse.move(corner["x"] + corner["width"] - 4, corner["y"] + corner["height"] + 60, steps=5)
+        mouse.up()
+        after = framed.bounding_box()
+        assert after is not None and after["height"] > before["height"] + 30
+        stored = notebook.save()
+    # The first output says where the session runs.
+    table = stored["cells"][0]["outputs"][-1]["data"]["text/html"]
+    assert "".join(table).startswith(
+        "<div>\n<style scoped>\n    .dataframe tbody tr th:only-of-type"
+    )
