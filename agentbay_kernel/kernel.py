@@ -13,15 +13,10 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import zmq
-from ipykernel.kernelapp import IPKernelApp
-from ipykernel.parentpoller import ParentPollerUnix
 from traitlets import CaselessStrEnum
 
 from agentbay_kernel import __version__, threads
@@ -41,21 +36,17 @@ from agentbay_kernel.passing import PassingKernel
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment
-    from agentbay_kernel.execution.bridged import BridgedExecution
-    from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+    from agentbay_kernel.questions import Questions
     from agentbay_kernel.sessions import SessionManager
-    from agentbay_kernel.verbs import CellMagic
 
 JsonObject = dict[str, Any]
 
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
-_SHUTDOWN_WITHIN_S = 1.7
+SHUTDOWN_WITHIN_S = 1.7
 _LAST_FLUSH_S = 0.2
 _END_WITHIN_S = 5.0
 # Requests that are answered while a cell runs.
 _PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "kernel_info_request")
-# A front end gives up on completions sooner than a sandbox that is far away can answer.
-_ASK_WITHIN_S = 5.0
 
 
 class AgentBayKernel(PassingKernel):
@@ -287,7 +278,7 @@ class AgentBayKernel(PassingKernel):
         if (manager := self._manager) is not None:
             close = manager.hand_over if restart else manager.close
             await asyncio.wait(
-                [asyncio.wrap_future(threads.start(close))], timeout=_SHUTDOWN_WITHIN_S
+                [asyncio.wrap_future(threads.start(close))], timeout=SHUTDOWN_WITHIN_S
             )
         # ipykernel flushes once more when the thread that does so may have ended already; waiting
         # for it would hold up the end of this process by 10 seconds.
@@ -316,47 +307,13 @@ class AgentBayKernel(PassingKernel):
 
     async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
         """Completions of our own lines; else by the sandbox's kernel, if there is one already."""
-        from agentbay_kernel.verbs.completion import Surroundings, cell_body, complete_line
-
-        manager = self._manager
-        untrusted = manager is not None and manager.settings.untrusted
-        around = Surroundings(self._folder, manager, untrusted=untrusted)
-        if (ours := complete_line(code, cursor_pos, around)) is not None:
-            return {
-                "status": "ok",
-                "matches": list(ours.matches),
-                "cursor_start": ours.start,
-                "cursor_end": ours.end,
-                "metadata": {},
-            }
-        if (cell := cell_body(code)) is not None:
-            reply = await self._complete_body(*cell, cursor_pos)
-        else:
-            reply = await self._ask_bridge(lambda bridge: bridge.complete(code, cursor_pos))
-        if reply is None:
-            reply = await super().do_complete(code, cursor_pos)
-        return self._containment.completions(reply)
-
-    async def _complete_body(
-        self, cell: CellMagic, begin: int, cursor_pos: int
-    ) -> JsonObject | None:
-        from agentbay_kernel.verbs.completion import complete_body
-
-        if self._manager is None:
-            return None
-        manager = self._manager
-        return await _answer_of(lambda: complete_body(cell, begin, cursor_pos, manager))
+        return await self._questions.complete(code, cursor_pos)
 
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
     ) -> JsonObject:
         """What the sandbox's kernel knows of a name, if there is one already."""
-        reply = await self._ask_bridge(
-            lambda bridge: bridge.inspect(code, cursor_pos, detail_level)
-        )
-        if reply is None:
-            reply = await super().do_inspect(code, cursor_pos, detail_level, omit_sections)
-        return self._containment.inspection(reply)
+        return await self._questions.inspect(code, cursor_pos, detail_level)
 
     async def do_history(
         self,
@@ -370,7 +327,7 @@ class AgentBayKernel(PassingKernel):
         pattern: str | None = None,
         unique: bool = False,
     ) -> JsonObject:
-        """The history of the sandbox's kernel, if there is one already."""
+        """The history of the sandbox's kernel; else of the cells that went through here."""
         wanted: JsonObject = {
             "output": output,
             "session": session,
@@ -380,30 +337,20 @@ class AgentBayKernel(PassingKernel):
             "pattern": pattern,
             "unique": unique,
         }
-        manager = self._manager
-        bridge = manager.bridged() if manager is not None else None
-        if bridge is None or self.language != PYTHON.name:
-            return self._history.reply(hist_access_type, **wanted)
-        request = {"hist_access_type": hist_access_type, "raw": raw, **wanted}
-        asked = {name: value for name, value in request.items() if value is not None}
-        reply = await _answer_of(lambda: bridge.history(asked))
-        if reply is None:
-            return {"status": "ok", "history": []}
-        if hist_access_type == "range" and session and session > 0:
-            # IPython answers 0 for the current session, also when it was named by its number.
-            reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
-        return self._containment.history(reply)
+        reply = await self._questions.history(
+            {"hist_access_type": hist_access_type, "raw": raw, **wanted}
+        )
+        return reply or self._history.reply(hist_access_type, **wanted)
 
-    async def _ask_bridge(
-        self, ask: Callable[[BridgedExecution | BridgedJavaScript], JsonObject]
-    ) -> JsonObject | None:
-        manager = self._manager
-        bridge = manager.bridged_language(self.language) if manager is not None else None
-        return None if bridge is None else await _answer_of(lambda: ask(bridge))
+    @property
+    def _questions(self) -> Questions:
+        # Imported here: not needed to answer kernel_info.
+        from agentbay_kernel.questions import Questions
+
+        return Questions(self.language, self._folder, self._manager, self._containment)
 
     async def do_is_complete(self, code: str) -> JsonObject:
         """Is the cell ready to run? Answered here, without asking the sandbox."""
-        from agentbay_kernel.languages import PYTHON
         from agentbay_kernel.verbs import parse_cell
 
         language = PYTHON if parse_cell(code) else self._spoken
@@ -412,68 +359,3 @@ class AgentBayKernel(PassingKernel):
         except Exception:
             self.log.exception("is_complete failed")
             return {"status": "unknown"}
-
-
-async def _answer_of(ask: Callable[[], JsonObject]) -> JsonObject | None:
-    asked = asyncio.wrap_future(threads.start(ask))
-    done, _ = await asyncio.wait([asked], timeout=_ASK_WITHIN_S)
-    return asked.result() if done and asked.exception() is None else None
-
-
-class AgentBayKernelApp(IPKernelApp):
-    """The process around the kernel."""
-
-    kernel_class = AgentBayKernel
-
-    def init_signal(self) -> None:
-        """Being told to end is no reason to leave sessions behind."""
-        super().init_signal()
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            # What was started by nohup goes on ignoring.
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, self._on_end)
-
-    def _on_end(self, signum: int, frame: FrameType | None) -> None:
-        # Not here: the code that was interrupted may hold a lock that closing needs.
-        threads.start(lambda: self._end(128 + signum))
-
-    def init_poller(self) -> None:
-        """The base class would end this process at once when its parent is gone."""
-        super().init_poller()
-        if isinstance(self.poller, ParentPollerUnix):
-            self.poller = _ParentWatch(self.parent_handle, lambda: self._end(1))
-
-    def _end(self, status: int) -> None:
-        ending = threads.start(self.kernel.end_without_notice)
-        with contextlib.suppress(Exception):
-            ending.result(_SHUTDOWN_WITHIN_S)
-        os._exit(status)
-
-    def init_iopub(self, context: zmq.Context[Any]) -> None:
-        """By default the socket drops messages in silence, the idle status too, when its reader
-        is slow for a moment."""
-        context.sndhwm = 0
-        super().init_iopub(context)
-
-
-class _ParentWatch(threading.Thread):
-    """Calls `gone` when the parent process is no longer the parent."""
-
-    def __init__(self, parent_pid: int, gone: Callable[[], None]) -> None:
-        super().__init__(name="agentbay-parent", daemon=True)
-        self._parent_pid = parent_pid
-        self._gone = gone
-
-    def run(self) -> None:
-        """Look once a second."""
-        # Where the named process is not the parent, only being nobody's child can be told.
-        known = os.getppid() == self._parent_pid
-        while os.getppid() == self._parent_pid if known else os.getppid() != 1:
-            time.sleep(1.0)
-        self._gone()
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Run the kernel: `python -m agentbay_kernel -f CONNECTION_FILE`."""
-    AgentBayKernelApp.launch_instance(argv=argv)

@@ -1,0 +1,119 @@
+"""What a front end asks about code: completion, inspection, history.
+
+In: code and a cursor, or a history_request. Out: the contents of the replies (Jupyter messaging
+protocol), contained. Our own lines are answered here, all else by the sandbox - if there is one
+already: no question ever creates a session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel import threads
+from agentbay_kernel.languages import PYTHON
+from agentbay_kernel.verbs.completion import (
+    Surroundings,
+    cell_body,
+    complete_body,
+    complete_line,
+)
+
+if TYPE_CHECKING:
+    from agentbay_kernel.containment.messages import Containment
+    from agentbay_kernel.execution.bridged import BridgedExecution
+    from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+    from agentbay_kernel.sessions import SessionManager
+
+JsonObject = dict[str, Any]
+
+# A front end gives up on completions sooner than a sandbox that is far away can answer.
+_ASK_WITHIN_S = 5.0
+
+
+class Questions:
+    """The questions of one kernel.
+
+    Arguments:
+        language: of the notebook.
+        folder: the notebook's; names of its files are completed in our own lines.
+        manager: None as long as there is none.
+        containment: of what the sandbox answers.
+    """
+
+    def __init__(
+        self,
+        language: str,
+        folder: Path,
+        manager: SessionManager | None,
+        containment: Containment,
+    ) -> None:
+        self._language = language
+        self._folder = folder
+        self._manager = manager
+        self._containment = containment
+
+    async def complete(self, code: str, cursor_pos: int) -> JsonObject:
+        """The content of a complete_reply."""
+        manager = self._manager
+        untrusted = manager is not None and manager.settings.untrusted
+        around = Surroundings(self._folder, manager, untrusted=untrusted)
+        if (ours := complete_line(code, cursor_pos, around)) is not None:
+            return _completions(list(ours.matches), ours.start, ours.end)
+        reply = None
+        if (cell := cell_body(code)) is None:
+            reply = await self._ask(lambda bridge: bridge.complete(code, cursor_pos))
+        elif manager is not None:
+            magic, begin = cell
+            reply = await _answer_of(lambda: complete_body(magic, begin, cursor_pos, manager))
+        if reply is None:
+            reply = _completions([], cursor_pos, cursor_pos)
+        return self._containment.completions(reply)
+
+    async def inspect(self, code: str, cursor_pos: int, detail_level: int) -> JsonObject:
+        """The content of an inspect_reply."""
+        reply = await self._ask(lambda bridge: bridge.inspect(code, cursor_pos, detail_level))
+        if reply is None:
+            reply = {"status": "ok", "found": False, "data": {}, "metadata": {}}
+        return self._containment.inspection(reply)
+
+    async def history(self, request: JsonObject) -> JsonObject | None:
+        """The content of a history_reply to that of a history_request; None where the sandbox has
+        no history of this notebook."""
+        bridge = self._manager.bridged() if self._manager is not None else None
+        if bridge is None or self._language != PYTHON.name:
+            return None
+        asked = {name: value for name, value in request.items() if value is not None}
+        reply = await _answer_of(lambda: bridge.history(asked))
+        if reply is None:
+            return {"status": "ok", "history": []}
+        session = request.get("session")
+        if request["hist_access_type"] == "range" and session and session > 0:
+            # IPython answers 0 for the current session, also when it was named by its number.
+            reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
+        return self._containment.history(reply)
+
+    async def _ask(
+        self, ask: Callable[[BridgedExecution | BridgedJavaScript], JsonObject]
+    ) -> JsonObject | None:
+        manager = self._manager
+        bridge = manager.bridged_language(self._language) if manager is not None else None
+        return None if bridge is None else await _answer_of(lambda: ask(bridge))
+
+
+def _completions(matches: list[str], start: int, end: int) -> JsonObject:
+    return {
+        "status": "ok",
+        "matches": matches,
+        "cursor_start": start,
+        "cursor_end": end,
+        "metadata": {},
+    }
+
+
+async def _answer_of(ask: Callable[[], JsonObject]) -> JsonObject | None:
+    asked = asyncio.wrap_future(threads.start(ask))
+    done, _ = await asyncio.wait([asked], timeout=_ASK_WITHIN_S)
+    return asked.result() if done and asked.exception() is None else None
