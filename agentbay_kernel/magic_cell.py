@@ -236,7 +236,7 @@ class MagicCell:
                     if interrupts == _MOST_INTERRUPTS:
                         print(
                             "The code was interrupted and runs on in the sandbox. `%agentbay "
-                            "restart` ends it; its variables are lost then.",
+                            "restart --kill` ends it; its variables are lost then.",
                             file=sys.stderr,
                         )
                         raise

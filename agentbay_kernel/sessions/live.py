@@ -192,10 +192,13 @@ class LiveSession:
         javascript.start()
         return javascript
 
-    def give_up_bridge(self, error: BridgeError) -> None:
-        """Use this bridge no more. The next cell gets a new one if the sandbox is well or if a
-        bridge is insisted on, else it runs directly."""
+    def give_up_bridge(self, execution: Execution, error: BridgeError) -> None:
+        """Use the bridge no more that this execution failed with. The next cell gets a new one if
+        the sandbox is well or if a bridge is insisted on, else it runs directly."""
         with self._choosing:
+            if execution not in self._bridged.values():
+                # It was replaced meanwhile.
+                return
             lost, self._bridged = self._bridged, {}
             if self._tunnel is not None:
                 self._tunnel.close(error)

@@ -96,7 +96,7 @@ class SessionManager(SessionKeeper):
                 raise self._gone(live, error, _LOST_TOO) from error
             if isinstance(error, SilentSessionError):
                 live.unsettled = cell
-            live.give_up_bridge(error)
+            live.give_up_bridge(execution, error)
             raise
         finally:
             live.note_end(cell)
@@ -158,16 +158,24 @@ class SessionManager(SessionKeeper):
         self._forget(live, "it was stopped here")
         return live.session.session_id
 
-    def restart(self, name: str = DEFAULT_SESSION) -> bool:
+    def restart(self, name: str = DEFAULT_SESSION, *, kill: bool = False) -> bool:
         """Begin anew: with fresh interpreters in the same session where that is possible (True),
         else with a new session (False).
 
+        Arguments:
+            kill: also when a cell runs, which is ended by it.
+
         Raises:
-            SessionError: there is no session of that name.
+            SessionError: there is no session of that name, or a cell runs in it.
             AttachedSessionError: it is another's.
             CommandError: the service could not do it.
         """
         live = self._named(name)
+        if live.running and not kill:
+            raise SessionError(
+                f"A cell runs in {name!r}, so nothing was restarted. `%agentbay interrupt` "
+                "interrupts it; `%agentbay restart --kill` ends it, and the variables are lost."
+            )
         if live.attached and not live.is_bridged:
             raise AttachedSessionError(
                 f"The session {live.session.session_id} is attached, and its interpreters are its "

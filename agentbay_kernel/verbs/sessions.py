@@ -115,8 +115,13 @@ def _stop_arguments(parser: LineParser) -> None:
     parser.add_argument("--force", action="store_true", help="also when it is attached")
 
 
+def _restart_arguments(parser: LineParser) -> None:
+    _named(parser)
+    parser.add_argument("--kill", action="store_true", help="also when a cell runs, and end it")
+
+
 def _restart(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
-    if manager.restart(options.name):
+    if manager.restart(options.name, kill=options.kill):
         return text(
             f"The session {options.name!r} begins anew: variables are gone, files are there."
         )
@@ -213,9 +218,9 @@ SESSION_VERBS = (
         "restart",
         "begin anew with fresh interpreters, in the same session where possible",
         _restart,
-        _named,
+        _restart_arguments,
         passes_cells=True,
-        examples=("%agentbay restart",),
+        examples=("%agentbay restart", "%agentbay restart --kill"),
     ),
     Verb(
         "interrupt",

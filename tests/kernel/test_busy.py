@@ -16,6 +16,9 @@ def _reply(kernel: RunningKernel, message_id: str) -> Any:
 
 def test_completion_and_inspection_pass_a_running_cell(bridged_kernel: RunningKernel) -> None:
     bridged_kernel.run("lighthouse = 'bay'")
+    # The completer of a new sandbox reads much before its first answer.
+    while not bridged_kernel.client.complete("lightho", 7, reply=True)["content"]["matches"]:
+        pass
     running = bridged_kernel.send("print('go')\nimport time\nwhile True: time.sleep(.01)")
     bridged_kernel.wait_for_output(running, "stream")
     client = bridged_kernel.client

@@ -77,6 +77,28 @@ def test_stubborn_code_is_told_and_stopped_by_a_second_interrupt(
     assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
 
 
+def test_stubborn_code_is_killed_by_a_verb_and_the_next_cell_is_well(
+    bridged_kernel: RunningKernel,
+) -> None:
+    bridged_kernel.run("open('kept', 'w').write('kept')")
+    running = bridged_kernel.send(
+        "import time\ngone = 1\nprint('go')\nwhile True:\n    try:\n        time.sleep(60)\n"
+        "    except KeyboardInterrupt: pass"
+    )
+    bridged_kernel.wait_for_output(running, "stream")
+    refused = bridged_kernel.send("%agentbay restart")
+    words = bridged_kernel.wait_for_output(refused, "error")["evalue"]
+    assert "restart --kill" in words
+    bridged_kernel.send("%agentbay restart --kill")
+    ran = bridged_kernel.finish(running)
+    assert ran.reply["status"] == "error"
+    assert "variables" in ran.reply["evalue"]
+    ran = bridged_kernel.run("print(open('kept').read(), 'gone' in globals())")
+    assert ran.text() == "kept False\n"
+    (shown,) = bridged_kernel.run("%agentbay status").of_type("display_data")
+    assert "bridged" in shown["data"]["text/plain"]
+
+
 def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
     direct_kernel: RunningKernel,
 ) -> None:
