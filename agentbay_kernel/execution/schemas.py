@@ -57,7 +57,7 @@ def _is_result(content: dict[str, Any]) -> bool:
     valid = _is_display(content) and _is_count(content.get("execution_count"))
     if not transient:
         # Results have none, unless they are shown under an id.
-        del content["transient"]
+        content.pop("transient", None)
     return valid
 
 

@@ -114,7 +114,7 @@ def test_a_service_that_went_away_is_named(execution: str) -> None:
             assert ran.reply["ename"] in (
                 "ServiceUnreachableError",
                 "AnswerLostError",
-                "BridgeError",
+                "SilentSessionError",
             )
             assert kernel.run("%agentbay status").reply["status"] == "ok"
 

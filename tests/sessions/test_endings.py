@@ -89,7 +89,8 @@ def _end_a_kernel(service: Service, way: str) -> None:
             os.kill(kernel.pid, signal.SIGKILL)
             service.behave()
             return
-        assert kernel.run("1").reply["status"] == "ok"
+        ran = kernel.run("1")
+        assert ran.reply["status"] == "ok", ran
         if way == "shutdown":
             kernel.client.shutdown()
         elif way == "restart":
