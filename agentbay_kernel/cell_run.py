@@ -51,8 +51,8 @@ _RUNS_ON_NOTE = (
 # How long interrupted code may take to end before a way out is named.
 _STUBBORN_S = 5.0
 _STUBBORN_NOTE = (
-    "The code was interrupted but runs on. Interrupt it again; or run `%agentbay restart --kill` in "
-    "another cell, which ends it at once, and its variables are lost then.\n"
+    "The code was interrupted but runs on. Interrupt it again; or run `%agentbay restart --kill` "
+    "in another cell, which ends it at once, and its variables are lost then.\n"
 )
 _log = logging.getLogger(__name__)
 
