@@ -8,12 +8,15 @@ cell's end, and JupyterLab gives up on a completion long before.
 from __future__ import annotations
 
 import asyncio
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 from ipykernel.kernelbase import Kernel
 
 JsonObject = dict[str, Any]
+
+# Is the request that is being answered one that passed a running cell?
+_passes: ContextVar[bool] = ContextVar("passes", default=False)
 
 
 class PassingKernel(Kernel):
@@ -26,7 +29,7 @@ class PassingKernel(Kernel):
     async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
         """Dispatch a message, now or after the running cell."""
         request = None
-        if subshell_id is None and self._main_asyncio_lock.locked():
+        if subshell_id is None and self._main_asyncio_lock.locked() and not self._aborting:
             request = self._read(msg)
         if request is None or not self.passes_cells(request):
             await super().shell_main(subshell_id, msg)
@@ -34,15 +37,22 @@ class PassingKernel(Kernel):
         is_cell = request["header"]["msg_type"] == "execute_request"
         ident, parent = self._parent_ident["shell"], self.get_parent("shell")
         passing = self.dispatch_shell(msg, subshell_id=None, concurrent=True)
+        context = copy_context()
+        context.run(_passes.set, True)
         if is_cell:
             self._tell_state("busy", request)
         try:
-            await asyncio.create_task(passing, context=copy_context())
+            await asyncio.create_task(passing, context=context)
         finally:
             self.set_parent(ident, parent, channel="shell")
             if is_cell:
                 # Dispatched so, a request has no status; a front end waits for that of a cell.
                 self._tell_state("idle", request)
+
+    def _abort_queues(self, subshell_id: str | None = None) -> None:
+        """What waits behind the running cell is not aborted when something fails beside it."""
+        if not _passes.get():
+            super()._abort_queues(subshell_id)
 
     def _read(self, msg: Any) -> JsonObject | None:
         assert self.session is not None
