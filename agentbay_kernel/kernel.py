@@ -46,7 +46,15 @@ SHUTDOWN_WITHIN_S = 1.7
 _LAST_FLUSH_S = 0.2
 _END_WITHIN_S = 5.0
 # Requests that are answered while a cell runs.
-_PASS_CELLS = ("complete_request", "inspect_request", "is_complete_request", "kernel_info_request")
+_PASS_CELLS = (
+    "comm_close",
+    "comm_msg",
+    "comm_open",
+    "complete_request",
+    "inspect_request",
+    "is_complete_request",
+    "kernel_info_request",
+)
 
 
 class AgentBayKernel(PassingKernel):

@@ -15,6 +15,7 @@ from ipykernel.kernelbase import Kernel
 
 JsonObject = dict[str, Any]
 
+_WITH_STATUS = ("execute_request", "comm_open", "comm_msg", "comm_close")
 # Is the request that is being answered one that passed a running cell?
 _passes: ContextVar[bool] = ContextVar("passes", default=False)
 
@@ -34,19 +35,20 @@ class PassingKernel(Kernel):
         if request is None or not self.passes_cells(request):
             await super().shell_main(subshell_id, msg)
             return
-        is_cell = request["header"]["msg_type"] == "execute_request"
+        # What is dispatched so has no status of its own. Widgets send nothing more before they get
+        # that of their last message, and a cell does not end in the page without it.
+        has_status = request["header"]["msg_type"] in _WITH_STATUS
         ident, parent = self._parent_ident["shell"], self.get_parent("shell")
         passing = self.dispatch_shell(msg, subshell_id=None, concurrent=True)
         context = copy_context()
         context.run(_passes.set, True)
-        if is_cell:
+        if has_status:
             self._tell_state("busy", request)
         try:
             await asyncio.create_task(passing, context=context)
         finally:
             self.set_parent(ident, parent, channel="shell")
-            if is_cell:
-                # Dispatched so, a request has no status; a front end waits for that of a cell.
+            if has_status:
                 self._tell_state("idle", request)
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:

@@ -66,3 +66,43 @@ def test_twenty_thousand_lines_arrive_and_the_page_stays_usable(notebook: Notebo
         if output.get("name") == "stdout"
     ).splitlines()
     assert [line[:10] for line in lines] == [f"line {number:05d}" for number in range(20_000)]
+
+
+def test_javascript_prints_late_and_is_stopped_with_its_state_kept(notebook: NotebookPage) -> None:
+    notebook.open_notebook("AgentBay JavaScript")
+    notebook.run(
+        0,
+        "let tick = 0;\nconst timer = setInterval(() => {\n  console.log('tick ' + ++tick);\n"
+        "  if (tick === 3) clearInterval(timer);\n}, 400);\n'started'",
+    )
+    # The cell has ended; its timer prints under it, with no other cell run.
+    shown = notebook.cell(0).locator(".jp-OutputArea").first
+    expect(shown).to_contain_text("tick 3")
+    notebook.start(1, "console.log('spinning');\nwhile (true) tick++;")
+    expect(notebook.outputs(1).first).to_contain_text("spinning")
+    notebook.press_stop()
+    expect(notebook.outputs(1).last).to_contain_text("KeyboardInterrupt")
+    notebook.run(
+        2, "display.html(`<b id='kept'>${tick > 3}</b>`);\nfunction boat() { return tick; }"
+    )
+    expect(notebook.cell(2).locator("#kept")).to_have_text("true")
+    notebook.run(3, "boat(")
+    expect(notebook.outputs(3).last).to_contain_text("SyntaxError")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_hundred_megabytes_are_folded_and_the_page_stays_usable(notebook: NotebookPage) -> None:
+    notebook.open_notebook("AgentBay Python")
+    notebook.start(0, "for number in range(1_000_000): print(f'{number:07d}', 'x' * 91)")
+    # At the pace that a notebook server passes on, the limit's 20 MB take half a minute.
+    expect(notebook.cell(0).locator(".jp-InputPrompt")).to_have_text("[1]:", timeout=300_000)
+    shown = notebook.cell(0).locator(".jp-OutputArea").first
+    expect(shown).to_contain_text("0000000 xxx")
+    expect(shown).to_contain_text("0999999 xxx")
+    expect(shown).to_contain_text("output_limit")
+    notebook.run(1, "print('the page is usable')")
+    expect(notebook.outputs(1).last).to_contain_text("the page is usable")
+    stored = notebook.save()
+    size = sum(len("".join(one.get("text", ""))) for one in stored["cells"][0]["outputs"])
+    assert 19_000_000 < size < 22_000_000

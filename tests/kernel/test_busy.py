@@ -56,3 +56,24 @@ def test_a_verb_passes_a_running_cell_and_takes_no_number(bridged_kernel: Runnin
     assert bridged_kernel.finish(queued).reply["status"] == "aborted"
     after = bridged_kernel.run("1").reply["execution_count"]
     assert after == ran.reply["execution_count"] + 1
+
+
+def test_each_widget_message_has_its_end_also_beside_others(bridged_kernel: RunningKernel) -> None:
+    ran = bridged_kernel.run(
+        "import ipywidgets, time\nslow, quick = ipywidgets.IntSlider(), ipywidgets.IntSlider()\n"
+        "slow.observe(lambda change: time.sleep(1), 'value')\nprint(slow.model_id, quick.model_id)"
+    )
+    sent = []
+    for model, value in zip(ran.text().split(), (3, 4), strict=True):
+        data = {"method": "update", "state": {"value": value}, "buffer_paths": []}
+        client = bridged_kernel.client
+        message = client.session.msg("comm_msg", {"comm_id": model, "data": data})
+        client.shell_channel.send(message)
+        sent.append(message["header"]["msg_id"])
+    # A widget in the page sends its next state only when its last one has been dealt with.
+    waiting = set(sent)
+    while waiting:
+        message = bridged_kernel.client.get_iopub_msg(timeout=30)
+        if message["content"].get("execution_state") == "idle":
+            waiting.discard(message["parent_header"].get("msg_id"))
+    assert bridged_kernel.run("print(slow.value, quick.value)").text() == "3 4\n"
