@@ -238,6 +238,16 @@ class InvalidAnswerError(CommandError):
     """The service answered something that is not an answer of its protocol."""
 
 
+# What failed so may go well the next time - where asking twice does no harm.
+PASSING_FAILURES = (
+    AnswerLostError,
+    InvalidAnswerError,
+    ServiceFaultError,
+    ServiceUnreachableError,
+    ThrottledError,
+)
+
+
 class CodeSyntaxWarning(SyntaxWarning):
     """The code does not parse here. It is sent all the same: the sandbox decides."""
 

@@ -23,15 +23,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
+    PASSING_FAILURES,
     CommandError,
     ExchangeError,
     ExchangeStoppedError,
-    InvalidAnswerError,
     MalformedValueError,
-    ServiceFaultError,
-    ServiceUnreachableError,
-    ThrottledError,
 )
 from agentbay_kernel.service import Session
 
@@ -42,13 +38,6 @@ _PIECE_ACTION, _PIECE_LINK = 38_400, 1_000_000
 _WORKERS_ACTION, _WORKERS_LINK = 8, 8
 _CALL_S = 60
 _PATIENCE_S = 60.0
-_REPEATABLE = (
-    AnswerLostError,
-    InvalidAnswerError,
-    ServiceFaultError,
-    ServiceUnreachableError,
-    ThrottledError,
-)
 _PATH = re.compile(r"/[\w./-]{1,200}")
 
 Done = TypeVar("Done")
@@ -207,7 +196,7 @@ class Courier:
         while True:
             try:
                 done = self._session.call_mcp_tool(tool, arguments, _CALL_S)
-            except _REPEATABLE:
+            except PASSING_FAILURES:
                 if time.monotonic() + pause_s > gives_up_at:
                     raise
                 time.sleep(pause_s)

@@ -18,16 +18,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
+    PASSING_FAILURES,
     BridgeError,
     CommandError,
     InvalidAnswerError,
     KernelEndedError,
-    ServiceFaultError,
     ServiceUnreachableError,
     SessionNotFoundError,
     SilentSessionError,
-    ThrottledError,
 )
 from agentbay_kernel.execution.arrivals import Arrivals
 from agentbay_kernel.execution.calls import Calls
@@ -47,13 +45,6 @@ _PATIENCE_UNSENT_S = 5.0
 _MOST_FAILED_WAKES = 3
 # Who listens without a stream asks again after so long, at first and in the end.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
-_REPEATABLE = (
-    AnswerLostError,
-    InvalidAnswerError,
-    ServiceFaultError,
-    ServiceUnreachableError,
-    ThrottledError,
-)
 _log = get_logger("tunnel")
 
 
@@ -253,7 +244,7 @@ class Tunnel:
         while True:
             try:
                 return self._exchange()
-            except _REPEATABLE as error:
+            except PASSING_FAILURES as error:
                 now = time.monotonic()
                 failing_since = max(failing_since or now, self._answered_at)
                 unsent = unsent and isinstance(error, ServiceUnreachableError)
@@ -291,7 +282,7 @@ class Tunnel:
         try:
             for answer in self._calls.answers(call):
                 self._receive(answer)
-        except _REPEATABLE as error:
+        except PASSING_FAILURES as error:
             if not isinstance(error, ServiceUnreachableError) and self._wakeable:
                 # It may be waiting in the sandbox still, in the way of the next one.
                 self._waker.release(call["id"])
