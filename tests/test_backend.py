@@ -61,7 +61,7 @@ def test_kernel_and_magics_import_nothing_that_only_posix_has() -> None:
     posix_only = ["fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"]
     code = (
         "import sys\n"
-        "import ipykernel.kernelapp, IPython, requests, dotenv, tempfile\n"
+        "import ipykernel.kernelapp, IPython, psutil, requests, dotenv, tempfile\n"
         f"for name in {posix_only}: sys.modules[name] = None\n"
         "import agentbay_kernel.kernel, agentbay_kernel.magics, agentbay_kernel.cli\n"
     )

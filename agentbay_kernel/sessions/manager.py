@@ -72,6 +72,7 @@ class SessionManager(SessionKeeper):
         self.audit.code(live.session.session_id, cell.language, cell.code)
         yield from self._notices()
         live.note_begin(cell)
+        execution: Execution | None = None
         try:
             execution = live.execution_of(cell.language)
             if note := live.settle():
@@ -96,7 +97,8 @@ class SessionManager(SessionKeeper):
                 raise self._gone(live, error, _LOST_TOO) from error
             if isinstance(error, SilentSessionError):
                 live.unsettled = cell
-            live.give_up_bridge(execution, error)
+            if execution is not None:
+                live.give_up_bridge(execution, error)
             raise
         finally:
             live.note_end(cell)

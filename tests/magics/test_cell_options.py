@@ -169,7 +169,7 @@ def test_help_of_the_cell_magic(notebook: RunningKernel) -> None:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("%agentbay sta|", ["status"]),
+        ("%agentbay stat|", ["status"]),
         ("%%agentbay java|", ["javascript"]),
         ("%%agentbay python --in fram|", ["frame"]),
         ("%%agentbay python\nremote_na|", ["remote_name"]),
