@@ -3,6 +3,8 @@
 PY ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
+# Test files that run at a time.
+WORKERS ?= 2
 # An interpreter is never downloaded: the one that `PY` names is used.
 export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
@@ -53,10 +55,10 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-all: lint
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "slow or not slow"
 
 bench: setup
 	$(BIN)/python -m benchmarks
