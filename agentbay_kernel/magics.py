@@ -57,7 +57,8 @@ _CELL_HELP = f"""Run the cell in the notebook's AgentBay session.
 
 Variables stay in the session for the next cell. Nothing of the cell runs in this notebook's own
 Python. Output appears while the cell runs, input() asks, interrupting stops the code in the
-sandbox. Widgets need the AgentBay kernel: here they don't move. %agentbay help lists the verbs.
+sandbox. Two things need the AgentBay kernel: here widgets don't move, and what threads and timers
+print after their cell has ended is not shown. %agentbay help lists the verbs.
 """
 
 
