@@ -97,8 +97,10 @@ def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path
 
 
 def test_sessions_are_listed_and_deleted(
-    service: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    service: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # What other tests wrote down may still be ending.
+    service = {**service, "AGENTBAY_STATE_DIR": str(tmp_path)}
     assert "No session of yours" in run("sessions", "list", **service).stdout
     for name, value in service.items():
         monkeypatch.setenv(name, value)

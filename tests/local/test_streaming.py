@@ -44,7 +44,7 @@ def receive_until_end(socket: websocket.WebSocket) -> list[dict[str, Any]]:
 def test_chunks_arrive_while_the_code_runs(session: Any) -> None:
     arrived: list[tuple[float, str]] = []
     result = session.code.run_code(
-        "import time\nprint('one')\ntime.sleep(1)\nprint('two')\n6 * 7",
+        "import time\nprint('one')\ntime.sleep(2)\nprint('two')\n6 * 7",
         "python",
         stream_beta=True,
         on_stdout=lambda chunk: arrived.append((time.monotonic(), chunk)),
