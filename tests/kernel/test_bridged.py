@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.kernel.conftest import LOCAL
@@ -156,3 +157,20 @@ def test_a_kernel_that_is_killed_is_told_and_the_next_cell_gets_a_new_one() -> N
         (result,) = ran.of_type("execute_result")
         assert result["execution_count"] == count + 1
         assert result["data"] == {"text/plain": str(count + 2)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_hundred_megabytes_are_folded_and_memory_stays_bounded() -> None:
+    with running_kernel("agentbay-python", BRIDGED) as kernel:
+        kernel.run("1")
+        before = psutil.Process(kernel.pid).memory_info().rss
+        # At the pace that a notebook server passes on, the limit's 20 MB take half a minute.
+        ran = kernel.run("for number in range(1_000_000): print(f'{number:07d}', 'x' * 91)", 300)
+        assert ran.reply["status"] == "ok"
+        text = ran.text()
+        assert text.startswith("0000000 xxx") and "0999999 xxx" in text
+        assert 19_000_000 < len(text) < 22_000_000
+        assert "output_limit" in ran.text("stderr")
+        assert psutil.Process(kernel.pid).memory_info().rss - before < 200_000_000
+        assert kernel.run("print('next')").text() == "next\n"
