@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.whole_text import WHOLE, InSandbox, KeptHere
 
 _OUTPUTS = ("display_data", "execute_result", "error")
 
@@ -35,6 +36,8 @@ class Outcome:
         self.started_at = time.time()
         #: How long it took; None as long as it runs.
         self.seconds: float | None = None
+        #: Where all of its text is, if some was left out.
+        self.whole: InSandbox | KeptHere | None = None
         self._began = time.monotonic()
         # A stream's text is a list of pieces here: joined once, when it is asked for.
         self._kept: list[dict[str, Any]] = []
@@ -114,6 +117,7 @@ class Outcome:
             self.error = {name: content[name] for name in ("ename", "evalue", "traceback")}
         elif message.type == "execute_reply":
             self.request_id = message.metadata.get("request_id") or self.request_id
+            self.whole = message.metadata.get(WHOLE)
 
     def fail(self, error: BaseException) -> None:
         """It could not be run, or its answer was lost."""

@@ -18,6 +18,7 @@ from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.request import OUTPUTS, as_message
 from agentbay_kernel.execution.running import Overdue, RunningCells
 from agentbay_kernel.execution.tunnel import Tunnel
+from agentbay_kernel.execution.whole_text import InSandbox, replied
 from agentbay_kernel.service import Session
 
 _QUICK_S = 10
@@ -82,9 +83,8 @@ class BridgedExecution:
             # What is queued behind a failed cell is aborted by the front end's own kernel.
             "stop_on_error": False,
         }
-        limit = OutputLimit(
-            cell.output_limit, cell.display_limit, whole_in=self._tunnel.output_path
-        )
+        whole = InSandbox(self._tunnel.output_path)
+        limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
         if not self._cells.admit(cell):
             return
         with self._lock:
@@ -111,7 +111,7 @@ class BridgedExecution:
                         if overdue.fired:
                             yield overdue.note()
                         self._listen(cell.listen_s)
-                        yield message
+                        yield replied(message, whole if limit.folded else None)
                     elif message.type in OUTPUTS and (
                         cell.allow_stdin or message.type != "input_request"
                     ):

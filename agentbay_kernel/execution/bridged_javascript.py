@@ -19,6 +19,7 @@ from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.request import OUTPUTS, as_message
 from agentbay_kernel.execution.running import Overdue, RunningCells
 from agentbay_kernel.execution.tunnel import Tunnel
+from agentbay_kernel.execution.whole_text import InSandbox, replied
 from agentbay_kernel.service import Session
 
 _CHANNEL = "node"
@@ -68,9 +69,8 @@ class BridgedJavaScript:
             "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
             "expressions": cell.user_expressions,
         }
-        limit = OutputLimit(
-            cell.output_limit, cell.display_limit, whole_in=self._tunnel.output_path
-        )
+        whole = InSandbox(self._tunnel.output_path)
+        limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
         if not self._cells.admit(cell):
             return
         try:
@@ -91,7 +91,7 @@ class BridgedJavaScript:
                             yield overdue.note()
                         if alive and cell.listen_s:
                             self._tunnel.listen(_LISTENER, cell.listen_s)
-                        yield message
+                        yield replied(message, whole if limit.folded else None)
                     elif message.type in OUTPUTS and message.type != "input_request":
                         yield message
         finally:

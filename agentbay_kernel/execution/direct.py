@@ -16,6 +16,7 @@ from agentbay_kernel.errors import CommandError, ServiceUnreachableError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
+from agentbay_kernel.execution.whole_text import KeptHere, replied
 from agentbay_kernel.languages import JAVASCRIPT
 from agentbay_kernel.service import CodeExecutionResult, CodeOutput, CodeStream, Session
 
@@ -44,7 +45,8 @@ class DirectExecution:
         """
         with self._lock:
             turn = self._turns.setdefault(cell.language, threading.Lock())
-        limit = OutputLimit(cell.output_limit, cell.display_limit)
+        kept = KeptHere()
+        limit = OutputLimit(cell.output_limit, cell.display_limit, whole=kept.told)
         with turn:
             with self._lock:
                 if cell.stopped.is_set():
@@ -53,14 +55,14 @@ class DirectExecution:
             try:
                 stream = self._stream(cell)
                 if stream is not None:
-                    yield from _live_messages(stream, limit)
+                    yield from _live_messages(stream, limit, kept)
                     return
                 result = self._session.code.run_code(
                     _sent_code(cell), cell.language, _timeout_s(cell)
                 )
             finally:
                 self._sent.discard(cell)
-        yield from messages_of(result, limit)
+        yield from messages_of(result, limit, kept)
 
     def _stream(self, cell: Cell) -> CodeStream | None:
         if not self._session.can_stream:
@@ -91,17 +93,18 @@ def _sent_code(cell: Cell) -> str:
     return rewrite(cell.code, strict_const=cell.strict_const, awaited=False).code
 
 
-def _live_messages(events: CodeStream, limit: OutputLimit) -> Iterator[Message]:
+def _live_messages(events: CodeStream, limit: OutputLimit, kept: KeptHere) -> Iterator[Message]:
     main_shown = False
     try:
         for event in events:
             if isinstance(event, CodeExecutionResult):
-                yield from _ending(event, limit)
+                yield from _ending(event, limit, kept)
             elif isinstance(event, CodeOutput):
                 is_main = event.is_main_result and not main_shown
                 main_shown = main_shown or is_main
                 yield from _limited(_output(event, is_main, None), limit)
             else:
+                kept.add(event.text)
                 yield from _limited(stream(event.name, event.text), limit)
     finally:
         # Whoever reads may have had enough, but the sandbox is busy to the end, and the next
@@ -111,17 +114,20 @@ def _live_messages(events: CodeStream, limit: OutputLimit) -> Iterator[Message]:
                 pass
 
 
-def messages_of(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message]:
+def messages_of(
+    result: CodeExecutionResult, limit: OutputLimit, kept: KeptHere
+) -> Iterator[Message]:
     """A result as the messages that a kernel would have published, and the reply."""
     for name, text in (("stdout", "".join(result.logs.stdout)), ("stderr", _stderr(result))):
         if text:
+            kept.add(text)
             yield from _limited(stream(name, text), limit)
     main_shown = False
     for item in result.results:
         is_main = item.is_main_result and not main_shown
         main_shown = main_shown or is_main
         yield from _limited(_output(item, is_main, result.execution_count), limit)
-    yield from _ending(result, limit)
+    yield from _ending(result, limit, kept)
 
 
 def _limited(message: Message, limit: OutputLimit) -> Iterator[Message]:
@@ -136,11 +142,12 @@ def _output(item: CodeOutput, is_main: bool, count: int | None) -> Message:
     return Message("display_data", {**content, "transient": {}})
 
 
-def _ending(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message]:
+def _ending(result: CodeExecutionResult, limit: OutputLimit, kept: KeptHere) -> Iterator[Message]:
     for kind, content in limit.closing():
         yield Message(kind, content)
+    whole = kept if limit.folded else None
     if result.success:
-        yield reply_ok(result.execution_count)
+        yield replied(reply_ok(result.execution_count), whole)
         return
     if result.error is not None:
         ename, evalue = result.error.name, result.error.value
@@ -149,7 +156,7 @@ def _ending(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message
         ename, evalue, traceback = "CommandError", result.error_message, []
     failure = error(ename, evalue, traceback or [f"{ename}: {evalue}"])
     yield failure
-    yield reply_error(failure, result.execution_count)
+    yield replied(reply_error(failure, result.execution_count), whole)
 
 
 def _stderr(result: CodeExecutionResult) -> str:

@@ -37,8 +37,7 @@ class OutputLimit:
         display_bytes: that its pictures and other displays may have together, and any update of
             one alone.
         keeps_end: is there an end at which to show the last of the text?
-        whole_in: the file in the sandbox where the next cell finds all of the text, if there is
-            one.
+        whole: where all of the text is, as a sentence.
     """
 
     def __init__(
@@ -47,9 +46,9 @@ class OutputLimit:
         display_bytes: int = DEFAULT_DISPLAY_BYTES,
         *,
         keeps_end: bool = True,
-        whole_in: str = "",
+        whole: str = "",
     ) -> None:
-        self._whole_in = whole_in
+        self._whole = whole
         self._characters = characters
         self._display_bytes = display_bytes
         self._tail_room = min(characters // _TAIL_SHARE, _LONGEST_TAIL) if keeps_end else 0
@@ -76,10 +75,15 @@ class OutputLimit:
             return self._display(kind, content)
         return [(kind, content)]
 
+    @property
+    def folded(self) -> bool:
+        """Is text left out?"""
+        return self._left_out > 0
+
     def closing(self) -> list[tuple[str, Content]]:
         """What to pass on at the cell's end: what was left out, and the end of the text."""
         said = []
-        whole = f" The next cell finds all of it in {self._whole_in!r}." if self._whole_in else ""
+        whole = f" {self._whole}" if self._whole else ""
         if self._left_out:
             said.append(
                 _note(

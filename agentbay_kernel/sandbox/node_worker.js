@@ -149,8 +149,18 @@ function describe(error) {
   }
 }
 
+// An interrupt reaches what a script started too; a child that it waits for may end first, and
+// the script then fails before its own interrupt is noticed.
+function isInterrupt(error) {
+  try {
+    return error.code === INTERRUPTED || (notebook && error.signal === 'SIGINT');
+  } catch {
+    return false;
+  }
+}
+
 function fail(id, error) {
-  if (!error || error.code !== INTERRUPTED) {
+  if (!isInterrupt(error)) {
     send({ id, event: 'error', ...describe(error) });
     return;
   }

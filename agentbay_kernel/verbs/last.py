@@ -7,13 +7,13 @@ notebook's folder.
 from __future__ import annotations
 
 import datetime
-import re
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import VerbError
 from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.whole_text import InSandbox, KeptHere
 from agentbay_kernel.local_files import open_to_write, path_to_write
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.verbs.bundles import table, text
@@ -24,9 +24,7 @@ from agentbay_kernel.verbs.verb import Answer, Verb, VerbContext
 if TYPE_CHECKING:
     from agentbay_kernel.sessions import LiveSession, SessionManager
 
-# How a folded output says where the whole of it is: there for the next cell, beside it before one
-# has run (`execution/limit.py`). A sandbox that forges it gives away a file of its own.
-_WHOLE = re.compile(r"The next cell finds all of it in '(/[^'\n]{1,500})/output-before\.txt'")
+_ALL = ", all that the cell printed,"
 
 
 def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> Answer:
@@ -35,22 +33,24 @@ def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> 
         raise VerbError("There is no last cell: none has run in a sandbox yet.")
     if not options.save:
         return table(_rows(last))
-    if (whole := _WHOLE.search(last.stderr)) is not None:
+    if isinstance(last.whole, InSandbox):
         for live in manager.sessions():
             if live.name == last.session:
-                return _fetch(whole[1], live, options, manager, context)
-    kept = last.text().encode("utf-8", "replace")
+                return _fetch(last.whole, live, options, manager, context)
     try:
         with open_to_write(context.folder, options.save, force=options.force) as file:
-            file.write(kept)
+            if isinstance(last.whole, KeptHere):
+                size = last.whole.write_to(file)
+            else:
+                size = file.write(last.text().encode("utf-8", "replace"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise VerbError(f"{options.save!r} could not be written: {reason}.") from error
-    return text(f"{len(kept):,} bytes written to {options.save}")
+    return text(f"{size:,} bytes{_ALL if last.whole else ''} written to {options.save}")
 
 
 def _fetch(
-    folder: str,
+    whole: InSandbox,
     live: LiveSession,
     options: Namespace,
     manager: SessionManager,
@@ -62,7 +62,7 @@ def _fetch(
     display = ProgressDisplay()
     brought = yield from watched(
         lambda report: exchange.download(
-            f"{folder}/output.txt",
+            whole.path,
             local,
             force=options.force,
             progress=report,
@@ -71,7 +71,7 @@ def _fetch(
         display,
         context.stopped,
     )
-    told = f"{brought.size:,} bytes, all that the cell printed, written to {options.save}"
+    told = f"{brought.size:,} bytes{_ALL} written to {options.save}"
     yield display.say(text(told))
 
 

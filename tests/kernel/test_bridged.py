@@ -108,13 +108,13 @@ def test_output_beyond_the_limit_is_told_once() -> None:
         assert f"{left_out:,} characters (1,900 lines) are left out" in ran.text("stderr")
         assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "'the value'"
         # The sandbox has all of it, for the next cell.
-        path = ran.text("stderr").partition("finds all of it in '")[2].partition("'")[0]
+        path = ran.text("stderr").partition("The next cell finds it in '")[2].partition("'")[0]
         ran = kernel.run(f"text = open({path!r}).read(); len(text), set(text) == set('x\\n')")
         assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "(200000, True)"
         ran = kernel.run(
             "%%agentbay js\nfor (let i = 0; i < 2000; i++) console.log('y'.repeat(99))"
         )
-        assert f"finds all of it in '{path}'" in ran.text("stderr")
+        assert f"The next cell finds it in '{path}'" in ran.text("stderr")
         assert kernel.run(f"print(open({path!r}).read() == ('y' * 99 + '\\n') * 2000)").text() == (
             "True\n"
         )

@@ -106,6 +106,15 @@ def test_stop_keeps_the_state(javascript_kernel: RunningKernel, code: str) -> No
     assert value(javascript_kernel.run("reached > 0")) == "true"
 
 
+def test_an_interrupt_that_reaches_a_child_first_is_an_interrupt(
+    javascript_kernel: RunningKernel,
+) -> None:
+    ran = javascript_kernel.run("require('node:child_process').execSync('kill -INT $$')")
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    ran = javascript_kernel.run("require('node:child_process').execSync('kill -TERM $$')")
+    assert ran.reply["ename"] == "Error"
+
+
 def test_an_interrupt_right_after_execute_is_not_lost(javascript_kernel: RunningKernel) -> None:
     for _ in range(5):
         running = javascript_kernel.send("while (true);")

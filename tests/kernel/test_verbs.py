@@ -26,6 +26,14 @@ def kernel(folder: Path) -> Iterator[RunningKernel]:
         yield kernel
 
 
+@pytest.fixture(scope="module", params=["bridged", "direct"])
+def either(request: pytest.FixtureRequest, folder: Path) -> Iterator[RunningKernel]:
+    """One in either execution."""
+    environment = {**LOCAL, "AGENTBAY_EXECUTION": request.param}
+    with running_kernel("agentbay-python", environment, folder) as kernel:
+        yield kernel
+
+
 def shown(kernel: RunningKernel, code: str) -> dict[str, Any]:
     """The last display of a cell."""
     ran = kernel.run(code)
@@ -84,16 +92,27 @@ def test_last(kernel: RunningKernel, folder: Path) -> None:
     assert (folder / "sub" / "said.txt").read_text() == "a line\n42\n"
 
 
-def test_last_saves_all_of_an_output_that_was_folded(kernel: RunningKernel, folder: Path) -> None:
-    ran = kernel.run(
-        "%agentbay config output_limit=10000\nfor line in range(5000): print('line', line)"
-    )
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_last_saves_all_of_an_output_that_was_folded(
+    either: RunningKernel, folder: Path, language: str
+) -> None:
+    either.run("%agentbay config output_limit=10000")
+    code = "for line in range(5000): print('line', line)"
+    if language == "js":
+        code = "for (let line = 0; line < 5000; line++) console.log('line', line)"
+    ran = either.run(f"%%agentbay {language}\n{code}")
     assert len(ran.text()) < 20_000
+    assert "`%agentbay last --save FILE` brings all of it" in ran.text("stderr")
     assert (
-        "all that the cell printed" in shown(kernel, "%agentbay last --save all.txt")["text/plain"]
+        "all that the cell printed"
+        in shown(either, "%agentbay last --save all.txt --force")["text/plain"]
     )
     whole = "".join(f"line {line}\n" for line in range(5000))
     assert (folder / "all.txt").read_text() == whole
+    # The next cell's is its own.
+    either.run("print('short')")
+    shown(either, "%agentbay last --save all.txt --force")
+    assert (folder / "all.txt").read_text() == "short\n"
 
 
 def test_a_file_that_is_here_is_the_cure(kernel: RunningKernel, folder: Path) -> None:

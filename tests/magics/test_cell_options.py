@@ -122,6 +122,7 @@ def test_a_file_that_is_here_is_the_cure(notebook: RunningKernel, folder: Path) 
 
 
 def test_last(notebook: RunningKernel, folder: Path) -> None:
+    notebook.run("%%agentbay python\n1")  # the first cell's output also says where it runs
     notebook.run("%%agentbay python\nprint('a line')\n'a value'")
     shown = notebook.run("%agentbay last").of_type("display_data")[0]["data"]["text/plain"]
     assert "python in session default" in shown

@@ -19,6 +19,7 @@ from jupyter_client.session import json_packer
 from agentbay_kernel.errors import CommandError, SessionError
 from agentbay_kernel.execution.direct import messages_of
 from agentbay_kernel.execution.limit import OutputLimit
+from agentbay_kernel.execution.whole_text import KeptHere
 from agentbay_kernel.service import AgentBay, CodeExecutionResult, Session
 from agentbay_kernel.service.access import read_access
 from agentbay_kernel.service.answers import read_execution
@@ -94,7 +95,7 @@ def shows_nothing(text: str) -> None:
 
 def check_result(result: CodeExecutionResult) -> None:
     """What became of an answer can be published, as Jupyter's own encoder has it."""
-    *_, reply = messages = list(messages_of(result, OutputLimit(1_000_000)))
+    *_, reply = messages = list(messages_of(result, OutputLimit(1_000_000), KeptHere()))
     assert reply.type == "execute_reply"
     for message in messages:
         json_packer(message.content)
