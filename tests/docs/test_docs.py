@@ -1,0 +1,102 @@
+"""The documentation builds without a warning, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from myst_parser.mdit_to_docutils.base import default_slugify
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ROOT / "docs"
+# Markdown that is read on GitHub.
+READ_THERE = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *PAGES.glob("*.md"),
+        *ROOT.glob("notebooks/*.md"),
+        *ROOT.glob(".github/**/*.md"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built documentation."""
+    if not shutil.which("dot"):
+        pytest.skip("graphviz is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going"]
+    command += ["-d", str(folder / "doctrees"), str(PAGES), str(folder / "html")]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "html"
+
+
+def test_every_page_is_built(site: Path) -> None:
+    assert {page.stem for page in PAGES.glob("*.md")} <= {page.stem for page in site.glob("*.html")}
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    loads = re.compile(
+        r"<(?:script|img|iframe|object|source)\b[^>]*\b(?:src|data|srcset)=[\"']?(?:https?:)?//[^>]*>"
+        r"|<link\b(?![^>]*rel=\"(?:canonical|author)\")[^>]*href=[\"']?(?:https?:)?//[^>]*>"
+        r"|@import\s|url\([\"']?(?:https?:)?//"
+    )
+    files = [*site.rglob("*.html"), *site.rglob("*.css")]
+    found = {file.name: loads.findall(file.read_text()) for file in files}
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+@pytest.mark.parametrize("page", READ_THERE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere_on_github_too(page: Path) -> None:
+    astray = []
+    for link in _links(page):
+        address, anchor = urldefrag(unquote(link))
+        if re.match(r"[a-z]+:", address):
+            continue
+        target = (page.parent / address).resolve() if address else page
+        if not target.is_relative_to(ROOT) or not target.exists():
+            astray.append(f"{link}: there is no such file")
+        elif anchor and target.suffix == ".md" and anchor not in _anchors(target):
+            astray.append(f"{link}: there is no such heading")
+    assert astray == []
+
+
+def _links(page: Path) -> Iterator[str]:
+    for token in _tokens(page):
+        if token.type == "link_open":
+            yield str(token.attrs["href"])
+        elif token.type == "image":
+            yield str(token.attrs["src"])
+        elif token.type in ("html_block", "html_inline"):
+            yield from re.findall(r"(?:src|href|srcset)=\"([^\"]+)\"", token.content)
+
+
+def _anchors(page: Path) -> set[str]:
+    tokens, anchors = list(_tokens(page)), set()
+    for token, content in pairwise(tokens):
+        if token.type == "heading_open":
+            text = "".join(part.content for part in content.children or [] if part.content)
+            slug = name = default_slugify(text)
+            further = 0
+            while name in anchors:
+                further += 1
+                name = f"{slug}-{further}"
+            anchors.add(name)
+    return anchors
+
+
+def _tokens(page: Path) -> Iterator[Token]:
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text()):
+        yield token
+        yield from token.children or []
