@@ -32,6 +32,9 @@ _loading = re.compile(
 )
 _in_nested_script = re.compile(r"""(?<!href=)["'](https?://[^\s"'<>\\]+)["']""")
 _nested = re.compile(r"""srcdoc\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.I)
+_nesting = re.compile(r"(srcd)(o)(c)", re.I)
+# Documents in documents in documents are shown, deeper ones not.
+_DEEPEST = 3
 _host = re.compile(r"(?:https?:)?//([^/?#@\s]*@)?([^/?#\s]+)", re.I)
 _height = re.compile(
     r"""height\\?["']?\s*[:=]\s*\\?["']?(\d{2,4})(?:\.\d+)?(px|pt)?(?![\d%])""", re.I
@@ -65,12 +68,24 @@ _ICONS = "<style>.fa{{font-style:normal}}{}</style>".format(
     "".join(f'.fa-{name}:before{{content:"{sign}"}}' for name, sign in _SIGNS.items())
 )
 
+# What every document with the output begins with, on one line and in double quotes: the nested
+# ones get it as an attribute. WebRTC obeys no policy in Chromium 156, so a script must not find it,
+# and must get no frame of its own, where it would be there again. All that makes HTML of text
+# passes the default policy of the trusted types; what does not pass it is taken away.
+_FIRST = """<script>(()=>{try{trustedTypes.createPolicy("default",{createHTML:(text,_,sink)=>\
+/srcdoc/i.test(sink)||/<!ENTITY/i.test(text)?"":text.replace(/srcdoc/gi,"data-doc"),\
+createScript:(text,_,sink)=>/location|href|url/i.test(sink)?null:text,\
+createScriptURL:text=>text})}catch{}for(const name of ["trustedTypes","RTCPeerConnection",\
+"webkitRTCPeerConnection","WebTransport","XSLTProcessor"])try{delete window[name]}catch{}\
+const made=XMLHttpRequest.prototype,{get}=Object.getOwnPropertyDescriptor(made,"response");\
+delete made.responseXML;Object.defineProperty(made,"response",{get(){const found=get.call(this);\
+return found instanceof Document?null:found}});document.currentScript.remove()})()</script>"""
+
 _INNER = """<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" \
 content="{csp}"><meta name="referrer" content="no-referrer"><meta http-equiv=\
-"x-dns-prefetch-control" content="off"><script>(()=>{{addEventListener("securitypolicyviolation",\
-e=>{{try{{parent.postMessage({{agentbayBlocked:new URL(e.blockedURI).host}},"*")}}catch{{}}}});\
-for(const n of ["RTCPeerConnection","webkitRTCPeerConnection","WebTransport"])\
-try{{delete window[n]}}catch{{}}document.currentScript.remove()}})()</script>\
+"x-dns-prefetch-control" content="off">{first}<script>addEventListener(\
+"securitypolicyviolation",e=>{{try{{parent.postMessage({{agentbayBlocked:new URL(\
+e.blockedURI).host}},"*")}}catch{{}}}});document.currentScript.remove()</script>\
 <style>html{{background:#fff;color:#000;color-scheme:light}}\
 body{{margin:8px;font-family:system-ui,sans-serif;font-size:13px}}</style>{content}"""
 
@@ -109,7 +124,7 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "") -> str:
     note = _note(blocked, files, source)
     escaped = html.escape(csp)
     icons = _ICONS if _ICON_FONT in source and blocked else ""
-    inner = _INNER.format(csp=escaped, content=icons + source)
+    inner = _INNER.format(csp=escaped, first=_FIRST, content=icons + _with_safe_frames(source))
     outer = _OUTER.format(
         csp=escaped,
         sandbox=SANDBOX,
@@ -125,6 +140,29 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "") -> str:
         outer=html.escape(outer),
         fallback=html.escape(_fallback(source, plain, blocked)),
     )
+
+
+def _with_safe_frames(source: str, depth: int = 0) -> str:
+    """The HTML, in which the documents of nested frames begin as this one does.
+
+    No parser decides what is a frame: wherever the attribute's name stands and is not followed by
+    such a document, it is spelled as only a script understands it.
+    """
+    parts, end = [], 0
+    for found in _nested.finditer(source):
+        document = html.unescape(found[1] or found[2] or "")
+        inner = _with_safe_frames(document, depth + 1) if depth < _DEEPEST else ""
+        quote = found[0][-1]
+        parts += [
+            _nesting.sub(_spelled, source[end : found.start()]),
+            f"srcdoc={quote}{html.escape(_FIRST + inner)}{quote}",
+        ]
+        end = found.end()
+    return "".join([*parts, _nesting.sub(_spelled, source[end:])])
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return f"{found[1]}\\u{ord(found[2]):04x}{found[3]}"
 
 
 def content_security_policy(hosts: Iterable[str] = ()) -> str:
@@ -144,7 +182,8 @@ def content_security_policy(hosts: Iterable[str] = ()) -> str:
         "object-src": "'none'",
         "base-uri": "'none'",
         "form-action": "'none'",
-        "webrtc": "'block'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "default",
     }
     return "; ".join(f"{name} {value}" for name, value in directives.items())
 
