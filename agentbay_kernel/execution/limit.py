@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from agentbay_kernel.execution.progress import collapse
@@ -25,6 +26,8 @@ _SHORT_TEXT = 100_000
 # Pieces of both streams in turn that are kept.
 _MOST_PIECES = 10_000
 _ADDING = ("display_data", "execute_result")
+# A widget shows the latest state: what it got before does not add up.
+_TO_WIDGETS = ("comm_open", "comm_msg")
 
 Content = dict[str, Any]
 
@@ -35,7 +38,7 @@ class OutputLimit:
     Arguments:
         characters: that the cell may print.
         display_bytes: that its pictures and other displays may have together, and any update of
-            one alone.
+            one or message to a widget alone.
         keeps_end: is there an end at which to show the last of the text?
         whole: where all of the text is, as a sentence.
     """
@@ -64,7 +67,9 @@ class OutputLimit:
         self._displayed = 0
         self._displays_left_out = 0
 
-    def admit(self, kind: str, content: Content) -> list[tuple[str, Content]]:
+    def admit(
+        self, kind: str, content: Content, buffers: Sequence[bytes] = ()
+    ) -> list[tuple[str, Content]]:
         """What to pass on now for a message."""
         if kind == "stream":
             return self._text(content["name"], content["text"])
@@ -73,6 +78,9 @@ class OutputLimit:
             self._displayed = 0
         elif kind in _ADDING or kind == "update_display_data":
             return self._display(kind, content)
+        elif kind in _TO_WIDGETS and sum(map(len, buffers)) > self._display_bytes:
+            self._displays_left_out += 1
+            return []
         return [(kind, content)]
 
     @property

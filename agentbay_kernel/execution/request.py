@@ -96,7 +96,7 @@ class Request:
 
 def limited(message: Carried, limit: OutputLimit) -> Iterator[Carried]:
     """A message as far as the limit lets it pass, and what is said instead."""
-    for kind, content in limit.admit(message["h"]["msg_type"], message["b"]):
+    for kind, content in limit.admit(message["h"]["msg_type"], message["b"], message["x"]):
         yield {**message, "h": {**message["h"], "msg_type": kind}, "b": content}
 
 

@@ -25,12 +25,10 @@ from typing import Any
 
 import zmq
 
-from agentbay_kernel.sandbox.outbox import Outbox
+from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 DELIMITER = b"<IDS|MSG>"
-# Bytes of one message that are carried; the near end takes twice as many.
-MOST_MESSAGE = 128 * 1024 * 1024
 # How reading something fails that is no message.
 NO_MESSAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 # What is not dropped when nobody collects: without these a front end can't tell what happened.
@@ -190,13 +188,13 @@ class JupyterKernel:
         kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
         if request in self.own:
             return
-        if sum(map(len, frames)) > MOST_MESSAGE:
-            self.take_too_large(message, sum(map(len, frames)))
-            return
         if kind == "stream":
             # Pieces of a stream are joined with each other.
             if isinstance(message["b"]["text"], str) and isinstance(message["b"]["name"], str):
                 self.outbox.add_stream(message)
+            return
+        if sum(map(len, frames)) > MOST_MESSAGE:
+            self.take_too_large(message, sum(map(len, frames)))
             return
         message["x"] = [base64.b64encode(part).decode() for part in frames[at + 6 :]]
         line = json.dumps(message).encode()
@@ -208,14 +206,8 @@ class JupyterKernel:
 
     def take_too_large(self, message: dict[str, Any], size: int) -> None:
         """Say in the place of a message that it is not carried."""
-        kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
-        most = f"{MOST_MESSAGE / 1e6:,.0f} MB"
-        words = f"a message of {size / 1e6:,.0f} MB ({kind}) is left out, only {most} are carried "
-        words += "at once. Show less, or write it to a file."
-        if message["c"] == "iopub":
-            note = {"name": "stderr", "text": f"\n[AgentBay: {words}]\n"}
-            self.outbox.add_stream({**message, "h": {"msg_type": "stream"}, "m": {}, "b": note})
-        else:
+        request, words = message["p"].get("msg_id", ""), self.outbox.leave_out(message, size)
+        if message["c"] != "iopub":
             failure = {"ename": "MessageTooLargeError", "evalue": words, "traceback": []}
             reply = {**message, "m": {}, "b": {"status": "error", **failure}}
             self.outbox.add(json.dumps(reply).encode())

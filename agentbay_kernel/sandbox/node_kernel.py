@@ -24,7 +24,7 @@ import uuid
 from typing import Any, Callable
 
 from agentbay_kernel.sandbox.node_process import CHUNK, Worker, find_node
-from agentbay_kernel.sandbox.outbox import Outbox
+from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
 
 OLDEST = 18
 # What an interrupt does not end by then is killed.
@@ -374,8 +374,12 @@ class NodeKernel:
 
     def say(self, cell: str, kind: str, content: dict[str, Any]) -> None:
         """A message of a cell."""
-        line = json.dumps(envelope("iopub", kind, cell, content)).encode()
-        self.outbox.add(line, kind not in ALWAYS_KEPT)
+        message = envelope("iopub", kind, cell, content)
+        line = json.dumps(message).encode()
+        if len(line) > MOST_MESSAGE:
+            self.outbox.leave_out(message, len(line))
+        else:
+            self.outbox.add(line, kind not in ALWAYS_KEPT)
 
     def end(self, message: dict[str, Any], content: dict[str, Any]) -> None:
         """Answer a request: its reply, its idle status."""

@@ -19,6 +19,10 @@ from agentbay_kernel.sandbox.whole_output import WholeOutput
 
 # Neighbouring pieces of one stream that nobody has asked for yet become one of this size.
 MOST_JOINED = 64 * 1024
+# Characters of a stream that are one message at most.
+LONGEST_PIECE = 8 * 1024 * 1024
+# Bytes of one message that are carried; the near end takes twice as many.
+MOST_MESSAGE = 128 * 1024 * 1024
 
 
 class Outbox:
@@ -56,9 +60,14 @@ class Outbox:
             self.changed.notify_all()
 
     def add_stream(self, message: dict[str, Any]) -> None:
+        """Append what was printed."""
+        text = message["b"]["text"]
+        for start in range(0, len(text), LONGEST_PIECE):
+            self.add_piece(message, text[start : start + LONGEST_PIECE])
+
+    def add_piece(self, message: dict[str, Any], text: str) -> None:
         """Append a piece of a stream; the piece before it grows if it can."""
         with self.changed:
-            text = message["b"]["text"]
             self.whole.add(message["p"].get("msg_id", ""), text)
             last = self.growing
             if last is not None and (
@@ -75,6 +84,16 @@ class Outbox:
                 else:
                     self.growing = {**message, "texts": [text], "size": len(text)}
             self.changed.notify_all()
+
+    def leave_out(self, message: dict[str, Any], size: int) -> str:
+        """Say in the place of a message that it is not carried; returns the words."""
+        kind, most = message["h"]["msg_type"], f"{MOST_MESSAGE / 1e6:,.0f} MB"
+        words = f"a message of {size / 1e6:,.0f} MB ({kind}) is left out, only {most} are carried "
+        words += "at once. Show less, or write it to a file."
+        if message["c"] == "iopub":
+            note = {"name": "stderr", "text": f"\n[AgentBay: {words}]\n"}
+            self.add_stream({**message, "h": {"msg_type": "stream"}, "m": {}, "b": note})
+        return words
 
     def settle(self) -> None:
         """Write down the piece of a stream that could still grow."""

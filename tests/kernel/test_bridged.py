@@ -161,6 +161,34 @@ def test_a_kernel_that_is_killed_is_told_and_the_next_cell_gets_a_new_one() -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "code",
+    [
+        "display({'text/plain': 'x' * 300_000_000}, raw=True)",
+        "%%agentbay js\ndisplay({'text/plain': 'x'.repeat(300_000_000)}, {raw: true})",
+    ],
+)
+def test_a_display_that_no_message_holds_is_left_out(code: str) -> None:
+    with running_kernel("agentbay-python", BRIDGED) as kernel:
+        kernel.run("kept = 1")
+        ran = kernel.run(code, 300)
+        assert ran.reply["status"] == "ok"
+        assert "a message of 300 MB (display_data) is left out" in ran.text("stderr")
+        assert kernel.run("print(kept)").text() == "1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_print_that_no_message_holds_arrives_in_pieces() -> None:
+    with running_kernel("agentbay-python", BRIDGED) as kernel:
+        ran = kernel.run("kept = 1\nprint('x' * 300_000_000)", 300)
+        assert ran.reply["status"] == "ok"
+        assert "output_limit" in ran.text("stderr")
+        assert kernel.run("print(kept)").text() == "1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_hundred_megabytes_are_folded_and_memory_stays_bounded() -> None:
     with running_kernel("agentbay-python", BRIDGED) as kernel:
         kernel.run("1")
