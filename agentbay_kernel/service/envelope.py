@@ -28,10 +28,10 @@ _LONGEST_QUOTE = 300
 # A shorter one stands in too many words that are none.
 _SHORTEST_SECRET = 8
 # Fields of the service's answers that open something (AgentBay wire protocol, CreateMcpSession,
-# GetMcpResource), in JSON or in Python's spelling of it, whole or cut off.
+# GetMcpResource), in JSON or in Python's spelling of it, whole or cut off, quoted in quotes.
 _CODED = re.compile(
     r"""((?:token|auth_?code|ticket|connectionproperties|signature|authorization)
-        \\*["']?\s*[:=]\s*(?:bearer\s+)?\\*["']?)[^"'\\\s&,}]+""",
+        [\\"']*\s*[:=][\s\\"'\[({]*(?:bearer\s+)?[\\"']*)[^"'\\\s&,}]+""",
     re.IGNORECASE | re.VERBOSE,
 )
 _ADDRESS = re.compile(r"((?:https?|wss?)://[^/\s\"'\\?#<>]*)[^\s\"'\\<>]+", re.IGNORECASE)

@@ -65,7 +65,9 @@ def test_an_answer_that_tells_tokens_shows_none_when_it_breaks() -> None:
     quote = Quote(server.api_key)
     # Messages repeat the beginning of what can't be read, wherever it was cut off; and the whole
     # of what is of a wrong type, as Python writes it.
-    for shown in [*(quote(told[:at]) for at in range(len(told))), quote(answer), quote([told])]:
+    in_quotes = json.dumps(json.dumps({"AuthCode": json.dumps(AUTH_CODE), "T": told}))
+    wholes = [answer, [told], {"Token": [server.token]}, in_quotes, json.dumps(in_quotes)]
+    for shown in [*(quote(told[:at]) for at in range(len(told))), *map(quote, wholes)]:
         assert [secret for secret in secrets if secret[:9] in shown] == []
 
 
