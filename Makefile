@@ -54,6 +54,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/conf.py docs/reference.py
 
 test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
@@ -65,6 +66,7 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 docs: setup
+	@$(BIN)/python docs/reference.py
 	$(BIN)/python -m sphinx -q -W --keep-going -n docs build/docs
 	@echo "build/docs/index.html"
 

@@ -56,7 +56,10 @@ class ChildRuntime:
                 start_new_session=True,
             )
         except OSError as error:
-            raise LocalRuntimeError(f"The local runtime could not be started: {error}.") from error
+            raise LocalRuntimeError(
+                f"The local runtime could not be started: {error}. Nothing was run; `jupyter "
+                "agentbay doctor` looks for the cause."
+            ) from error
         self.announcement = self._read_announcement()
         self.endpoint: str = self.announcement["endpoint"]
         self.api_key: str = self.announcement["api_key"]

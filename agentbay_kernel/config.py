@@ -25,6 +25,8 @@ from agentbay_kernel.errors import ConfigurationError, NotAllowedError
 
 CONFIG_FILE = "jupyter_agentbay_config.py"
 _HOST = re.compile(r"\*\Z|(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::\d{1,5})?\Z", re.I)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.A)
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _PACKAGE = re.compile(r"(?:@[\w.-]+/)?[\w.-]+\Z", re.A)
 
 
@@ -185,9 +187,11 @@ class AgentBaySettings(Configurable):
         help="May `%agentbay stop --force` in a notebook delete a session that it attached to?",
     ).tag(config=True)
 
-    setup_env = List(
-        Unicode(),
-        help="Names of environment variables whose values a setup recipe may bring into a session.",
+    setup_env = Names(
+        _VARIABLE,
+        "the name of an environment variable",
+        help="Names of environment variables whose values a setup recipe may bring into a session. "
+        "In the environment: separated by commas.",
     ).tag(config=True)
 
     html = Enum(
@@ -317,7 +321,7 @@ def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> 
     try:
         if text.lower() == "none" and trait.allow_none:
             return None
-        value = trait.from_string(text)
+        value = _truth(text) if isinstance(trait, Bool) else trait.from_string(text)
         # Checked as an assignment would be, on an object that nobody uses.
         setattr(AgentBaySettings(), name, value)
         return value
@@ -325,6 +329,13 @@ def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> 
         raise ConfigurationError(
             f"{given} is not valid: {error} What it is for: {trait.help}"
         ) from error
+
+
+def _truth(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in (*_YES, *_NO):
+        raise ValueError(f"{text!r} is not one of {', '.join((*_YES, *_NO))}.")
+    return word in _YES
 
 
 def _file_config() -> tuple[Config, dict[str, str]]:

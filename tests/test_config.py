@@ -32,7 +32,13 @@ def test_command_line_over_environment_over_file_over_default(
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("AGENTBAY_BACKEND", "moon"), ("AGENTBAY_TIMEOUT", "soon"), ("AGENTBAY_IDLE_MINUTES", "0")],
+    [
+        ("AGENTBAY_BACKEND", "moon"),
+        ("AGENTBAY_TIMEOUT", "soon"),
+        ("AGENTBAY_IDLE_MINUTES", "0"),
+        ("AGENTBAY_UNTRUSTED", "perhaps"),
+        ("AGENTBAY_SETUP_ENV", "A B"),
+    ],
 )
 def test_a_wrong_variable_is_named(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
@@ -64,6 +70,25 @@ def test_hosts_and_packages_are_lists_of_names(monkeypatch: pytest.MonkeyPatch) 
     assert settings.widget_packages == ["@scope/package"]
     monkeypatch.setenv("AGENTBAY_HTML_HOSTS", "x.org; script-src *")
     with pytest.raises(ConfigurationError, match="is not a host"):
+        load_settings()
+
+
+def test_variables_of_a_recipe_are_a_list_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTBAY_SETUP_ENV", "HF_TOKEN, LANG")
+    assert load_settings().setup_env == ["HF_TOKEN", "LANG"]
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("1", True), ("Yes", True), ("on", True), ("0", False)]
+)
+def test_yes_and_no(word: str, value: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTBAY_UNTRUSTED", word)
+    assert load_settings().untrusted is value
+
+
+def test_what_is_neither_yes_nor_no_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTBAY_UNTRUSTED", "perhaps")
+    with pytest.raises(ConfigurationError, match="'perhaps' is not one of 1, true, yes, on, 0"):
         load_settings()
 
 

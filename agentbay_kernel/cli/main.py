@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments, rest = _split(list(sys.argv[1:] if argv is None else argv))
     try:
-        options = _parser().parse_args(arguments)
+        options = make_parser().parse_args(arguments)
     except SystemExit as end:
         return _USAGE if end.code else _DONE
     try:
@@ -105,7 +105,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             "sweep": sessions.sweep_sessions,
         }
         return answers[options.what](options)
-    _parser().print_help()
+    make_parser().print_help()
     return _DONE
 
 
@@ -151,7 +151,8 @@ def _complain(error: Exception) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
     parser = argparse.ArgumentParser(
         prog="jupyter agentbay",
         description="Notebook cells in AgentBay sandboxes: kernels and the local runtime.",

@@ -33,11 +33,27 @@ def make_parser() -> argparse.ArgumentParser:
         description="Serve AgentBay's wire protocol on a loopback address and run code HERE.",
     )
     add = parser.add_argument
-    add("--port", type=int, default=0, help="port to listen on (default: any free one)")
-    add("--api-key-file", type=Path, help="file that holds the API key (default: a random key)")
-    add("--die-with-parent", action="store_true", help="end when stdin ends")
-    add("--python", default=sys.executable, help="interpreter that runs Python cells")
-    add("--spares", type=int, choices=(0, 1), default=1, help="sessions kept ready (default: 1)")
+    add("--port", metavar="N", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
+    add(
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help="holds the API key (default: a random key)",
+    )
+    add("--die-with-parent", action="store_true", help="end when standard input ends")
+    add(
+        "--python",
+        metavar="PATH",
+        default=sys.executable,
+        help="interpreter that runs Python cells; it needs ipykernel (default: this one)",
+    )
+    add(
+        "--spares",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help="sessions kept ready, so that a new one's first cell is fast (default: 1)",
+    )
     add(
         "--isolation",
         choices=("auto", "required", "none"),
@@ -46,20 +62,25 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--network", action="store_true", help="give isolated sessions this machine's network")
     add("--tls", action="store_true", help="serve https by a certificate made at the start")
-    add("--max-sessions", type=int, help="most sessions at once (default: no limit)")
+    add("--max-sessions", metavar="N", type=int, help="most sessions at once (default: no limit)")
     add(
         "--idle-seconds",
+        metavar="S",
         type=float,
         default=300,
-        help="release unused sessions after this, unless their request says else; 0 never",
+        help="release sessions that are not used for so long, unless their request says else; "
+        "0 for never (default: 300)",
     )
-    add("--memory", type=int, default=4096, help="MB of memory of one session (default: 4096)")
-    add("--processes", type=int, default=512, help="processes of one session (default: 512)")
-    add("--disk", type=int, default=2048, help="MB in /workspace, and in /tmp (default: 2048)")
-    add("--file-size", type=int, default=2048, help="MB of one file (default: 2048)")
-    add("--cpu-seconds", type=int, default=3600, help="processor seconds of one process")
-    add("--profile", type=Path, help="JSON file: how to behave, for tests")
-    add("--log", type=Path, help="file to add a JSON line to for each tool call")
+    for flag, value, default, what in (
+        ("--memory", "MB", 4096, "resident memory of all processes of a session"),
+        ("--processes", "N", 512, "processes and threads of a session"),
+        ("--disk", "MB", 2048, "in each of /workspace, /tmp, /dev/shm"),
+        ("--file-size", "MB", 2048, "one file"),
+        ("--cpu-seconds", "S", 3600, "processor time of one process"),
+    ):
+        add(flag, metavar=value, type=int, default=default, help=f"{what} (default: {default})")
+    add("--profile", metavar="FILE", type=Path, help="how to behave, for tests; JSON")
+    add("--log", metavar="FILE", type=Path, help="gets a line of JSON for each tool call")
     return parser
 
 

@@ -119,7 +119,8 @@ class SessionKeeper:
                     # Nobody else knows of it, so it is ended here.
                     self._end(live)
                     raise SessionError(
-                        "The notebook was closed while its session was being created."
+                        "The notebook's kernel was shut down while its session was being created; "
+                        "the session is deleted, and this cell did not run."
                     )
             if live.recipe is not None:
                 set_up(live.session, live.recipe)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.request import Carried
 from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.execution.waking import release_any
-from agentbay_kernel.languages import PYTHON
+from agentbay_kernel.languages import JAVASCRIPT, PYTHON
 from agentbay_kernel.service import Session
 
 Execution = DirectExecution | BridgedExecution | BridgedJavaScript
@@ -52,7 +52,7 @@ class LiveSession:
     Arguments:
         name: its name in the notebook.
         session: its place at the service.
-        wanted: the execution that is wanted: auto, direct or bridged.
+        wanted: says which execution is wanted now: auto, direct or bridged.
         mark: names its record in the state file; empty when it has none.
         attached: it is another's: nothing of it is changed.
         lifetime: how long it lives; None when that is not ours to know.
@@ -64,7 +64,7 @@ class LiveSession:
         self,
         name: str,
         session: Session,
-        wanted: str,
+        wanted: Callable[[], str],
         *,
         mark: str = "",
         attached: bool = False,
@@ -156,9 +156,21 @@ class LiveSession:
 
     def execution_in_use(self, language: str) -> Execution | None:
         """How cells of that language are run; None as long as that is not known."""
-        if self._wanted == "direct" or language in self.unbridged:
+        wanted = self._wanted()
+        if wanted == "direct" or (wanted == "auto" and language in self.unbridged):
             return self._direct
         return self._bridged.get(language)
+
+    def why(self, language: str) -> str:
+        """Why cells of that language are run as they are."""
+        wanted = self._wanted()
+        if self.attached:
+            if wanted == "direct":
+                return "the session is another's, whose variables cells see so"
+            return "it was attached with --bridged"
+        if wanted != "auto":
+            return f"the setting execution is {wanted}"
+        return self.unbridged.get(language) or "the sandbox can run a bridge"
 
     def execution_of(self, language: str) -> Execution:
         """How cells of that language are run. The first time, a bridge is tried if wanted.
@@ -166,14 +178,17 @@ class LiveSession:
         Raises:
             CommandError: a bridge was insisted on and can't be had, or the service failed.
         """
-        if self._wanted == "direct":
+        wanted = self._wanted()
+        if wanted == "direct":
             return self._direct
         with self._choosing:
-            if language not in self._bridged and language not in self.unbridged:
+            known = language in self._bridged or (wanted == "auto" and language in self.unbridged)
+            if not known:
                 try:
                     self._bridged[language] = self._bridge(language)
+                    self.unbridged.pop(language, None)
                 except BridgeError as error:
-                    if self._wanted == "bridged":
+                    if wanted == "bridged":
                         raise
                     self.unbridged[language] = str(error)
             return self._bridged.get(language, self._direct)
@@ -188,6 +203,8 @@ class LiveSession:
             self._tunnel = tunnel
         if language == PYTHON.name:
             return BridgedExecution(self.session, self._tunnel)
+        if language != JAVASCRIPT.name:
+            raise BridgeError(f"no bridge leads to {language}")
         javascript = BridgedJavaScript(self.session, self._tunnel)
         javascript.start()
         return javascript
@@ -203,7 +220,7 @@ class LiveSession:
             if self._tunnel is not None:
                 self._tunnel.close(error)
                 self._tunnel = None
-            if self._wanted != "bridged" and not isinstance(
+            if self._wanted() != "bridged" and not isinstance(
                 error, KernelEndedError | SilentSessionError
             ):
                 self.unbridged.update(dict.fromkeys(lost, str(error)))

@@ -282,7 +282,9 @@ class SessionManager(SessionKeeper):
                 f"The session {live.session.session_id} is attached: its life is not changed here."
             )
         if live.lifetime is None:
-            raise SessionError("This session lives as long as the notebook's kernel.")
+            raise SessionError(
+                "This session lives as long as the notebook's kernel, and needs no extending."
+            )
         live.lifetime.extend(seconds)
         return live.lifetime
 

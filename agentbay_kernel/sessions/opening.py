@@ -73,7 +73,7 @@ class Opener:
         if not backend.releases_sessions:
             # A runtime of our own ends with us and takes its sessions along.
             session = self._send_create(backend.client, CreateSessionParams(labels=labels))
-            return LiveSession(name, session, self._settings.execution, claims=self._claims)
+            return LiveSession(name, session, self._wanted, claims=self._claims)
         settings, registry = self._settings, self._registry
         record = self._reserve(backend.client, name)
         params = CreateSessionParams(
@@ -140,7 +140,11 @@ class Opener:
                 request_id=answer.request_id,
             )
         session = _session_of(answer.session, answer.failure, answer.error_message)
-        return LiveSession(name, session, wanted, attached=True, claims=self._claims)
+        return LiveSession(name, session, lambda: wanted, attached=True, claims=self._claims)
+
+    def _wanted(self) -> str:
+        # Asked for each cell: the notebook may change it.
+        return self._settings.execution
 
     def _reserve(self, client: AgentBay, name: str) -> Record:
         place, lives_s = client.endpoint.url, self._settings.max_minutes * 60.0
@@ -181,7 +185,7 @@ class Opener:
         return LiveSession(
             name,
             session,
-            settings.execution,
+            self._wanted,
             mark=record.mark,
             lifetime=lifetime,
             created_at=record.created_at,

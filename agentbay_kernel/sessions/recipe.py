@@ -113,10 +113,16 @@ def read_recipe(text: str, folder: Path, source: str, allowed: Collection[str]) 
     recipe = Recipe(folder, source, **{key: _texts(document, key, source) for key in _KEYS})
     for package in (*recipe.pip, *recipe.npm):
         if package.startswith("-"):
-            raise RecipeError(f"{source} names the package {package!r}, which is an option.")
+            raise RecipeError(
+                f"{source} names the package {package!r}, which is an option of the installer. "
+                "Name packages only. Nothing was created."
+            )
     for name in recipe.env:
         if name == KEY_VARIABLE:
-            raise RecipeError(f"{source} asks for {KEY_VARIABLE}: the key enters no sandbox.")
+            raise RecipeError(
+                f"{source} asks for {KEY_VARIABLE}: the key enters no sandbox. Leave it out. "
+                "Nothing was created."
+            )
         if name not in allowed:
             raise RecipeError(
                 f"{source} asks for the environment variable {name}, which your configuration "
@@ -140,7 +146,7 @@ def find_recipe(folder: Path, allowed: Collection[str]) -> Recipe | None:
         if not path.is_file():
             return None
         if path.stat().st_size > _LARGEST:
-            raise RecipeError(f"{path} is too large for a recipe.")
+            raise RecipeError(f"{path} is larger than {_LARGEST} bytes, too much for a recipe.")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as failure:
         raise RecipeError(f"{path} can't be read: {failure}.") from failure

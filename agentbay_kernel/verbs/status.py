@@ -61,7 +61,7 @@ def _session(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
         "name": live.name,
         "id": live.session.session_id,
         "attached": live.attached,
-        "execution": {name: _execution(live, name, manager) for name in LANGUAGES},
+        "execution": {name: _execution(live, name) for name in LANGUAGES},
         "age_minutes": round(age, 1),
         # Until the service releases it: if nothing more runs, and in any case.
         "idle_minutes_left": _minutes(life.released_at - now) if life and ends_itself else None,
@@ -73,15 +73,11 @@ def _minutes(seconds: float) -> float:
     return round(max(0.0, seconds) / 60, 1)
 
 
-def _execution(live: LiveSession, language: str, manager: SessionManager) -> dict[str, Any]:
+def _execution(live: LiveSession, language: str) -> dict[str, Any]:
     execution = live.execution_in_use(language)
     if execution is None:
         return {"kind": None, "why": "no cell of it has run yet"}
-    wanted = manager.settings.execution
-    why = live.unbridged.get(language) or "the sandbox can run a bridge"
-    if wanted != "auto":
-        why = f"the setting execution is {wanted}"
-    return {"kind": execution.kind, "why": why}
+    return {"kind": execution.kind, "why": live.why(language)}
 
 
 def _released(manager: SessionManager) -> str:

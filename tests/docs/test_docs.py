@@ -72,6 +72,12 @@ def test_links_lead_somewhere_on_github_too(page: Path) -> None:
     assert astray == []
 
 
+def test_the_reference_is_what_the_code_says() -> None:
+    command = [sys.executable, str(PAGES / "reference.py"), "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
 def _links(page: Path) -> Iterator[str]:
     for token in _tokens(page):
         if token.type == "link_open":

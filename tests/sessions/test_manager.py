@@ -13,6 +13,7 @@ from agentbay import AgentBay as OfficialAgentBay
 
 from agentbay_kernel.errors import (
     AttachedSessionError,
+    BridgeError,
     RecipeError,
     SessionError,
     SessionLimitError,
@@ -81,6 +82,33 @@ def test_a_full_account_lists_ones_own_sessions(service: Service, manager: MakeM
         one.open("two")
     service.behave()
     assert [it.session_id for it in service.records() if it.stage != "ending"] == [mine]
+
+
+def test_a_notebook_changes_the_execution_of_a_session_that_is_there(
+    service: Service, manager: MakeManager
+) -> None:
+    one = manager()
+    run(one, "x = 'of the bridge'")
+    live = one.open()
+    execution = live.execution_in_use("python")
+    assert execution is not None and execution.kind == "bridged"
+    assert live.why("python") == "the sandbox can run a bridge"
+    one.settings.change_in_notebook("execution", "direct")
+    assert live.why("python") == "the setting execution is direct"
+    assert "of the session" in shown(run(one, "x = 'of the session'; x"))
+    execution = live.execution_in_use("python")
+    assert execution is not None and execution.kind == "direct"
+    one.settings.change_in_notebook("execution", "auto")
+    assert "of the bridge" in shown(run(one, "x"))
+    service.behave(bridgeable=False)
+    two = manager()
+    run(two, "1")
+    live = two.open()
+    assert "can't run a bridge" in live.why("python")
+    # A bridge that is insisted on is tried again, and is never replaced by less.
+    two.settings.change_in_notebook("execution", "bridged")
+    with pytest.raises(BridgeError):
+        run(two, "1")
 
 
 def test_an_attached_session_is_used_as_it_is_and_never_ended(

@@ -1,0 +1,258 @@
+"""The parts of the documentation that are written from the code: `python docs/reference.py`.
+
+In: the traits of the settings, the parsers of verbs and commands, the docstrings of the errors.
+Out: the text between the marks `<!-- begin: NAME -->` and `<!-- end: NAME -->` of the pages. With
+`--check` nothing is written, and a page that is not what the code says is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from traitlets import Bool, Enum, Float, Integer, List, TraitType
+
+from agentbay_kernel import errors
+from agentbay_kernel.cli.main import make_parser
+from agentbay_kernel.config import AgentBaySettings
+from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.local import serve
+from agentbay_kernel.verbs.cell_options import cell_parser
+from agentbay_kernel.verbs.table import VERBS
+
+PAGES = Path(__file__).parent
+# Settings by what they are for; each stands in one of these.
+GROUPS = {
+    "Where cells run": ("backend", "start", "execution", "image"),
+    "Cells and their output": (
+        *("timeout", "output_limit", "display_limit", "idle_listen", "strict_const"),
+        *("answer_limit", "exchange_limit"),
+    ),
+    "Safety": ("html", "html_hosts", "widget_packages", "untrusted", "audit_log"),
+    "Sessions": (
+        *("idle_minutes", "max_minutes", "keep_alive_minutes", "max_sessions", "on_restart"),
+        *("grace_minutes", "state_dir", "session_id", "delete_attached", "setup_env"),
+    ),
+    "The local runtime": ("local_isolation", "local_network", "local_python", "local_spares"),
+}
+_IN_NOTEBOOK = {"free": "change it", "lower": "lower it", None: "not change it"}
+# An error's branch of the tree, and what its errors are about.
+BRANCHES = {
+    "ConfigurationError": "Keys and settings",
+    "SessionError": "Sessions",
+    "CommandError": "The service",
+    "BridgeError": "The bridge",
+    "ExchangeError": "Values and files",
+    "AgentBayError": "Verbs, notebooks, and the rest",
+}
+
+
+def settings() -> str:
+    """A table of all settings, then each of them under a heading."""
+    traits = AgentBaySettings.class_own_traits(config=True)
+    grouped = [name for names in GROUPS.values() for name in names]
+    if sorted(grouped) != sorted(traits):
+        raise ValueError(f"In one group each: {set(grouped) ^ set(traits)}")
+    rows = [
+        (f"[`{name}`](#{name})", _default(traits[name]), _may(traits[name])) for name in grouped
+    ]
+    parts = [_table(("setting", "default", "a cell may"), rows)]
+    for group, names in GROUPS.items():
+        parts.append(f"## {group}")
+        for name in names:
+            trait = traits[name]
+            facts = (
+                f"`AGENTBAY_{name.upper()}`",
+                _values(trait),
+                f"default: {_default(trait)}",
+                f"a cell may {_may(trait)}",
+            )
+            parts += [f"### `{name}`", str(trait.help), " · ".join(facts)]
+    return "\n\n".join(parts)
+
+
+def _default(trait: TraitType[Any, Any]) -> str:
+    value = trait.default()
+    if value == sys.executable:
+        return "Jupyter's own"
+    if value in (None, "") or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "no" if not value else "yes"
+    if isinstance(value, int | float):
+        return f"{value:,.0f}"
+    return f"`{value}`"
+
+
+def _may(trait: TraitType[Any, Any]) -> str:
+    rule = trait.metadata.get("in_notebook")
+    return "make it stricter" if isinstance(rule, tuple) else _IN_NOTEBOOK[rule]
+
+
+def _values(trait: TraitType[Any, Any]) -> str:
+    if isinstance(trait, Enum):
+        return "one of " + ", ".join(f"`{value}`" for value in trait.values or ())
+    if isinstance(trait, Bool):
+        return "`1` or `0`"
+    if isinstance(trait, List):
+        return "names, in the environment with commas between"
+    if isinstance(trait, Integer | Float):
+        kind = "a whole number" if isinstance(trait, Integer) else "a number"
+        if trait.min not in (None, -inf):
+            kind += f" from {trait.min:,.0f}"
+        if trait.max not in (None, inf):
+            kind += f" to {trait.max:,.0f}"
+        return kind + (", or `none`" if trait.allow_none else "")
+    return "a text"
+
+
+def verbs() -> str:
+    """Help of the cell magic and of each verb, under a heading each."""
+    parts = [("%%agentbay LANGUAGE", cell_parser().help_text())]
+    parts += [(verb.typed, verb.parser.help_text()) for verb in VERBS.values()]
+    return "\n\n".join(f"### `{title}`\n\n```text\n{help_text}\n```" for title, help_text in parts)
+
+
+def commands() -> str:
+    """Each command of `jupyter agentbay`, under a heading, with its arguments."""
+    return "\n\n".join(_command(parser) for parser in _commands(make_parser()))
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    inner = [it for it in parser._actions if isinstance(it, argparse._SubParsersAction)]
+    for action in inner:
+        summaries = {it.dest: it.help for it in action._choices_actions}
+        for name, command in action.choices.items():
+            command.description = command.description or _sentence(summaries[name] or "")
+            yield from _commands(command)
+    if not inner and not parser.prog.endswith(" serve"):
+        yield parser
+
+
+def _command(parser: argparse.ArgumentParser) -> str:
+    places = [_value(it) for it in parser._actions if not it.option_strings]
+    parts = [f"### `{' '.join([parser.prog, *places])}`", parser.description or ""]
+    if rows := _arguments(parser):
+        parts.append(_table(("argument", "meaning"), rows))
+    if parser.epilog:
+        examples = parser.epilog.removeprefix("examples:\n")
+        parts.append(f"```sh\n{inspect.cleandoc(examples)}\n```")
+    return "\n\n".join(parts)
+
+
+def serving() -> str:
+    """The flags of `serve`."""
+    return _table(("flag", "meaning"), _arguments(serve.make_parser()))
+
+
+def _arguments(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
+    rows = []
+    for action in parser._actions:
+        if action.help in (None, argparse.SUPPRESS) or action.dest == "help":
+            continue
+        value = "" if action.nargs == 0 else _value(action)
+        name = " ".join([", ".join(action.option_strings), value]).strip()
+        text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+        rows.append((f"`{name}`", text.replace(sys.prefix, "`sys.prefix`")))
+    return rows
+
+
+def _value(action: argparse.Action) -> str:
+    if action.choices and not action.metavar:
+        return "|".join(map(str, action.choices))
+    value = str(action.metavar or action.dest.upper().replace("-", "_"))
+    return f"{value} ..." if action.nargs in ("*", "+") else value
+
+
+def failures() -> str:
+    """Every error of the tree with cause and cure, by branch."""
+    found: dict[str, list[type[Exception]]] = {branch: [] for branch in BRANCHES}
+    for kind in _kinds():
+        branch = next(it.__name__ for it in kind.__mro__ if it.__name__ in BRANCHES)
+        found[branch].append(kind)
+    found["AgentBayError"].append(errors.CodeSyntaxWarning)
+    names = sorted(kind.__name__ for kinds in found.values() for kind in kinds)
+    parts = [", ".join(f"[{name}](#{name.lower()})" for name in names) + "."]
+    for branch, kinds in found.items():
+        parts.append(f"## {BRANCHES[branch]}")
+        parts += [_failure(kind) for kind in kinds]
+    tree = re.search(r"^AgentBayError\n(?:[│├└ ].*\n)+", inspect.getdoc(errors) or "", re.M)
+    if tree is None:
+        raise ValueError("The docstring of errors.py lacks the tree")
+    parts += [
+        "## In Python",
+        "All of them are in `agentbay_kernel.errors`, in one tree:",
+        f"```text\n{tree[0]}```",
+    ]
+    return "\n\n".join(parts)
+
+
+def _kinds() -> Iterable[type[AgentBayError]]:
+    """All of the tree, in the order of the source."""
+    return [
+        kind
+        for kind in vars(errors).values()
+        if inspect.isclass(kind) and issubclass(kind, AgentBayError)
+    ]
+
+
+def _failure(kind: type[Exception]) -> str:
+    text = inspect.cleandoc(kind.__doc__ or "")
+    summary = text.partition("\n\n")[0]
+    told = dict(re.findall(r"^(Cause|Cure): (.+?)(?=^\S|\Z)", text, re.M | re.S))
+    if set(told) != {"Cause", "Cure"}:
+        raise ValueError(f"The docstring of {kind.__name__} lacks a line `Cause:` or `Cure:`")
+    lines = [f"**{word}.** {' '.join(words.split())}" for word, words in told.items()]
+    return "\n\n".join([f"### `{kind.__name__}`", summary.replace("\n", " "), *lines])
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head)]
+    lines += [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+WRITTEN: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("settings.md", settings),
+    "verbs": ("verbs.md", verbs),
+    "commands": ("command-line.md", commands),
+    "serve": ("local-runtime.md", serving),
+    "errors": ("troubleshooting.md", failures),
+}
+
+
+def main() -> int:
+    """Write the pages, or with `--check` say which of them are stale."""
+    check = sys.argv[1:] == ["--check"]
+    stale = []
+    for name, (page, write) in WRITTEN.items():
+        path = PAGES / page
+        before = path.read_text("utf-8")
+        begin, end = f"<!-- begin: {name} -->\n", f"\n<!-- end: {name} -->"
+        head, has_begin, rest = before.partition(begin)
+        _, has_end, tail = rest.partition(end)
+        if not (has_begin and has_end):
+            raise ValueError(f"{page} lacks the marks of {name}")
+        after = f"{head}{begin}\n{write()}\n{end}{tail}"
+        if after != before:
+            stale.append(page)
+            if not check:
+                path.write_text(after, "utf-8")
+    if check and stale:
+        print(f"Not what the code says: {', '.join(stale)}. Run `make docs`.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
