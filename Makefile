@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: setup demo lab test test-all lint bench docs clean help
+.PHONY: setup demo lab test test-all lint bench docs pictures clean help
 
 help:
 	@echo "make demo      run notebooks/quickstart.ipynb in a sandbox; the result is in build/demo/"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make bench     run the benchmarks"
 	@echo "make docs      build the documentation; it is in build/docs/"
+	@echo "make pictures  take the documentation's pictures anew, into docs/images/"
 	@echo "make clean     remove what these commands made"
 
 .venv/.ok: pyproject.toml $(wildcard kernelspec/*/*)
@@ -69,6 +70,9 @@ docs: setup
 	@$(BIN)/python docs/reference.py
 	$(BIN)/python -m sphinx -q -W --keep-going -n docs build/docs
 	@echo "build/docs/index.html"
+
+pictures: setup
+	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py
 
 clean:
 	rm -rf .venv .tools build dist .mypy_cache .pytest_cache .ruff_cache

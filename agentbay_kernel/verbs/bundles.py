@@ -14,6 +14,7 @@ from typing import Any
 MimeBundle = dict[str, Any]
 
 _CELL = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
+_NAME = 'style="text-align:left;vertical-align:top;white-space:pre"'
 
 
 def table(rows: Iterable[tuple[str, str]]) -> MimeBundle:
@@ -26,7 +27,7 @@ def table(rows: Iterable[tuple[str, str]]) -> MimeBundle:
         lines += [f"{name:<{width}}  {first}".rstrip()]
         lines += [f"{'':<{width}}  {other}" for other in others]
     cells = "".join(
-        f"<tr><th {_CELL}>{html.escape(name)}</th><td {_CELL}>{html.escape(value)}</td></tr>"
+        f"<tr><th {_NAME}>{html.escape(name)}</th><td {_CELL}>{html.escape(value)}</td></tr>"
         for name, value in pairs
     )
     return {"text/plain": "\n".join(lines), "text/html": f"<table>{cells}</table>"}

@@ -275,6 +275,7 @@ class NotebookPage:
 
     def hide_file_browser(self) -> None:
         """Give the notebook the whole window."""
+        self.page.locator("#filebrowser").wait_for()
         self.page.keyboard.press("Control+b")
         self.page.locator("#filebrowser").wait_for(state="hidden")
 
@@ -282,12 +283,20 @@ class NotebookPage:
         """Keep pictures of the whole window, light and dark, in build/screenshots."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         for scheme in SCHEMES:
-            # JupyterLab's theme follows the browser.
-            self.page.emulate_media(color_scheme=scheme)
-            is_light = str(scheme == "light").lower()
-            self.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached")
+            self.choose(scheme)
             path = SCREENSHOTS / f"{self.folder}-{scheme}.png"
             self.page.screenshot(path=path, animations="disabled")
+
+    def choose(self, scheme: Literal["light", "dark"]) -> None:
+        """Show the page in JupyterLab's light or dark theme."""
+        # The theme follows the browser.
+        self.page.emulate_media(color_scheme=scheme)
+        is_light = str(scheme == "light").lower()
+        self.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached")
+
+    def bring_up(self, number: int) -> None:
+        """Scroll until a code cell begins at the notebook's upper edge, as far as that goes."""
+        self.cell(number).evaluate("cell => cell.scrollIntoView({block: 'start'})")
 
     @property
     def _panel(self) -> Locator:

@@ -92,22 +92,6 @@ def test_agentbay_javascript(notebook: NotebookPage) -> None:
     notebook.hide_file_browser()
 
 
-def test_magics_in_a_python_notebook(notebook: NotebookPage) -> None:
-    notebook.open_notebook("Python 3 (ipykernel)")
-    notebook.run(0, "%load_ext agentbay_kernel\nhere = 'this notebook'")
-    notebook.run(1, f"%%agentbay python\n{TABLE}")
-    expect(notebook.cell(1).locator("table")).to_contain_text("Borealis")
-    notebook.run(2, '%%agentbay javascript\nconsole.log("Node in the sandbox", 6 * 7)')
-    expect(notebook.outputs(2).last).to_contain_text("Node in the sandbox 42")
-    notebook.run(3, "%%agentbay python\nhere")
-    expect(notebook.outputs(3).last).to_contain_text("NameError: name 'here' is not defined")
-    # Only the sandbox's frames: nothing of how the magic works.
-    expect(notebook.outputs(3).last).not_to_contain_text("agentbay_kernel")
-    notebook.run(4, "%agentbay status")
-    expect(notebook.cell(4).locator("table")).to_contain_text("local runtime on this machine")
-    notebook.hide_file_browser()
-
-
 def test_the_stop_button_stops_a_cell(notebook: NotebookPage) -> None:
     notebook.open_notebook("AgentBay Python")
     notebook.run(0, "kept = 'still here'")
