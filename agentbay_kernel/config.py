@@ -232,6 +232,12 @@ class AgentBaySettings(Configurable):
         help="The interpreter that the local runtime runs Python cells in; it needs ipykernel.",
     ).tag(config=True)
 
+    local_memory = Integer(
+        4096,
+        min=256,
+        help="MB of memory that all processes of one session of the local runtime may use together.",
+    ).tag(config=True)
+
     local_spares = Integer(
         0,
         min=0,

@@ -287,6 +287,13 @@ class Tunnel:
                 # It may be waiting in the sandbox still, in the way of the next one.
                 self._waker.release(call["id"])
             raise
+        except KernelEndedError:
+            raise
+        except BridgeError as error:
+            # A bridge that has answered before is one that this sandbox can have again.
+            if self._answered_at:
+                raise KernelEndedError(f"{error}. The next cell starts a new one.") from error
+            raise
         finally:
             with self._lock:
                 self._call, self._call_waits, self._call_listens = "", False, False

@@ -26,6 +26,8 @@ def apply(limits: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 4096)
     _limit(resource.RLIMIT_AS, limits["address_space"])
+    # Linux enforces none for resident memory: the watch does, and this is how code can know of it.
+    _limit(resource.RLIMIT_RSS, limits["memory"])
     _limit(resource.RLIMIT_FSIZE, limits["file_size"])
     # The first limit ends a process by a signal that tells why, the second one surely.
     _limit(resource.RLIMIT_CPU, limits["cpu_s"], beyond=5)

@@ -54,13 +54,15 @@ def test_local_execution_is_never_silent() -> None:
 
 def test_the_local_runtime_is_started_as_the_settings_say() -> None:
     env = {"AGENTBAY_BACKEND": "local", "AGENTBAY_LOCAL_ISOLATION": "none"}
+    env["AGENTBAY_LOCAL_MEMORY"] = "700"
     with running_kernel("agentbay-python", env) as kernel:
         kernel.client.kernel_info()
         assert "NOT isolated" in kernel.client.get_shell_msg(timeout=30)["content"]["banner"]
         assert "NOT isolated" in kernel.run("1").text("stderr")
         # Bridged execution works there too.
         assert kernel.run("print(1); 2").text() == "1\n"
-        assert "bridged" in str(kernel.run("%agentbay status").outputs)
+        status = str(kernel.run("%agentbay status").outputs)
+        assert "bridged" in status and "memory: 700 MB" in status
 
 
 def test_only_a_cell_creates_a_session_and_shutdown_deletes_it() -> None:

@@ -180,6 +180,11 @@ def test_memory_of_one_process(fresh: Any) -> None:
     assert fresh.code.run_code("1 + 1", "python").result == "2"
 
 
+def test_code_can_know_its_limits(session: Any) -> None:
+    code = "import resource as r; print(*(r.getrlimit(it)[1] for it in (r.RLIMIT_RSS, r.RLIMIT_NPROC)))"
+    assert python(session, code) == f"{500 << 20} 80\n"
+
+
 def test_memory_of_all_processes_together(fresh: Any) -> None:
     eat = "python -c 'x = bytearray(200 << 20); import time; time.sleep(60)' & "
     done = fresh.command.execute_command(eat * 4 + "wait -n; echo one was killed", timeout_ms=30000)
