@@ -3,6 +3,12 @@
 In: the settings and the environment. Out: a `Backend` with a service client to create sessions
 with. Nothing is ever run on this machine unless it was asked for by name: without a key and
 without `AGENTBAY_BACKEND=local` there is no backend.
+
+A program of your own uses it as the kernels do, with an account or without:
+
+    with open_backend() as place:
+        session = place.client.create().session
+        print(session.code.run_code("6 * 7", "python").result)
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from agentbay_kernel.errors import LocalRuntimeError, NoBackendError
 from agentbay_kernel.service import AgentBay, Endpoint, find_credentials
-from agentbay_kernel.service.endpoint import KEY_VARIABLE
+from agentbay_kernel.service.endpoint import ENDPOINT_VARIABLE, KEY_VARIABLE, REGION_VARIABLE
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -102,7 +108,8 @@ class Backend:
     """A place that sessions are created in.
 
     `notice` is what the first cell must tell the user about this place, or empty; `isolation` is
-    what a local runtime says that it confines (`summary`, `confined`, `not_confined`).
+    what a local runtime says that it confines (`level`, which is bubblewrap or none, `summary`,
+    `confined`, `not_confined`).
     """
 
     client: AgentBay
@@ -130,24 +137,53 @@ class Backend:
         """False when the runtime that we started is gone."""
         return self.runtime is None or self.runtime.alive
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that lead other programs to this same place: kernels, magics, clients.
+
+        The key is among them: they are for the environment of a process that you start, and for
+        nothing that is shown or written down.
+        """
+        endpoint = self.client.endpoint
+        return {
+            "AGENTBAY_BACKEND": "local" if self.is_local else "cloud",
+            KEY_VARIABLE: self.client.api_key,
+            ENDPOINT_VARIABLE: endpoint.url,
+            REGION_VARIABLE: endpoint.region_id,
+        }
+
+    def __enter__(self) -> Backend:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Give up the connections, and the runtime if it is ours."""
+        """Give up the connections, and the runtime, with its sessions, if it is ours."""
         self.client.close()
         if self.runtime is not None:
             self.runtime.close()
 
 
-def open_backend(settings: AgentBaySettings) -> Backend:
+def open_backend(settings: AgentBaySettings | None = None) -> Backend:
     """The place that the settings and the environment name.
 
     `backend = local` wins over a key. With a loopback `AGENTBAY_ENDPOINT` and its key the local
     runtime that listens there is joined, else one is started as a child process.
 
+    Arguments:
+        settings: those in force unless given.
+
     Raises:
+        ConfigurationError: a setting is not valid.
         NoBackendError: no key was found and the local runtime was not asked for.
         LocalRuntimeError: the local runtime did not start.
         CommandError: the local runtime to join does not answer.
     """
+    if settings is None:
+        from agentbay_kernel.config import load_settings
+
+        settings = load_settings()
     found, largest = find_credentials(), settings.answer_limit
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:

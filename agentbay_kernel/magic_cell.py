@@ -30,6 +30,7 @@ from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
+from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions
 from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
 
@@ -182,6 +183,7 @@ class MagicCell:
                 values, language, progress=report, stopped=stopped
             ),
             stopped,
+            f"Sent: {', '.join(names)}",
         ):
             print(note, file=sys.stderr)
 
@@ -194,21 +196,27 @@ class MagicCell:
                 names, language, progress=report, stopped=stopped
             ),
             stopped,
+            f"Fetched: {', '.join(names)}",
         )
         self._variables.update(fetched.values)
         for note in fetched.notes:
             print(note, file=sys.stderr)
 
-    def _exchanged(self, work: Callable[[Exchange, Reporter], T], stopped: threading.Event) -> T:
+    def _exchanged(
+        self, work: Callable[[Exchange, Reporter], T], stopped: threading.Event, done_line: str
+    ) -> T:
         """Do it with the session's exchange; shows its progress if it takes a while."""
         live = self._start_opening().result()
         exchange = exchange_of(live, self._manager.settings.exchange_limit, self._manager.audit)
-        doing = watched(lambda report: work(exchange, report), ProgressDisplay(), stopped)
+        display = ProgressDisplay()
+        doing = watched(lambda report: work(exchange, report), display, stopped)
         with contextlib.closing(doing):
             while True:
                 try:
                     display_message(next(doing))
                 except StopIteration as end:
+                    if display.is_shown:
+                        display_message(display.say(text(done_line)))
                     done: T = end.value
                     return done
 

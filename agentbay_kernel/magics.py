@@ -82,10 +82,13 @@ class AgentBayMagics(Magics):
         self._folder = Path(shell.starting_dir)
         self._last: Outcome | None = None
 
-    @no_var_expand
     @line_magic("agentbay")  # type: ignore[arg-type]
     def verb(self, line: str) -> None:
-        """`%agentbay status`: the sessions in use. `%agentbay help` lists all verbs."""
+        """`%agentbay status`: the sessions in use. `%agentbay help` lists all verbs.
+
+        As with IPython's own magics, `$name` and `{expression}` stand for the notebook's values:
+        `%agentbay attach $session_id`.
+        """
         with _told_in_short():
             self._answer(line, None)
 

@@ -1,4 +1,4 @@
-"""Where sessions live, and what is said about it. Nothing is contacted here."""
+"""Where sessions live, and what is said about it. Only a local runtime is contacted here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from agentbay_kernel.backend import open_backend
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.errors import NoBackendError
+from agentbay_kernel.service import CreateSessionParams
 
 KEY = "akm-00000000-test"
 
@@ -55,6 +56,45 @@ def test_an_unknown_endpoint_is_named(
     notice = open_backend(load_settings()).notice
     assert told in notice
     assert KEY not in notice
+
+
+def test_the_variables_of_a_place_lead_other_programs_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGENTBAY_BACKEND", "local")
+    with open_backend() as place:
+        created = place.client.create(CreateSessionParams(labels={"agent": "one"})).session
+        assert created is not None
+        for name, value in place.environment.items():
+            monkeypatch.setenv(name, value)
+        with open_backend() as other:
+            # It did not start a second runtime, and leaves the first one alone at its end.
+            assert other.runtime is None
+            assert other.isolation == place.isolation
+            assert other.environment == place.environment
+            (entry,) = other.client.list({"agent": "one"}).session_ids
+            assert entry["sessionId"] == created.session_id
+        assert created.code.run_code("6 * 7", "python").result == "42"
+        assert place.alive
+    assert not place.alive
+
+
+def test_the_variables_of_the_service_hold_what_stood_in_an_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    region = "ap-southeast-1"
+    (tmp_path / ".env").write_text(f"AGENTBAY_API_KEY={KEY}\nAGENTBAY_REGION_ID={region}\n")
+    monkeypatch.chdir(tmp_path)
+    with open_backend() as place:
+        told = place.environment
+    monkeypatch.chdir(tmp_path.parent)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with open_backend() as other:
+        assert not other.is_local
+        assert other.client.endpoint == place.client.endpoint
+        assert other.client.api_key == KEY
+        assert other.notice == ""
 
 
 def test_kernel_and_magics_import_nothing_that_only_posix_has() -> None:

@@ -57,12 +57,12 @@ class ProgressDisplay:
 
     def __init__(self) -> None:
         self._id = uuid.uuid4().hex
-        self._shown = False
+        self.is_shown = False
 
     def say(self, bundle: MimeBundle) -> Message:
         """The display as it is from now on."""
-        kind = "update_display_data" if self._shown else "display_data"
-        self._shown = True
+        kind = "update_display_data" if self.is_shown else "display_data"
+        self.is_shown = True
         content = {"data": bundle, "metadata": {}, "transient": {"display_id": self._id}}
         return Message(kind, content)
 
@@ -89,7 +89,8 @@ def watched(
             latest = None
             while not told.empty():
                 latest = told.get()
-            if latest is not None:
+            # When all bytes are through, the other side is still at work: there is no more to tell.
+            if latest is not None and latest.done < latest.total:
                 yield display.say(text(_progress_line(latest, time.monotonic() - began_at)))
             wait([doing], _TOLD_EACH_S)
     except BaseException:

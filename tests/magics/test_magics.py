@@ -64,6 +64,16 @@ def test_braces_and_dollars_in_the_body_are_left_alone(notebook: RunningKernel) 
     assert notebook.run("%%agentbay python\nprint('{x} $x')").text() == "{x} $x\n"
 
 
+def test_a_line_takes_values_of_the_notebook(notebook: RunningKernel) -> None:
+    notebook.run("verb, name = 'start', 'status'")
+    shown = notebook.run("%agentbay help $name").of_type("display_data")[0]["data"]["text/plain"]
+    assert shown.startswith("usage: %agentbay status")
+    shown = notebook.run("%agentbay help {verb}").of_type("display_data")[0]["data"]["text/plain"]
+    assert shown.startswith("usage: %agentbay start")
+    # What is no name of the notebook stays as it is written.
+    assert "'$nothing'" in notebook.run("%agentbay help $nothing").reply["evalue"]
+
+
 def test_status_and_help(notebook: RunningKernel) -> None:
     shown = notebook.run("%agentbay status").of_type("display_data")[0]["data"]
     assert "default" in shown["text/plain"]
