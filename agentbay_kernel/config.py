@@ -235,7 +235,7 @@ class AgentBaySettings(Configurable):
     local_memory = Integer(
         4096,
         min=256,
-        help="MB of memory that all processes of one session of the local runtime may use together.",
+        help="MB of memory that all processes of a session of the local runtime may use together.",
     ).tag(config=True)
 
     local_spares = Integer(

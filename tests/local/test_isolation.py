@@ -181,7 +181,7 @@ def test_memory_of_one_process(fresh: Any) -> None:
 
 
 def test_code_can_know_its_limits(session: Any) -> None:
-    code = "import resource as r; print(*(r.getrlimit(it)[1] for it in (r.RLIMIT_RSS, r.RLIMIT_NPROC)))"
+    code = "from resource import *; print(*(getrlimit(it)[1] for it in (RLIMIT_RSS, RLIMIT_NPROC)))"
     assert python(session, code) == f"{500 << 20} 80\n"
 
 
