@@ -56,6 +56,16 @@ def test_the_end_is_shown_when_the_cell_ends_and_the_rest_is_counted() -> None:
     assert "output_limit" in said
 
 
+def test_a_message_to_a_widget_is_limited_as_an_update_is() -> None:
+    limit = OutputLimit(1_000, 100)
+    for _ in range(5):
+        assert limit.admit("comm_msg", {}, [b"x" * 60, b"y" * 40]) == [("comm_msg", {})]
+    assert limit.admit("comm_msg", {}, [b"x" * 101]) == []
+    assert limit.admit("comm_close", {}, [b"x" * 101]) != []
+    ((_, told),) = limit.closing()
+    assert "1 displays of this cell are left out" in told["text"]
+
+
 def test_a_text_that_just_fits_loses_nothing() -> None:
     live, end, said = streamed(OutputLimit(1_000), *[("stdout", "abcd")] * 250)
     assert live + end == "abcd" * 250
