@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: setup demo lab test test-all lint bench docs pictures clean help
+.PHONY: setup demo lab test test-failed test-all lint bench docs pictures clean help
 
 help:
 	@echo "make demo      run notebooks/quickstart.ipynb in a sandbox; the result is in build/demo/"
@@ -59,6 +59,10 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+# What failed the last time, one test after the other.
+test-failed: setup
+	$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
 test-all: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "slow or not slow"
