@@ -31,6 +31,8 @@ html_css_files = ["pages.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+# A block that names no language is no Python.
+highlight_language = "text"
 pygments_style = "tango"
 pygments_dark_style = "github-dark"
 graphviz_output_format = "svg"
