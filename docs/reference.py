@@ -27,7 +27,7 @@ from agentbay_kernel.verbs.cell_options import cell_parser
 from agentbay_kernel.verbs.table import VERBS
 
 PAGES = Path(__file__).parent
-# Settings by what they are for; each stands in one of these.
+# Settings by what they are for; each stands in one of these, or has the prefix below.
 GROUPS = {
     "Where cells run": ("backend", "start", "execution", "image"),
     "Cells and their output": (
@@ -39,8 +39,8 @@ GROUPS = {
         *("idle_minutes", "max_minutes", "keep_alive_minutes", "max_sessions", "on_restart"),
         *("grace_minutes", "state_dir", "session_id", "delete_attached", "setup_env"),
     ),
-    "The local runtime": ("local_isolation", "local_network", "local_python", "local_spares"),
 }
+_LOCAL = "local_"
 _IN_NOTEBOOK = {"free": "change it", "lower": "lower it", None: "not change it"}
 # An error's branch of the tree, and what its errors are about.
 BRANCHES = {
@@ -56,14 +56,15 @@ BRANCHES = {
 def settings() -> str:
     """A table of all settings, then each of them under a heading."""
     traits = AgentBaySettings.class_own_traits(config=True)
-    grouped = [name for names in GROUPS.values() for name in names]
+    groups = {**GROUPS, "The local runtime": tuple(it for it in traits if it.startswith(_LOCAL))}
+    grouped = [name for names in groups.values() for name in names]
     if sorted(grouped) != sorted(traits):
-        raise ValueError(f"In one group each: {set(grouped) ^ set(traits)}")
+        raise ValueError(f"GROUPS in {__file__} are wrong about {set(grouped) ^ set(traits)}")
     rows = [
         (f"[`{name}`](#{name})", _default(traits[name]), _may(traits[name])) for name in grouped
     ]
     parts = [_table(("setting", "default", "a cell may"), rows)]
-    for group, names in GROUPS.items():
+    for group, names in groups.items():
         parts.append(f"## {group}")
         for name in names:
             trait = traits[name]
@@ -183,8 +184,9 @@ def failures() -> str:
         parts.append(f"## {BRANCHES[branch]}")
         parts += [_failure(kind) for kind in kinds]
     tree = re.search(r"^AgentBayError\n(?:[│├└ ].*\n)+", inspect.getdoc(errors) or "", re.M)
-    if tree is None:
-        raise ValueError("The docstring of errors.py lacks the tree")
+    drawn = re.findall(r"(\w+) {2,}|^(\w+)$", tree[0] if tree else "", re.M)
+    if tree is None or sorted(map("".join, drawn)) != sorted(it.__name__ for it in _kinds()):
+        raise ValueError("The tree in the docstring of errors.py is not that of its classes")
     parts += [
         "## In Python",
         "All of them are in `agentbay_kernel.errors`, in one tree:",
