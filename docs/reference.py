@@ -61,9 +61,9 @@ def settings() -> str:
     if sorted(grouped) != sorted(traits):
         raise ValueError(f"GROUPS in {__file__} are wrong about {set(grouped) ^ set(traits)}")
     rows = [
-        (f"[`{name}`](#{name})", _default(traits[name]), _may(traits[name])) for name in grouped
+        (f"[`{name}`](#{name})", _default(traits[name]), _short(traits[name])) for name in grouped
     ]
-    parts = [_table(("setting", "default", "a cell may"), rows)]
+    parts = [_table(("setting", "default", "may a cell change it?"), rows)]
     for group, names in groups.items():
         parts.append(f"## {group}")
         for name in names:
@@ -94,6 +94,10 @@ def _default(trait: TraitType[Any, Any]) -> str:
 def _may(trait: TraitType[Any, Any]) -> str:
     rule = trait.metadata.get("in_notebook")
     return "make it stricter" if isinstance(rule, tuple) else _IN_NOTEBOOK[rule]
+
+
+def _short(trait: TraitType[Any, Any]) -> str:
+    return {"change it": "yes", "not change it": "no"}.get(_may(trait), _may(trait))
 
 
 def _values(trait: TraitType[Any, Any]) -> str:
