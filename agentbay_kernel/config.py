@@ -308,7 +308,8 @@ def load_settings(command_line: Config | None = None) -> AgentBaySettings:
         settings = AgentBaySettings(config=config)
     except TraitError as error:
         raise ConfigurationError(
-            f"{CONFIG_FILE} holds a value that is not valid: {error}"
+            f"{CONFIG_FILE} holds a value that is not valid: {error} Correct it there, "
+            "then restart the kernel."
         ) from error
     settings.sources.update(sources)
     for name, trait in AgentBaySettings.class_own_traits(config=True).items():

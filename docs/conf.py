@@ -26,6 +26,7 @@ suppress_warnings = ["toc.not_readable"]
 
 html_theme = "furo"
 html_title = "agentbay-kernel"
+html_logo = html_favicon = "../kernelspec/agentbay-python/logo-svg.svg"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sphinx = False

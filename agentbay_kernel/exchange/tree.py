@@ -33,7 +33,9 @@ def safe_parts(path: object) -> list[str]:
         UnsafePathError: it leads elsewhere, or has a name that is not taken here.
     """
     if not isinstance(path, str) or not path or len(path) > 4000:
-        raise UnsafePathError(f"The sandbox names the path {str(path)[:80]!r}, which is none.")
+        raise UnsafePathError(
+            f"The sandbox names the path {str(path)[:80]!r}, which is no path. Nothing was written."
+        )
     parts = path.split("/")
     for part in parts:
         if (
