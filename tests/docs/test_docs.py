@@ -18,6 +18,7 @@ from myst_parser.mdit_to_docutils.base import default_slugify
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs"
+PACKAGE = ROOT / "agentbay_kernel"
 # Markdown that is read on GitHub.
 READ_THERE = sorted(
     [
@@ -70,6 +71,16 @@ def test_links_lead_somewhere_on_github_too(page: Path) -> None:
         elif anchor and target.suffix == ".md" and anchor not in _anchors(target):
             astray.append(f"{link}: there is no such heading")
     assert astray == []
+
+
+@pytest.mark.parametrize("page", READ_THERE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_files_of_the_source_are_there(page: Path) -> None:
+    named = {token.content for token in _tokens(page) if token.type == "code_inline"}
+    paths = {
+        name for name in named if re.fullmatch(r"[a-z_]+/[\w./-]*(?:\.py|\.js|(?<=[a-z])/)", name)
+    }
+    gone = {name for name in paths if not any((top / name).exists() for top in (ROOT, PACKAGE))}
+    assert gone == set()
 
 
 def test_the_reference_is_what_the_code_says() -> None:
