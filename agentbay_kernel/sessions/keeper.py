@@ -293,16 +293,25 @@ class SessionKeeper:
         client = self._open_backend().client
         return sweep(client, self.registry, self.settings.grace_minutes * 60)
 
-    def _check_runtime(self) -> None:
+    def _check_runtime(self, cell: str = "this cell did not run") -> None:
+        """Raise a SessionError where the local runtime of our own has ended.
+
+        Arguments:
+            cell: what became of the cell.
+        """
         if self._backend is None or self._backend.alive:
             return
         with self._lock:
             lost, self._live = self._live, {}
+        why = "its local runtime ended"
         for name, live in lost.items():
-            self._lost[name] = Lost(live.session.session_id, "its runtime ended", tuple(live.past))
+            if live.past:
+                self._lost[name] = Lost(live.session.session_id, why, tuple(live.past))
+            live.close(why)
         raise SessionError(
             "The local runtime of this notebook has ended, and its sessions with it: variables "
-            "and files are lost, and this cell did not run. Run it again: it gets a new session."
+            f"and files are lost, and {cell}. The next cell gets a new session"
+            + ("; `%agentbay replay` runs the lost ones again." if self._lost else ".")
         )
 
     def _notices(self) -> Iterator[Message]:
@@ -321,6 +330,7 @@ class SessionKeeper:
             del self._live[live.name]
             if live.past:
                 self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
+        live.close(why)
         if live.mark:
             with contextlib.suppress(AgentBayError):
                 self.registry.forget([live.mark])
