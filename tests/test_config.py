@@ -69,9 +69,9 @@ def test_hosts_and_packages_are_lists_of_names(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_cell_only_makes_the_policy_for_html_stricter() -> None:
     settings = AgentBaySettings()
-    settings.change_in_notebook("html", "sanitize")
+    settings.change_in_notebook([("html", "sanitize")])
     for looser in ("contain", "trust"):
         with pytest.raises(NotAllowedError):
-            settings.change_in_notebook("html", looser)
+            settings.change_in_notebook([("html", looser)])
     with pytest.raises(NotAllowedError):
-        settings.change_in_notebook("html_hosts", "example.org")
+        settings.change_in_notebook([("html_hosts", "example.org")])

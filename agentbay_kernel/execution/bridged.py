@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from agentbay_kernel.errors import CommandError, InvalidAnswerError
@@ -111,7 +112,8 @@ class BridgedExecution:
                         if overdue.fired:
                             yield overdue.note()
                         self._listen(cell.listen_s)
-                        yield message
+                        # What stands in it is the sandbox's word, and nobody's request.
+                        yield replace(message, metadata={})
                     elif message.type in OUTPUTS and (
                         cell.allow_stdin or message.type != "input_request"
                     ):

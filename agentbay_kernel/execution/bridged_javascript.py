@@ -8,6 +8,7 @@ from cell to cell, also when a cell is interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
@@ -91,7 +92,7 @@ class BridgedJavaScript:
                             yield overdue.note()
                         if alive and cell.listen_s:
                             self._tunnel.listen(_LISTENER, cell.listen_s)
-                        yield message
+                        yield replace(message, metadata={})
                     elif message.type in OUTPUTS and message.type != "input_request":
                         yield message
         finally:

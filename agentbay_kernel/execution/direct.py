@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from agentbay_kernel.errors import CommandError, ServiceUnreachableError
 from agentbay_kernel.execution.cell import Cell, Stop
@@ -139,8 +140,10 @@ def _output(item: CodeOutput, is_main: bool, count: int | None) -> Message:
 def _ending(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message]:
     for kind, content in limit.closing():
         yield Message(kind, content)
+    # Names the cell's request to the service, should one ask there about it.
+    known = {"request_id": result.request_id} if result.request_id else {}
     if result.success:
-        yield reply_ok(result.execution_count)
+        yield replace(reply_ok(result.execution_count), metadata=known)
         return
     if result.error is not None:
         ename, evalue = result.error.name, result.error.value
@@ -149,7 +152,7 @@ def _ending(result: CodeExecutionResult, limit: OutputLimit) -> Iterator[Message
         ename, evalue, traceback = "CommandError", result.error_message, []
     failure = error(ename, evalue, traceback or [f"{ename}: {evalue}"])
     yield failure
-    yield reply_error(failure, result.execution_count)
+    yield replace(reply_error(failure, result.execution_count), metadata=known)
 
 
 def _stderr(result: CodeExecutionResult) -> str:

@@ -81,6 +81,8 @@ class SessionKeeper:
         self._notes: list[str] = []
         self._notice_due = True
         self._closed = False
+        # Of sessions of this notebook's own that have ended.
+        self._used_s = 0.0
         # Sessions of this notebook's earlier kernel that wait to be used again, by name.
         self._claimed: dict[str, Record] = {}
         self._claim()
@@ -94,6 +96,13 @@ class SessionKeeper:
         """The sessions in use, oldest first."""
         with self._lock:
             return list(self._live.values())
+
+    @property
+    def used_s(self) -> float:
+        """Seconds that this notebook's own sessions have lived, those that ended included."""
+        with self._lock:
+            own = [live for live in self._live.values() if not live.attached]
+            return self._used_s + sum(live.age_s for live in own)
 
     def open(self, name: str = DEFAULT_SESSION, language: str = "") -> LiveSession:
         """The session of that name, created if there is none, ready for cells of a language.
@@ -303,6 +312,7 @@ class SessionKeeper:
             return
         with self._lock:
             lost, self._live = self._live, {}
+            self._used_s += sum(live.age_s for live in lost.values() if not live.attached)
         why = "its local runtime ended"
         for name, live in lost.items():
             if live.past:
@@ -328,6 +338,8 @@ class SessionKeeper:
             if self._live.get(live.name) is not live:
                 return
             del self._live[live.name]
+            if not live.attached:
+                self._used_s += live.age_s
             if live.past:
                 self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
         live.close(why)
