@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 # A session that starts faster than this needs no progress message.
 _PATIENCE_S = 1.0
 _STARTING_NOTE = "Starting an AgentBay session ...\n"
+_AGAIN_NOTE = "Connecting to the AgentBay session again ...\n"
 _RUNS_ON_NOTE = (
     "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
     "seconds; the next cell of this language waits for that.\n"
@@ -166,7 +167,7 @@ class CellRun:
             self._session = f"once-{uuid.uuid4().hex[:12]}"
         try:
             await self._open_session(manager)
-            self._late_output.follow(manager, self._front_end)
+            self._late_output.follow(manager, self._front_end, self._session)
             settings = manager.settings
             self._cell = replace(
                 self._cell,
@@ -226,11 +227,12 @@ class CellRun:
             await self._front_end.pass_on(message)
 
     async def _open_session(self, manager: SessionManager) -> None:
+        is_there = any(live.name == self._session for live in manager.sessions())
         self._opening = threads.start(lambda: manager.open(self._session, self._cell.language))
         opening = asyncio.wrap_future(self._opening)
         done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
         if not done:
-            self._front_end.publish(stream("stderr", _STARTING_NOTE))
+            self._front_end.publish(stream("stderr", _AGAIN_NOTE if is_there else _STARTING_NOTE))
             try:
                 await opening
             finally:

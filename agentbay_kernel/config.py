@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -256,27 +257,37 @@ class AgentBaySettings(Configurable):
         """Is the session created when the notebook is opened?"""
         return self.start == "open" or (self.start == "auto" and self.backend == "local")
 
-    def change_in_notebook(self, name: str, text: str) -> None:
-        """Change a setting for this notebook, as one of its cells asked. Never loosens a policy.
+    def change_in_notebook(self, changes: Iterable[tuple[str, str]]) -> None:
+        """Change settings for this notebook, as one of its cells asked: all of them, or none.
+        Never loosens a policy.
 
         Arguments:
-            name: of the setting.
-            text: the value as it would stand in an environment variable.
+            changes: names of settings, and the values as they would stand in environment
+                variables.
 
         Raises:
             ConfigurationError: there is no such setting, or the value is not one of its values.
             NotAllowedError: a cell may not make this change.
         """
+        values: dict[str, Any] = {}
+        for name, text in changes:
+            values[name] = self._allowed(name, text, values.get(name, getattr(self, name, None)))
+        for name, value in values.items():
+            setattr(self, name, value)
+            self.sources[name] = "this notebook"
+
+    def _allowed(self, name: str, text: str, before: Any) -> Any:
+        """The value that a cell may give to a setting."""
         traits = self.class_own_traits(config=True)
         if name not in traits:
             raise ConfigurationError(
                 f"There is no setting {name!r}. There are: {', '.join(sorted(traits))}."
             )
-        trait, before = traits[name], getattr(self, name)
+        trait = traits[name]
         rule = trait.metadata.get("in_notebook")
         elsewhere = (
             f"Set AGENTBAY_{name.upper()} in the environment or c.AgentBaySettings.{name} in "
-            f"{CONFIG_FILE}, then restart the kernel."
+            f"{CONFIG_FILE}, then restart the kernel. Nothing was changed."
         )
         if rule is None:
             raise NotAllowedError(f"A cell can't change the setting {name}. {elsewhere}")
@@ -290,8 +301,7 @@ class AgentBaySettings(Configurable):
                 f"A cell can only make the setting {name} stricter than {before}, and {value} is "
                 f"looser. {elsewhere}"
             )
-        setattr(self, name, value)
-        self.sources[name] = "this notebook"
+        return value
 
 
 def load_settings(command_line: Config | None = None) -> AgentBaySettings:

@@ -232,8 +232,10 @@ class AgentBayKernel(PassingKernel):
         bridge = manager.bridged() if manager is not None else None
         if manager is None or bridge is None:
             return
+        from agentbay_kernel.sessions import DEFAULT_SESSION
+
         front_end = FrontEnd(self, self._pace, self._comms, self._containment)
-        self._late_output.follow(manager, front_end)
+        self._late_output.follow(manager, front_end, DEFAULT_SESSION)
         caused = bridge.comm(
             kind,
             content,

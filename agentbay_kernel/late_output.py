@@ -33,33 +33,33 @@ class LateOutput:
         self._loop = loop
         self._lock = threading.Lock()
         self._front_ends: collections.OrderedDict[str, FrontEnd] = collections.OrderedDict()
-        self._following = False
-        self._stopped = threading.Event()
+        # One for each session that is followed: set, it is followed no more.
+        self._ends: list[threading.Event] = []
 
-    def follow(self, manager: SessionManager, front_end: FrontEnd) -> None:
-        """From now on publish what comes late, also of this request. Called from any thread."""
+    def follow(self, manager: SessionManager, front_end: FrontEnd, session: str) -> None:
+        """From now on publish what comes late from that session, also of this request. Called
+        from any thread."""
         with self._lock:
             self._front_ends[front_end.request_id] = front_end
             self._front_ends.move_to_end(front_end.request_id)
             while len(self._front_ends) > _REMEMBERED:
                 self._front_ends.popitem(last=False)
-            if self._following or (late := manager.late()) is None:
-                return
-            self._following = True
-        feed = threads.Feed(late, self._stopped)
-        asyncio.run_coroutine_threadsafe(self._publish(feed), self._loop)
+        if (late := manager.late(session)) is not None:
+            end = threading.Event()
+            with self._lock:
+                self._ends = [one for one in self._ends if not one.is_set()] + [end]
+            feed = threads.Feed(late, end)
+            asyncio.run_coroutine_threadsafe(self._publish(feed), self._loop)
 
     def close(self) -> None:
         """Publish no more."""
-        self._stopped.set()
+        with self._lock:
+            for end in self._ends:
+                end.set()
 
     async def _publish(self, late: threads.Feed[tuple[str, Message]]) -> None:
-        try:
-            async for request_id, message in late:
-                await self._front_end_of(request_id).pass_on(message)
-        finally:
-            with self._lock:
-                self._following = False
+        async for request_id, message in late:
+            await self._front_end_of(request_id).pass_on(message)
 
     def _front_end_of(self, request_id: str) -> FrontEnd:
         with self._lock:

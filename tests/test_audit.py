@@ -79,4 +79,4 @@ def test_each_cell_of_a_notebook_has_its_line(tmp_path: Path, execution: str) ->
 
 def test_a_cell_can_not_change_where_the_log_is() -> None:
     with pytest.raises(NotAllowedError):
-        load_settings().change_in_notebook("audit_log", "")
+        load_settings().change_in_notebook([("audit_log", "")])

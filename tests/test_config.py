@@ -94,9 +94,9 @@ def test_what_is_neither_yes_nor_no_is_told_in_words(monkeypatch: pytest.MonkeyP
 
 def test_a_cell_only_makes_the_policy_for_html_stricter() -> None:
     settings = AgentBaySettings()
-    settings.change_in_notebook("html", "sanitize")
+    settings.change_in_notebook([("html", "sanitize")])
     for looser in ("contain", "trust"):
         with pytest.raises(NotAllowedError):
-            settings.change_in_notebook("html", looser)
+            settings.change_in_notebook([("html", looser)])
     with pytest.raises(NotAllowedError):
-        settings.change_in_notebook("html_hosts", "example.org")
+        settings.change_in_notebook([("html_hosts", "example.org")])

@@ -127,7 +127,9 @@ class Containment:
             return [Message("input_request", asked)]
         if message.type == "execute_reply":
             reply, notes = self._reply(content)
-            return [*notes, replace(message, content=reply, metadata={}, buffers=())]
+            known = message.metadata.get("request_id")
+            metadata = {"request_id": visible(known)} if isinstance(known, str) else {}
+            return [*notes, replace(message, content=reply, metadata=metadata, buffers=())]
         return []
 
     def _displayed(self, message: Message) -> list[Message]:

@@ -60,19 +60,33 @@ class Arrivals:
         with self._lock:
             self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
 
-    def late(self) -> Iterator[Carried]:
-        """What comes unasked: messages of no request that is under way."""
-        self._late_wanted = True
+    def late(self) -> Iterator[Carried] | None:
+        """What comes unasked: messages of no request that is under way. None for all who ask but
+        the first: it is there once."""
+        with self._lock:
+            if self._late_wanted:
+                return None
+            self._late_wanted = True
         return iter(self._late.get, None)
 
     def close(self) -> None:
         """End what `late` gave."""
         self._late.put(None)
 
-    def fail_all(self, error: CommandError) -> None:
-        """Nothing more comes for what is under way."""
+    def fail_all(self, error: CommandError, until: int | None = None) -> None:
+        """Nothing more comes for what is under way.
+
+        Arguments:
+            until: only for requests that end at this offset of the inward stream or before it.
+        """
         with self._lock:
-            failed, self._requests = list(self._requests.values()), {}
+            failed = [
+                request
+                for request in self._requests.values()
+                if until is None or request.ends_at <= until
+            ]
+            for request in failed:
+                del self._requests[request.id]
         for request in failed:
             request.fail(error)
 

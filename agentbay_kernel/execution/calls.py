@@ -15,7 +15,12 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentbay_kernel.errors import AnswerLostError, BridgeError, InvalidAnswerError
+from agentbay_kernel.errors import (
+    AnswerLostError,
+    BridgeError,
+    InvalidAnswerError,
+    KernelEndedError,
+)
 from agentbay_kernel.execution.incoming import Answer, Lines, read_answer
 from agentbay_kernel.execution.installing import MODULE
 from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
@@ -28,6 +33,8 @@ _TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
 _SILENCE_S = 13.0
 # A call that streams ends after so many bytes: then the sandbox may forget them.
 _MOST_STREAMED = 16 * 1024 * 1024
+# What a call ends with whose bridge is held by another front end (sandbox/bridge.py).
+_TAKEN = "BridgeTakenError"
 # What a call ends with that was stopped from outside; the bridge itself is well.
 _STOPPED = ("TimeoutError", "KeyboardInterrupt")
 
@@ -105,10 +112,17 @@ class Calls:
             # Something between here and there allows calls less time than was thought.
             self._wait_stream_s = max(_WAIT_DEAF_S, (time.monotonic() - began_at) / 2)
             raise AnswerLostError(f"A collecting call was stopped: {result.error_message}")
+        if result.error is not None and result.error.name == _TAKEN:
+            raise KernelEndedError(
+                "Another notebook, or another kernel of this one, has taken up the bridge of this "
+                "session, so it can't be used here at the same time. What was sent before runs "
+                "on there. Give each notebook a session of its own; the next cell takes the "
+                "bridge back."
+            )
         if not result.success:
             raise BridgeError(
-                "The sandbox lost the notebook's kernel, and its variables with it: "
-                f"{result.error_message}"
+                "The sandbox lost the notebook's kernel, and its variables with it "
+                f"({result.error_message})."
             )
 
     def _answered(self, code: str) -> Generator[Answer, None, CodeExecutionResult]:

@@ -147,7 +147,7 @@ def _ending(result: CodeExecutionResult, limit: OutputLimit, kept: KeptHere) -> 
         yield Message(kind, content)
     whole = kept if limit.folded else None
     if result.success:
-        yield replied(reply_ok(result.execution_count), whole)
+        yield replied(reply_ok(result.execution_count), whole, result.request_id)
         return
     if result.error is not None:
         ename, evalue = result.error.name, result.error.value
@@ -156,7 +156,7 @@ def _ending(result: CodeExecutionResult, limit: OutputLimit, kept: KeptHere) -> 
         ename, evalue, traceback = "CommandError", result.error_message, []
     failure = error(ename, evalue, traceback or [f"{ename}: {evalue}"])
     yield failure
-    yield replied(reply_error(failure, result.execution_count), whole)
+    yield replied(reply_error(failure, result.execution_count), whole, result.request_id)
 
 
 def _stderr(result: CodeExecutionResult) -> str:

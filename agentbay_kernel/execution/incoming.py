@@ -75,11 +75,12 @@ def read_answer(line: str) -> Answer:
 class Start:
     """A bridge that runs.
 
-    `pid` is its kernel's process, `pipe` the path of its pipe, `known` and `start` where its
-    streams stand, `output` the path of the file that has all that the cell before the running one
-    printed.
+    `holder` is the number under which the caller holds it, `pid` its kernel's process, `pipe` the
+    path of its pipe, `known` and `start` where its streams stand, `output` the path of the file
+    that has all that the cell before the running one printed.
     """
 
+    holder: int
     pid: int
     pipe: str
     known: int
@@ -95,9 +96,9 @@ def read_start(text: str) -> Start:
     """
     try:
         told = json.loads(text)
-        pid, known, start = (told[name] for name in ("pid", "known", "from"))
+        holder, pid, known, start = (told[name] for name in ("holder", "pid", "known", "from"))
         pipe, output = told["pipe"], told["output"]
-        whole = all(type(value) is int and value >= 0 for value in (pid, known, start))
+        whole = all(type(value) is int and value >= 0 for value in (holder, pid, known, start))
         named = isinstance(pipe, str) and isinstance(output, str)
         if not whole or not named:
             raise TypeError("a value is of another type")
@@ -105,7 +106,7 @@ def read_start(text: str) -> Start:
         raise InvalidAnswerError(
             f"The bridge's start was not readable ({type(error).__name__})."
         ) from None
-    return Start(pid, pipe, known, start, output)
+    return Start(holder, pid, pipe, known, start, output)
 
 
 def _unpack(text: str) -> bytes:

@@ -17,8 +17,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from agentbay_kernel import threads
 from agentbay_kernel.errors import (
     PASSING_FAILURES,
+    AnswerLostError,
     BridgeError,
     CommandError,
     InvalidAnswerError,
@@ -26,6 +28,7 @@ from agentbay_kernel.errors import (
     ServiceUnreachableError,
     SessionNotFoundError,
     SilentSessionError,
+    ThrottledError,
 )
 from agentbay_kernel.execution.arrivals import Arrivals
 from agentbay_kernel.execution.calls import Calls
@@ -42,6 +45,8 @@ _INSTALL_TIMEOUT_S = 30
 # How long a service that fails is asked again.
 _PATIENCE_S = 60.0
 _PATIENCE_UNSENT_S = 5.0
+# Whoever waits is told of a silence that lasts.
+_TELL_AFTER_S = 20.0
 _MOST_FAILED_WAKES = 3
 # Who listens without a stream asks again after so long, at first and in the end.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
@@ -65,6 +70,7 @@ class Tunnel:
         self._posted = 0  # inward bytes there are
         self._sent = 0  # of these, those that the sandbox has
         self._carried = 0  # of these, those that are on their way or there
+        self._doubtful = 0  # of these, those that went and that nobody has confirmed
         self._after = 0  # outward bytes that are here
         self._arrivals = Arrivals()
         self._pumping = False
@@ -72,7 +78,8 @@ class Tunnel:
         self._call_waits = False  # does it wait in the sandbox for what happens?
         self._call_listens = False  # does it wait there though no request is under way?
         self._answered_at = 0.0
-        self._waker = Waker(session, "")
+        self._waker = Waker(session, "", 0)
+        self._holder = 0
         self._wakeable = False  # is the bridge reached while a call waits?
         self._deaf = False  # was it, and is no longer?
         self._waking = False
@@ -103,7 +110,8 @@ class Tunnel:
         self._after = start.start
         if self._sent:
             self._arrivals.expect_left_behind()
-        self._waker = Waker(self._session, start.pipe)
+        self._holder = start.holder
+        self._waker = Waker(self._session, start.pipe, start.holder)
         # Until an answer says that the bridge heard it, no call waits for long.
         threading.Thread(target=self._waker.knock, name="agentbay-knock", daemon=True).start()
 
@@ -189,8 +197,9 @@ class Tunnel:
             self._listening.pop(what, None)
             self._end_idle_call()
 
-    def late(self) -> Iterator[Carried]:
-        """What comes unasked: messages of no request that is under way. Ends with the tunnel."""
+    def late(self) -> Iterator[Carried] | None:
+        """What comes unasked: messages of no request that is under way. Ends with the tunnel.
+        None for all who ask but the first."""
         return self._arrivals.late()
 
     def close(self, error: CommandError | None = None) -> None:
@@ -239,8 +248,8 @@ class Tunnel:
                 return
 
     def _exchange_patiently(self) -> None:
-        failing_since, pause_s = 0.0, 0.1
-        unsent = True
+        failing_since, pause_s, asked_at = 0.0, 0.1, time.monotonic()
+        unsent, told = True, False
         while True:
             try:
                 return self._exchange()
@@ -252,11 +261,18 @@ class Tunnel:
                     started = any(r.ends_at <= self._sent for r in self._arrivals.awaited)
                 # Code that runs is not given up as soon as code that was never sent.
                 patience_s = _PATIENCE_S if started or not unsent else _PATIENCE_UNSENT_S
+                silent_s = now - max(asked_at, self._answered_at)
+                if silent_s > _TELL_AFTER_S and not told:
+                    told = True
+                    self._arrivals.tell(
+                        f"AgentBay: the session has not answered for {silent_s:.0f} s. What runs "
+                        "in it runs on; the connection is tried again.\n"
+                    )
                 if now + pause_s > failing_since + patience_s:
                     if unsent and not started:
                         raise
                     raise SilentSessionError(
-                        f"The session did not answer for {patience_s:.0f} s. Whether this cell "
+                        f"The session did not answer for {silent_s:.0f} s. Whether this cell "
                         "runs, ran or was not begun is not known now; it is never sent again. The "
                         "next cell finds out and shows what this one printed; `%agentbay look` "
                         f"shows what runs. The last attempt: {error}"
@@ -265,15 +281,23 @@ class Tunnel:
                 pause_s = min(pause_s * 2, 5.0)
 
     def _fail_all(self, error: CommandError) -> None:
-        if isinstance(error, BridgeError | SessionNotFoundError):
+        gone = isinstance(error, SessionNotFoundError)
+        if gone or isinstance(error, BridgeError):
             self._incoming.close()
         with self._lock:
+            there = max(self._sent, self._doubtful)
             # What was on its way may be there or not. In its place go empty lines, so that the
             # offsets of what follows are right in either case and nothing of it is run later.
             self._unsent[:] = b"\n" * max(0, self._carried - self._sent)
             self._posted = self._sent + len(self._unsent)
             self._listening.clear()
             self._pumping = False
+        if gone:
+            # The call was refused; what earlier calls had brought was there, and ended with it.
+            self._arrivals.fail_all(
+                AnswerLostError(f"It ended before it was answered, with its session: {error}"),
+                until=there,
+            )
         self._arrivals.fail_all(error)
 
     def _exchange(self) -> None:
@@ -283,16 +307,19 @@ class Tunnel:
             for answer in self._calls.answers(call):
                 self._receive(answer)
         except PASSING_FAILURES as error:
-            if not isinstance(error, ServiceUnreachableError) and self._wakeable:
-                # It may be waiting in the sandbox still, in the way of the next one.
-                self._waker.release(call["id"])
+            if not isinstance(error, ServiceUnreachableError | ThrottledError):
+                with self._lock:
+                    self._doubtful = max(self._doubtful, self._carried)
+                if self._wakeable:
+                    # It may be waiting in the sandbox still, in the way of the next one.
+                    self._release(call["id"])
             raise
         except KernelEndedError:
             raise
         except BridgeError as error:
             # A bridge that has answered before is one that this sandbox can have again.
             if self._answered_at:
-                raise KernelEndedError(f"{error}. The next cell starts a new one.") from error
+                raise KernelEndedError(f"{error} The next cell starts a new one.") from error
             raise
         finally:
             with self._lock:
@@ -316,6 +343,7 @@ class Tunnel:
         ]
         return {
             "id": self._call,
+            "holder": self._holder,
             "at": self._sent,
             "in": packed,
             "after": self._after,
@@ -351,10 +379,11 @@ class Tunnel:
         """A call that waits for nothing any more is ended: the next cell would have to wake it."""
         if self._call_listens and not self._arrivals and not self._listens():
             self._call_listens = False
-            release, call = self._waker.release, self._call
-            threading.Thread(
-                target=release, args=(call,), name="agentbay-wake", daemon=True
-            ).start()
+            self._release(self._call)
+
+    def _release(self, call: str) -> None:
+        """Let a call end that may wait in the sandbox; nobody waits here for that."""
+        threads.start(lambda: self._waker.release(call))
 
     def _hear_bridge(self, message: Carried) -> None:
         if "died" in message:

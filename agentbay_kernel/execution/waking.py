@@ -43,11 +43,13 @@ class Waker:
 
     Arguments:
         pipe: its path in the sandbox; empty when there is none.
+        holder: the number under which the bridge is held.
     """
 
-    def __init__(self, session: Session, pipe: str) -> None:
+    def __init__(self, session: Session, pipe: str, holder: int) -> None:
         self._session = session
         self._pipe = pipe
+        self._holder = holder
 
     def knock(self) -> bool:
         """Write a line that says nothing: the bridge then knows that the pipe works."""
@@ -58,6 +60,7 @@ class Waker:
         return self._write(
             [
                 {
+                    "holder": self._holder,
                     "at": offset + start,
                     "in": base64.b64encode(zlib.compress(data[start : start + _PIECE])).decode(),
                 }

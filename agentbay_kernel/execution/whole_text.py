@@ -67,6 +67,10 @@ class KeptHere:
         return self._size
 
 
-def replied(reply: Message, whole: InSandbox | KeptHere | None) -> Message:
-    """A cell's reply that tells where all of its text is; its sandbox has no say in that."""
-    return replace(reply, metadata={} if whole is None else {WHOLE: whole})
+def replied(reply: Message, whole: InSandbox | KeptHere | None, request_id: str = "") -> Message:
+    """A cell's reply that tells where all of its text is; its sandbox has no say in that.
+
+    `request_id` names the cell's request to the service, should one ask there about it.
+    """
+    metadata = {WHOLE: whole, "request_id": request_id}
+    return replace(reply, metadata={name: value for name, value in metadata.items() if value})

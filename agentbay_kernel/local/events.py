@@ -109,5 +109,10 @@ def died(name: str, language: str, code: int, memory: bool) -> Failure:
     return Failure(name, value, f"{name}: {value}\n")
 
 
+def killed(name: str) -> dict[str, Any]:
+    """How the process of that name ended when its whole sandbox did: as an agent's event."""
+    return {"name": name, "code": -signal.SIGKILL, "memory": False, "log": "the sandbox ended"}
+
+
 class EngineError(Exception):
     """The code was not run, or nobody knows whether it was; the message says why."""

@@ -26,6 +26,7 @@ from agentbay_kernel.local.events import (
     Result,
     Stream,
     died,
+    killed,
     timed_out,
 )
 from agentbay_kernel.local.node import MISSING, find_node
@@ -63,6 +64,7 @@ class JavaScriptEngine:
         self._lost = False
         self._agent.on("line", self._on_line)
         self._agent.on("exit", self._on_exit)
+        self._agent.on("closed", lambda _: self._on_exit(killed(self._name)))
 
     def _on_line(self, event: dict[str, Any]) -> None:
         if event["name"] != self._name:

@@ -27,6 +27,7 @@ from agentbay_kernel.local.events import (
     Result,
     Stream,
     died,
+    killed,
     timed_out,
 )
 from agentbay_kernel.local.hiding import hiding
@@ -62,6 +63,8 @@ class PythonEngine:
         self.bridgeable = True
         self._blocked = 0
         self._agent.on("exit", self._on_exit)
+        # Who waits for code of a sandbox that is gone must not wait for its timeout.
+        self._agent.on("closed", lambda _: self._on_exit(killed(self._name)))
 
     def start(self) -> None:
         """Begin to start the kernel; `execute` waits for it."""

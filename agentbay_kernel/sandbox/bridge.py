@@ -11,8 +11,11 @@ message is one line of JSON:
 
 A call may wait for what happens, and then answer once, or go on answering, a line for each thing
 that happens. What must come in meanwhile is written to a named pipe in the bridge's private
-folder: lines of JSON, {"at", "in"} as in a call, or {"return": id of the call that is to end; "*"
-for whichever waits}.
+folder: lines of JSON, {"holder", "at", "in"} as in a call, or {"return": id of the call that is to
+end; "*" for whichever waits}.
+
+A bridge has one holder at a time, by number: whoever asked last where it is. What an earlier one
+had sent and comes late is not taken: its offsets are not those of now.
 
 A line is {"c": channel, "h": header, "p": parent header, "m": metadata, "b": content,
 "x": [buffers, base64]}; the channel "node" leads to the Node worker, the Jupyter channels to the
@@ -51,6 +54,10 @@ HEARTBEAT_S = 5.0
 IDLE_S = 1.0
 
 
+class BridgeTakenError(Exception):
+    """The caller is no longer the bridge's holder."""
+
+
 class Bridge:
     """The two streams, the kernels between them, and the pipe that wakes a call."""
 
@@ -63,6 +70,7 @@ class Bridge:
         self.worker = worker
         # Messages by id that went to a kernel: none goes there twice.
         self.posted: set[str] = set()
+        self.holder = 0
         self.inward = bytearray()
         self.known = 0
         # The call that is being answered.
@@ -96,7 +104,7 @@ class Bridge:
     def hear(self, line: dict[str, Any]) -> None:
         """One line of the pipe."""
         self.heard = True
-        if "in" in line:
+        if "in" in line and line["holder"] == self.holder:
             self.accept(line["at"], unpack(line["in"]))
         if "return" in line:
             self.outbox.release(self.calling if line["return"] == "*" else line["return"])
@@ -142,15 +150,17 @@ class Bridge:
     def exchange(self, call: dict[str, Any]) -> None:
         """One call: take what it brings, wait, answer what there is, a line of JSON on stdout.
 
-        In: "id" (of the call), "at" and "in" (offset and bytes brought, zlib in base64), "after"
-        (offset wanted; what is before it has arrived), "room" (most bytes in a line), "wait" and
-        "linger" (seconds), "until" (ids of requests to wait for), "forget" (offset before which
-        nothing is asked for again, at a line's end). With "most" the call streams: it answers on
-        and on, until no request is under way (with "listen" it stays for what comes unasked), its
-        time is over, or so many bytes were answered. Out: "known" (inward bytes that have
-        arrived), "from", "out" and "size" (offset, bytes, their number), "heard" (did the pipe
-        work?).
+        In: "id" (of the call), "holder" (the caller's number), "at" and "in" (offset and bytes
+        brought, zlib in base64), "after" (offset wanted; what is before it has arrived), "room"
+        (most bytes in a line), "wait" and "linger" (seconds), "until" (ids of requests to wait
+        for), "forget" (offset before which nothing is asked for again, at a line's end). With
+        "most" the call streams: it answers on and on, until no request is under way (with
+        "listen" it stays for what comes unasked), its time is over, or so many bytes were
+        answered. Out: "known" (inward bytes that have arrived), "from", "out" and "size" (offset,
+        bytes, their number), "heard" (did the pipe work?).
         """
+        if call["holder"] != self.holder:
+            raise BridgeTakenError("another front end has taken up this bridge")
         self.calling = call["id"]
         self.accept(call["at"], unpack(call["in"]))
         after = call["after"]
@@ -224,9 +234,12 @@ def start(bound: int, worker: str) -> None:
 
 
 def tell() -> None:
-    """Print where the bridge is and where its streams stand, as a line of JSON."""
+    """Make the caller the bridge's holder; print where the bridge is and where its streams stand,
+    as a line of JSON."""
     assert bridge is not None
+    bridge.holder += 1
     facts = {
+        "holder": bridge.holder,
         "pid": bridge.kernel.process.pid,
         "pipe": bridge.pipe,
         "known": bridge.known,
@@ -237,10 +250,12 @@ def tell() -> None:
 
 
 def fate(identity: str) -> None:
-    """Print what became of a request, as JSON: "unknown", "running" or "ended"."""
+    """Print what became of a request, as JSON: "unknown", "running" or "ended". One that is not
+    known never runs from now on, should it still come."""
     assert bridge is not None
     known = "running" if identity in bridge.outbox.open else "ended"
     print(json.dumps(known if identity in bridge.posted else "unknown"), flush=True)
+    bridge.posted.add(identity)
 
 
 def exchange(call: str) -> None:

@@ -53,6 +53,8 @@ class JupyterKernel:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # Should this process be killed, nobody could reach the kernel: it ends too.
+            env={**os.environ, "JPY_PARENT_PID": str(os.getpid())},
             # A group of its own: an interrupt reaches what a cell started, and not us.
             start_new_session=True,
         )

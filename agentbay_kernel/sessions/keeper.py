@@ -81,6 +81,8 @@ class SessionKeeper:
         self._notes: list[str] = []
         self._notice_due = True
         self._closed = False
+        # Of sessions of this notebook's own that have ended.
+        self._used_s = 0.0
         # Sessions of this notebook's earlier kernel that wait to be used again, by name.
         self._claimed: dict[str, Record] = {}
         self._claim()
@@ -94,6 +96,13 @@ class SessionKeeper:
         """The sessions in use, oldest first."""
         with self._lock:
             return list(self._live.values())
+
+    @property
+    def used_s(self) -> float:
+        """Seconds that this notebook's own sessions have lived, those that ended included."""
+        with self._lock:
+            own = [live for live in self._live.values() if not live.attached]
+            return self._used_s + sum(live.age_s for live in own)
 
     def open(self, name: str = DEFAULT_SESSION, language: str = "") -> LiveSession:
         """The session of that name, created if there is none, ready for cells of a language.
@@ -294,16 +303,26 @@ class SessionKeeper:
         client = self._open_backend().client
         return sweep(client, self.registry, self.settings.grace_minutes * 60)
 
-    def _check_runtime(self) -> None:
+    def _check_runtime(self, cell: str = "this cell did not run") -> None:
+        """Raise a SessionError where the local runtime of our own has ended.
+
+        Arguments:
+            cell: what became of the cell.
+        """
         if self._backend is None or self._backend.alive:
             return
         with self._lock:
             lost, self._live = self._live, {}
+            self._used_s += sum(live.age_s for live in lost.values() if not live.attached)
+        why = "its local runtime ended"
         for name, live in lost.items():
-            self._lost[name] = Lost(live.session.session_id, "its runtime ended", tuple(live.past))
+            if live.past:
+                self._lost[name] = Lost(live.session.session_id, why, tuple(live.past))
+            live.close(why)
         raise SessionError(
             "The local runtime of this notebook has ended, and its sessions with it: variables "
-            "and files are lost, and this cell did not run. Run it again: it gets a new session."
+            f"and files are lost, and {cell}. The next cell gets a new session"
+            + ("; `%agentbay replay` runs the lost ones again." if self._lost else ".")
         )
 
     def _notices(self) -> Iterator[Message]:
@@ -320,8 +339,11 @@ class SessionKeeper:
             if self._live.get(live.name) is not live:
                 return
             del self._live[live.name]
+            if not live.attached:
+                self._used_s += live.age_s
             if live.past:
                 self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
+        live.close(why)
         if live.mark:
             with contextlib.suppress(AgentBayError):
                 self.registry.forget([live.mark])

@@ -84,6 +84,8 @@ class LiveSession:
         self.running: set[Cell] = set()
         # A cell of which it is not known yet what became of it.
         self.unsettled: Cell | None = None
+        # Why it is used no more; empty as long as it is.
+        self.ended = ""
         # What is still to be done to it before its next cell.
         self.recipe: Recipe | None = None
         self._wanted = wanted
@@ -225,6 +227,16 @@ class LiveSession:
             ):
                 self.unbridged.update(dict.fromkeys(lost, str(error)))
 
+    def close(self, why: str) -> None:
+        """It is used no more: what waits for it here is told why it waits in vain."""
+        with self._choosing:
+            self.ended = self.ended or why
+            tunnel, self._tunnel = self._tunnel, None
+            self._bridged = {}
+        if tunnel is not None:
+            tunnel.close(BridgeError(f"The session is used no more: {why}."))
+
     def late(self) -> Iterator[Carried] | None:
-        """What comes unasked through the bridge, as it comes; ends with the bridge."""
+        """What comes unasked through the bridge, as it comes; ends with the bridge. None where
+        there is no bridge, and for all who ask but the first."""
         return self._tunnel.late() if self._tunnel is not None else None

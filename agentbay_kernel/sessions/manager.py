@@ -38,6 +38,8 @@ from agentbay_kernel.sessions.waiting import wait_for_turn
 
 # How often a running cell looks whether a warning is due.
 _LOOK_AFTER_S = 1.0
+# How long the service may take to say whether a session is there.
+_STATUS_WITHIN_S = 5.0
 _FOLLOWED_NO_MORE = (
     "This cell has run for as long as one cell keeps its session alive (keep_alive_minutes). It "
     "was not stopped, but it is followed no more, and the session {} is released when it has not "
@@ -46,6 +48,7 @@ _FOLLOWED_NO_MORE = (
     "it runs, follows a cell for longer."
 )
 _LOST_TOO = "this cell ended with it, or its outcome was lost"
+_ENDED_TOO = "this cell ended with them"
 _ENDED = ("FINISH", "DELETED", "DELETING")
 
 
@@ -91,9 +94,10 @@ class SessionManager(SessionKeeper):
         except AnswerLostError as error:
             if self._has_ended(live):
                 raise self._gone(live, error, _LOST_TOO) from error
+            self._check_runtime(_ENDED_TOO)
             raise
         except BridgeError as error:
-            if self._has_ended(live):
+            if live.ended or self._has_ended(live):
                 raise self._gone(live, error, _LOST_TOO) from error
             if isinstance(error, SilentSessionError):
                 live.unsettled = cell
@@ -126,7 +130,7 @@ class SessionManager(SessionKeeper):
 
     def late(self, name: str = DEFAULT_SESSION) -> Iterator[tuple[str, Message]] | None:
         """What a session's code publishes when no cell of it runs, and the id of the request that
-        caused it; None where there is no bridge."""
+        caused it; None where there is no bridge, and for all who ask but the first."""
         with self._lock:
             live = self._live.get(name)
         carried = live.late() if live is not None else None
@@ -265,6 +269,7 @@ class SessionManager(SessionKeeper):
             )
         with self._lock:
             self._live.pop(name, None)
+        live.close("it was detached from here")
         return live.session.session_id
 
     def extend(self, seconds: float, name: str = DEFAULT_SESSION) -> Lifetime:
@@ -335,23 +340,21 @@ class SessionManager(SessionKeeper):
         self, live: LiveSession, cell: Cell, messages: Iterator[Message]
     ) -> Iterator[Message]:
         """A cell's messages, and the warnings that become due while it runs."""
-        lifetime = live.lifetime
-        if lifetime is None:
-            yield from messages
-            return
-        enough = threading.Event()
-        with (
-            lifetime.used_by(cell, cell.timeout) as warnings,
-            threads.Feed(messages, enough) as feed,
-        ):
+        with contextlib.ExitStack() as held:
+            warnings = None
+            if live.lifetime is not None:
+                warnings = held.enter_context(live.lifetime.used_by(cell, cell.timeout))
+            feed = held.enter_context(threads.Feed(messages, threading.Event()))
             while True:
                 self._stamp(live)
-                yield from warnings.due(time.time())
-                if live.is_bridged and warnings.over(time.time()):
-                    raise SilentSessionError(_FOLLOWED_NO_MORE.format(live.session.session_id))
+                if warnings is not None:
+                    yield from warnings.due(time.time())
+                    if live.is_bridged and warnings.over(time.time()):
+                        raise SilentSessionError(_FOLLOWED_NO_MORE.format(live.session.session_id))
                 try:
                     yield feed.next_within(_LOOK_AFTER_S)
                 except TimeoutError:
+                    self._check_runtime(_ENDED_TOO)
                     if cell.stopped.is_set():
                         return
                 except StopIteration:
@@ -364,14 +367,16 @@ class SessionManager(SessionKeeper):
 
     def _has_ended(self, live: LiveSession) -> bool:
         """After a fault: does the service say that the session is gone?"""
+        # A service that is silent must not hold up the cell that was given up for its silence.
+        asked = threads.start(live.session.get_status)
         try:
-            status = live.session.get_status()
-        except CommandError:
+            status = asked.result(_STATUS_WITHIN_S)
+        except (CommandError, TimeoutError):
             return False
         return isinstance(status.failure, SessionNotFoundError) or status.status in _ENDED
 
     def _gone(self, live: LiveSession, error: CommandError, cell: str) -> SessionNotFoundError:
-        why = _why_gone(live)
+        why = live.ended or _why_gone(live)
         self._forget(live, why)
         return SessionNotFoundError(
             f"The session {live.session.session_id} is gone ({why}), and its variables and files "

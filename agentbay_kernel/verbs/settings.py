@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 def _config(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     settings = context.settings
     traits = AgentBaySettings.class_own_traits(config=True)
-    changes = [word.partition("=")[::2] for word in options.settings if "=" in word]
+    changes = [
+        (name, value)
+        for name, equals, value in (word.partition("=") for word in options.settings)
+        if equals
+    ]
     names = [word for word in options.settings if "=" not in word]
     for name in [*names, *(name for name, _ in changes)]:
         if name not in traits:
             raise VerbError(f"There is no setting {name!r}. There are: {', '.join(traits)}.")
-    for name, value in changes:
-        settings.change_in_notebook(name, value)
+    settings.change_in_notebook(changes)
     shown = [*names, *(name for name, _ in changes)] or list(traits)
     if options.json:
         return data({name: _described(settings, name) for name in shown})

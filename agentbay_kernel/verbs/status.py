@@ -36,7 +36,7 @@ def report(manager: SessionManager) -> dict[str, Any]:
         if backend is not None and not backend.is_local
         else None,
         "sessions": sessions,
-        "minutes_used": round(sum(it["age_minutes"] for it in sessions), 1),
+        "minutes_used": round(manager.used_s / 60, 1),
         "released": _released(manager),
         "policy": {name: getattr(settings, name) for name in _POLICY if hasattr(settings, name)},
         "versions": {

@@ -80,7 +80,7 @@ def test_a_policy_that_a_cell_made_stricter_holds_at_once() -> None:
     containment = Containment(lambda: chosen)
     shown = Message("display_data", {"data": {"text/html": "<b>x</b>", "text/plain": "p"}})
     assert "text/html" in contain(shown, containment)[0].content["data"]
-    chosen.change_in_notebook("html", "text")
+    chosen.change_in_notebook([("html", "text")])
     assert contain(shown, containment)[0].content["data"] == {"text/plain": "p"}
 
 
@@ -102,6 +102,14 @@ def test_a_reply_asks_the_front_end_for_little() -> None:
     assert reply.content["user_expressions"]["a"]["data"] == {"text/plain": "p"}
     assert reply.content["execution_count"] == 3
     assert len(notes) == 2
+
+
+def test_a_reply_keeps_the_id_of_its_request_and_nothing_else() -> None:
+    known = {"request_id": "0f3\u202e", "more": {}}
+    (reply,) = contain(Message("execute_reply", {"status": "ok"}, known))
+    assert list(reply.metadata) == ["request_id"] and "\u202e" not in reply.metadata["request_id"]
+    (reply,) = contain(Message("execute_reply", {"status": "ok"}, {"request_id": ["0f3"]}))
+    assert reply.metadata == {}
 
 
 def test_answers_to_questions_of_the_page() -> None:

@@ -45,6 +45,9 @@ def test_a_value_is_the_result(direct: DirectExecution) -> None:
     value, reply = run(direct, "6 * 7")
     assert value.type == "execute_result" and value.content["data"]["text/plain"] == "42"
     assert reply.type == "execute_reply" and reply.content["status"] == "ok"
+    *_, failed = run(direct, "1 / 0")
+    # By these the service knows them.
+    assert reply.metadata["request_id"] and failed.metadata["request_id"]
 
 
 def test_prints_and_displays_keep_their_order_where_it_streams(

@@ -30,6 +30,7 @@ class Late:
     def __init__(self, tunnel: Tunnel) -> None:
         self.carried: list[dict[str, Any]] = []
         late = tunnel.late()
+        assert late is not None
         threading.Thread(target=lambda: self.carried.extend(late), daemon=True).start()
 
     def wait_for(self, text: str) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from agentbay_kernel.errors import BridgeError
+from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
+from agentbay_kernel.execution.bridge_state import fate_of
+from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.installing import installing_code
 from agentbay_kernel.execution.messages import Message
@@ -192,3 +194,69 @@ def test_a_kernel_that_ends_is_told(open_bench: Callable[..., Bench], route: str
     bench = open_bench(**ROUTES[route])
     with pytest.raises(BridgeError, match="status 3"):
         bench.run("import os; os._exit(3)")
+
+
+def test_a_sandbox_whose_python_is_killed_keeps_no_kernel_and_can_have_another_bridge(
+    open_bench: Callable[..., Bench], route: str
+) -> None:
+    bench = open_bench(**ROUTES[route])
+    outer = bench.session.code.run_code("import os; os.getpid()", "python").result
+    inner = value_of(bench.run("import os; os.getpid()"))
+
+    def shell(command: str) -> bool:
+        return bench.session.call_mcp_tool("shell", {"command": command}).success
+
+    messages = bench.bridged.execute(
+        Cell("print('on', flush=True)\nimport time; time.sleep(600)", "python")
+    )
+    assert text_of([next(messages)]) == "on\n"
+    assert shell(f"kill -9 {outer}")
+    with pytest.raises(KernelEndedError, match="The next cell starts a new one"):
+        list(messages)
+    ends_at = time.monotonic() + SOON_S
+    while shell(f"kill -0 {inner}"):
+        assert time.monotonic() < ends_at, "the kernel runs on, and nobody can reach it"
+        time.sleep(0.1)
+    again = Tunnel(bench.session)
+    again.install()
+    assert (
+        value_of(list(BridgedExecution(bench.session, again).execute(Cell("6*7", "python"))))
+        == "42"
+    )
+
+
+def test_what_an_earlier_holder_sent_and_comes_late_is_not_taken(
+    open_bench: Callable[..., Bench], route: str
+) -> None:
+    bench = open_bench(**ROUTES[route])
+    bench.run("ran = []")
+    earlier = bench.tunnel
+    # As if the answers were lost from now on, and the tunnel given up.
+    earlier.close(SilentSessionError("given up"))
+    again = Tunnel(bench.session)
+    again.install()
+    bridged = BridgedExecution(bench.session, again)
+    with pytest.raises(KernelEndedError, match="taken up the bridge"):
+        bench.run("ran.append('late')")
+    shown = list(bridged.execute(Cell("ran.append('first'); ran", "python")))
+    assert value_of(shown) == "['first']"
+    with pytest.raises(KernelEndedError, match="taken up the bridge"):
+        bench.run("ran.append('late')")
+    assert value_of(list(bridged.execute(Cell("ran", "python")))) == "['first']"
+
+
+def test_a_cell_that_is_told_not_to_have_run_never_runs(
+    open_bench: Callable[..., Bench], route: str
+) -> None:
+    bench = open_bench(**ROUTES[route])
+    bench.run("ran = []")
+    cell = Cell("ran.append('late')", "python")
+    assert fate_of(bench.session, cell.message_id) == "unknown"
+    bench.tunnel.post(
+        "shell",
+        "execute_request",
+        {"code": cell.code, "silent": False},
+        message_id=cell.message_id,
+        awaited=False,
+    )
+    assert value_of(bench.run("ran")) == "[]"

@@ -48,7 +48,12 @@ def text_until(kernel: RunningKernel, message_id: str, wanted: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("code", [THREAD, TASK, TIMER], ids=["thread", "task", "timer"])
+OTHER = f"%%agentbay python -s other\n{THREAD}"
+
+
+@pytest.mark.parametrize(
+    "code", [THREAD, TASK, TIMER, OTHER], ids=["thread", "task", "timer", "other session"]
+)
 def test_it_arrives_under_its_cell_without_another_cell(
     bridged_kernel: RunningKernel, code: str
 ) -> None:
@@ -56,6 +61,15 @@ def test_it_arrives_under_its_cell_without_another_cell(
     ran = bridged_kernel.finish(running)
     assert ran.reply["status"] == "ok"
     assert "late" not in ran.text()
+    text_until(bridged_kernel, running, "late 0\nlate 1\nlate 2\n")
+
+
+def test_it_arrives_from_a_session_in_the_place_of_another_too(
+    bridged_kernel: RunningKernel,
+) -> None:
+    bridged_kernel.run("%agentbay stop")
+    running = bridged_kernel.send(THREAD)
+    bridged_kernel.finish(running)
     text_until(bridged_kernel, running, "late 0\nlate 1\nlate 2\n")
 
 

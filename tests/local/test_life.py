@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from agentbay_kernel import threads
+from agentbay_kernel.service import AgentBay
 from tests.local.conftest import official_client
 from tests.runtime import running_local_runtime
 
@@ -109,3 +112,25 @@ def test_many_sessions_come_and_go_without_leaving_descriptors() -> None:
 
         first = cycle()
         assert max(cycle() for _ in range(4)) <= first + 3
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "name"),
+    [
+        ("python", "open('begun', 'w'); import time; time.sleep(600)", "KernelDied"),
+        ("javascript", "require('fs').writeFileSync('begun', ''); while (true);", "WorkerDied"),
+    ],
+)
+def test_code_of_a_sandbox_that_is_killed_is_answered_before_its_time_is_over(
+    place: Path, language: str, code: str, name: str
+) -> None:
+    with running_local_runtime("--isolation", "none", "--spares", "0") as runtime:
+        session = AgentBay(runtime.api_key, endpoint=runtime.endpoint).create().session
+        assert session is not None
+        running = threads.start(lambda: session.code.run_code(code, language))
+        while not session.call_mcp_tool("shell", {"command": "test -e begun"}).success:
+            time.sleep(0.1)
+        for process in descendants(runtime.process.pid):
+            if "agentbay_kernel.sandbox.agent" in " ".join(process.cmdline()):
+                process.kill()
+        assert name in running.result().error_message

@@ -3,10 +3,14 @@ next cell works. Each cell appends its number to a file outside of every session
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.kernels import Ran, RunningKernel, running_kernel
@@ -22,10 +26,14 @@ class Notebook:
         self._numbers = numbers
         self._count = itertools.count(1)
 
+    def send(self, code: str = "") -> str:
+        """Send the next cell without waiting for it."""
+        mark = f"open({str(self._numbers)!r}, 'a').write('{next(self._count)}\\n')"
+        return self.kernel.send(f"_ = {mark}\n{code}")
+
     def run(self, code: str = "") -> Ran:
         """Run the next cell."""
-        mark = f"open({str(self._numbers)!r}, 'a').write('{next(self._count)}\\n')"
-        return self.kernel.run(f"_ = {mark}\n{code}", timeout=150)
+        return self.kernel.finish(self.send(code), timeout=150)
 
     def ran(self) -> list[int]:
         """Numbers of the cells that ran, as often as they did."""
@@ -104,47 +112,90 @@ def test_a_session_that_is_lost_while_its_cell_runs_is_told(
 ) -> None:
     with running_kernel("agentbay-python", service.env()) as kernel:
         kernel.run("1")
-        sent = kernel.send("print('begun', flush=True); import time; time.sleep(60)")
+        go = tmp_path / "go"
+        code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(.1)"
+        sent = kernel.send(f"print('begun', flush=True)\n{code}")
         kernel.wait_for_output(sent, "stream")
         service.clear()
         ran = kernel.finish(sent, timeout=150)
         assert ran.reply["ename"] == "SessionNotFoundError", ran
+        # It did run, in part; so it is one of the cells that could run again.
+        assert "did not run" not in ran.reply["evalue"], ran
+        assert "this cell ended with it" in ran.reply["evalue"], ran
         assert kernel.run("1").reply["status"] == "ok"
+        go.touch()
+        ran = kernel.run("%agentbay replay")
+        assert "[2/2] print" in ran.text("stderr") and ran.text() == "begun\n"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.parametrize("execution", ["bridged", "direct"])
+def test_a_local_runtime_that_ends_while_a_cell_runs_is_told(execution: str) -> None:
+    env = {"AGENTBAY_BACKEND": "local", "AGENTBAY_EXECUTION": execution}
+    with running_kernel("agentbay-python", env) as kernel:
+        kernel.run("kept = 1")
+        sent = kernel.send("print('begun', flush=True); import time; time.sleep(600)")
+        kernel.wait_for_output(sent, "stream")
+        for process in psutil.Process(kernel.pid).children():
+            if "serve" in process.cmdline():
+                process.kill()
+        ran = kernel.finish(sent)
+        assert ran.reply["ename"] == "SessionError", ran
+        assert "this cell ended with them" in ran.reply["evalue"]
+        assert kernel.run("kept").reply["ename"] == "NameError"
+
+
+@pytest.mark.timeout(400)
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(2, "ran to its end"), (130, "still runs")],
-)
+@pytest.mark.parametrize("fate", ["ran to its end", "still runs", "did not run"])
 def test_after_a_long_outage_the_next_cell_tells_what_became_of_the_lost_one(
-    service: Service, tmp_path: Path, seconds: int, words: str
+    service: Service, tmp_path: Path, fate: str
 ) -> None:
     with running_kernel("agentbay-python", service.env()) as kernel:
         notebook = Notebook(kernel, tmp_path / "numbers")
         notebook.run("kept = 5")
-        # Every call hangs or is refused from the moment on when the cell has begun.
-        begun = tmp_path / "begun"
+        begun, go = tmp_path / "begun", tmp_path / "go"
         code = (
-            f"open({str(begun)!r}, 'w'); import time; time.sleep({seconds}); print('late output')"
+            f"open({str(begun)!r}, 'w').close(); import os, time\n"
+            f"while not os.path.exists({str(go)!r}): time.sleep(.1)\n"
+            "print('late output')"
         )
-        sent = kernel.send(f"_ = open({str(tmp_path / 'numbers')!r}, 'a').write('2\\n')\n{code}")
-        wait_until(begun.exists, "the cell has begun")
-        service.behave(faults=[{"kind": "http_502", "probability": 1.0}, _dropped()])
-        ran = kernel.finish(sent, timeout=200)
+        with _silent(service) if fate == "did not run" else contextlib.nullcontext():
+            sent = notebook.send(code)
+            if fate != "did not run":
+                wait_until(begun.exists, "the cell has begun")
+            with _silent(service):
+                ran = kernel.finish(sent, timeout=200)
+                if fate == "ran to its end":
+                    go.touch()
+                    time.sleep(1)
         assert ran.reply["ename"] == "SilentSessionError", ran
         assert "never sent again" in ran.reply["evalue"]
-        service.behave()
-        ran = kernel.run("print(kept)", timeout=200)
+        assert "has not answered" in ran.text("stderr")
+        sent = notebook.send("print(kept)")
+        told = kernel.wait_for_output(sent, "stream")["text"]
+        while "lost sight of" not in told:
+            told = kernel.wait_for_output(sent, "stream")["text"]
+        assert fate in told
+        go.touch()
+        ran = kernel.finish(sent)
         assert ran.reply["status"] == "ok", ran
-        assert words in ran.text("stderr"), ran
-        assert ran.text() == "late output\n5\n"
-        assert notebook.ran() == [1, 2]
+        if fate == "did not run":
+            assert ran.text() == "5\n"
+            assert notebook.ran() == [1, 3]
+        else:
+            assert ran.text() == "late output\n5\n"
+            assert notebook.ran() == [1, 2, 3]
 
 
-def _dropped() -> dict[str, object]:
-    return {"kind": "ws_drop", "probability": 1.0}
+@contextlib.contextmanager
+def _silent(service: Service) -> Iterator[None]:
+    """The service answers nothing; what runs in its sandboxes runs on."""
+    process = service.runtime.process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def test_a_lost_answer_in_direct_execution_is_an_honest_unknown(

@@ -93,12 +93,12 @@ def test_a_notebook_changes_the_execution_of_a_session_that_is_there(
     execution = live.execution_in_use("python")
     assert execution is not None and execution.kind == "bridged"
     assert live.why("python") == "the sandbox can run a bridge"
-    one.settings.change_in_notebook("execution", "direct")
+    one.settings.change_in_notebook([("execution", "direct")])
     assert live.why("python") == "the setting execution is direct"
     assert "of the session" in shown(run(one, "x = 'of the session'; x"))
     execution = live.execution_in_use("python")
     assert execution is not None and execution.kind == "direct"
-    one.settings.change_in_notebook("execution", "auto")
+    one.settings.change_in_notebook([("execution", "auto")])
     assert "of the bridge" in shown(run(one, "x"))
     service.behave(bridgeable=False)
     two = manager()
@@ -106,7 +106,7 @@ def test_a_notebook_changes_the_execution_of_a_session_that_is_there(
     live = two.open()
     assert "can't run a bridge" in live.why("python")
     # A bridge that is insisted on is tried again, and is never replaced by less.
-    two.settings.change_in_notebook("execution", "bridged")
+    two.settings.change_in_notebook([("execution", "bridged")])
     with pytest.raises(BridgeError):
         run(two, "1")
 

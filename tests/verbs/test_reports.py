@@ -43,6 +43,12 @@ def test_status_of_a_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         (message,) = run_verb("status", manager, context)
         assert live.session.session_id in message.content["data"]["text/plain"]
         assert "confined" in message.content["data"]["text/plain"]
+        # Sessions that have ended were paid for, too.
+        live.created_at -= 600
+        list(run_verb("stop", manager, context))
+        (message,) = run_verb("status --json", manager, context)
+        document = message.content["data"]["application/json"]
+        assert document["sessions"] == [] and 10 <= document["minutes_used"] < 20
 
 
 def test_config_shows_values_and_where_they_come_from(
@@ -154,3 +160,16 @@ def test_an_unknown_setting_is_told_and_nothing_is_changed(
     with pytest.raises(VerbError, match="There is no setting 'colour'"):
         verb("config timeout=5 colour=red")
     assert manager.settings.timeout is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    ["timeout=5 html=trust", "timeout=5 idle_minutes=soon", "idle_minutes=5 idle_minutes=6"],
+)
+def test_several_changes_are_made_all_or_not_at_all(
+    verb: RunVerb, manager: SessionManager, changes: str
+) -> None:
+    with pytest.raises((NotAllowedError, ConfigurationError)):
+        verb(f"config {changes}")
+    assert manager.settings.timeout is None and manager.settings.idle_minutes == 15
+    assert not manager.settings.sources
