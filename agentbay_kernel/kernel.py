@@ -55,6 +55,8 @@ _PASS_CELLS = (
     "is_complete_request",
     "kernel_info_request",
 )
+# Typed into a console, they end it. The sandbox may not ask for that, but its user may.
+_LEAVING = ("exit", "exit()", "quit", "quit()")
 
 
 class AgentBayKernel(PassingKernel):
@@ -219,6 +221,8 @@ class AgentBayKernel(PassingKernel):
         if not passes:
             # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
             self.execution_count = count
+        if not silent and self.language == "python" and code.strip() in _LEAVING:
+            content["payload"] = [{"source": "ask_exit", "keepkernel": False}]
         return {**content, "execution_count": count}
 
     # Widgets

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.cli.run import execute
+from agentbay_kernel.config import load_settings
 from agentbay_kernel.errors import ConfigurationError, NoBackendError
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import find_credentials
@@ -37,7 +38,7 @@ def demo(options: Namespace) -> int:
     environment = dict(os.environ)
     if options.local:
         environment["AGENTBAY_BACKEND"] = "local"
-    elif os.environ.get("AGENTBAY_BACKEND") != "local" and not find_credentials().api_key:
+    elif load_settings().backend != "local" and not find_credentials().api_key:
         raise NoBackendError(
             "There is no AgentBay API key, so there is no sandbox for the demo. Set "
             "AGENTBAY_API_KEY, or run the cells on THIS machine, in the local runtime: "

@@ -1,4 +1,4 @@
-"""`jupyter agentbay run`: what is told, what is written, what is refused."""
+"""`jupyter agentbay run` and `demo`: what is told, what is written, what is refused."""
 
 from __future__ import annotations
 
@@ -72,3 +72,13 @@ def test_a_language_that_agentbay_does_not_run_is_told(tmp_path: Path) -> None:
     done = run("run", str(path), AGENTBAY_BACKEND="local")
     assert done.returncode == 1
     assert "'R'" in done.stderr and "--language python" in done.stderr
+
+
+def test_the_demo_runs_where_the_configuration_says(tmp_path: Path) -> None:
+    done = run("demo")
+    assert done.returncode == 1 and "--local" in done.stderr
+    # As an administrator's file in /etc/jupyter does.
+    (tmp_path / "jupyter_agentbay_config.py").write_text("c.AgentBaySettings.backend = 'local'\n")
+    done = run("demo", JUPYTER_CONFIG_PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "285" in done.stdout and "local runtime on this machine" in done.stdout

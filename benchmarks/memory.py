@@ -1,0 +1,123 @@
+"""What a class on one machine needs: the memory of notebooks on the local runtime.
+
+In: nothing. Out: a table, beside the stock kernel. Memory is the proportional set size: what
+processes share is divided among them, so that the figures of many notebooks can be added.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psutil
+
+from benchmarks.kernels import table
+from benchmarks.local_runtime import serving
+from tests.kernels import RunningKernel, running_kernel
+
+NOTEBOOKS = 4
+# A kernel's threads have said what they had to say.
+SETTLED_S = 2.0
+SERVER_UP_S = 20.0
+STEPS = (
+    ("first cell", "x = 1"),
+    ("after `import pandas`", "import pandas"),
+    ("after a JavaScript cell", "%%agentbay javascript\n1"),
+)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started."""
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]
+
+
+def megabytes(processes: list[psutil.Process]) -> float:
+    """What they have together."""
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return total / 2**20
+
+
+@contextmanager
+def notebooks(kernel: str, environment: dict[str, str]) -> Iterator[list[RunningKernel]]:
+    """Some notebooks' kernels."""
+    with ExitStack() as running:
+        yield [running.enter_context(running_kernel(kernel, environment)) for _ in range(NOTEBOOKS)]
+
+
+def row(what: str, step: str, groups: list[list[psutil.Process]]) -> tuple[str, ...]:
+    """A row: for one of the notebooks."""
+    time.sleep(SETTLED_S)
+    counted = sum(len(group) for group in groups) / NOTEBOOKS
+    return (what, step, f"{counted:.0f}", f"{sum(map(megabytes, groups)) / NOTEBOOKS:.0f}")
+
+
+def stock() -> Iterator[tuple[str, ...]]:
+    """The kernel that one has anyway."""
+    with notebooks("python3", {}) as kernels:
+        for step, code in STEPS[:2]:
+            for kernel in kernels:
+                assert kernel.run(code).reply["status"] == "ok"
+            yield row("python3 (ipykernel)", step, [family(kernel.pid) for kernel in kernels])
+
+
+def own_runtime() -> Iterator[tuple[str, ...]]:
+    """Each notebook with a runtime of its own, as `AGENTBAY_BACKEND=local` starts it."""
+    with notebooks("agentbay-python", {"AGENTBAY_BACKEND": "local"}) as kernels:
+        for step, code in STEPS:
+            for kernel in kernels:
+                assert kernel.run(code).reply["status"] == "ok"
+            yield row("runtime of its own", step, [family(kernel.pid) for kernel in kernels])
+
+
+def shared_runtime() -> Iterator[tuple[str, ...]]:
+    """All notebooks with one runtime, as `AGENTBAY_ENDPOINT` names it."""
+    with serving("--spares", "0") as (told, _, pid):
+        yield row("shared runtime", "no session", [family(pid)] * NOTEBOOKS)
+        environment = {
+            "AGENTBAY_BACKEND": "local",
+            "AGENTBAY_ENDPOINT": told["endpoint"],
+            "AGENTBAY_API_KEY": told["api_key"],
+            "AGENTBAY_MAX_SESSIONS": str(NOTEBOOKS),
+        }
+        with notebooks("agentbay-python", environment) as kernels:
+            own = [family(kernel.pid) for kernel in kernels]
+            yield row("shared runtime", "the kernel alone", own)
+            for step, code in STEPS:
+                for kernel in kernels:
+                    assert kernel.run(code).reply["status"] == "ok"
+                yield row("shared runtime", step, [*own, family(pid)])
+            yield row("shared runtime", "of that, the kernel", own)
+
+
+def server() -> tuple[str, ...]:
+    """The Jupyter server of one user, before it has a notebook."""
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(SERVER_UP_S)
+        return ("JupyterLab server", "started", "1", f"{megabytes(family(process.pid)):.0f}")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def main() -> None:
+    """Measure and print."""
+    rows: list[Any] = [server(), *stock(), *own_runtime(), *shared_runtime()]
+    print(f"For one notebook, {NOTEBOOKS} being open\n")
+    print(table(("notebook", "when", "processes", "memory (MB)"), rows))
+
+
+if __name__ == "__main__":
+    main()
