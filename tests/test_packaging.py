@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import email
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agentbay_kernel import __version__
+from tests.kernels import running_kernel
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 KERNELS = ["agentbay-javascript", "agentbay-python"]
@@ -26,7 +31,7 @@ def call(*command: str | Path, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -59,6 +64,18 @@ def wheel(built: Path) -> Path:
     return path
 
 
+def sdist(built: Path) -> Path:
+    """The one sdist of the build."""
+    (path,) = built.glob("*.tar.gz")
+    return path
+
+
+def sdist_names(built: Path) -> set[str]:
+    """The files in it, below its one folder."""
+    with tarfile.open(sdist(built)) as archive:
+        return {member.name.split("/", 1)[1] for member in archive if member.isfile()}
+
+
 def site_packages(prefix: Path) -> Path:
     """Where the package is below its prefix."""
     (path,) = prefix.glob("**/agentbay_kernel/__init__.py")
@@ -85,20 +102,30 @@ def test_the_wheel_holds_the_package_and_the_kernelspecs_only(built: Path) -> No
     }
 
 
-def test_the_sdist_holds_what_is_needed_to_test_it(built: Path) -> None:
-    (path,) = built.glob("*.tar.gz")
-    with tarfile.open(path) as archive:
-        names = {name.split("/", 1)[1] for name in archive.getnames()}
-    assert {
-        "README.md",
-        "LICENSE",
-        "Makefile",
-        "kernelspec/agentbay-python/kernel.json",
-        "notebooks/quickstart.ipynb",
-        "tests/test_packaging.py",
-    } <= names
-    top = {name.split("/")[0] for name in names}
-    assert not top & {".venv", ".tools", ".git", "build", "dist", ".env", "agentbay.log"}
+def test_the_sdist_holds_the_repository_and_nothing_else(built: Path) -> None:
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("this is no checkout: git knows what belongs to it")
+    names = sdist_names(built)
+    tracked = call("git", "-C", CHECKOUT, "ls-files").splitlines()
+    # For those who work on the repository itself.
+    own = (".ci/", ".github/", ".pre-commit-config.yaml", ".readthedocs.yaml")
+    expected = {name for name in tracked if not name.startswith(own)} | {"PKG-INFO"}
+    assert expected <= names, sorted(expected - names)
+    # A file that is new in the working tree is no leftover; what git ignores is.
+    new = call("git", "-C", CHECKOUT, "ls-files", "--others", "--exclude-standard").splitlines()
+    assert names <= expected | set(new), sorted(names - expected - set(new))
+    hidden = {name for name in names if re.search(r"(^|/)\.", name)}
+    assert hidden == {".dockerignore", ".gitignore"}
+
+
+def test_the_wheel_is_typed_and_described(built: Path) -> None:
+    with zipfile.ZipFile(wheel(built)) as archive:
+        assert "agentbay_kernel/py.typed" in archive.namelist()
+        text = archive.read(f"agentbay_kernel-{__version__}.dist-info/METADATA").decode()
+    metadata = email.message_from_string(text)
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    call(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir())
 
 
 def test_pip_places_the_kernels(prefix: Path) -> None:
@@ -119,6 +146,51 @@ def test_an_installed_wheel_can_place_kernels_elsewhere(prefix: Path, tmp_path: 
     for kernel in (*KERNELS, *(f"{name}-local" for name in KERNELS)):
         folder = tmp_path / "kernels" / kernel
         assert sorted(path.name for path in folder.iterdir()) == FILES
+
+
+def test_a_kernel_of_an_installed_wheel_runs_a_cell(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTER_PATH", str(prefix / "share" / "jupyter"))
+    environment = {"PYTHONPATH": str(site_packages(prefix)), "AGENTBAY_BACKEND": "local"}
+    with running_kernel("agentbay-python", environment, tmp_path) as kernel:
+        spec = kernel.manager.kernel_spec
+        assert spec is not None and Path(spec.resource_dir).is_relative_to(prefix)
+        assert kernel.run("print(6 * 7)").text() == "42\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", [wheel, sdist])
+def test_what_is_installed_in_a_clean_environment_conforms(
+    built: Path, tmp_path: Path, kind: Callable[[Path], Path]
+) -> None:
+    venv = tmp_path / "venv"
+    call(sys.executable, "-m", "venv", venv)
+    python = venv / "bin" / "python"
+    needed = ("jupyter_kernel_test", "pytest", "pytest-timeout")
+    call(python, "-m", "pip", "install", "-q", f"{kind(built)}[local]", *needed)
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    shutil.copy(CHECKOUT / "tests" / "kernel" / "test_conformance.py", tests)
+    # Nothing of the checkout, and of this environment's settings, is in reach.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("LANG", "PATH") or name.startswith("PIP_")
+    }
+    done = subprocess.run(
+        [python, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests],
+        cwd=tests,
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed, *others = re.findall(r"\d+ \w+", done.stdout.splitlines()[-1])
+    print(f"{kind.__name__}: {done.stdout.splitlines()[-1]}")
+    assert passed.endswith("passed") and int(passed.split()[0]) > 30
+    assert not [other for other in others if "skipped" in other or "failed" in other]
 
 
 def test_jupyter_of_the_same_environment_finds_the_kernels() -> None:

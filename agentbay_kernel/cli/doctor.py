@@ -78,8 +78,9 @@ def examine() -> Iterator[Check]:
     changed = ", ".join(sorted(settings.sources)) or "none"
     yield Check("settings", OK, f"valid; set by you: {changed}")
     yield from _service(settings, found)
-    for check in (_kernelspecs, _node, _isolation):
+    for check in (_kernelspecs, _node):
         yield _guarded(check)
+    yield _guarded(lambda: _isolation(settings))
     yield _guarded(lambda: _state_file(settings))
 
 
@@ -235,15 +236,18 @@ def _node() -> Check:
     return Check("Node", OK, f"{node} (for the local runtime)")
 
 
-def _isolation() -> Check:
+def _isolation(settings: AgentBaySettings) -> Check:
     from agentbay_kernel.local.isolation import Choice
     from agentbay_kernel.local.settings import Settings
 
-    report = Choice(Settings()).result().report
-    state = OK if report.level != "none" else NOTE
-    todo = "" if state == OK else "install bubblewrap, if you want the local runtime isolated"
-    reason = f" ({report.reason})" if report.reason else ""
-    return Check("isolation", state, f"local runtime: {report.summary}{reason}", todo)
+    report = Choice(Settings(python=settings.local_python)).result().report
+    found = f"local runtime: {report.summary}"
+    if report.level != "none":
+        return Check("isolation", OK, found)
+    found += f" ({report.reason})"
+    if settings.backend == "local" and settings.local_isolation == "required":
+        return Check("isolation", MEND, f"{found}, and the settings require it", report.cure)
+    return Check("isolation", NOTE, found, report.cure)
 
 
 def _state_file(settings: AgentBaySettings) -> Check:

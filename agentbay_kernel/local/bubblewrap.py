@@ -38,6 +38,11 @@ NAMESPACE_UID = 1000
 FIRST_UID = 1_879_048_192
 SESSIONS_PER_RUNTIME = 4096
 PROBE_TIMEOUT_S = 20
+INSTALL = "Install bubblewrap (apt install bubblewrap)."
+ALLOW = (
+    "This system must let it make user namespaces; a container must be started so that it may: "
+    'docs/local-runtime.md, "In a container".'
+)
 RUN_SIZE = 64 * MEGABYTE
 SYSTEM_FILES = (
     "/etc/alternatives",
@@ -196,6 +201,8 @@ def _needed_folders(interpreter: Interpreter) -> list[str]:
 class Probe:
     """One attempt to start what a session would start; `reason` waits for how it ends.
 
+    `cure` is what helps where it does not work.
+
     Arguments:
         settings: how sessions are made.
         interpreter: what they run.
@@ -205,8 +212,9 @@ class Probe:
     def __init__(self, settings: Settings, interpreter: Interpreter, own_uid: bool) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._problem = ""
+        self.cure = ALLOW
         if shutil.which("bwrap") is None:
-            self._problem = "bubblewrap (bwrap) is not installed"
+            self._problem, self.cure = "bubblewrap (bwrap) is not installed", INSTALL
             return
         uid = FIRST_UID if own_uid else 0
         try:

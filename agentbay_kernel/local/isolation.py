@@ -27,7 +27,7 @@ class Report:
     """What is confined.
 
     `level` is bubblewrap or none, `summary` one line, `confined` and `not_confined` one short
-    sentence for each promise, `reason` says why there is no isolation.
+    sentence for each promise, `reason` says why there is no isolation, `cure` what would help.
     """
 
     level: str
@@ -35,6 +35,7 @@ class Report:
     confined: tuple[str, ...]
     not_confined: tuple[str, ...]
     reason: str = ""
+    cure: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """As JSON."""
@@ -78,22 +79,24 @@ class Choice:
             LocalRuntimeError: isolation is required and does not work.
         """
         settings, interpreter = self._settings, self._interpreter
+        cure = ""
         if settings.isolation == "none":
             reason = "it was switched off (--isolation none)"
         elif self._probe is None:
             reason = "it needs Linux"
         else:
-            reason = self._probe.reason()
+            reason, cure = self._probe.reason(), self._probe.cure
             if not reason:
                 return _bubblewrapped(settings, interpreter, self._own_uid)
             if self._own_uid and not bubblewrap.Probe(settings, interpreter, False).reason():
                 return _bubblewrapped(settings, interpreter, own_uid=False)
         if settings.isolation == "required":
             raise LocalRuntimeError(
-                f"Isolation is required and there is none: {reason}. Install bubblewrap "
-                "(apt install bubblewrap), or start with --isolation auto."
+                f"Isolation is required, and there is none: {reason}. No code was run. "
+                f"{cure and cure + ' '}To run code that is not isolated: "
+                "AGENTBAY_LOCAL_ISOLATION=auto, or `serve --isolation auto`."
             )
-        report = _plain_report(settings, reason)
+        report = _plain_report(settings, reason, cure)
         return Isolation(lambda folder: PlainConfinement(settings, interpreter, folder), report)
 
 
@@ -133,7 +136,7 @@ def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) 
     return Isolation(lambda _: BubblewrapConfinement(settings, interpreter, own_uid), report)
 
 
-def _plain_report(settings: Settings, reason: str) -> Report:
+def _plain_report(settings: Settings, reason: str, cure: str) -> Report:
     limits = settings.limits
     confined = [
         "environment: none of your variables, keys or tokens",
@@ -157,6 +160,7 @@ def _plain_report(settings: Settings, reason: str) -> Report:
             "disk space",
         ),
         reason=reason,
+        cure=cure,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,24 @@ def test_wrong_settings_are_told() -> None:
     done = run("doctor", AGENTBAY_EXECUTION="magic")
     assert done.returncode == 1
     assert "mend  settings: not valid" in done.stdout
+
+
+def test_isolation_that_is_required_and_missing_must_be_mended(tmp_path: Path) -> None:
+    bwrap = tmp_path / "bwrap"
+    bwrap.write_text(
+        "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n"
+    )
+    bwrap.chmod(0o755)
+    local = {"AGENTBAY_BACKEND": "local", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = run("doctor", "--json", **local, AGENTBAY_LOCAL_ISOLATION="required")
+    assert done.returncode == 1
+    found = checks(done.stdout)["isolation"]
+    assert found["state"] == "mend"
+    assert "No permissions" in found["found"]
+    assert "a container must be started so" in found["todo"]
+    done = run("doctor", "--json", **local)
+    assert done.returncode == 0
+    assert checks(done.stdout)["isolation"]["state"] == "note"
 
 
 def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -283,13 +285,17 @@ def test_where_bubblewrap_fails_it_is_said(tmp_path: Path) -> None:
         assert any(line.startswith("your files") for line in report["not_confined"])
 
 
-def test_where_bubblewrap_fails_required_does_not_start(tmp_path: Path) -> None:
-    env = _failing_bwrap(tmp_path)
-    with (
-        pytest.raises(AssertionError, match="said nothing"),
-        running_local_runtime("--isolation", "required", env=env),
-    ):
-        pass
+@pytest.mark.parametrize("installed", [True, False])
+def test_where_bubblewrap_fails_required_does_not_start(tmp_path: Path, installed: bool) -> None:
+    # Nothing else is on this path.
+    env = _failing_bwrap(tmp_path) if installed else {"PATH": str(tmp_path)}
+    serve = [sys.executable, "-m", "agentbay_kernel", "serve", "--isolation", "required"]
+    done = subprocess.run(serve, env={**os.environ, **env}, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    cure = "a container must be started so" if installed else "apt install bubblewrap"
+    for told in ("Isolation is required, and there is none", cure, "AGENTBAY_LOCAL_ISOLATION=auto"):
+        assert told in done.stderr
 
 
 def test_without_isolation_something_is_confined_still(tmp_path: Path) -> None:

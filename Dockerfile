@@ -1,0 +1,22 @@
+# JupyterLab with the AgentBay kernels on the local runtime: no account, every cell isolated.
+# docs/local-runtime.md, "In a container", has the commands and says why they need their flags.
+FROM python:3.13-slim-trixie
+
+# Which bubblewrap it is, is the distribution's choice.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends bubblewrap \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN useradd --create-home --uid 1000 jovyan
+
+COPY . /opt/agentbay-kernel
+WORKDIR /opt/agentbay-kernel
+RUN binder/postBuild
+RUN cp -r notebooks /home/jovyan/notebooks && chown -R jovyan: /home/jovyan/notebooks
+
+USER 1000
+WORKDIR /home/jovyan/notebooks
+EXPOSE 8888
+ENTRYPOINT ["/opt/agentbay-kernel/binder/start"]
+CMD ["jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser"]

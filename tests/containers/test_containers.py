@@ -1,0 +1,153 @@
+"""The Dockerfile and binder/: they hold together, and what they make starts JupyterLab."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentbay_kernel.config import load_settings
+from tests.containers.image import CHECKOUT, Image, instructions
+
+BINDER = CHECKOUT / "binder"
+SCRIPTS = ("postBuild", "start")
+
+
+def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    linted = subprocess.run(
+        [hadolint, "--no-color", CHECKOUT / "Dockerfile"], capture_output=True, text=True
+    )
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
+def test_the_dockerfile_uses_the_same_scripts() -> None:
+    told = dict(instructions(CHECKOUT / "Dockerfile"))
+    assert json.loads(told["ENTRYPOINT"]) == ["/opt/agentbay-kernel/binder/start"]
+    runs = [text for name, text in instructions(CHECKOUT / "Dockerfile") if name == "RUN"]
+    assert "binder/postBuild" in runs
+    (packages,) = re.findall(r"--no-install-recommends ([\w. -]+?) +&&", " ".join(runs))
+    assert packages.split() == (BINDER / "apt.txt").read_text().split()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_can_be_run(name: str) -> None:
+    assert os.access(BINDER / name, os.X_OK)
+    subprocess.run(["bash", "-n", BINDER / name], check=True)
+
+
+def test_binders_python_is_one_of_ours() -> None:
+    name, _, version = (BINDER / "runtime.txt").read_text().strip().partition("-")
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert name == "python"
+    assert f"Programming Language :: Python :: {version}" in project["classifiers"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container's settings are in force."""
+    shutil.copy(BINDER / "jupyter_agentbay_config.py", tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+
+
+@pytest.mark.usefixtures("settings")
+def test_settings_are_local_and_isolated_until_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = load_settings()
+    assert (read.backend, read.local_isolation) == ("local", "required")
+    monkeypatch.setenv("AGENTBAY_BACKEND", "cloud")
+    assert load_settings().backend == "cloud"
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("works", [True, False])
+def test_start_says_what_is_missing_and_becomes_the_command(tmp_path: Path, works: bool) -> None:
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    if not works:
+        (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "bwrap").chmod(0o755)
+        folders.insert(0, str(tmp_path))
+    done = subprocess.run(
+        [BINDER / "start", "echo", "two words"],
+        env={**os.environ, "PATH": os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert done.stdout.endswith("two words\n")
+    assert ("mend  isolation" in done.stdout) is not works
+    assert ("the first cell will say this again" in done.stdout) is not works
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """The Dockerfile's image."""
+    if os.geteuid() != 0 or not (shutil.which("debootstrap") and shutil.which("bwrap")):
+        pytest.skip("this needs root, debootstrap and bubblewrap")
+    image = Image(tmp_path_factory.mktemp("image"))
+    image.build(CHECKOUT / "Dockerfile")
+    yield image
+    shutil.rmtree(image.root)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_cells_of_the_container_are_isolated(image: Image) -> None:
+    ran = image.run(*image.entrypoint, "jupyter", "agentbay", "demo")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "ok    isolation: local runtime: isolated by bubblewrap" in ran.stdout
+    assert "This runs in a sandbox, in /workspace" in ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_container_that_may_not_isolate_runs_nothing(image: Image) -> None:
+    ran = image.run(*image.entrypoint, "jupyter", "agentbay", "demo", masked=True)
+    assert ran.returncode == 1
+    assert "mend  isolation" in ran.stdout
+    assert "a container must be started so that it may" in ran.stdout
+    assert "Isolation is required, and there is none" in ran.stdout + ran.stderr
+    assert "This runs in a sandbox" not in ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_container_starts_jupyterlab(image: Image) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [part.replace("8888", str(port)) for part in image.command]
+    command += ["--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=t"]
+    server = subprocess.Popen(image.container(*image.entrypoint, *command))
+    try:
+        kernels = _get(port, "kernelspecs")["kernelspecs"]
+        assert {"agentbay-python", "agentbay-javascript"} <= set(kernels)
+        names = {entry["name"] for entry in _get(port, "contents")["content"]}
+        assert "README.md" in names
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _get(port: int, path: str) -> Any:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}?token=t") as answer:
+                return json.load(answer)
+        except OSError:
+            assert time.monotonic() < deadline, "JupyterLab did not start"
+            time.sleep(0.5)
