@@ -94,7 +94,7 @@ def test_the_sdist_holds_what_is_needed_to_test_it(built: Path) -> None:
         "LICENSE",
         "Makefile",
         "kernelspec/agentbay-python/kernel.json",
-        "notebooks/quickstart.ipynb",
+        "notebooks/01-first-steps.ipynb",
         "tests/test_packaging.py",
     } <= names
     top = {name.split("/")[0] for name in names}
