@@ -10,11 +10,12 @@ export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: setup demo lab test test-failed test-all lint bench docs pictures clean help
+.PHONY: setup demo lab notebooks test test-failed test-all lint bench docs pictures clean help
 
 help:
-	@echo "make demo      run notebooks/quickstart.ipynb in a sandbox; the result is in build/demo/"
-	@echo "make lab       open JupyterLab with the AgentBay kernels"
+	@echo "make demo      run notebooks/01-first-steps.ipynb in a sandbox; the result is in build/demo/"
+	@echo "make lab       open JupyterLab with the AgentBay kernels and the notebooks"
+	@echo "make notebooks execute all notebooks and store their outputs in them"
 	@echo "make test      ruff, mypy --strict, pytest"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make bench     run the benchmarks"
@@ -50,6 +51,9 @@ demo: setup
 
 lab: setup
 	@$(BIN)/python notebooks/open_lab.py
+
+notebooks: setup
+	@$(BIN)/python notebooks/store_outputs.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
-"""`make demo`: execute quickstart.ipynb in a sandbox and show where the result lies.
+"""`make demo`: execute 01-first-steps.ipynb in a sandbox and show where the result lies.
 
-In: notebooks/quickstart.ipynb, and another folder for the results if they are not wanted in
-build/demo. Out: there quickstart.ipynb and .html, a summary on stdout, and exit code 1 with a
+In: the notebook, and another folder for the results if they are not wanted in build/demo. Out:
+there the notebook, executed, and as .html, a summary on stdout, and exit code 1 with a
 message on stderr when a cell failed that was not meant to.
 """
 
@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
-NOTEBOOK = Path(__file__).resolve().with_name("quickstart.ipynb")
+NOTEBOOK = Path(__file__).resolve().with_name("01-first-steps.ipynb")
 RESULTS = NOTEBOOK.parents[1] / "build" / "demo"
 # The first cell of a session imports pandas, perhaps from a cold disk.
 CELL_TIMEOUT_S = 120
@@ -74,7 +74,7 @@ def save(notebook: nbformat.NotebookNode, folder: Path) -> list[Path]:
     stored = folder / NOTEBOOK.name
     nbformat.write(notebook, stored)
     page, _ = HTMLExporter().from_notebook_node(
-        notebook, resources={"metadata": {"name": "AgentBay quickstart"}}
+        notebook, resources={"metadata": {"name": "First steps"}}
     )
     html = stored.with_suffix(".html")
     html.write_text(page, encoding="utf-8")

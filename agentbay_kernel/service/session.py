@@ -151,7 +151,7 @@ class Session:
                 answer = self._call_by_link(access, server, name, args, timeout_s)
             except ServiceUnreachableError as error:
                 # Nothing was sent: some networks let only the endpoint through.
-                _log.warning("LinkUrl is out of reach, the action route is used: %s", error)
+                _log.info("LinkUrl is out of reach, the action route is used: %s", error)
                 self._access = Access(access.token, "", access.ws_url, access.tools)
                 answer = self._call_by_action(name, args, timeout_s)
         else:

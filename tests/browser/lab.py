@@ -206,6 +206,18 @@ class NotebookPage:
         )
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
+    def open_file(self, name: str) -> None:
+        """Show a notebook that lies in this notebook's folder, and wait for its kernel."""
+        self._watch()
+        self.page.goto(
+            f"{self.server.address}/lab/workspaces/{self.folder}/tree/{self.folder}/{name}"
+            f"?reset&token={self.server.token}",
+            wait_until="domcontentloaded",
+        )
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+        self._panel.wait_for()
+        self.wait_until_ready()
+
     def card(self, kernel: str) -> Locator:
         """The launcher's card for a notebook of the kernel with that name."""
         return self.page.locator(

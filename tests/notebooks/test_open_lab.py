@@ -74,4 +74,4 @@ def test_make_lab(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "their cells run on THIS machine" in log.read_text()
     for name in ("agentbay-python", "agentbay-javascript"):
         assert set(kernels[name]["resources"]) == {"logo-32x32", "logo-64x64", "logo-svg"}
-    assert {"quickstart.ipynb", "magics.ipynb"} <= files
+    assert {"01-first-steps.ipynb", "06-magics.ipynb"} <= files

@@ -207,7 +207,7 @@ def test_a_refused_token_is_renewed_and_the_call_not_repeated() -> None:
         assert server.counts["run_code"] == 2
 
 
-def test_a_link_out_of_reach_is_not_needed() -> None:
+def test_a_link_out_of_reach_is_not_needed(caplog: pytest.LogCaptureFixture) -> None:
     with (
         MalformedServer(link=True) as server,
         MalformedServer() as elsewhere,
@@ -222,3 +222,5 @@ def test_a_link_out_of_reach_is_not_needed() -> None:
 
         assert server.counts["CallMcpTool"] == 1
         assert server.codes == ["1"]
+    # Where no handler is installed, a warning would stand in the cell that runs just then.
+    assert not caplog.records

@@ -1,0 +1,142 @@
+"""Every notebook of the course as a student runs it: Restart and Run All in a real JupyterLab."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from playwright.sync_api import Browser, expect
+
+from tests.browser.lab import LabServer, NotebookPage
+from tests.notebooks.course import FOLDER, NOTEBOOKS, SETTINGS, code_cells, kinds, may_fail, read
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+RUN_S = 200
+TYPED = "Borealis"
+KERNEL = "agentbay-course"
+# As high as a notebook, so that all of it is drawn and on the picture.
+WIDTH, HEIGHT = 1100, 9000
+
+
+@pytest.fixture(scope="module")
+def lab(server: LabServer) -> LabServer:
+    """The server, with an AgentBay Python that has the course's settings."""
+    spec = server.notebooks.parent / "data" / "kernels" / KERNEL
+    spec.mkdir(parents=True)
+    described = {
+        "argv": ["python", "-m", "agentbay_kernel", "-f", "{connection_file}"],
+        "display_name": "AgentBay Python",
+        "language": "python",
+        "interrupt_mode": "message",
+        "env": SETTINGS,
+    }
+    (spec / "kernel.json").write_text(json.dumps(described))
+    return server
+
+
+def prepare(path: Path, folder: Path) -> NotebookNode:
+    """Copy a notebook and what lies beside it, without outputs, so that those seen are new."""
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"))
+    notebook = read(path)
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop("widgets", None)
+    if notebook.metadata.kernelspec.name == "agentbay-python":
+        notebook.metadata.kernelspec.name = KERNEL
+    nbformat.write(notebook, folder / path.name)
+    return notebook
+
+
+def wait_for_the_end(notebook: NotebookPage, last: int) -> None:
+    """Wait until the code cell with that number has run; type an answer where one is asked for."""
+    prompt = notebook.cell(last).locator(".jp-InputPrompt")
+    question = notebook.page.locator(".jp-Stdin-input")
+    deadline = time.monotonic() + RUN_S
+    while not re.search(r"\d", prompt.inner_text()):
+        if question.count():
+            question.first.fill(TYPED)
+            question.first.press("Enter")
+            question.first.wait_for(state="detached")
+        assert time.monotonic() < deadline, "the notebook did not come to its end"
+        notebook.page.wait_for_timeout(100)
+
+
+def expect_drawn(notebook: NotebookPage, number: int, outputs: list[NotebookNode]) -> None:
+    """What a cell gave is on the page: pictures, widgets, frames, tables."""
+    cell = notebook.cell(number)
+    held = kinds(outputs)
+    if any(kind.endswith("image/png") for kind in held):
+        for picture in cell.locator(".jp-OutputArea-output img").all():
+            expect(picture).to_be_visible()
+            assert picture.evaluate("image => image.naturalWidth") > 100
+    if any(kind.endswith("widget-view+json") for kind in held):
+        expect(cell.locator(".jp-OutputArea-output .jupyter-widgets").first).to_be_visible()
+    html = "".join(str(it["data"].get("text/html", "")) for it in outputs if "data" in it)
+    for mark in ("iframe", "table"):
+        if f"<{mark}" in html:
+            expect(cell.locator(f".jp-OutputArea-output {mark}").first).to_be_visible()
+
+
+def expect_break_the_sandbox(notebook: NotebookPage, cells: list[NotebookNode]) -> None:
+    (number,) = [number for number, cell in enumerate(cells) if "fetch(" in cell.source]
+    frame = notebook.cell(number).locator("iframe").content_frame
+    # The frame that asks is in a frame that keeps it from going elsewhere.
+    inner = frame.locator("iframe").content_frame if frame.locator("iframe").count() else frame
+    expect(inner.locator("#told li")).to_have_count(4)
+    for told in inner.locator("#told li").all_inner_texts():
+        assert "stopped" in told
+
+
+def expect_long_work(notebook: NotebookPage, cells: list[NotebookNode]) -> None:
+    (number,) = [number for number, cell in enumerate(cells) if "input(" in cell.source]
+    expect(notebook.outputs(number).last).to_contain_text(f"Welcome, {TYPED}")
+    (number,) = [number for number, cell in enumerate(cells) if "@interact" in cell.source]
+    cell = notebook.cell(number)
+    printed = cell.locator(".jupyter-widgets-output-area, .widget-output").last
+    expect(printed).to_contain_text("4 h: 168 containers")
+    handle = cell.locator(".noUi-handle")
+    handle.focus()
+    handle.press("ArrowRight")
+    expect(printed).to_contain_text("5 h: 210 containers")
+
+
+FURTHER = {
+    "02-break-the-sandbox": expect_break_the_sandbox,
+    "05-long-work": expect_long_work,
+}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_of_the_course(browser: Browser, lab: LabServer, path: Path) -> None:
+    folder = f"course-{path.stem}"
+    cells = code_cells(prepare(path, lab.notebooks / folder))
+    context = browser.new_context(
+        viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US", color_scheme="light"
+    )
+    notebook = NotebookPage(lab, context.new_page(), folder)
+    try:
+        notebook.open_file(path.name)
+        notebook.hide_file_browser()
+        notebook.restart_and_run_all()
+        wait_for_the_end(notebook, max(n for n, cell in enumerate(cells) if cell.source.strip()))
+        if path.stem in FURTHER:
+            FURTHER[path.stem](notebook, cells)
+        executed = code_cells(nbformat.from_dict(notebook.save()))
+        for number, (cell, stored) in enumerate(zip(executed, code_cells(read(path)), strict=True)):
+            assert kinds(cell.outputs) == kinds(stored.outputs), cell.source
+            failed = [output for output in cell.outputs if output.output_type == "error"]
+            assert may_fail(cell) or not failed, cell.source
+            expect_drawn(notebook, number, cell.outputs)
+        assert not notebook.errors, f"errors in the page: {notebook.errors}"
+        assert not notebook.outside, f"requests that left this machine: {notebook.outside}"
+    finally:
+        notebook.take_pictures()
+        context.close()
+        lab.shut_down_kernels(folder)

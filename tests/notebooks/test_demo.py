@@ -1,0 +1,59 @@
+"""`make demo`: the first notebook, executed, and what it says when that fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.notebooks.course import FOLDER, SETTINGS, Outputs, code_cells, kinds, read
+from tests.notebooks.test_notebooks import check
+
+NAME = "01-first-steps"
+
+
+def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run it, with the results in that folder."""
+    return subprocess.run(
+        [sys.executable, FOLDER / "run_demo.py", folder],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+
+def test_make_demo(tmp_path: Path) -> None:
+    done = demo(tmp_path, **SETTINGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "THIS machine" in done.stdout
+    assert f"Result: {tmp_path / NAME}.html" in done.stdout
+    assert "Ran:    15 of 15 code cells (3 of them JavaScript)" in done.stdout
+    executed, stored = read(tmp_path / f"{NAME}.ipynb"), read(FOLDER / f"{NAME}.ipynb")
+    check(NAME, executed)
+    for cell, before in zip(code_cells(executed), code_cells(stored), strict=True):
+        assert kinds(cell.outputs) == kinds(before.outputs), cell.source
+    page = (tmp_path / f"{NAME}.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "1505 containers on 4 ships" in page
+    # The files of the cells are the sandbox's, not the checkout's.
+    assert not (FOLDER / "ships.json").exists()
+
+
+def test_make_demo_says_what_failed(tmp_path: Path) -> None:
+    # A service that refuses connections: the first cell fails, as it must not.
+    done = demo(
+        tmp_path,
+        AGENTBAY_BACKEND="cloud",
+        AGENTBAY_API_KEY="akm-test",
+        AGENTBAY_ENDPOINT="http://127.0.0.1:9",
+    )
+    assert done.returncode == 1
+    assert "the AgentBay service" in done.stdout
+    assert "A cell failed that was not meant to" in done.stderr
+    assert "127.0.0.1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "akm-test" not in done.stdout + done.stderr
+    # What was executed is kept, the error included.
+    assert Outputs(read(tmp_path / f"{NAME}.ipynb"), "berths = {").error.evalue
