@@ -6,6 +6,7 @@ In: the name of a session. Out: its processes, files, metrics and variables.
 from __future__ import annotations
 
 import dataclasses
+import re
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from agentbay_kernel.sessions import SessionManager
 
 _GIB = 1024**3
+# What `ps` says before the command, and the folder of its program.
+_PROCESS = re.compile(r"(\s*(?:\S+\s+){5})(?:/\S*/)?(.*)")
+_WIDEST_LINE = 110
 
 
 def _look(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
@@ -34,9 +38,19 @@ def _look(options: Namespace, manager: SessionManager, context: VerbContext) -> 
             ("Metrics", problems.get("metrics") or _metrics(seen.metrics)),
             ("Variables", problems.get("variables") or variables or "none"),
             ("Files", problems.get("files") or seen.files.strip()),
-            ("Processes", problems.get("processes") or seen.processes.strip()),
+            ("Processes", problems.get("processes") or _processes(seen.processes)),
         ]
     )
+
+
+def _processes(told: str) -> str:
+    # A sandbox is itself a process, whose arguments would fill a page.
+    return "\n".join(_process(line) for line in told.strip("\n").splitlines())
+
+
+def _process(line: str) -> str:
+    shown = _PROCESS.sub(r"\1\2", line, count=1).rstrip()
+    return shown if len(shown) <= _WIDEST_LINE else f"{shown[: _WIDEST_LINE - 2]} …"
 
 
 def _metrics(told: dict[str, Any]) -> str:

@@ -68,6 +68,23 @@ def test_a_session_is_set_up_started_listed_looked_into_extended_restarted_and_s
     assert kernel.run("%agentbay stop").reply["ename"] == "SessionError"
 
 
+def test_processes_are_shown_without_folders_and_in_lines_that_can_be_read(
+    kernel: RunningKernel,
+) -> None:
+    kernel.run(
+        "import subprocess\nsleeper = subprocess.Popen(['/bin/sh', '-c', "
+        "'sleep 600 # ' + 'x' * 300 + ' /end'])"
+    )
+    shown = _text(kernel.run("%agentbay look"))
+    whole = json.loads(_text(kernel.run("%agentbay look --json")))["processes"]
+    kernel.run("sleeper.kill()")
+    (line,) = [line for line in shown.splitlines() if "sleep 600" in line and "sh -c" in line]
+    assert "/bin/sh" not in line and line.endswith("x …")
+    assert max(map(len, shown.splitlines())) < 130
+    # A program gets all of it.
+    assert "/bin/sh -c sleep 600" in whole and "/end" in whole
+
+
 def test_another_session_is_attached_and_left(
     kernel: RunningKernel, runtime: LocalRuntimeProcess
 ) -> None:
