@@ -253,13 +253,13 @@ def check_html(markup: str) -> None:
         assert contain_html(shown, CONTAIN) == shown
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(BUNDLES, METADATA)
 def test_bundles(data: dict[str, Any], metadata: dict[str, Any]) -> None:
     check_bundle(data, metadata)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(MARKUP)
 def test_markup(markup: str) -> None:
     check_html(markup)
@@ -267,7 +267,7 @@ def test_markup(markup: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=4_000, deadline=None)
+@settings(max_examples=4_000)
 @given(BUNDLES, METADATA)
 def test_many_bundles(data: dict[str, Any], metadata: dict[str, Any]) -> None:
     check_bundle(data, metadata)
@@ -275,7 +275,7 @@ def test_many_bundles(data: dict[str, Any], metadata: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=10_000)
 @given(MARKUP)
 def test_much_markup(markup: str) -> None:
     check_html(markup)

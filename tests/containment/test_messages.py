@@ -289,13 +289,13 @@ STATES = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(TYPES), CONTENT, JSON.filter(lambda it: isinstance(it, dict)) | st.just({}))
 def test_any_message(kind: str, content: dict[str, Any], metadata: dict[str, Any]) -> None:
     check_message(kind, content, metadata)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(["HTML", "Text", "Output", "Link"]), STATES, STATES)
 def test_any_widget(name: str, state: dict[str, Any], later: dict[str, Any]) -> None:
     containment = make()
@@ -309,7 +309,7 @@ def test_any_widget(name: str, state: dict[str, Any], later: dict[str, Any]) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=3_000, deadline=None)
+@settings(max_examples=3_000)
 @given(st.sampled_from(TYPES), CONTENT, JSON.filter(lambda it: isinstance(it, dict)) | st.just({}))
 def test_many_messages(kind: str, content: dict[str, Any], metadata: dict[str, Any]) -> None:
     check_message(kind, content, metadata)
