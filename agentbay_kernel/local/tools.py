@@ -24,6 +24,8 @@ from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
 DEFAULT_TIMEOUT_S = 60.0
+# A language that the package knows and the runtime has no engine for is not run as another.
+_ENGINES = ("python", "javascript")
 DEFAULT_SHELL_MS = 50_000
 
 
@@ -99,9 +101,11 @@ class Tools:
         try:
             known = find_language(language).name
         except UnsupportedLanguageError:
+            known = ""
+        if known not in _ENGINES:
             raise ToolError(
                 f"Unsupported language: {language}. Supported languages are 'python', 'javascript'"
-            ) from None
+            )
         if not isinstance(code, str):
             raise ToolError("code must be a string")
         try:
