@@ -21,8 +21,6 @@ extensions = ["myst_parser", "sphinx.ext.graphviz", "sphinx_copybutton"]
 exclude_patterns: list[str] = []
 # Links lead to headings by the names that GitHub gives them.
 myst_heading_anchors = 4
-# Pages that the list names before they are written.
-suppress_warnings = ["toc.not_readable"]
 
 html_theme = "furo"
 html_title = "agentbay-kernel"

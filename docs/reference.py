@@ -118,10 +118,13 @@ def _values(trait: TraitType[Any, Any]) -> str:
 
 
 def verbs() -> str:
-    """Help of the cell magic and of each verb, under a heading each."""
+    """A table of all verbs, then the help of the cell magic and of each verb."""
     parts = [("%%agentbay LANGUAGE", cell_parser().help_text())]
     parts += [(verb.typed, verb.parser.help_text()) for verb in VERBS.values()]
-    return "\n\n".join(f"### `{title}`\n\n```text\n{help_text}\n```" for title, help_text in parts)
+    rows = [("[`%%agentbay LANGUAGE`](#agentbay-language)", "run the cell in a sandbox")]
+    rows += [(f"[`{verb.typed}`](#agentbay-{verb.name})", verb.summary) for verb in VERBS.values()]
+    texts = [f"### `{title}`\n\n```text\n{help_text}\n```" for title, help_text in parts]
+    return "\n\n".join([_table(("line", "does"), rows), *texts])
 
 
 def commands() -> str:

@@ -16,6 +16,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from myst_parser.mdit_to_docutils.base import default_slugify
 
+# Sphinx takes some seconds; beside other tests, more.
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs"
 PACKAGE = ROOT / "agentbay_kernel"
