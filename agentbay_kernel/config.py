@@ -86,8 +86,8 @@ class AgentBaySettings(Configurable):
     timeout = Float(
         None,
         allow_none=True,
-        help="Seconds after which a cell is stopped; none by default. One request to the "
-        "service is cut at 60 seconds whatever is set here.",
+        help="Seconds that a cell's code may run before it is stopped; none by default. In direct "
+        "execution the service cuts each request at 60 seconds, whatever is set here.",
     ).tag(config=True, in_notebook="free")
 
     output_limit = Integer(

@@ -102,6 +102,7 @@ class BridgedExecution:
             with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
                 for carried in request.answers():
                     self._cells.begin(cell)
+                    overdue.begin()
                     message = as_message(carried)
                     if message.type == "execute_reply":
                         self._next_count = message.content.get("execution_count", 0) + 1

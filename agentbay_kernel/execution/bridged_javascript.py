@@ -83,6 +83,7 @@ class BridgedJavaScript:
                     if message.type == "execute_input":
                         self._worker_pid = message.content.get("pid")
                         self._cells.begin(cell)
+                        overdue.begin()
                     elif message.type == "execute_reply":
                         alive = message.content.pop("alive", False)
                         for kind, content in limit.closing():

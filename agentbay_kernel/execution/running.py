@@ -70,6 +70,9 @@ class RunningCells:
 class Overdue:
     """Interrupts a cell at its timeout, used by `with`; `fired` tells afterwards.
 
+    The time counts from `begin`: what a kernel takes to start, or the cell before to end, is not
+    the cell's.
+
     Arguments:
         seconds: None for no timeout.
     """
@@ -78,13 +81,17 @@ class Overdue:
         self.fired = False
         self._seconds = seconds
         self._interrupt = interrupt
-        self._timer = None if seconds is None else threading.Timer(seconds, self._fire)
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Overdue:
-        if self._timer is not None:
+        return self
+
+    def begin(self) -> None:
+        """The cell's code runs now; said again, it is nothing new."""
+        if self._seconds is not None and self._timer is None:
+            self._timer = threading.Timer(self._seconds, self._fire)
             self._timer.daemon = True
             self._timer.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:

@@ -40,6 +40,19 @@ def test_a_long_cell_costs_one_call_where_it_streams(bench: Bench, route: str) -
     assert calls == 1 if route == "websocket" else calls > 1
 
 
+def test_a_timeout_does_not_count_what_a_cell_waits_for(bench: Bench) -> None:
+    bench.warm_up()
+    first = threading.Thread(target=bench.run, args=("import time; time.sleep(3)",))
+    first.start()
+    while not bench.bridged._cells:
+        time.sleep(0.01)
+    waited = bench.run("time.sleep(0.7); 'in time'", timeout=1.5)
+    first.join()
+    assert value_of(waited) == "'in time'"
+    stopped = bench.run("import time; time.sleep(600)", timeout=1.5)
+    assert "longer than 1.5 s" in text_of(stopped)
+
+
 def test_output_arrives_while_the_cell_runs(bench: Bench) -> None:
     code = "for i in range(3): print(time.monotonic(), flush=True); time.sleep(0.7)"
     arrived: list[float] = []
