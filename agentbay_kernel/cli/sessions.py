@@ -79,9 +79,11 @@ def delete_sessions(options: Namespace) -> int:
                 print(f"Not deleted: {session_id}: {error}", file=sys.stderr)
     finally:
         manager.close()
-    if not ids:
+    if not ids and options.mine:
+        print("Nothing to delete: no session of yours is known here.")
+    elif not ids:
         print("Nothing to delete: name sessions, or --mine for all of yours.", file=sys.stderr)
-        return 2 if not options.mine else 0
+        return 2
     return 1 if failed else 0
 
 

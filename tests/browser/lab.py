@@ -87,8 +87,14 @@ class LabServer:
 
 
 @contextlib.contextmanager
-def lab_server(home: Path, **environment: str) -> Iterator[LabServer]:
-    """A JupyterLab server whose files, settings and runtime are all below `home`."""
+def lab_server(
+    home: Path, *, application: str = "jupyterlab", **environment: str
+) -> Iterator[LabServer]:
+    """A JupyterLab server whose files, settings and runtime are all below `home`.
+
+    Arguments:
+        application: the module of another server's front end, built on JupyterLab's.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -109,7 +115,7 @@ def lab_server(home: Path, **environment: str) -> Iterator[LabServer]:
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *(sys.executable, "-m", application, "--no-browser", "--allow-root"),
                 "--ServerApp.ip=127.0.0.1",
                 f"--ServerApp.port={port}",
                 # A taken port must fail, or the test would talk to somebody else.

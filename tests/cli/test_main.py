@@ -111,3 +111,11 @@ def test_what_follows_serve_belongs_to_the_local_runtime() -> None:
     done = run("serve", "--help")
     assert done.returncode == 0, done.stderr
     assert "--die-with-parent" in done.stdout
+
+
+def test_nothing_to_delete_is_told_and_naming_nothing_is_a_mistake() -> None:
+    done = run("sessions", "delete", "--mine")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no session of yours" in done.stdout
+    done = run("sessions", "delete")
+    assert done.returncode == 2 and "--mine" in done.stderr
