@@ -14,7 +14,16 @@ from nbformat import NotebookNode
 from playwright.sync_api import Browser, expect
 
 from tests.browser.lab import LabServer, NotebookPage
-from tests.notebooks.course import FOLDER, NOTEBOOKS, SETTINGS, code_cells, kinds, may_fail, read
+from tests.notebooks.course import (
+    FOLDER,
+    NOTEBOOKS,
+    SETTINGS,
+    agree,
+    code_cells,
+    kinds,
+    may_fail,
+    read,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -130,7 +139,7 @@ def test_a_notebook_of_the_course(browser: Browser, lab: LabServer, path: Path) 
             FURTHER[path.stem](notebook, cells)
         executed = code_cells(nbformat.from_dict(notebook.save()))
         for number, (cell, stored) in enumerate(zip(executed, code_cells(read(path)), strict=True)):
-            assert kinds(cell.outputs) == kinds(stored.outputs), cell.source
+            assert agree(cell, stored), cell.source
             failed = [output for output in cell.outputs if output.output_type == "error"]
             assert may_fail(cell) or not failed, cell.source
             expect_drawn(notebook, number, cell.outputs)

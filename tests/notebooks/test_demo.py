@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.notebooks.course import FOLDER, SETTINGS, Outputs, code_cells, kinds, read
+from tests.notebooks.course import FOLDER, SETTINGS, Outputs, agree, code_cells, read
 from tests.notebooks.test_notebooks import check
 
 NAME = "01-first-steps"
@@ -33,7 +33,7 @@ def test_make_demo(tmp_path: Path) -> None:
     executed, stored = read(tmp_path / f"{NAME}.ipynb"), read(FOLDER / f"{NAME}.ipynb")
     check(NAME, executed)
     for cell, before in zip(code_cells(executed), code_cells(stored), strict=True):
-        assert kinds(cell.outputs) == kinds(before.outputs), cell.source
+        assert agree(cell, before), cell.source
     page = (tmp_path / f"{NAME}.html").read_text()
     assert "data:image/png;base64," in page
     assert "1505 containers on 4 ships" in page
