@@ -112,6 +112,8 @@ class Image:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+        # As any system's: open to all its users.
+        self.root.chmod(0o755)
         # The base image has its Python, and pip, in /usr/local.
         made = self.run("python3", "-m", "venv", "/usr/local")
         assert made.returncode == 0, made.stderr
