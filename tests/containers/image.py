@@ -82,8 +82,9 @@ class Image:
             masked: parts of /proc are hidden, as container engines do unless told otherwise; then
                 the system lets nobody mount it anew.
         """
-        bwrap = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-        bwrap += ["--bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev"]
+        bwrap = ["bwrap", "--die-with-parent", "--unshare-ipc", "--unshare-uts"]
+        # Not a /proc of its own: bubblewrap hides parts of one.
+        bwrap += ["--bind", str(self.root), "/", "--bind", "/proc", "/proc", "--dev", "/dev"]
         bwrap += ["--tmpfs", "/tmp", "--cap-add", "ALL", "--chdir", self.workdir, "--clearenv"]
         # The names and certificates by which this machine reaches the package registries.
         bwrap += ["--ro-bind", "/etc/resolv.conf", "/etc/resolv.conf"]
