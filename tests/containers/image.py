@@ -79,8 +79,8 @@ class Image:
         """The command line that runs a command in a container.
 
         Arguments:
-            masked: parts of /proc are hidden, as container engines do unless told otherwise; then
-                the system lets nobody mount it anew.
+            masked: parts of /proc are covered, as container engines do unless told otherwise;
+                then the system lets nobody mount it anew.
         """
         bwrap = ["bwrap", "--die-with-parent", "--unshare-ipc", "--unshare-uts"]
         # Not a /proc of its own: bubblewrap hides parts of one.
@@ -90,7 +90,7 @@ class Image:
         bwrap += ["--ro-bind", "/etc/resolv.conf", "/etc/resolv.conf"]
         bwrap += ["--ro-bind", "/etc/ssl", "/etc/ssl"]
         if masked:
-            bwrap += ["--ro-bind", "/dev/null", "/proc/kcore"]
+            bwrap += ["--ro-bind", "/proc/sys", "/proc/sys"]
         variables = {name: v for name, v in os.environ.items() if name.startswith("PIP_")}
         variables |= {"PATH": PATH, "HOME": "/home/jovyan" if self.user else "/root"}
         for name, value in {**variables, **environment}.items():

@@ -110,7 +110,7 @@ def test_cells_of_the_container_are_isolated(image: Image) -> None:
     ran = image.run(*image.entrypoint, "jupyter", "agentbay", "demo")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "ok    isolation: local runtime: isolated by bubblewrap" in ran.stdout
-    assert "This runs in a sandbox, in /workspace" in ran.stdout
+    assert "This runs in a sandbox, in /workspace with" in ran.stdout
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_a_container_that_may_not_isolate_runs_nothing(image: Image) -> None:
     assert "mend  isolation" in ran.stdout
     assert "a container must be started so that it may" in ran.stdout
     assert "Isolation is required, and there is none" in ran.stdout + ran.stderr
-    assert "This runs in a sandbox" not in ran.stdout
+    assert "This runs in a sandbox, in /" not in ran.stdout
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_the_container_starts_jupyterlab(image: Image) -> None:
         kernels = _get(port, "kernelspecs")["kernelspecs"]
         assert {"agentbay-python", "agentbay-javascript"} <= set(kernels)
         names = {entry["name"] for entry in _get(port, "contents")["content"]}
-        assert "README.md" in names
+        assert "01-first-steps.ipynb" in names
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
