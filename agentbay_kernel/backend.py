@@ -97,10 +97,9 @@ class ChildRuntime:
             self.close()
             self._errors.seek(0)
             said = self._errors.read()[-2000:].decode(errors="replace").strip()
-            raise LocalRuntimeError(
-                "The local runtime did not start. Try `jupyter agentbay serve` in a terminal. "
-                f"It said: {said or 'nothing'}"
-            ) from None
+            if not said:
+                said = "It said nothing: try `jupyter agentbay serve` in a terminal."
+            raise LocalRuntimeError(f"The local runtime did not start. {said}") from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from agentbay_kernel.backend import open_backend
 from agentbay_kernel.config import load_settings
-from agentbay_kernel.errors import NoBackendError
+from agentbay_kernel.errors import LocalRuntimeError, NoBackendError
 from agentbay_kernel.service import CreateSessionParams
 
 KEY = "akm-00000000-test"
@@ -41,6 +41,17 @@ def test_a_key_in_the_nearest_env_file_is_found_and_an_endpoint_there_is_not(
 
 def test_without_a_key_there_is_no_backend() -> None:
     with pytest.raises(NoBackendError, match=r"AGENTBAY_API_KEY.*AGENTBAY_BACKEND=local"):
+        open_backend(load_settings())
+
+
+def test_a_local_runtime_that_may_not_start_says_why_and_what_helps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AGENTBAY_BACKEND", "local")
+    monkeypatch.setenv("AGENTBAY_LOCAL_ISOLATION", "required")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = r"did not start\. Isolation is required, and there is none.*apt install bubblewrap"
+    with pytest.raises(LocalRuntimeError, match=told):
         open_backend(load_settings())
 
 

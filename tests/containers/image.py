@@ -79,17 +79,18 @@ class Image:
         """The command line that runs a command in a container.
 
         Arguments:
-            masked: parts of /proc are hidden, as container engines do unless told otherwise; then
-                the system lets nobody mount it anew.
+            masked: parts of /proc are covered, as container engines do unless told otherwise;
+                then the system lets nobody mount it anew.
         """
-        bwrap = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-        bwrap += ["--bind", str(self.root), "/", "--proc", "/proc", "--dev", "/dev"]
+        bwrap = ["bwrap", "--die-with-parent", "--unshare-ipc", "--unshare-uts"]
+        # Not a /proc of its own: bubblewrap hides parts of one.
+        bwrap += ["--bind", str(self.root), "/", "--bind", "/proc", "/proc", "--dev", "/dev"]
         bwrap += ["--tmpfs", "/tmp", "--cap-add", "ALL", "--chdir", self.workdir, "--clearenv"]
         # The names and certificates by which this machine reaches the package registries.
         bwrap += ["--ro-bind", "/etc/resolv.conf", "/etc/resolv.conf"]
         bwrap += ["--ro-bind", "/etc/ssl", "/etc/ssl"]
         if masked:
-            bwrap += ["--ro-bind", "/dev/null", "/proc/kcore"]
+            bwrap += ["--ro-bind", "/proc/sys", "/proc/sys"]
         variables = {name: v for name, v in os.environ.items() if name.startswith("PIP_")}
         variables |= {"PATH": PATH, "HOME": "/home/jovyan" if self.user else "/root"}
         for name, value in {**variables, **environment}.items():
@@ -112,6 +113,8 @@ class Image:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+        # As any system's: open to all its users.
+        self.root.chmod(0o755)
         # The base image has its Python, and pip, in /usr/local.
         made = self.run("python3", "-m", "venv", "/usr/local")
         assert made.returncode == 0, made.stderr
