@@ -25,6 +25,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.messages import Message, stream
 from agentbay_kernel.service import find_credentials, get_logger
+from agentbay_kernel.sessions.attachments import Attachments
 from agentbay_kernel.sessions.ending import end_now, end_record
 from agentbay_kernel.sessions.live import LiveSession, PastCell
 from agentbay_kernel.sessions.opening import Opener
@@ -69,6 +70,7 @@ class SessionKeeper:
         self.settings = settings
         self._folder = folder or Path.cwd()
         self.registry = Registry(open_state_file(settings), notebook, settings.max_sessions)
+        self._attachments = Attachments(self.registry.folder, notebook)
         self._opener = Opener(settings, self.registry)
         self.audit = AuditLog(settings.audit_log)
         self._lock = threading.Lock()
@@ -77,6 +79,7 @@ class SessionKeeper:
         self._lost: dict[str, Lost] = {}
         self._opening = threading.Lock()
         self._backend: Backend | None = None
+        self._tidied = False
         self._recipe: Recipe | None = None
         self._notes: list[str] = []
         self._notice_due = True
@@ -192,6 +195,9 @@ class SessionKeeper:
 
         Returns within 1.5 seconds, also when the service does not answer.
         """
+        if not self._closed:
+            # Else it is handed over already: the next kernel attaches again.
+            threads.start(self._attachments.forget)
         self._close([])
 
     def hand_over(self) -> None:
@@ -211,6 +217,7 @@ class SessionKeeper:
     def _close(self, keep: list[LiveSession]) -> None:
         with self._lock:
             self._closed = True
+            guests = [one for one in self._live.values() if one.attached and one.is_bridged]
             self._live = {}
             backend = self._backend
         if backend is None or backend.runtime is not None:
@@ -220,7 +227,7 @@ class SessionKeeper:
             self._give_back()
             return
         ends_at = time.monotonic() + _CLOSE_WITHIN_S
-        ending = [threads.start(live.end_kernel) for live in keep]
+        ending = [threads.start(live.end_kernel) for live in [*keep, *guests]]
         with contextlib.suppress(AgentBayError):
             self.registry.hand_over(live.mark for live in keep)
             mine = [one.mark for one in self.registry.mine() if one.stage != HANDED]
@@ -261,8 +268,11 @@ class SessionKeeper:
 
     def _find_or_create(self, name: str) -> LiveSession:
         backend = self._open_backend()
+        self._tidy()
         if name == DEFAULT_SESSION and self.settings.session_id:
             return self._opener.attach(backend, self.settings.session_id, name, "direct")
+        if (again := self._attach_again(backend, name)) is not None:
+            return again
         record = self._claimed.get(name)
         if record is not None and record.place == backend.client.endpoint.url:
             opened = self._opener.take_back(backend, record)
@@ -279,20 +289,50 @@ class SessionKeeper:
         live.recipe = recipe or None
         return live
 
+    def _attach_again(self, backend: Backend, name: str) -> LiveSession | None:
+        """What the kernel before was attached to under that name: its cells must not go elsewhere
+        unsaid."""
+        before = self._attachments.find(name)
+        if before is None or before.place != backend.client.endpoint.url:
+            return None
+        wanted = "bridged" if before.bridged else "direct"
+        try:
+            live = self._opener.attach(backend, before.session_id, name, wanted)
+        except SessionNotFoundError as error:
+            self._attachments.forget(name)
+            raise SessionNotFoundError(
+                f"The session {before.session_id}, which this notebook was attached to before its "
+                f"kernel was restarted, is gone. This cell did not run; the next cell of {name!r} "
+                "gets a new session.",
+                request_id=error.request_id,
+            ) from error
+        self._notes.append(
+            f"AgentBay: attached to {before.session_id} again, as before the kernel was restarted. "
+            "`%agentbay detach` leaves it.\n"
+        )
+        return live
+
     def _open_backend(self) -> Backend:
         with self._opening:
             if self._backend is None or not self._backend.alive:
                 self._backend = open_backend(self.settings)
-                if self._backend.runtime is None:
-                    threads.start(self._tidy)
             return self._backend
 
     def _tidy(self) -> None:
-        """End what dead kernels left behind, and creates of ours whose fate was unknown."""
-        try:
-            self.sweep()
-        except AgentBayError as error:
-            _log.warning("Sessions that were left behind could not be swept: %s", error)
+        """Once, beside all else: end what dead kernels left behind, and creates of ours whose
+        fate was unknown. Not for those who only list or sweep: they'd be told half of it."""
+        with self._opening:
+            if self._tidied or self._backend is None or self._backend.runtime is not None:
+                return
+            self._tidied = True
+
+        def work() -> None:
+            try:
+                self.sweep()
+            except AgentBayError as error:
+                _log.warning("Sessions that were left behind could not be swept: %s", error)
+
+        threads.start(work)
 
     def sweep(self) -> Swept:
         """Delete what provably dead kernels of this user left behind and nobody took back.
@@ -339,7 +379,9 @@ class SessionKeeper:
             if self._live.get(live.name) is not live:
                 return
             del self._live[live.name]
-            if not live.attached:
+            if live.attached:
+                self._attachments.forget(live.name)
+            else:
                 self._used_s += live.age_s
             if live.past:
                 self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
