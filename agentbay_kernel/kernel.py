@@ -25,7 +25,7 @@ from agentbay_kernel.cell_run import CellRun
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
-from agentbay_kernel.execution.messages import stream
+from agentbay_kernel.execution.messages import reply_ok, stream
 from agentbay_kernel.frontend import Comms, FrontEnd
 from agentbay_kernel.history import History
 from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
@@ -57,6 +57,7 @@ _PASS_CELLS = (
 )
 # Typed into a console, they end it. The sandbox may not ask for that, but its user may.
 _LEAVING = ("exit", "exit()", "quit", "quit()")
+_LEAVE = {"source": "ask_exit", "keepkernel": False}
 
 
 class AgentBayKernel(PassingKernel):
@@ -194,6 +195,10 @@ class AgentBayKernel(PassingKernel):
             # As in IPython: what is not kept takes no number, its prompt shows the next cell's.
             # Nor does what passes a running cell, whose own number is the notebook's.
             self.execution_count -= 1
+        leaves = not silent and self.language == "python" and code.strip() in _LEAVING
+        if leaves and not (self._manager and self._manager.sessions()):
+            # No session is created only to be left.
+            return {**reply_ok(shown).content, "payload": [_LEAVE]}
         cell = Cell(
             code,
             self.language,
@@ -221,8 +226,8 @@ class AgentBayKernel(PassingKernel):
         if not passes:
             # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
             self.execution_count = count
-        if not silent and self.language == "python" and code.strip() in _LEAVING:
-            content["payload"] = [{"source": "ask_exit", "keepkernel": False}]
+        if leaves:
+            content["payload"] = [_LEAVE]
         return {**content, "execution_count": count}
 
     # Widgets

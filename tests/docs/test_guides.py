@@ -82,6 +82,26 @@ def test_the_agent_developers_programs_run(service: dict[str, str], tmp_path: Pa
     assert run_program(values, service, tmp_path).strip() == "7"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", blocks("ci", "sh")[0].splitlines())
+def test_the_runners_commands_run(command: str, service: dict[str, str], tmp_path: Path) -> None:
+    notebook = new_notebook(cells=[new_code_cell("open('mark', 'w').write('x')")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "work.ipynb")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["sh", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, **LOCAL, **service, "PATH": path, "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    # It ran, and not here.
+    assert not (tmp_path / "mark").exists()
+
+
 MEDIAN = "def median(values):\n    return sorted(values)[len(values) // 2]"
 # Makes nbgrader's own tests pass: every later cell does nothing.
 CHEAT = "get_ipython().input_transformers_post.append(lambda lines: ['pass\\n'])"

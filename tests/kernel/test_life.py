@@ -32,6 +32,10 @@ def test_without_a_key_nothing_runs_and_the_error_names_both_ways(tmp_path: Path
         # It goes on answering.
         assert kernel.run("1").reply["ename"] == "NoBackendError"
         assert kernel.run("%agentbay status").reply["status"] == "ok"
+        # A console is left without a session being created for that.
+        reply = kernel.run("exit()").reply
+        assert reply["status"] == "ok"
+        assert [it["source"] for it in reply["payload"]] == ["ask_exit"]
 
 
 def test_local_execution_is_never_silent() -> None:
