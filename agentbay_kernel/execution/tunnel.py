@@ -27,7 +27,6 @@ from agentbay_kernel.errors import (
     KernelEndedError,
     ServiceUnreachableError,
     SessionNotFoundError,
-    SilentSessionError,
     ThrottledError,
 )
 from agentbay_kernel.execution.arrivals import Arrivals
@@ -36,20 +35,15 @@ from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.incoming import Answer, Carried, Incoming, Refused, read_start
 from agentbay_kernel.execution.installing import MODULE, installing_code
 from agentbay_kernel.execution.limit import OutputLimit
+from agentbay_kernel.execution.listening import Listening
+from agentbay_kernel.execution.patience import Patience
 from agentbay_kernel.execution.request import Request
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
 from agentbay_kernel.service import Session
 from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
-# How long a service that fails is asked again.
-_PATIENCE_S = 60.0
-_PATIENCE_UNSENT_S = 5.0
-# Whoever waits is told of a silence that lasts.
-_TELL_AFTER_S = 20.0
 _MOST_FAILED_WAKES = 3
-# Who listens without a stream asks again after so long, at first and in the end.
-_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 _log = get_logger("tunnel")
 
 
@@ -87,8 +81,7 @@ class Tunnel:
         self._wakeable = False  # is the bridge reached while a call waits?
         self._deaf = False  # was it, and is no longer?
         self._waking = False
-        self._listening: dict[str, float] = {}  # until when, by what may come unasked
-        self._pause_s = _PAUSE_S
+        self._listening = Listening()  # to what may come unasked
         self.kernel_pid: int | None = None
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
@@ -191,16 +184,15 @@ class Tunnel:
             what: who may send it, so that this one can say that nothing more will come.
         """
         with self._lock:
-            self._listening[what] = time.monotonic() + seconds
+            self._listening.begin(what, seconds)
             self._arrivals.listen()
-            self._pause_s = _PAUSE_S
             if not self._pumping:
                 self._start_pump()
 
     def stop_listening(self, what: str) -> None:
         """From there nothing more will come unasked."""
         with self._lock:
-            self._listening.pop(what, None)
+            self._listening.end(what)
             self._end_idle_call()
 
     def late(self) -> Iterator[Carried] | None:
@@ -211,8 +203,9 @@ class Tunnel:
     def close(self, error: CommandError | None = None) -> None:
         """Listen no more, and with an error, collect no more: what is under way goes on in the
         sandbox, and whoever waits for it here gets the error."""
-        for what in list(self._listening):
-            self.stop_listening(what)
+        with self._lock:
+            self._listening.end_all()
+            self._end_idle_call()
         self._incoming.close()
         self._arrivals.close()
         if error is not None:
@@ -222,21 +215,15 @@ class Tunnel:
         self._pumping = True
         threading.Thread(target=self._pump, name="agentbay-tunnel", daemon=True).start()
 
-    def _listens_s(self) -> float:
-        return max(self._listening.values(), default=0.0) - time.monotonic()
-
-    def _listens(self) -> bool:
-        return self._listens_s() > 0
-
     def _pump(self) -> None:
         while True:
             with self._lock:
                 if not self._unsent and not self._arrivals:
-                    if not self._listens():
+                    if not self._listening:
                         self._pumping = False
                         return
                     if not (self._calls.stream and self._wakeable):
-                        self._posting.wait(self._pause_s)
+                        self._posting.wait(self._listening.pause_s)
             try:
                 self._exchange_patiently()
             except CommandError as error:
@@ -254,37 +241,14 @@ class Tunnel:
                 return
 
     def _exchange_patiently(self) -> None:
-        failing_since, pause_s, asked_at = 0.0, 0.1, time.monotonic()
-        unsent, told = True, False
+        patience = Patience(self._arrivals.tell)
         while True:
             try:
                 return self._exchange()
             except PASSING_FAILURES as error:
-                now = time.monotonic()
-                failing_since = max(failing_since or now, self._answered_at)
-                unsent = unsent and isinstance(error, ServiceUnreachableError)
                 with self._lock:
                     started = any(r.ends_at <= self._sent for r in self._arrivals.awaited)
-                # Code that runs is not given up as soon as code that was never sent.
-                patience_s = _PATIENCE_S if started or not unsent else _PATIENCE_UNSENT_S
-                silent_s = now - max(asked_at, self._answered_at)
-                if silent_s > _TELL_AFTER_S and not told:
-                    told = True
-                    self._arrivals.tell(
-                        f"AgentBay: the session has not answered for {silent_s:.0f} s. What runs "
-                        "in it runs on; the connection is tried again.\n"
-                    )
-                if now + pause_s > failing_since + patience_s:
-                    if unsent and not started:
-                        raise
-                    raise SilentSessionError(
-                        f"The session did not answer for {silent_s:.0f} s. Whether this cell "
-                        "runs, ran or was not begun is not known now; it is never sent again. The "
-                        "next cell finds out and shows what this one printed; `%agentbay look` "
-                        f"shows what runs. The last attempt: {error}"
-                    ) from error
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 2, 5.0)
+                patience.wait(error, self._answered_at, started)
 
     def _fail_all(self, error: CommandError) -> None:
         gone = isinstance(error, SessionNotFoundError)
@@ -296,7 +260,7 @@ class Tunnel:
             # offsets of what follows are right in either case and nothing of it is run later.
             self._unsent[:] = b"\n" * max(0, self._carried - self._sent)
             self._posted = self._sent + len(self._unsent)
-            self._listening.clear()
+            self._listening.end_all()
             self._pumping = False
         if gone:
             # The call was refused; what earlier calls had brought was there, and ended with it.
@@ -335,11 +299,11 @@ class Tunnel:
         route = self._calls.route
         piece, packed = route.largest_piece(self._unsent)
         # Where nothing wakes a call, one that only listens does not wait: the next cell would.
-        listens = self._calls.stream and self._wakeable and self._listens()
+        listens = self._calls.stream and self._wakeable and bool(self._listening)
         waits = (self._arrivals or listens) and len(piece) == len(self._unsent)
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
         if not self._arrivals:
-            wait_s = min(wait_s, self._listens_s())
+            wait_s = min(wait_s, self._listening.left_s)
         self._call, self._call_waits, self._call_listens = uuid.uuid4().hex, wait_s > 0, listens
         self._carried = self._sent + len(piece)
         brought = [
@@ -372,7 +336,7 @@ class Tunnel:
             self._after += len(data)
             self._answered_at = time.monotonic()
             self._wakeable = answer.heard and not self._deaf
-            self._pause_s = _PAUSE_S if data else min(self._pause_s * 2, _LONGEST_PAUSE_S)
+            self._listening.heard(bool(data))
         for message in self._incoming.feed(data):
             if isinstance(message, Refused) or message["c"] != "bridge":
                 self._arrivals.sort(message)
@@ -383,7 +347,7 @@ class Tunnel:
 
     def _end_idle_call(self) -> None:
         """A call that waits for nothing any more is ended: the next cell would have to wake it."""
-        if self._call_listens and not self._arrivals and not self._listens():
+        if self._call_listens and not self._arrivals and not self._listening:
             self._call_listens = False
             self._release(self._call)
 
