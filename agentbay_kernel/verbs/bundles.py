@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 MimeBundle = dict[str, Any]
 
 _CELL = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
 _NAME = 'style="text-align:left;vertical-align:top;white-space:pre"'
+_COLUMNS = 'style="text-align:left;vertical-align:top;white-space:pre-wrap;font-family:monospace"'
 
 
-def table(rows: Iterable[tuple[str, str]]) -> MimeBundle:
-    """Names and what is to be said of each, as two columns."""
+def table(rows: Iterable[tuple[str, str]], columns: Container[str] = ()) -> MimeBundle:
+    """Names and what is to be said of each, as two columns.
+
+    Arguments:
+        columns: names of the rows whose text stands in columns of its own, made of spaces.
+    """
     pairs = list(rows)
     width = max((len(name) for name, _ in pairs), default=0)
     lines = []
@@ -27,7 +32,8 @@ def table(rows: Iterable[tuple[str, str]]) -> MimeBundle:
         lines += [f"{name:<{width}}  {first}".rstrip()]
         lines += [f"{'':<{width}}  {other}" for other in others]
     cells = "".join(
-        f"<tr><th {_NAME}>{html.escape(name)}</th><td {_CELL}>{html.escape(value)}</td></tr>"
+        f"<tr><th {_NAME}>{html.escape(name)}</th>"
+        f"<td {_COLUMNS if name in columns else _CELL}>{html.escape(value)}</td></tr>"
         for name, value in pairs
     )
     return {"text/plain": "\n".join(lines), "text/html": f"<table>{cells}</table>"}

@@ -39,7 +39,8 @@ def _look(options: Namespace, manager: SessionManager, context: VerbContext) -> 
             ("Variables", problems.get("variables") or variables or "none"),
             ("Files", problems.get("files") or seen.files.strip()),
             ("Processes", problems.get("processes") or _processes(seen.processes)),
-        ]
+        ],
+        columns=("Files", "Processes"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,12 +76,16 @@ def test_processes_are_shown_without_folders_and_in_lines_that_can_be_read(
         "import subprocess\nsleeper = subprocess.Popen(['/bin/sh', '-c', "
         "'sleep 600 # ' + 'x' * 300 + ' /end'])"
     )
-    shown = _text(kernel.run("%agentbay look"))
+    looked = kernel.run("%agentbay look")
+    shown = _text(looked)
     whole = json.loads(_text(kernel.run("%agentbay look --json")))["processes"]
     kernel.run("sleeper.kill()")
     (line,) = [line for line in shown.splitlines() if "sleep 600" in line and "sh -c" in line]
     assert "/bin/sh" not in line and line.endswith("x …")
     assert max(map(len, shown.splitlines())) < 130
+    # Columns made of spaces need letters of one width.
+    page = looked.of_type("display_data")[0]["data"]["text/html"]
+    assert re.search(r'<td style="[^"]*font-family:monospace">\s*PID STAT', page)
     # A program gets all of it.
     assert "/bin/sh -c sleep 600" in whole and "/end" in whole
 
