@@ -29,6 +29,8 @@ from tests.notebooks.course import (
     without_colours,
 )
 
+pytestmark = pytest.mark.timeout(600)
+
 MARK = "AGENTBAY_TEST_OF_NOTEBOOK"
 ENDED_WITHIN_S = 20
 
@@ -228,6 +230,7 @@ def test_without_walls_every_attack_refuses(folder: Path, monkeypatch: pytest.Mo
             assert len(output.traceback) == 1
 
 
+@pytest.mark.slow
 def test_with_a_network_the_attack_on_it_refuses(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +250,9 @@ def test_with_a_network_the_attack_on_it_refuses(
     assert "My own folder" in Outputs(executed, '"/planted"').text()
 
 
-@pytest.mark.parametrize("extension", ["", "%load_ext agentbay_kernel"])
+@pytest.mark.parametrize(
+    "extension", [pytest.param("", marks=pytest.mark.slow), "%load_ext agentbay_kernel"]
+)
 def test_in_an_ordinary_kernel_every_attack_refuses(extension: str, folder: Path) -> None:
     notebook = read(FOLDER / "02-break-the-sandbox.ipynb")
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
