@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # The same as when the outputs were stored: notebook 2 eats up to the limit.
 SETTINGS = {"AGENTBAY_BACKEND": "local", "AGENTBAY_LOCAL_MEMORY": "1024"}
-CELL_TIMEOUT_S = 100
+CELL_TIMEOUT_S = 300
 
 
 def read(path: Path) -> NotebookNode:

@@ -29,6 +29,8 @@ from tests.notebooks.course import (
     without_colours,
 )
 
+pytestmark = pytest.mark.timeout(600)
+
 MARK = "AGENTBAY_TEST_OF_NOTEBOOK"
 ENDED_WITHIN_S = 20
 
@@ -187,7 +189,9 @@ def test_executed_it_gives_what_is_stored(path: Path, folder: Path, tmp_path: Pa
         assert agree(cell, stored), cell.source
     # Nothing is left behind: no file, no session, no process.
     assert sorted(folder.rglob("*")) == there
-    assert not StateFile(tmp_path / "state").read()
+    # A create that was cut short names no session.
+    records = StateFile(tmp_path / "state").read().values()
+    assert not [record for record in records if record.session_id]
     deadline = time.monotonic() + ENDED_WITHIN_S
     while left := [process for process in psutil.process_iter() if is_of_this_test(process)]:
         assert time.monotonic() < deadline, left
@@ -228,6 +232,7 @@ def test_without_walls_every_attack_refuses(folder: Path, monkeypatch: pytest.Mo
             assert len(output.traceback) == 1
 
 
+@pytest.mark.slow
 def test_with_a_network_the_attack_on_it_refuses(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +252,9 @@ def test_with_a_network_the_attack_on_it_refuses(
     assert "My own folder" in Outputs(executed, '"/planted"').text()
 
 
-@pytest.mark.parametrize("extension", ["", "%load_ext agentbay_kernel"])
+@pytest.mark.parametrize(
+    "extension", [pytest.param("", marks=pytest.mark.slow), "%load_ext agentbay_kernel"]
+)
 def test_in_an_ordinary_kernel_every_attack_refuses(extension: str, folder: Path) -> None:
     notebook = read(FOLDER / "02-break-the-sandbox.ipynb")
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
