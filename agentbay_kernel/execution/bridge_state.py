@@ -13,24 +13,25 @@ from agentbay_kernel.service import Session
 from agentbay_kernel.service.envelope import decode_json
 
 _CALL_TIMEOUT_S = 30
-_ENDING_CODE = f"""(lambda bridge: bridge and bridge.close())(
-    getattr(__import__('sys').modules.pop({MODULE!r}, None), 'bridge', None))
+_ENDING_CODE = """(lambda bridge: bridge and bridge.close())(
+    getattr(__import__('sys').modules.pop({module!r}, None), 'bridge', None))
 """
 
 _FATES = ("unknown", "running", "ended")
 
 
-def fate_of(session: Session, message_id: str) -> str:
+def fate_of(session: Session, message_id: str, module: str = MODULE) -> str:
     """What became of a cell: `unknown` (it never reached the bridge), `running` or `ended`.
 
     Arguments:
         message_id: of its execute_request.
+        module: name of the bridge.
 
     Raises:
         BridgeError: there is no bridge any more.
         CommandError: the service failed.
     """
-    code = f"__import__('sys').modules[{MODULE!r}].fate({message_id!r})"
+    code = f"__import__('sys').modules[{module!r}].fate({message_id!r})"
     result = session.code.run_code(code, "python", _CALL_TIMEOUT_S)
     if not result.success:
         raise BridgeError(f"The bridge could not be asked: {result.error_message}")
@@ -43,7 +44,7 @@ def fate_of(session: Session, message_id: str) -> str:
     return str(fate)
 
 
-def end_bridge(session: Session) -> None:
+def end_bridge(session: Session, module: str = MODULE) -> None:
     """End a session's bridge, if it has one.
 
     Raises:
@@ -51,6 +52,6 @@ def end_bridge(session: Session) -> None:
         CommandError: the service failed.
     """
     release_any(session)
-    result = session.code.run_code(_ENDING_CODE, "python", _CALL_TIMEOUT_S)
+    result = session.code.run_code(_ENDING_CODE.format(module=module), "python", _CALL_TIMEOUT_S)
     if not result.success:
         raise BridgeError(f"the session's bridge could not be ended: {result.error_message}")

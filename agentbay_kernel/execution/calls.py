@@ -22,7 +22,6 @@ from agentbay_kernel.errors import (
     KernelEndedError,
 )
 from agentbay_kernel.execution.incoming import Answer, Lines, read_answer
-from agentbay_kernel.execution.installing import MODULE
 from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
 
 # How long a call waits for something to happen: one that can be woken, one that can't, one that
@@ -71,10 +70,11 @@ _STREAM = Route(400_000, 600_000, 0.006)
 
 
 class Calls:
-    """Makes the calls of one session's bridge, one at a time."""
+    """Makes the calls of the bridge of that name in one session, one at a time."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, module: str) -> None:
         self._session = session
+        self._module = module
         self._wait_stream_s = _WAIT_STREAM_S
 
     @property
@@ -105,7 +105,7 @@ class Calls:
         streams = self.stream
         call = {**call, "most": _MOST_STREAMED} if streams else call
         # The call is data in JSON; `repr` of plain ASCII is a safe literal.
-        code = f"__import__('sys').modules[{MODULE!r}].exchange({json.dumps(call)!r})"
+        code = f"__import__('sys').modules[{self._module!r}].exchange({json.dumps(call)!r})"
         began_at = time.monotonic()
         result = yield from self._streamed(code) if streams else self._answered(code)
         if result.error is not None and result.error.name in _STOPPED:

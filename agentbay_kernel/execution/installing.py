@@ -13,18 +13,16 @@ import hashlib
 import zlib
 from pathlib import Path
 
-# How calls find the bridge in the sandbox's Python.
+# How calls find the bridge in the sandbox's Python; a guest's has a name of its own.
 MODULE = "_agentbay_bridge"
 # The sandbox keeps this many bytes for a front end that does not collect.
 _BOUND = 64 * 1024 * 1024
-# The far end's modules by the names under which they find each other, its main one last.
+# The far end's modules by the names under which they find each other; its main one comes last.
 _MODULES = {
-    **{
-        f"agentbay_kernel.sandbox.{name}": f"{name}.py"
-        for name in ("whole_output", "outbox", "jupyter_kernel", "node_process", "node_kernel")
-    },
-    MODULE: "bridge.py",
+    f"agentbay_kernel.sandbox.{name}": f"{name}.py"
+    for name in ("whole_output", "outbox", "jupyter_kernel", "node_process", "node_kernel")
 }
+_MAIN = "bridge.py"
 _WORKER = "node_worker.js"
 
 _INSTALL = """\
@@ -43,14 +41,15 @@ module.tell()
 
 
 @functools.cache
-def installing_code() -> str:
-    """The source text; it leaves no names behind."""
+def installing_code(module: str = MODULE) -> str:
+    """The source text; it leaves no names behind but that of the bridge's module."""
     folder = Path(__file__).parents[1] / "sandbox"
-    sources = {name: folder.joinpath(file).read_text("utf-8") for name, file in _MODULES.items()}
+    files = {**_MODULES, module: _MAIN}
+    sources = {name: folder.joinpath(file).read_text("utf-8") for name, file in files.items()}
     worker = folder.joinpath(_WORKER).read_text("utf-8")
     digest = hashlib.sha256("\0".join([*sources.values(), worker]).encode()).hexdigest()
     script = _INSTALL.format(
-        module=MODULE, digest=digest, sources=sources, bound=_BOUND, worker=worker
+        module=module, digest=digest, sources=sources, bound=_BOUND, worker=worker
     )
     packed = base64.b64encode(zlib.compress(script.encode(), 9)).decode()
     unpacked = f"__import__('zlib').decompress(__import__('base64').b64decode({packed!r}))"

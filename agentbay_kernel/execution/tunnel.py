@@ -34,7 +34,7 @@ from agentbay_kernel.execution.arrivals import Arrivals
 from agentbay_kernel.execution.calls import Calls
 from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.incoming import Answer, Carried, Incoming, Refused, read_start
-from agentbay_kernel.execution.installing import installing_code
+from agentbay_kernel.execution.installing import MODULE, installing_code
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.request import Request
 from agentbay_kernel.execution.waking import MOST_BROUGHT, Waker
@@ -58,12 +58,16 @@ class Tunnel:
 
     Arguments:
         claims: of the notebook's sandboxes on its displays and comms, where it has others too.
+        module: name of the bridge in the sandbox's Python.
     """
 
-    def __init__(self, session: Session, claims: Claims | None = None) -> None:
+    def __init__(
+        self, session: Session, claims: Claims | None = None, module: str = MODULE
+    ) -> None:
         self._session = session
+        self._module = module
         self._incoming = Incoming(claims or Claims())
-        self._calls = Calls(session)
+        self._calls = Calls(session, module)
         self._lock = threading.Lock()
         self._posting = threading.Condition(self._lock)
         self._unsent = bytearray()
@@ -96,7 +100,9 @@ class Tunnel:
             BridgeError: the sandbox can't have one; says why.
             CommandError: the service failed.
         """
-        result = self._session.code.run_code(installing_code(), "python", _INSTALL_TIMEOUT_S)
+        result = self._session.code.run_code(
+            installing_code(self._module), "python", _INSTALL_TIMEOUT_S
+        )
         if not result.success:
             raise BridgeError(f"the sandbox can't run a bridge: {result.error_message}")
         try:

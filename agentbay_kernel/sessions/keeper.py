@@ -211,6 +211,7 @@ class SessionKeeper:
     def _close(self, keep: list[LiveSession]) -> None:
         with self._lock:
             self._closed = True
+            guests = [one for one in self._live.values() if one.attached and one.is_bridged]
             self._live = {}
             backend = self._backend
         if backend is None or backend.runtime is not None:
@@ -220,7 +221,7 @@ class SessionKeeper:
             self._give_back()
             return
         ends_at = time.monotonic() + _CLOSE_WITHIN_S
-        ending = [threads.start(live.end_kernel) for live in keep]
+        ending = [threads.start(live.end_kernel) for live in [*keep, *guests]]
         with contextlib.suppress(AgentBayError):
             self.registry.hand_over(live.mark for live in keep)
             mine = [one.mark for one in self.registry.mine() if one.stage != HANDED]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.execution.installing import MODULE
 from agentbay_kernel.execution.request import Carried
 from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.execution.waking import release_any
@@ -89,6 +91,8 @@ class LiveSession:
         # What is still to be done to it before its next cell.
         self.recipe: Recipe | None = None
         self._wanted = wanted
+        # The owner of an attached session may have a bridge of the same kind in it.
+        self._module = f"{MODULE}_{uuid.uuid4().hex[:12]}" if attached else MODULE
         self._direct = DirectExecution(session)
         self._tunnel: Tunnel | None = None
         self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
@@ -124,7 +128,7 @@ class LiveSession:
             self._bridged = {}
             tunnel.close(KernelEndedError("The session was restarted while this cell ran."))
             signal_by_shell(self.session, tunnel.kernel_pid, "KILL")
-            end_bridge(self.session)
+            end_bridge(self.session, self._module)
         return True
 
     def settle(self) -> str:
@@ -137,7 +141,7 @@ class LiveSession:
         if cell is None or self._tunnel is None:
             return ""
         first = (cell.code.strip().splitlines() or [""])[0][:60]
-        words = _FATES[fate_of(self.session, cell.message_id)]
+        words = _FATES[fate_of(self.session, cell.message_id, self._module)]
         self.unsettled = None
         return f"AgentBay: the cell that was lost sight of (`{first}`) {words}\n"
 
@@ -197,7 +201,7 @@ class LiveSession:
 
     def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
         if self._tunnel is None:
-            tunnel = Tunnel(self.session, self._claims)
+            tunnel = Tunnel(self.session, self._claims, self._module)
             if self.unsettled is not None:
                 # The call that was lost sight of may be waiting there still.
                 release_any(self.session)

@@ -269,6 +269,10 @@ class SessionManager(SessionKeeper):
             )
         with self._lock:
             self._live.pop(name, None)
+        if live.is_bridged:
+            # Nothing of ours stays in it; what can't be reached now ends with it.
+            with contextlib.suppress(AgentBayError):
+                live.renew()
         live.close("it was detached from here")
         return live.session.session_id
 

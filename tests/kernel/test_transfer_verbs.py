@@ -1,4 +1,4 @@
-"""`upload` and `download` in an AgentBay kernel, and a hostile notebook that uses our verbs."""
+"""`upload` and `download` in an AgentBay kernel."""
 
 from __future__ import annotations
 
@@ -80,56 +80,6 @@ def test_nothing_is_overwritten_unasked(kernel: RunningKernel, folder: Path) -> 
     ran = kernel.run("%agentbay upload data.csv")
     assert ran.reply["ename"] == "TargetExistsError"
     assert "Uploaded" in told(kernel, "%agentbay upload data.csv --force")
-
-
-HOSTILE = [
-    # Read what is not the notebook's.
-    "upload ../secret.txt",
-    "upload /etc/passwd",
-    "upload link",
-    "upload .env",
-    "upload many/../.env",
-    "upload many/.hidden/two.txt",
-    "upload ..",
-    # Write elsewhere, or what runs here later.
-    "download evil.txt ../evil.txt",
-    "download evil.txt /tmp/evil.txt",
-    "download evil.txt .bashrc",
-    "download evil.txt .ipython/profile_default/startup/evil.py",
-    "download evil.txt random.py",
-    "download random.py",
-    "download random.py .",
-    "download json",
-    "download evil.txt sitecustomize.py",
-    "download evil.txt link --force",
-    "last --save ../evil.txt",
-    "last --save .env --force",
-    "last --save zmq.py",
-    # Loosen a policy.
-    "config backend=local",
-    "config local_isolation=none",
-    "config local_network=True",
-    "config local_python=/bin/sh",
-    "config max_minutes=100000",
-    "config max_sessions=1000",
-    "config state_dir=/tmp",
-    "config session_id=s-other",
-    "config setup_env=PATH",
-    "config image=other",
-]
-
-
-@pytest.mark.parametrize("line", HOSTILE)
-def test_a_hostile_notebook_gets_nowhere(kernel: RunningKernel, folder: Path, line: str) -> None:
-    kernel.run("import os\nopen('evil.txt', 'w').write('evil'); open('random.py', 'w').write('1')")
-    kernel.run("os.makedirs('json', exist_ok=True); open('json/__init__.py', 'w').write('1')")
-    settings = told(kernel, "%agentbay config --json")
-    before = _contents(folder.parent)
-    ran = kernel.run(f"%agentbay {line}")
-    assert ran.reply["status"] == "error"
-    assert ran.reply["ename"] in ("NotAllowedError", "VerbError"), ran.reply
-    assert _contents(folder.parent) == before
-    assert told(kernel, "%agentbay config --json") == settings
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
