@@ -77,6 +77,7 @@ class SessionKeeper:
         self._lost: dict[str, Lost] = {}
         self._opening = threading.Lock()
         self._backend: Backend | None = None
+        self._tidied = False
         self._recipe: Recipe | None = None
         self._notes: list[str] = []
         self._notice_due = True
@@ -262,6 +263,7 @@ class SessionKeeper:
 
     def _find_or_create(self, name: str) -> LiveSession:
         backend = self._open_backend()
+        self._tidy()
         if name == DEFAULT_SESSION and self.settings.session_id:
             return self._opener.attach(backend, self.settings.session_id, name, "direct")
         record = self._claimed.get(name)
@@ -284,16 +286,23 @@ class SessionKeeper:
         with self._opening:
             if self._backend is None or not self._backend.alive:
                 self._backend = open_backend(self.settings)
-                if self._backend.runtime is None:
-                    threads.start(self._tidy)
             return self._backend
 
     def _tidy(self) -> None:
-        """End what dead kernels left behind, and creates of ours whose fate was unknown."""
-        try:
-            self.sweep()
-        except AgentBayError as error:
-            _log.warning("Sessions that were left behind could not be swept: %s", error)
+        """Once, beside all else: end what dead kernels left behind, and creates of ours whose
+        fate was unknown. Not for those who only list or sweep: they'd be told half of it."""
+        with self._opening:
+            if self._tidied or self._backend is None or self._backend.runtime is not None:
+                return
+            self._tidied = True
+
+        def work() -> None:
+            try:
+                self.sweep()
+            except AgentBayError as error:
+                _log.warning("Sessions that were left behind could not be swept: %s", error)
+
+        threads.start(work)
 
     def sweep(self) -> Swept:
         """Delete what provably dead kernels of this user left behind and nobody took back.

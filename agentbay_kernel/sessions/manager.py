@@ -251,6 +251,7 @@ class SessionManager(SessionKeeper):
                 )
             wanted = "bridged" if bridged else "direct"
             live = self._opener.attach(self._open_backend(), session_id.strip(), name, wanted)
+            self._tidy()
             with self._lock:
                 self._live[name] = live
             return live

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 # The process namespace of a Linux system itself (include/uapi/linux/nsfs.h, PROC_PID_INIT_INO).
-_OUTERMOST_SPACE = "pid:[4026531836]"
+OUTERMOST_SPACE = "pid:[4026531836]"
 _GONE_STATES = ("Z", "X", "x")
 
 
@@ -46,23 +46,43 @@ class Owner:
     started: str
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a process can be looked for: `host`, `boot` and `space` as an owner has them."""
+
+    host: str
+    boot: str
+    space: str
+
+
+def this_place() -> Place:
+    """The machine, its boot and the process namespace that this process is in."""
+    return Place(_host(), _boot(), _space())
+
+
 def this_process() -> Owner:
     """This process, under a new random id."""
-    pid = os.getpid()
-    return Owner(uuid.uuid4().hex, _host(), _boot(), _space(), pid, process_start(pid) or "")
+    pid, here = os.getpid(), this_place()
+    started = process_start(pid) or ""
+    return Owner(uuid.uuid4().hex, here.host, here.boot, here.space, pid, started)
 
 
-def fate_of(owner: Owner) -> Fate:
-    """Is that process alive? DEAD only when it is certain."""
-    if owner.host != _host() or owner.pid <= 0 or not owner.started:
+def fate_of(owner: Owner, here: Place | None = None) -> Fate:
+    """Is that process alive? DEAD only when it is certain.
+
+    Arguments:
+        here: where this process is; found out unless given.
+    """
+    here = here or this_place()
+    if owner.host != here.host or owner.pid <= 0 or not owner.started:
         return Fate.UNKNOWN
-    if owner.boot != _boot():
+    if owner.boot != here.boot:
         # Containers of one image can have the same host id on two machines; what is no
         # container and has the same id and name is this machine before its last start.
-        rebooted = bool(owner.boot and _boot() and _machine_id())
-        outside = owner.space == _space() == _OUTERMOST_SPACE
+        rebooted = bool(owner.boot and here.boot and not here.host.startswith("/"))
+        outside = owner.space == here.space == OUTERMOST_SPACE
         return Fate.DEAD if rebooted and outside else Fate.UNKNOWN
-    if owner.space != _space():
+    if owner.space != here.space:
         return Fate.UNKNOWN
     return Fate.ALIVE if process_start(owner.pid) == owner.started else Fate.DEAD
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -15,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from agentbay_kernel.errors import StateFileError
-from agentbay_kernel.sessions.ownership import Fate, Owner, fate_of, process_start, this_process
+from agentbay_kernel.sessions.ownership import (
+    OUTERMOST_SPACE,
+    Fate,
+    Owner,
+    Place,
+    fate_of,
+    process_start,
+    this_process,
+)
 from agentbay_kernel.sessions.registry import Registry
 from agentbay_kernel.sessions.statefile import StateFile
 from agentbay_kernel.sessions.sweeping import sweep
@@ -48,6 +57,23 @@ def test_a_process_is_dead_only_when_that_is_certain() -> None:
         replace(ended, boot="another", space="pid:[4026532999]"),
     ):
         assert fate_of(unknown) is Fate.UNKNOWN
+
+
+def test_a_machine_that_was_started_anew_has_none_of_its_processes_left() -> None:
+    here = Place("id/host", "boot-2", OUTERMOST_SPACE)
+    before = Owner("0", "id/host", "boot-1", OUTERMOST_SPACE, os.getpid(), "1")
+    assert fate_of(before, here) is Fate.DEAD
+    for owner, place in (
+        # In containers the same id, name and number stand for another machine's process.
+        (replace(before, space="pid:[4026532999]"), here),
+        (before, replace(here, space="pid:[4026532999]")),
+        (replace(before, space="pid:[4026532999]"), replace(here, space="pid:[4026532999]")),
+        # Machines without an id may have the same name.
+        (replace(before, host="/host"), replace(here, host="/host")),
+        (replace(before, boot=""), here),
+        (before, replace(here, boot="")),
+    ):
+        assert fate_of(owner, place) is Fate.UNKNOWN
 
 
 def test_a_zombie_is_dead() -> None:
@@ -87,6 +113,90 @@ def test_owners_alike_in_user_host_and_pid_are_told_apart_by_a_sweep(service: Se
     assert [record.session_id for record in swept.deleted] == [ids["dead"]]
     assert service.ids() == {others, *ids.values()} - {ids["dead"]}
     assert {record.name for record in service.records()} == {"later", "container", "machine"}
+
+
+# A process that has a session of its own until it is told to end.
+OWNER = """
+import os, sys
+from pathlib import Path
+from agentbay_kernel.sessions.registry import Registry
+from agentbay_kernel.sessions.statefile import StateFile
+
+folder, name, place, session_id = sys.argv[1:]
+registry = Registry(StateFile(Path(folder)), "", 1000)
+registry.confirm(registry.reserve(name, place, 3600).mark, session_id)
+print(os.getpid(), flush=True)
+input()
+"""
+# The first process of a container that is called `alike`: owners of the same number follow each
+# other in it. The first ends, the second stays until all is over.
+CONTAINER = """
+import os, subprocess, sys
+from pathlib import Path
+
+code, folder, place, *sessions = sys.argv[1:]
+numbers = []
+for name, session_id in zip(("first", "second"), sessions):
+    if numbers:
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(numbers[0] - 1))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, folder, name, place, session_id],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    numbers.append(int(process.stdout.readline()))
+    if name == "first":
+        process.communicate("")
+assert numbers[0] == numbers[1], numbers
+swept = subprocess.run([sys.executable, "-m", "agentbay_kernel", "sessions", "sweep"], text=True,
+                       capture_output=True)
+print(numbers[0], swept.stdout.strip().replace(chr(10), " "), swept.stderr.strip(), flush=True)
+input()
+process.communicate("")
+"""
+
+
+def _container(*arguments: str) -> subprocess.Popen[str]:
+    """A process that is number 1 in a container with a fixed host name."""
+    rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    namespaces = ["unshare", *rights, "--uts", "--pid", "--fork", "--mount-proc", "sh", "-c"]
+    command = 'hostname alike && exec "$@"'
+    return subprocess.Popen(
+        [*namespaces, command, "sh", sys.executable, "-c", CONTAINER, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_real_owners_alike_in_user_host_name_and_pid_are_told_apart(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTBAY_GRACE_MINUTES", "0")
+    ids = [service.create() for _ in range(4)]
+    common = (OWNER, str(service.state_dir), service.runtime.endpoint)
+    told = []
+    containers = [_container(*common, *ids[:2]), _container(*common, *ids[2:])]
+    try:
+        for container in containers:
+            assert container.stdout is not None and container.stderr is not None
+            line = container.stdout.readline()
+            if not line and (why := container.stderr.read()).startswith("unshare"):
+                pytest.skip(f"no namespaces here: {why}")
+            told.append(line)
+        numbers = [line.split()[0] for line in told]
+        assert numbers[0] == numbers[1], told
+        # In each container, only what the owner left that ended there is deleted: not what the
+        # owner has that got its number, and nothing of the other container.
+        assert service.ids() == {ids[1], ids[3]}, told
+        for number, line in enumerate(told):
+            assert f"Deleted {ids[2 * number]}" in line, told
+    finally:
+        for container in containers:
+            with contextlib.suppress(BrokenPipeError, ValueError):
+                container.communicate("\n", 60)
+    # Out here nobody knows whether they have ended: they are left alone.
+    sweep(service.client, _registry(service.state_dir, this_process()), 0.0)
+    assert service.ids() == {ids[1], ids[3]}
 
 
 def test_only_one_process_takes_a_session_back(tmp_path: Path) -> None:
