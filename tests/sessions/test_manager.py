@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from agentbay import AgentBay as OfficialAgentBay
 
+from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import (
     AttachedSessionError,
     BridgeError,
+    QuotaError,
     RecipeError,
     SessionError,
     SessionLimitError,
@@ -22,8 +24,10 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.service import AgentBay
 from agentbay_kernel.sessions import SessionManager, read_recipe
-from tests.sessions.conftest import Service
+from tests.runtime import running_local_runtime
+from tests.sessions.conftest import Service, wait_until
 
 MakeManager = Callable[..., SessionManager]
 
@@ -74,7 +78,37 @@ def test_more_sessions_than_allowed_are_refused_with_a_list_of_ones_own(
     assert second.open().session.session_id in service.ids()
 
 
-def test_a_full_account_lists_ones_own_sessions(service: Service, manager: MakeManager) -> None:
+def test_a_full_account_lists_ones_own_sessions_with_age_and_how_to_free_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_local_runtime("--idle-seconds", "0", "--max-sessions", "3") as runtime:
+        client = AgentBay(runtime.api_key, endpoint=runtime.endpoint)
+        other = client.create().session
+        assert other is not None
+        monkeypatch.setenv("AGENTBAY_ENDPOINT", runtime.endpoint)
+        monkeypatch.setenv("AGENTBAY_API_KEY", runtime.api_key)
+        settings = AgentBaySettings(state_dir=str(tmp_path), max_sessions=1000)
+        here, elsewhere = SessionManager(settings), SessionManager(settings)
+        mine = {here.open("one").session.session_id, elsewhere.open("two").session.session_id}
+        with pytest.raises(QuotaError) as refused:
+            here.open("three")
+        said = str(refused.value)
+        assert all(session_id in said for session_id in mine)
+        assert other.session_id not in said
+        assert "0 min old" in said
+        assert "%agentbay stop" in said and "sessions delete SESSION_ID" in said
+        # Nothing stands in the state file that was not created.
+        assert {record.session_id for record in here.own_records()} == mine
+        here.stop("one")
+        wait_until(lambda: len(list(client.list_all())) == 2, "it has ended")
+        assert here.open("three").session.session_id not in mine
+        here.close()
+        elsewhere.close()
+
+
+def test_a_create_that_failed_stands_as_one_that_is_to_end(
+    service: Service, manager: MakeManager
+) -> None:
     one = manager()
     mine = one.open("one").session.session_id
     service.behave(faults=[{"kind": "http_500", "probability": 1.0, "action": "CreateMcpSession"}])
@@ -132,9 +166,21 @@ def test_an_attached_session_is_used_as_it_is_and_never_ended(
     one.close()
     assert service.ids() == {session_id}
     two = manager()
+    # Its owner may have a bridge of its own in it.
+    owners = manager()
+    owners.attach(session_id, bridged=True)
+    run(owners, "kept = 1")
     two.attach(session_id, bridged=True)
     assert "NameError" in str(run(two, "theirs"))
+    assert "NameError" in str(run(two, "kept"))
+    assert two.restart() is True
+    run(two, "mine = 1")
     assert two.detach() == session_id
+    assert "1" in shown(run(owners, "kept"))
+    bridges = "import sys; sum(name.startswith('_agentbay_bridge') for name in sys.modules)"
+    assert owner.code.run_code(bridges, "python").result == "1"
+    owners.detach()
+    assert owner.code.run_code(bridges, "python").result == "0"
     two.attach(session_id)
     assert two.stop(force=True) == session_id
     assert session_id not in service.ids()

@@ -53,6 +53,33 @@ def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: 
     assert service.ids() == set()
 
 
+def test_javascript_variables_and_output_are_back_too(service: Service) -> None:
+    with running_kernel("agentbay-javascript", service.env()) as kernel:
+        kernel.run("1")
+        sent = kernel.send("""
+const fs = require('fs');
+globalThis.kept = 41;
+for (let number = 0; number < 12; number++) {
+  console.log('line ' + number);
+  fs.appendFileSync('numbers', number + '\\n');
+  await new Promise((go) => setTimeout(go, 500));
+}
+kept + 1
+""")
+        kernel.wait_for_output(sent, "stream")
+        (session_id,) = service.ids()
+        _killed_and_restarted(kernel)
+        ran = kernel.run("console.log('now ' + kept)")
+        assert ran.reply["status"] == "ok", ran
+        assert "taken back" in ran.text("stderr") and session_id in ran.text("stderr")
+        lines = ran.text().split("\n")
+        assert "line 11" in lines and lines.index("line 11") < lines.index("now 41"), ran
+        assert "42" in str(ran.of_type("display_data")), ran
+        ran = kernel.run("console.log(fs.readFileSync('numbers', 'utf8'))")
+        assert ran.text().split() == [str(number) for number in range(12)]
+        assert service.ids() == {session_id}
+
+
 def test_a_cell_that_ended_meanwhile_shows_what_it_printed_and_its_error_is_not_the_next_ones(
     service: Service,
 ) -> None:
