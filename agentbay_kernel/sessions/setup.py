@@ -63,7 +63,9 @@ def set_up(session: Session, recipe: Recipe) -> None:
         command = [None, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
         _install(session, recipe, "pip", [*command, *recipe.pip])
     if recipe.npm:
-        _install(session, recipe, "npm", ["npm", "install", "--no-audit", "--no-fund", *recipe.npm])
+        # npm's check for a newer npm would ask the network for what nobody wants to know.
+        flags = ["--no-audit", "--no-fund", "--no-update-notifier"]
+        _install(session, recipe, "npm", ["npm", "install", *flags, *recipe.npm])
 
 
 def _bring(session: Session, recipe: Recipe, name: str, data: bytes) -> None:
