@@ -201,10 +201,18 @@ def _offset(context: CompletionContext) -> int:
     return sum(len(line) + 1 for line in lines[: context.cursor_line]) + context.cursor_position
 
 
+class _NoneOfOthers(list[SimpleCompletion]):
+    """No completions, and none of other matchers either: IPython leaves those out only for a list
+    that has a length."""
+
+    def __len__(self) -> int:
+        return 1
+
+
 def _matches(texts: Iterable[str], fragment: str) -> SimpleMatcherResult:
-    # The local names have no business in a sandbox's cell, so no other matcher is asked.
+    # The local names have no business in a sandbox's cell.
     return {
-        "completions": [SimpleCompletion(text) for text in texts],
+        "completions": [SimpleCompletion(text) for text in texts] or _NoneOfOthers(),
         "matched_fragment": fragment,
         "suppress": True,
     }

@@ -25,6 +25,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.messages import Message, stream
 from agentbay_kernel.service import find_credentials, get_logger
+from agentbay_kernel.sessions.attachments import Attachments
 from agentbay_kernel.sessions.ending import end_now, end_record
 from agentbay_kernel.sessions.live import LiveSession, PastCell
 from agentbay_kernel.sessions.opening import Opener
@@ -69,6 +70,7 @@ class SessionKeeper:
         self.settings = settings
         self._folder = folder or Path.cwd()
         self.registry = Registry(open_state_file(settings), notebook, settings.max_sessions)
+        self._attachments = Attachments(self.registry.folder, notebook)
         self._opener = Opener(settings, self.registry)
         self.audit = AuditLog(settings.audit_log)
         self._lock = threading.Lock()
@@ -193,6 +195,9 @@ class SessionKeeper:
 
         Returns within 1.5 seconds, also when the service does not answer.
         """
+        if not self._closed:
+            # Else it is handed over already: the next kernel attaches again.
+            threads.start(self._attachments.forget)
         self._close([])
 
     def hand_over(self) -> None:
@@ -266,6 +271,8 @@ class SessionKeeper:
         self._tidy()
         if name == DEFAULT_SESSION and self.settings.session_id:
             return self._opener.attach(backend, self.settings.session_id, name, "direct")
+        if (again := self._attach_again(backend, name)) is not None:
+            return again
         record = self._claimed.get(name)
         if record is not None and record.place == backend.client.endpoint.url:
             opened = self._opener.take_back(backend, record)
@@ -280,6 +287,29 @@ class SessionKeeper:
         recipe = self.recipe
         live = self._opener.create(backend, name)
         live.recipe = recipe or None
+        return live
+
+    def _attach_again(self, backend: Backend, name: str) -> LiveSession | None:
+        """What the kernel before was attached to under that name: its cells must not go elsewhere
+        unsaid."""
+        before = self._attachments.find(name)
+        if before is None or before.place != backend.client.endpoint.url:
+            return None
+        wanted = "bridged" if before.bridged else "direct"
+        try:
+            live = self._opener.attach(backend, before.session_id, name, wanted)
+        except SessionNotFoundError as error:
+            self._attachments.forget(name)
+            raise SessionNotFoundError(
+                f"The session {before.session_id}, which this notebook was attached to before its "
+                f"kernel was restarted, is gone. This cell did not run; the next cell of {name!r} "
+                "gets a new session.",
+                request_id=error.request_id,
+            ) from error
+        self._notes.append(
+            f"AgentBay: attached to {before.session_id} again, as before the kernel was restarted. "
+            "`%agentbay detach` leaves it.\n"
+        )
         return live
 
     def _open_backend(self) -> Backend:
@@ -349,7 +379,9 @@ class SessionKeeper:
             if self._live.get(live.name) is not live:
                 return
             del self._live[live.name]
-            if not live.attached:
+            if live.attached:
+                self._attachments.forget(live.name)
+            else:
                 self._used_s += live.age_s
             if live.past:
                 self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))

@@ -250,10 +250,14 @@ class SessionManager(SessionKeeper):
                     + " first, or attach under another name with --session NAME."
                 )
             wanted = "bridged" if bridged else "direct"
-            live = self._opener.attach(self._open_backend(), session_id.strip(), name, wanted)
+            backend = self._open_backend()
+            live = self._opener.attach(backend, session_id.strip(), name, wanted)
             self._tidy()
             with self._lock:
                 self._live[name] = live
+            self._attachments.note(
+                name, backend.client.endpoint.url, live.session.session_id, bridged=bridged
+            )
             return live
 
     def detach(self, name: str = DEFAULT_SESSION) -> str:
@@ -262,6 +266,12 @@ class SessionManager(SessionKeeper):
         Raises:
             SessionError: there is none of that name, or it is this notebook's own.
         """
+        with self._lock:
+            waits = name not in self._live
+        if waits and (before := self._attachments.find(name)) is not None:
+            # Of the kernel before; no cell has used it since.
+            self._attachments.forget(name)
+            return before.session_id
         live = self._named(name)
         if not live.attached:
             raise SessionError(
@@ -270,6 +280,7 @@ class SessionManager(SessionKeeper):
             )
         with self._lock:
             self._live.pop(name, None)
+        self._attachments.forget(name)
         if live.is_bridged:
             # Nothing of ours stays in it; what can't be reached now ends with it.
             with contextlib.suppress(AgentBayError):

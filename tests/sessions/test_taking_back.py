@@ -103,6 +103,29 @@ def test_a_cell_that_ended_meanwhile_shows_what_it_printed_and_its_error_is_not_
         assert "'alive'" in str(ran.of_type("execute_result"))
 
 
+def test_a_restarted_kernel_is_attached_again_and_says_so(service: Service) -> None:
+    session_id, gone = service.create(), service.create()
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        kernel.run(f"%agentbay attach {session_id}")
+        kernel.run(f"%agentbay attach {gone} -s second")
+        kernel.run("kept = 6")
+        kernel.manager.restart_kernel()
+        kernel.client.wait_for_ready(timeout=60)
+        ran = kernel.run("kept")
+        assert "6" in str(ran.of_type("execute_result"))
+        assert session_id in ran.text("stderr") and "detach" in ran.text("stderr")
+        service.client.delete_by_id(gone)
+        second = "%%agentbay python -s second\n1"
+        ran = kernel.run(second)
+        assert ran.reply["ename"] == "SessionNotFoundError" and gone in ran.reply["evalue"]
+        assert kernel.run(second).reply["status"] == "ok"
+        _killed_and_restarted(kernel)
+        # What is left before its first cell is left for good.
+        assert kernel.run("%agentbay detach").reply["status"] == "ok"
+        assert kernel.run("kept").reply["ename"] == "NameError"
+    assert service.ids() == {session_id}
+
+
 def test_variables_are_back_in_direct_execution_too(service: Service) -> None:
     with running_kernel("agentbay-python", service.env(execution="direct")) as kernel:
         kernel.run("kept = 6")
