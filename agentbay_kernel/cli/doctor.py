@@ -58,7 +58,8 @@ def doctor(options: Namespace) -> int:
     if options.probe:
         from agentbay_kernel.cli.probe import probe
 
-        document["probe"] = probe(Path(options.report), say=None if options.json else print)
+        say = None if options.json else print
+        document["probe"] = probe(Path(options.report), say, long=options.long)
     if options.json:
         print(json.dumps(document, indent=2))
     elif not mended:

@@ -216,6 +216,11 @@ def _add_doctor(commands: _Commands) -> None:
         help="open one session, find out what the service does, delete it; this costs money",
     )
     doctor.add_argument(
+        "--long",
+        action="store_true",
+        help="with --probe: also whether one request may take more than 60 seconds; a minute more",
+    )
+    doctor.add_argument(
         "--report",
         metavar="FILE",
         default="agentbay-probe.json",

@@ -2,14 +2,16 @@
 
 In: the settings. Out: a report without secrets, in a file that can be sent to us. It settles what
 the service's documents leave open and a client can see: state of each language, the bridge, the
-shapes of errors, routes, limits, interrupt, the working directory.
+shapes of errors, routes, limits, sizes, interrupt, the working directory, refused tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,20 +25,27 @@ from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.languages import LANGUAGES
 from agentbay_kernel.service import find_credentials
+from agentbay_kernel.service.transport import Transport
 from agentbay_kernel.sessions import LiveSession, SessionManager
 
 _SESSION = "probe"
 _INTERRUPT_WITHIN_S = 30.0
+_SIZES = (10_000, 50_000, 100_000, 1_000_000, 5_000_000)
+# Looks like one, and opens nothing.
+_NO_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.expired"
+_TOKEN_WITHIN_S = 10.0
+_LONG_S = 65
 
 Say = Callable[[str], object] | None
 
 
-def probe(report: Path, say: Say) -> dict[str, Any]:
+def probe(report: Path, say: Say, *, long: bool = False) -> dict[str, Any]:
     """Open a session, find out, delete it, write the report.
 
     Arguments:
         report: the file to write.
         say: gets a line for each finding; None for silence.
+        long: find out, too, whether one request may take more than 60 seconds.
 
     Returns:
         What was found.
@@ -52,17 +61,17 @@ def probe(report: Path, say: Say) -> dict[str, Any]:
         live = manager.open(_SESSION, "python")
         found["create_s"] = round(time.monotonic() - began_at, 2)
         _tell(say, "create_s", found["create_s"])
-        for name, look in _LOOKS.items():
+        for name, look in {**_LOOKS, **(_LONG_LOOKS if long else {})}.items():
             try:
                 found[name] = look(live, manager)
             except AgentBayError as error:
                 found[name] = {"failed": f"{type(error).__name__}: {error}"}
             _tell(say, name, found[name])
-        secrets = _secrets(live)
+        hidden = _secrets(live)
     finally:
         manager.close()
     text = json.dumps(found, indent=2, ensure_ascii=False)
-    for secret in secrets:
+    for secret in hidden:
         text = text.replace(secret, "(left out)")
     report.write_text(text + "\n", encoding="utf-8")
     if say is not None:
@@ -176,6 +185,80 @@ def _limits(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
     }
 
 
+def _sizes(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
+    """How much of random text, which packs badly, one request carries each way."""
+    found: dict[str, Any] = {}
+    for name, ask in (("sent_bytes", _send), ("answered_bytes", _answer)):
+        most, failed = 0, ""
+        for size in _SIZES:
+            try:
+                failed = ask(live, size)
+            except AgentBayError as error:
+                failed = f"{type(error).__name__}: {error}"[:300]
+            if failed:
+                break
+            most = size
+        found[name] = {"most_that_went": most, "then": failed or "no more was tried"}
+    return found
+
+
+def _send(live: LiveSession, size: int) -> str:
+    text = secrets.token_hex(size // 2)
+    result = live.session.code.run_code(f"print(len({text!r}))", "python")
+    said = "".join(result.logs.stdout).strip()
+    return "" if said == str(size) else f"arrived as {said or result.error_message[:200]}"
+
+
+def _answer(live: LiveSession, size: int) -> str:
+    code = f"print(__import__('secrets').token_hex({size // 2}))"
+    result = live.session.code.run_code(code, "python")
+    got = len("".join(result.logs.stdout).strip())
+    return "" if got == size else f"{got} arrived {result.error_message[:200]}".strip()
+
+
+def _token(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
+    """How a token that is no longer good is refused, where there is an address for it."""
+    link_url = live.session.link_url
+    if not link_url:
+        return {"offered": False}
+    body = {"args": {"code": "1"}, "server": "wuying_codespace", "tool": "run_code"}
+    with Transport(_TOKEN_WITHIN_S) as transport:
+        answer = transport.post(
+            f"{link_url}/callTool",
+            json.dumps({**body, "requestId": "link-probe", "token": _NO_TOKEN}).encode(),
+            {"Content-Type": "application/json", "X-Access-Token": _NO_TOKEN},
+            answer_within_s=_TOKEN_WITHIN_S,
+        )
+    shape = _shape(answer.body.decode("utf-8", "replace"))
+    return {"offered": True, "status": answer.status, "answer": shape}
+
+
+def _long(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
+    """May one request take more than the documented 60 seconds, and which says so?"""
+    session, found = live.session, {}
+    code = {"code": f"import time; time.sleep({_LONG_S}); print('through')", "language": "python"}
+    calls = {
+        "run_code": {**code, "timeout_s": _LONG_S + 5},
+        "shell": {"command": f"sleep {_LONG_S}; echo through", "timeout_ms": (_LONG_S + 5) * 1000},
+    }
+
+    def ask(tool: str) -> dict[str, Any]:
+        began_at = time.monotonic()
+        try:
+            answer = session.call_mcp_tool(tool, calls[tool], _LONG_S + 20)
+            said = "through" in answer.data
+            how = "to its end" if said else re.sub(r"\s+", " ", answer.error_message)[:200]
+        except AgentBayError as error:
+            how = f"{type(error).__name__}: {error}"[:300]
+        return {"seconds": round(time.monotonic() - began_at, 1), "went": how}
+
+    # Side by side: they don't wait for each other.
+    asked = {tool: threads.start(functools.partial(ask, tool)) for tool in calls}
+    for tool, one in asked.items():
+        found[f"{tool}_of_{_LONG_S}_s"] = one.result()
+    return found
+
+
 def _streaming(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
     """Does output come while code runs?"""
     if not live.session.can_stream:
@@ -233,7 +316,7 @@ def _places(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
         "print(os.getcwd(), platform.python_version(), platform.system(), "
         "*(n for n in ('ipykernel', 'jupyter_client', 'pandas', 'pyarrow') if u.find_spec(n)))"
     )
-    found = {}
+    found: dict[str, Any] = {}
     for name, code, language in (
         ("python", python, "python"),
         ("javascript", "console.log(process.cwd(), process.version)", "javascript"),
@@ -242,6 +325,15 @@ def _places(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
         found[name] = "".join(result.logs.stdout).strip() or result.error_message[:200]
     shell = live.session.call_mcp_tool("shell", {"command": "pwd", "timeout_ms": 5000}, 10)
     found["shell"] = str(shell.data or shell.error_message)[:200].strip()
+    # Files and values go by whichever is there: do they see the same ones?
+    name = f"/tmp/agentbay-probe-{secrets.token_hex(4)}"
+    live.session.code.run_code(f"open({name!r}, 'w').write('shared')", "python")
+    by_shell = live.session.call_mcp_tool("shell", {"command": f"cat {name}"}, 10)
+    found["tmp_shared_with_shell"] = "shared" in by_shell.data
+    if "read_file" in live.session.tools:
+        by_tool = live.session.call_mcp_tool("read_file", {"path": name}, 10)
+        found["tmp_shared_with_file_tools"] = by_tool.success and "shared" in by_tool.data
+    live.session.call_mcp_tool("shell", {"command": f"rm -f {name}"}, 10)
     return found
 
 
@@ -254,4 +346,7 @@ _LOOKS: dict[str, Callable[[LiveSession, SessionManager], dict[str, Any]]] = {
     "streaming": _streaming,
     "interrupt": _interrupt,
     "places": _places,
+    "sizes": _sizes,
+    "token": _token,
 }
+_LONG_LOOKS: dict[str, Callable[[LiveSession, SessionManager], dict[str, Any]]] = {"long": _long}

@@ -109,10 +109,36 @@ def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path
     assert found["errors"]["python"]["read_as"]["ename"] == "ZeroDivisionError"
     assert found["limits"]["timeout_success"] is False
     assert found["places"]["python"]
+    assert found["places"]["tmp_shared_with_shell"] is True
+    assert found["places"]["tmp_shared_with_file_tools"] is True
+    for way in ("sent_bytes", "answered_bytes"):
+        assert found["sizes"][way]["most_that_went"] == 5_000_000, found["sizes"]
+    assert found["token"]["status"] in (200, 401, 403), found["token"]
+    assert "long" not in found
     for secret in (service["AGENTBAY_API_KEY"], service["AGENTBAY_ENDPOINT"], "session-"):
         assert secret not in report.read_text()
     # Nothing is left of it.
     assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(320)
+def test_the_probe_finds_out_how_much_a_request_carries_and_how_long_it_may_take(
+    tmp_path: Path,
+) -> None:
+    profile = {"ws_url": False, "link_url": False, "message_limit": 64512}
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    with running_local_runtime("--profile", str(tmp_path / "profile.json")) as runtime:
+        service = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
+        report = tmp_path / "probe.json"
+        done = run("doctor", "--probe", "--long", "--report", str(report), **service)
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(report.read_text())
+    assert found["sizes"]["sent_bytes"]["most_that_went"] == 50_000, found["sizes"]
+    assert found["sizes"]["answered_bytes"]["most_that_went"] == 50_000
+    assert found["token"] == {"offered": False}
+    assert found["long"]["shell_of_65_s"]["went"] != "to its end"
+    assert found["long"]["run_code_of_65_s"]["went"] != "to its end"
 
 
 def test_sessions_are_listed_and_deleted(

@@ -68,9 +68,9 @@ class Service:
             self.client.delete_by_id(session_id)
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(true: Callable[[], bool], what: str, within_s: float = WAIT_S) -> None:
     """Wait for something that must come about."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
         time.sleep(0.1)

@@ -255,7 +255,10 @@ def test_the_cells_of_a_lost_session_run_again_only_when_asked(
     one = manager()
     run(one, "numbers = [1]")
     run(one, "numbers.append(2); print('again', len(numbers))")
+    session = one.sessions()[0].session
     service.clear()
+    # What is sent to one that is just ending may have run.
+    wait_until(lambda: session.get_status().status != "DELETING", "it has ended")
     with pytest.raises(SessionNotFoundError, match="replay"):
         run(one, "numbers")
     assert "NameError" in str(run(one, "numbers"))
