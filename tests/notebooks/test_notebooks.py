@@ -32,7 +32,7 @@ from tests.notebooks.course import (
 pytestmark = pytest.mark.timeout(600)
 
 MARK = "AGENTBAY_TEST_OF_NOTEBOOK"
-ENDED_WITHIN_S = 20
+ENDED_WITHIN_S = 60
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,9 @@ def test_executed_it_gives_what_is_stored(path: Path, folder: Path, tmp_path: Pa
     assert not [record for record in records if record.session_id]
     deadline = time.monotonic() + ENDED_WITHIN_S
     while left := [process for process in psutil.process_iter() if is_of_this_test(process)]:
-        assert time.monotonic() < deadline, left
+        assert time.monotonic() < deadline, [
+            (p.pid, p.ppid(), p.cmdline(), p.status()) for p in left
+        ]
         time.sleep(0.2)
 
 
