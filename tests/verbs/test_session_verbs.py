@@ -88,6 +88,7 @@ def test_processes_are_shown_without_folders_and_in_lines_that_can_be_read(
     assert re.search(r'<td style="[^"]*font-family:monospace">\s*PID STAT', page)
     # A program gets all of it.
     assert "/bin/sh -c sleep 600" in whole and "/end" in whole
+    assert "deleted" in _text(kernel.run("%agentbay stop"))
 
 
 def test_another_session_is_attached_and_left(
