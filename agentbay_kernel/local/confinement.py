@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -107,6 +108,10 @@ class Confinement:
         try:
             await self._started()
             await asyncio.wait_for(self.agent.connect(ours), 20)
+        except asyncio.CancelledError:
+            ours.close()
+            self._kill()
+            raise
         except Exception as failure:
             ours.close()
             words = await self._last_words()
@@ -183,10 +188,15 @@ class Confinement:
             try:
                 await asyncio.wait_for(process.wait(), END_GRACE_S)
             except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                self._kill()
                 await process.wait()
         await self._clean()
+
+    def _kill(self) -> None:
+        # All of its group: bubblewrap is two processes before it has become the sandbox.
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _clean(self) -> None:
         """Remove what the end of the process does not."""

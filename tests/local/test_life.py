@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,27 @@ def test_code_of_a_sandbox_that_is_killed_is_answered_before_its_time_is_over(
             if "agentbay_kernel.sandbox.agent" in " ".join(process.cmdline()):
                 process.kill()
         assert name in running.result().error_message
+
+
+def is_below(process: psutil.Process, place: Path) -> bool:
+    """Does the process belong to a runtime whose files are there?"""
+    try:
+        return any(str(place) in argument for argument in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
+def test_a_session_that_is_just_starting_ends_too(end: str, place: Path) -> None:
+    from agentbay import CreateSessionParams
+
+    for pause_s in (0.02, 0.05, 0.1, 0.2, 0.4):
+        with running_local_runtime("--spares", "1") as runtime:
+            wanted = CreateSessionParams(image_id="code_latest")
+            threads.start(partial(official_client(runtime).create, wanted))
+            time.sleep(pause_s)
+            processes = descendants(runtime.process.pid)
+            runtime.process.send_signal(getattr(signal, end))
+            runtime.process.wait(15)
+        wait_until_gone(processes)
+        wait_until_gone([it for it in psutil.process_iter() if is_below(it, place)])
