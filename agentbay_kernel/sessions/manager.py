@@ -1,58 +1,32 @@
 """SessionManager: the one object that has sessions; kernel, magics and command line use it.
 
 In: cells, names of sessions, what is to be done to them. Out: Jupyter messages, and what became
-of the sessions. How they come and go is `keeper`'s.
+of the sessions. How they come and go is `keeper`'s, how cells run in them is `running`'s.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Iterator
 
-from agentbay_kernel import threads
 from agentbay_kernel.errors import (
     AgentBayError,
-    AnswerLostError,
     AttachedSessionError,
-    BridgeError,
-    CommandError,
-    ServiceUnreachableError,
     SessionError,
     SessionNotFoundError,
-    SilentSessionError,
 )
 from agentbay_kernel.execution.bridged import BridgedExecution
-from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
 from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
-from agentbay_kernel.execution.request import OUTPUTS, Carried, as_message
 from agentbay_kernel.languages import PYTHON
-from agentbay_kernel.sessions.keeper import DEFAULT_SESSION, Lost, SessionKeeper
+from agentbay_kernel.sessions.keeper import DEFAULT_SESSION, Lost
 from agentbay_kernel.sessions.lifetime import Lifetime
-from agentbay_kernel.sessions.live import Execution, LiveSession
+from agentbay_kernel.sessions.live import LiveSession
 from agentbay_kernel.sessions.look import Look, look_into
-from agentbay_kernel.sessions.waiting import wait_for_turn
-
-# How often a running cell looks whether a warning is due.
-_LOOK_AFTER_S = 1.0
-# How long the service may take to say whether a session is there.
-_STATUS_WITHIN_S = 5.0
-_FOLLOWED_NO_MORE = (
-    "This cell has run for as long as one cell keeps its session alive (keep_alive_minutes). It "
-    "was not stopped, but it is followed no more, and the session {} is released when it has not "
-    "been used for its idle time. Run another cell to wait for this one and see its output, or "
-    "`%agentbay interrupt` to stop it. A longer AGENTBAY_TIMEOUT, or `%agentbay extend 2h` while "
-    "it runs, follows a cell for longer."
-)
-_LOST_TOO = "this cell ended with it, or its outcome was lost"
-_ENDED_TOO = "this cell ended with them"
-_ENDED = ("FINISH", "DELETED", "DELETING")
+from agentbay_kernel.sessions.running import SessionRunner
 
 
-class SessionManager(SessionKeeper):
+class SessionManager(SessionRunner):
     """Runs cells in sessions, and does to sessions what a user asks for. Thread-safe.
 
     Arguments:
@@ -60,83 +34,6 @@ class SessionManager(SessionKeeper):
         notebook: path of the kernel's connection file; empty when there is none.
         folder: the notebook's folder; the working directory unless given.
     """
-
-    # Cells
-
-    def execute(self, cell: Cell, name: str = DEFAULT_SESSION) -> Iterator[Message]:
-        """Run a cell in the session of that name; yields messages, an `execute_reply` last.
-
-        Raises:
-            AgentBayError: the cell could not be run; the message says what became of it.
-        """
-        live = self.open(name, cell.language)
-        if cell.stopped.is_set():
-            return
-        self.audit.code(live.session.session_id, cell.language, cell.code)
-        yield from self._notices()
-        live.note_begin(cell)
-        execution: Execution | None = None
-        try:
-            execution = live.execution_of(cell.language)
-            if note := live.settle():
-                yield stream("stderr", note)
-            if live.attached and isinstance(execution, DirectExecution):
-                yield from wait_for_turn(live.session, cell)
-                if cell.stopped.is_set():
-                    return
-            yield from self._looked_after(live, cell, execution.execute(cell))
-        except ServiceUnreachableError:
-            live.note_unrun(cell)
-            raise
-        except SessionNotFoundError as error:
-            live.note_unrun(cell)
-            raise self._gone(live, error, "this cell did not run") from error
-        except AnswerLostError as error:
-            if self._has_ended(live):
-                raise self._gone(live, error, _LOST_TOO) from error
-            self._check_runtime(_ENDED_TOO)
-            raise
-        except BridgeError as error:
-            if live.ended or self._has_ended(live):
-                raise self._gone(live, error, _LOST_TOO) from error
-            if isinstance(error, SilentSessionError):
-                live.unsettled = cell
-            if execution is not None:
-                live.give_up_bridge(execution, error)
-            raise
-        finally:
-            live.note_end(cell)
-
-    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> Stop:
-        """Stop a cell; says what became of it."""
-        with self._lock:
-            live = self._live.get(name)
-        if live is None:
-            cell.stopped.set()
-            return Stop.UNSENT
-        return live.execution_of(cell.language).interrupt(cell)
-
-    def bridged(self, name: str = DEFAULT_SESSION) -> BridgedExecution | None:
-        """The bridge to that session's Python, if it has one; none is created."""
-        execution = self._execution_in_use(PYTHON.name, name)
-        return execution if isinstance(execution, BridgedExecution) else None
-
-    def bridged_language(
-        self, language: str, name: str = DEFAULT_SESSION
-    ) -> BridgedExecution | BridgedJavaScript | None:
-        """The bridge to a language of that session, if it has one; none is created."""
-        execution = self._execution_in_use(language, name)
-        return None if isinstance(execution, DirectExecution) else execution
-
-    def late(self, name: str = DEFAULT_SESSION) -> Iterator[tuple[str, Message]] | None:
-        """What a session's code publishes when no cell of it runs, and the id of the request that
-        caused it; None where there is no bridge, and for all who ask but the first."""
-        with self._lock:
-            live = self._live.get(name)
-        carried = live.late() if live is not None else None
-        return None if carried is None else _late_messages(carried)
-
-    # What is done to a session by name
 
     def stop(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> str:
         """Delete a session; the next cell of that name gets a new one.
@@ -344,78 +241,3 @@ class SessionManager(SessionKeeper):
             self._lost.pop(name, None)
         if reply is not None:
             yield reply
-
-    # Inside
-
-    def _execution_in_use(self, language: str, name: str) -> Execution | None:
-        with self._lock:
-            live = self._live.get(name)
-        return live.execution_in_use(language) if live is not None else None
-
-    def _looked_after(
-        self, live: LiveSession, cell: Cell, messages: Iterator[Message]
-    ) -> Iterator[Message]:
-        """A cell's messages, and the warnings that become due while it runs."""
-        with contextlib.ExitStack() as held:
-            warnings = None
-            if live.lifetime is not None:
-                warnings = held.enter_context(live.lifetime.used_by(cell, cell.timeout))
-            feed = held.enter_context(threads.Feed(messages, threading.Event()))
-            while True:
-                self._stamp(live)
-                if warnings is not None:
-                    yield from warnings.due(time.time())
-                    if live.is_bridged and warnings.over(time.time()):
-                        raise SilentSessionError(_FOLLOWED_NO_MORE.format(live.session.session_id))
-                try:
-                    yield feed.next_within(_LOOK_AFTER_S)
-                except TimeoutError:
-                    self._check_runtime(_ENDED_TOO)
-                    if cell.stopped.is_set():
-                        return
-                except StopIteration:
-                    return
-
-    def _stamp(self, live: LiveSession) -> None:
-        if live.mark:
-            with contextlib.suppress(AgentBayError):
-                self.registry.stamp(live.mark)
-
-    def _has_ended(self, live: LiveSession) -> bool:
-        """After a fault: does the service say that the session is gone?"""
-        # A service that is silent must not hold up the cell that was given up for its silence.
-        asked = threads.start(live.session.get_status)
-        try:
-            status = asked.result(_STATUS_WITHIN_S)
-        except (CommandError, TimeoutError):
-            return False
-        return isinstance(status.failure, SessionNotFoundError) or status.status in _ENDED
-
-    def _gone(self, live: LiveSession, error: CommandError, cell: str) -> SessionNotFoundError:
-        why = live.ended or _why_gone(live)
-        self._forget(live, why)
-        return SessionNotFoundError(
-            f"The session {live.session.session_id} is gone ({why}), and its variables and files "
-            f"with it; {cell}. The next cell gets a new session"
-            + ("; `%agentbay replay` runs the lost session's cells again." if live.past else "."),
-            request_id=error.request_id,
-        )
-
-
-def _why_gone(live: LiveSession) -> str:
-    """Why a session is gone, as far as it can be told from here."""
-    lifetime = live.lifetime
-    if lifetime is None:
-        return "it was deleted or released"
-    if time.time() >= lifetime.ends_at:
-        return "it had reached its greatest age"
-    if lifetime.idle_for_s >= lifetime.idle_s:
-        return f"it had not been used for {lifetime.idle_for_s / 60:.0f} min"
-    return "it was deleted from elsewhere, or the service was restarted"
-
-
-def _late_messages(late: Iterator[Carried]) -> Iterator[tuple[str, Message]]:
-    for carried in late:
-        message = as_message(carried)
-        if message.type in OUTPUTS and message.type != "input_request":
-            yield str(carried["p"].get("msg_id", "")), message
