@@ -43,7 +43,7 @@ def lab(server: LabServer) -> LabServer:
     spec.mkdir(parents=True)
     described = {
         "argv": ["python", "-m", "agentbay_kernel", "-f", "{connection_file}"],
-        "display_name": "AgentBay Python",
+        "display_name": KERNEL,
         "language": "python",
         "interrupt_mode": "message",
         "env": SETTINGS,
