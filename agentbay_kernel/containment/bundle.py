@@ -7,7 +7,6 @@ below and its data inert, the metadata that such types have, and what was refuse
 from __future__ import annotations
 
 import base64
-import html
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +21,9 @@ from agentbay_kernel.containment.charts import (
     refuse_vega,
 )
 from agentbay_kernel.containment.frame import framed
-from agentbay_kernel.containment.markup import Fate, judge, sanitized
+from agentbay_kernel.containment.markup import Fate, as_safe_html, judge, sanitized
 from agentbay_kernel.containment.policy import Policy
-from agentbay_kernel.containment.tex import is_safe_tex
+from agentbay_kernel.containment.tex import is_inert_tex, is_safe_tex
 from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, is_plain, visible
 
 MimeBundle = dict[str, Any]
@@ -109,13 +108,14 @@ def contain_html(source: str, policy: Policy, plain: str = "") -> str:
     """HTML as a page may have it: as it is, sanitised, or in a frame."""
     source = _without_surrogates(source)
     if policy.html == "text":
-        return html.escape(plain or visible(source))
+        return as_safe_html(plain or source)
     if policy.html == "sanitize":
         judged = judge(source)
         return judged.html or sanitized(source)
     judged = judge(source)
     if judged.fate is Fate.FOREIGN or (source and not judged.html):
-        return framed(source, policy.hosts, plain)
+        # Where a frame is taken out, MathJax reads the text in it.
+        return framed(source, policy.hosts, plain if is_safe_tex(plain) else "")
     return judged.html
 
 
@@ -140,10 +140,9 @@ def _contain_one(
     if mime == MARKDOWN:
         return _contain_markdown(as_text(value), plain, HTML in data, policy)
     if mime == LATEX:
-        text = as_text(value)
-        if is_safe_tex(text):
-            return {LATEX: visible(text)}
-        return Refusal(mime, "it holds commands that do more than set mathematics")
+        return _contain_latex(
+            visible(_without_surrogates(as_text(value))), set(data) - {PLAIN, mime}
+        )
     if mime == SVG:
         return _contain_svg(as_text(value), HTML in data)
     if mime == JSON:
@@ -174,6 +173,13 @@ def _contain_markdown(source: str, plain: str, has_html: bool, policy: Policy) -
     if has_html:
         return {}
     return {HTML: contain_html(markdown.as_html(source), policy, plain)}
+
+
+def _contain_latex(source: str, others: set[Any]) -> MimeBundle:
+    if is_inert_tex(source):
+        return {LATEX: source}
+    # Where there is a picture or a table too, it says the same.
+    return {} if others else {HTML: as_safe_html(source)}
 
 
 def _contain_svg(source: str, has_html: bool) -> MimeBundle:

@@ -1,9 +1,9 @@
 """Markdown that a page may render itself.
 
-In: Markdown of a sandbox. Out: whether no reader of Markdown could make more of it than text,
-links to the web and pictures that it holds itself; else the HTML that it means, to be judged as
-such. What is kept is not decided by a parser: JupyterLab's (marked), VS Code's and GitHub's differ,
-so anything that looks like raw HTML to any of them is rendered here.
+Readers of Markdown differ, and JupyterLab's reads it twice: it takes formulas out, renders the
+rest, and puts them back into the HTML. So the page gets only Markdown of which no reader can make
+more than text, formulas and links to the web, because nothing else can be written with what it may
+consist of. All other Markdown is rendered here, and is judged as HTML then.
 """
 
 from __future__ import annotations
@@ -13,56 +13,99 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from agentbay_kernel.containment.tex import is_safe_tex
-from agentbay_kernel.containment.text import is_plain
+from agentbay_kernel.containment.tex import LONGEST, is_safe_tex
 
 if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
+    from collections.abc import Sequence
 
-# A tag, a comment, a declaration - but not an address in angle brackets.
-_html = re.compile(r"<(?!https?://[\w./-]*>)[a-zA-Z/!?]")
-_acting = re.compile(r"(?:javascript|vbscript|data|file|blob|filesystem)\s*:", re.I)
-_destination = re.compile(r"\]\(\s*<?([^)\s>]*)|^\s{0,3}\[[^\]]*\]:\s*<?([^\s>]*)", re.M)
-_web = re.compile(r"(?:https?://|mailto:)", re.I)
-# JupyterLab draws these with a library that loads pictures and follows links.
-_mermaid = re.compile(r"(?:```|~~~)\s*\{?\.?mermaid", re.I)
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+# The languages that a block of code may name; JupyterLab draws some others as pictures.
+_LANGUAGES = """
+    bash c console cpp css diff go html ini ipython ipython3 java javascript js json julia latex
+    markdown md none plain py python python3 r rust sh shell sql text toml ts txt typescript xml
+    yaml yml
+    """.split()
+# What text may consist of, piece by piece. No backslash, no entity, no brace, no `<` that could
+# begin a tag; an `@` alone, since JupyterLab marks with two of them where a formula goes.
+_TEXT = (
+    r"[^\W_]++|[ \t\n#*_+\-.,;()'\"/%=|^?]|[^\x00-\x7f]"
+    r"|>(?!(?:[ \t]*>){9})|<(?=[ \d=])|&(?= )|@(?!@)|!(?!\[)|:(?![/:])"
+    r"|~{1,2}+(?!~)|`{1,2}+(?!`)"
+)
+_ADDRESS = r"https?://[a-zA-Z0-9][a-zA-Z0-9./?=#%+_,:-]{0,500}"
+# Neither a colon nor a bracket may follow one in brackets, or it names an address.
+_BRACKETS = rf"\[(?:{_TEXT}){{0,300}}+\]"
+_FORMULA = (
+    r"(?:[a-zA-Z0-9 ^_{}+\-=*/.,()|!:;'>]|[^\x00-\x7f]|<(?=[ \d=])|\\[a-zA-Z]++|\\[,;:!{}| ])"
+)
+_plain = re.compile(
+    rf"(?:\b{_ADDRESS}|{_TEXT}"
+    rf"|{_BRACKETS}(?!\s*[(\[:])|{_BRACKETS}\({_ADDRESS}\)"
+    rf"|(?:`{{3,}}+|~{{3,}}+)(?:{'|'.join(_LANGUAGES)})?(?=\n|\Z)"
+    rf"|(?<![\w$])\$(?P<inline>{_FORMULA}++)\$(?![\w$])"
+    rf"|(?<![\w$])\$\$(?P<display>(?:{_FORMULA}|\n(?!\s*\n))++)\$\$(?![\w$]))*+",
+    re.A,
+)
+_formula = re.compile(r"\$\$?([^$]+)\$\$?")
+# Parsing takes time that grows faster than what is parsed.
 _LONGEST = 1_000_000
 
 
 def is_inert(source: str) -> bool:
-    """May a page render this Markdown as it is?"""
-    meant = html.unescape(source).replace("\\", "")
-    links = (found[1] or found[2] or "" for found in _destination.finditer(source))
+    """Return whether a page may render this Markdown as it is."""
     return (
-        is_plain(meant)
-        and not _html.search(source)
-        and not _acting.search(re.sub(r"[\s\x00-\x20]", "", meant))
-        # A picture is loaded from wherever it is, so it tells that it was seen.
-        and "![" not in source
-        and not _mermaid.search(source)
-        and all(_web.match(link) for link in links)
+        len(source) <= LONGEST
+        and all(part.isprintable() for part in re.split(r"[\n\t]", source))
+        and _plain.fullmatch(source) is not None
+        and all(_is_balanced(found[1]) for found in _formula.finditer(source))
         and is_safe_tex(source)
     )
 
 
 def as_html(source: str) -> str:
-    """The HTML that the Markdown means, raw HTML in it included."""
+    """Return the HTML that the Markdown means, raw HTML in it included."""
     if len(source) > _LONGEST:
         return f"<pre>{html.escape(source)}</pre>"
     return str(_parser().render(source))
+
+
+def _is_balanced(formula: str) -> bool:
+    """Return whether every brace is closed in the formula: JupyterLab searches for its end so."""
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", formula):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 @functools.cache
 def _parser() -> MarkdownIt:
     # Formulas must come through as they are; MathJax reads them in HTML too.
     from markdown_it import MarkdownIt
+    from mdit_py_plugins.amsmath import amsmath_plugin
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-    parser.use(dollarmath_plugin, renderer=_formula)
+    parser.use(dollarmath_plugin, allow_labels=False, allow_blank_lines=False, double_inline=True)
+    parser.use(amsmath_plugin)
+    for name in _FORMULAS:
+        parser.add_render_rule(name, _as_text)
     return parser
 
 
-def _formula(content: str, options: dict[str, bool]) -> str:
-    marks = "$$" if options["display_mode"] else "$"
-    return f"{marks}{html.escape(content, quote=False)}{marks}"
+# The element in which a formula stands, and what marks it there.
+_FORMULAS = {
+    "math_inline": ("span", "$"),
+    "math_inline_double": ("span", "$$"),
+    "math_block": ("div", "$$"),
+    "amsmath": ("div", ""),
+}
+
+
+def _as_text(_: object, tokens: Sequence[Token], index: int, *__: object) -> str:
+    element, marks = _FORMULAS[tokens[index].type]
+    formula = html.escape(tokens[index].content, quote=False)
+    return f"<{element}>{marks}{formula}{marks}</{element}>"

