@@ -81,9 +81,7 @@ def one_line(text: str) -> str:
         marks = marks + 1 if category in ("Mn", "Me") else 0
         seen = category in _SEEN and character not in _UNSEEN and marks <= _MOST_MARKS
         picks = character in _PRESENTATION and before in ("So", "Sm", "Po", "Nd")
-        shown.append(
-            character if seen or picks or character in _SPACES else _picture(character)
-        )
+        shown.append(character if seen or picks or character in _SPACES else _picture(character))
         before = category
     return "".join(shown)
 
@@ -122,10 +120,11 @@ def all_visible(value: Any, depth: int = 0) -> Any:
     return [all_visible(item, depth + 1) for item in value]
 
 
-def size_of(value: Any) -> tuple[int, int]:
-    """How many values JSON holds, and how deep they are nested; counts to 101 levels."""
+def size_of(value: Any, most: int) -> tuple[int, int]:
+    """How many values JSON holds, and how many levels deep; stops counting beyond `most` values
+    and `DEEPEST` levels."""
     count, depth, level = 0, 0, [value]
-    while level and depth <= DEEPEST:
+    while level and depth <= DEEPEST and count <= most:
         count += len(level)
         below: list[Any] = []
         for item in level:
