@@ -495,7 +495,8 @@ TYPES: tuple[TypeRow, ...] = (
         _contain_vega,
     ),
     TypeRow(
-        "`audio/wav`, `audio/mpeg`, `audio/ogg`, `audio/flac`, `video/mp4`, `video/webm`, `video/ogg`",
+        "`audio/wav`, `audio/mpeg`, `audio/ogg`, `audio/flac`, `video/mp4`, `video/webm`, "
+        "`video/ogg`",
         "a player with the data in it",
         "A player runs nothing and loads nothing",
         _types(

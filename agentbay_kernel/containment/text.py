@@ -86,13 +86,17 @@ def one_line(text: str) -> str:
     return "".join(shown)
 
 
+def lines(text: str) -> str:
+    """Text of several lines, each as `one_line` has it."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
 
 
 def prompt(text: str) -> str:
     """What `input()` asks: lines without colours, each as `one_line` has it."""
-    lines = _COLOUR.sub("", text).replace("\r\n", "\n").split("\n")
-    return "\n".join(one_line(line.replace("\t", "    ")) for line in lines)
+    return lines(_COLOUR.sub("", text).replace("\r\n", "\n").replace("\t", "    "))
 
 
 # Setting these on an object changes all objects of a page.

@@ -63,7 +63,7 @@ def test_javascript_is_told_once() -> None:
     shown = Message("display_data", {"data": {"application/javascript": "1", "text/plain": "p"}})
     first, note = contain(shown, containment)
     assert first.content["data"] == {"text/plain": "p"}
-    assert "JavaScript output is not shown" in note.content["text"]
+    assert "JavaScript output is not shown" in note.content["data"]["text/plain"]
     (second,) = contain(shown, containment)
     assert second.content["data"] == {"text/plain": "p"}
 
@@ -138,7 +138,7 @@ def test_only_known_widgets_are_opened() -> None:
     containment = make()
     other = Message("comm_open", {"comm_id": "1", "target_name": "jupyterlab", "data": {}})
     (note,) = contain(other, containment)
-    assert "only widgets may open a comm" in note.content["text"]
+    assert "only widgets may open a comm" in note.content["data"]["text/plain"]
     (note,) = contain(opened("2", "Map", {}, "jupyter-leaflet"), containment)
     assert "widget_packages" in note.content["text"]
     # Nothing is said to a widget that is not there.
