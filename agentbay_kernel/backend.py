@@ -106,7 +106,7 @@ class ChildRuntime:
 class Backend:
     """A place that sessions are created in.
 
-    `notice` is what the first cell must tell the user about this place, or empty; `isolation` is
+    `notice` is what the first cell must warn of, or empty; `isolation` is
     what a local runtime says that it confines (`level`, which is bubblewrap or none, `summary`,
     `confined`, `not_confined`).
     """
@@ -223,5 +223,10 @@ def _local_backend(client: AgentBay, runtime: ChildRuntime | None) -> Backend:
     told = runtime.announcement if runtime is not None else client.local_report()
     isolation = told.get("isolation") or {}
     summary = isolation.get("summary") or "it does not say what is isolated"
-    notice = f"AgentBay: this session runs on THIS machine, in the local runtime: {summary}."
+    # Banner and status say where isolated cells run; only what isn't isolated is warned of.
+    notice = (
+        ""
+        if isolation.get("level") == "bubblewrap"
+        else f"AgentBay: this session runs on THIS machine, in the local runtime: {summary}."
+    )
     return Backend(client, is_local=True, notice=notice, isolation=isolation, runtime=runtime)

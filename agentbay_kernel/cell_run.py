@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
-from agentbay_kernel.containment.text import visible
+from agentbay_kernel.containment.text import lines, visible
 from agentbay_kernel.cures import Here, find_cure
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
+from agentbay_kernel.execution.messages import Message, error, notice, reply_error, reply_ok, stream
 from agentbay_kernel.frontend import FrontEnd
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.late_output import LateOutput
@@ -109,7 +109,7 @@ class CellRun:
             if not isinstance(raised, AgentBayError):
                 _log.exception("A cell failed in the kernel itself")
             # The service and the sandbox have a say in what the message is.
-            name, message = type(raised).__name__, visible(str(raised))
+            name, message = type(raised).__name__, lines(str(raised))
             failure = error(name, message, [f"{name}: {message}"])
         finally:
             # An interrupted cell's late messages are dropped, unsent code is never sent.
@@ -232,7 +232,7 @@ class CellRun:
         opening = asyncio.wrap_future(self._opening)
         done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
         if not done:
-            self._front_end.publish(stream("stderr", _AGAIN_NOTE if is_there else _STARTING_NOTE))
+            self._front_end.publish(notice(_AGAIN_NOTE if is_there else _STARTING_NOTE))
             try:
                 await opening
             finally:

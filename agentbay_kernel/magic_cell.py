@@ -27,7 +27,7 @@ from agentbay_kernel.displaying import display_message, remote_error
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.exchange import Exchange, Reporter
 from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
 from agentbay_kernel.verbs.bundles import text
@@ -161,7 +161,7 @@ class MagicCell:
         try:
             opening.result(_PATIENCE_S)
         except NotYet:
-            print("Starting an AgentBay session ...", file=sys.stderr, flush=True)
+            display_message(notice("Starting an AgentBay session ..."))
             try:
                 opening.result()
             finally:
@@ -185,7 +185,7 @@ class MagicCell:
             stopped,
             f"Sent: {', '.join(names)}",
         ):
-            print(note, file=sys.stderr)
+            display_message(notice(str(note)))
 
     def _bring(self) -> None:
         if not (names := self._options.brings):
@@ -200,7 +200,7 @@ class MagicCell:
         )
         self._variables.update(fetched.values)
         for note in fetched.notes:
-            print(note, file=sys.stderr)
+            display_message(notice(str(note)))
 
     def _exchanged(
         self, work: Callable[[Exchange, Reporter], T], stopped: threading.Event, done_line: str

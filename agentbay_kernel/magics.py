@@ -27,6 +27,7 @@ from agentbay_kernel import threads
 from agentbay_kernel.background import BackgroundCell
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.containment.messages import Containment
+from agentbay_kernel.containment.text import lines
 from agentbay_kernel.displaying import display_message
 from agentbay_kernel.errors import AgentBayError, RemoteError, VerbError
 from agentbay_kernel.magic_cell import MagicCell
@@ -179,7 +180,8 @@ def _told_in_short() -> Iterator[None]:
     except RemoteError:
         raise
     except AgentBayError as error:
-        told = [f"{type(error).__name__}: {error}"]
+        # The service and the sandbox have a say in what the message is.
+        told = [lines(f"{type(error).__name__}: {error}")]
         error._render_traceback_ = lambda: told  # type: ignore[attr-defined]
         raise
 

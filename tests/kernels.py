@@ -31,6 +31,24 @@ class Ran:
             if output["msg_type"] == "stream" and output["content"]["name"] == name
         )
 
+    def kept(self) -> list[dict[str, Any]]:
+        """The outputs that are left at the end, as a notebook stores them."""
+        left: list[dict[str, Any]] = []
+        for output in self.outputs:
+            if output["msg_type"] == "clear_output":
+                left.clear()
+            elif output["msg_type"] in ("stream", "display_data", "execute_result", "error"):
+                left.append(output)
+        return left
+
+    def notices(self) -> str:
+        """What we say that is no error, one a line: outputs of plain text that name us."""
+        texts = [
+            str(content["data"].get("text/plain", "")) for content in self.of_type("display_data")
+        ]
+        ours = ("AgentBay: ", "[AgentBay: ", "Starting an AgentBay", "Connecting to the AgentBay")
+        return "\n".join(text for text in texts if text.startswith(ours))
+
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         """The contents of all outputs of that message type."""
         return [output["content"] for output in self.outputs if output["msg_type"] == kind]

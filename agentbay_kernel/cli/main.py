@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import __version__
+from agentbay_kernel.containment.text import lines
 from agentbay_kernel.errors import AgentBayError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _prefix(options: argparse.Namespace) -> str | None:
 
 def _complain(error: Exception) -> None:
     if isinstance(error, AgentBayError):
-        print(f"jupyter agentbay: {error}", file=sys.stderr)
+        print(f"jupyter agentbay: {lines(str(error))}", file=sys.stderr)
     else:
         print(
             f"jupyter agentbay: {type(error).__name__}: {error}\n"

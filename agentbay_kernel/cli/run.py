@@ -17,6 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from agentbay_kernel.containment.text import one_line
 from agentbay_kernel.errors import ConfigurationError, NotebookError, UnsupportedLanguageError
 from agentbay_kernel.kernelspec import CLOUD_KERNELS, Kernelspec
 from agentbay_kernel.languages import Language, find_language
@@ -109,7 +110,7 @@ def execute(
                 f"The kernel ended: {error}. Try `jupyter agentbay doctor`. It said: {last}"
             ) from error
         except CellExecutionError as error:
-            return f"A cell failed: {error.ename}: {_ANSI.sub('', error.evalue)}"
+            return f"A cell failed: {_in_one_line(error.ename, error.evalue)}"
         except CellTimeoutError:
             return f"A cell did not end within {timeout:g} s."
     return f"{progress.failed} cells failed." if progress.failed else ""
@@ -145,7 +146,11 @@ class _Progress:
         self._failed_now = False
         first = next((line for line in cell.source.splitlines() if line.strip()), "")
         number = self._codes.index(cell_index) + 1
-        print(f"[{number}/{self._total}] {first[:_LONGEST_SOURCE]}", file=sys.stderr, flush=True)
+        print(
+            f"[{number}/{self._total}] {one_line(first[:_LONGEST_SOURCE])}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def fail(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
         """A cell ended with an error."""
@@ -157,9 +162,14 @@ class _Progress:
         content = execute_reply["content"]
         state = "ok"
         if content["status"] != "ok":
-            state = f"{content.get('ename')}: {_ANSI.sub('', str(content.get('evalue')))[:200]}"
+            state = _in_one_line(content.get("ename"), content.get("evalue"))
         took = time.monotonic() - self._began_at
         print(f"      {state}, {took:.1f} s", file=sys.stderr, flush=True)
+
+
+def _in_one_line(ename: object, evalue: object) -> str:
+    """An error as one line of a terminal."""
+    return one_line(f"{ename}: {_ANSI.sub('', str(evalue))}"[:200])
 
 
 def _read(path: Path) -> Any:

@@ -12,6 +12,7 @@ from argparse import Namespace
 from typing import Any
 
 from agentbay_kernel.config import load_settings
+from agentbay_kernel.containment.text import one_line
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.sessions import Record, SessionManager, whose
 from agentbay_kernel.sessions.ownership import Owner
@@ -95,9 +96,10 @@ def sweep_sessions(options: Namespace) -> int:
     finally:
         manager.close()
     for record in swept.deleted:
-        print(f"Deleted {record.session_id or 'a session that was being created'} ({record.name})")
+        session = record.session_id or "a session that was being created"
+        print(f"Deleted {session} ({one_line(record.name)})")
     for record in swept.failed:
-        print(f"Not deleted yet: {record.session_id} ({record.name})", file=sys.stderr)
+        print(f"Not deleted yet: {record.session_id} ({one_line(record.name)})", file=sys.stderr)
     if not swept.deleted and not swept.failed:
         print("Nothing is left behind.")
     return 1 if swept.failed else 0

@@ -1,14 +1,15 @@
 """MIME bundles: what is shown of an output, type by type.
 
-In: a bundle and its metadata, from a sandbox. Out: a bundle in which every type is on the list
-below and its data inert, the metadata that such types have, and what was refused.
+`TYPES` is the table: each row says which types it is for, what becomes of them and why. What is
+on no row is not passed on. What reaches a page in a type of its own is text, a raster image, HTML
+that was sanitised or framed here, or data that were rebuilt from an allow list.
 """
 
 from __future__ import annotations
 
-import base64
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentbay_kernel.containment import markdown
@@ -16,26 +17,29 @@ from agentbay_kernel.containment.charts import (
     PLOTLY_OPTIONS,
     VEGA_ACTIONS,
     VEGA_OPTIONS,
-    is_still_svg,
     refuse_plotly,
     refuse_vega,
 )
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.markup import Fate, as_safe_html, judge, sanitized
 from agentbay_kernel.containment.policy import Policy
+from agentbay_kernel.containment.svg import judge_svg
 from agentbay_kernel.containment.tex import is_inert_tex, is_safe_tex
-from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, is_plain, visible
+from agentbay_kernel.containment.text import (
+    DEEPEST,
+    UNSAFE_NAMES,
+    all_visible,
+    as_text,
+    one_line,
+    size_of,
+    visible,
+)
 
 MimeBundle = dict[str, Any]
 
 PLAIN, HTML, MARKDOWN, LATEX = "text/plain", "text/html", "text/markdown", "text/latex"
 SVG, JSON = "image/svg+xml", "application/json"
 PICTURES = frozenset(f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", "bmp"))
-JAVASCRIPT = frozenset(
-    f"{kind}/{name}"
-    for kind in ("application", "text")
-    for name in ("javascript", "x-javascript", "ecmascript")
-)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 TABLE = "application/vnd.dataresource+json"
@@ -57,21 +61,30 @@ _RENDERED: dict[str, Any] = {
 }
 
 
+# Data with more values than this keep a page busy.
+_MOST_VALUES = 1_000_000
+# JupyterLab may show a tree of data unfolded up to here.
+_MOST_UNFOLDED = 2_000
+
 _NAMED = {"javascript": "JavaScript output", "widget": "A widget"}
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What is not shown: a type, a widget. `kind` tells refusals apart, each is told once."""
+    """What is not shown: a type, a widget. `kind` tells refusals apart, each is told once.
+
+    `instead` is the text to show where the output has no other.
+    """
 
     kind: str
     reason: str
+    instead: str = ""
 
     @property
     def text(self) -> str:
         """What is told of it."""
         what = _NAMED.get(self.kind) or f"Output of type {self.kind}"
-        return f"{visible(what)[:120]} is not shown: {self.reason}."
+        return f"{one_line(what)[:120]} is not shown: {self.reason}."
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,43 @@ class Contained:
     data: MimeBundle
     metadata: dict[str, Any]
     refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One type of an output, and what the output holds beside it."""
+
+    mime: str
+    value: Any
+    # The output's plain text, visible; empty if it has none.
+    plain: str
+    data: MimeBundle
+    policy: Policy
+
+    @property
+    def text(self) -> str:
+        return as_text(self.value)
+
+
+@dataclass(frozen=True)
+class TypeRow:
+    """A row of the table of types.
+
+    Arguments:
+        types: as they are written in the documentation.
+        shown: what becomes of them.
+        why: the reason.
+        pattern: matches a whole type.
+        contain: makes what is shown, or refuses.
+        in_text: does it hold where `html` is `text` too?
+    """
+
+    types: str
+    shown: str
+    why: str
+    pattern: re.Pattern[str] = field(repr=False)
+    contain: Callable[[_Output], MimeBundle | Refusal] = field(repr=False)
+    in_text: bool = False
 
 
 def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
@@ -93,14 +143,15 @@ def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
     refused: list[Refusal] = []
     plain = visible(as_text(data.get(PLAIN)))
     for mime, value in data.items():
-        outcome = _contain_one(str(mime), value, plain, data, policy)
+        outcome = _contain_one(_Output(str(mime), value, plain, data, policy))
         if isinstance(outcome, Refusal):
             refused.append(outcome)
         else:
             kept.update(outcome)
     if data and not kept:
-        names = ", ".join(visible(str(mime))[:60] for mime in list(data)[:8])
-        kept[PLAIN] = f"[{names}: not shown]"
+        told = "".join(refusal.instead for refusal in refused)
+        names = ", ".join(one_line(str(mime))[:60] for mime in list(data)[:8])
+        kept[PLAIN] = visible(told) if told else f"[{names}: not shown]"
     return Contained(kept, _contain_metadata(metadata, kept), tuple(refused))
 
 
@@ -119,43 +170,88 @@ def contain_html(source: str, policy: Policy, plain: str = "") -> str:
     return judged.html
 
 
-def _contain_one(
-    mime: str, value: Any, plain: str, data: MimeBundle, policy: Policy
-) -> MimeBundle | Refusal:
-    if mime == PLAIN:
-        return {PLAIN: plain}
-    if mime in PICTURES:
-        text = as_text(value)
-        ok = _base64.match(text) is not None
-        return {mime: text} if ok else Refusal(mime, "its data are not base64")
-    if mime in JAVASCRIPT:
-        return Refusal("javascript", "it would run in the notebook's page")
-    if mime.startswith("application/vnd.bokehjs"):
-        return Refusal("Bokeh", _BOKEH)
-    if policy.html == "text":
+def row_of(mime: str) -> TypeRow | None:
+    """The row of a type; None for a type that is on no row."""
+    return next((row for row in TYPES if row.pattern.fullmatch(mime)), None)
+
+
+def _contain_one(output: _Output) -> MimeBundle | Refusal:
+    row = row_of(output.mime)
+    if output.policy.html == "text" and not (row is not None and row.in_text):
         # It was asked for, so nothing is told of it.
         return {}
-    if mime == HTML:
-        return {HTML: contain_html(as_text(value), policy, plain)}
-    if mime == MARKDOWN:
-        return _contain_markdown(as_text(value), plain, HTML in data, policy)
-    if mime == LATEX:
-        return _contain_latex(
-            visible(_without_surrogates(as_text(value))), set(data) - {PLAIN, mime}
-        )
-    if mime == SVG:
-        return _contain_svg(as_text(value), HTML in data)
-    if mime == JSON:
-        return {JSON: all_visible(value)}
-    if mime == TABLE:
-        return {TABLE: all_visible(value)} if isinstance(value, dict) else Refusal(mime, _UNKNOWN)
-    if mime == WIDGET:
-        return _contain_widget_view(value)
-    if mime == PLOTLY:
-        return _contain_plotly(value)
-    if _vega.match(mime):
-        return _contain_vega(mime, value)
-    return Refusal(mime, _UNKNOWN)
+    if isinstance(output.value, dict | list | tuple):
+        count, depth = size_of(output.value, _MOST_VALUES)
+        if depth > DEEPEST:
+            return Refusal(
+                output.mime, f"its data are nested deeper than {DEEPEST} levels. {_DATA}"
+            )
+        if count > _MOST_VALUES:
+            return Refusal(output.mime, f"it holds more than {_MOST_VALUES:,} values. {_DATA}")
+    if row is None:
+        return Refusal(output.mime, f"what its renderer does in the page is not known. {_DATA}")
+    return row.contain(output)
+
+
+_DATA = "Save it to a file and run `%agentbay download FILE`"
+
+
+def _contain_plain(output: _Output) -> MimeBundle:
+    return {PLAIN: output.plain}
+
+
+def _contain_as_text(output: _Output) -> MimeBundle:
+    """Text that no front end has a harmless drawing for."""
+    return {} if PLAIN in output.data else {PLAIN: visible(output.text)}
+
+
+def _contain_picture(output: _Output) -> MimeBundle | Refusal:
+    ok = _base64.match(output.text) is not None
+    return {output.mime: output.text} if ok else Refusal(output.mime, "its data are not base64")
+
+
+def _contain_media(output: _Output) -> MimeBundle | Refusal:
+    if HTML in output.data:
+        return {}
+    text = "".join(output.text.split())
+    if _base64.match(text) is None:
+        return Refusal(output.mime, "its data are not base64")
+    element = output.mime.partition("/")[0]
+    return {HTML: f'<{element} controls src="data:{output.mime};base64,{text}"></{element}>'}
+
+
+def _refuse_javascript(output: _Output) -> Refusal:
+    framed_script = ". In a frame it runs: IPython.display.HTML('<script> … </script>')"
+    hint = framed_script if output.policy.html == "contain" else ""
+    return Refusal("javascript", f"it would run in the notebook's page{hint}")
+
+
+def _refuse_bokeh(output: _Output) -> Refusal:
+    return Refusal("Bokeh", _BOKEH)
+
+
+def _refuse(reason: str, *, shows_source: bool = False) -> Callable[[_Output], Refusal]:
+    def refuse(output: _Output) -> Refusal:
+        return Refusal(output.mime, reason, output.text if shows_source else "")
+
+    return refuse
+
+
+def _contain_html(output: _Output) -> MimeBundle:
+    return {HTML: contain_html(output.text, output.policy, output.plain)}
+
+
+def _contain_latex(output: _Output) -> MimeBundle:
+    source = visible(_without_surrogates(output.text))
+    if is_inert_tex(source):
+        return {LATEX: source}
+    # Where there is a picture or a table too, it says the same.
+    others = set(output.data) - {PLAIN, LATEX}
+    return {} if others else {HTML: as_safe_html(source)}
+
+
+def _contain_json(output: _Output) -> MimeBundle:
+    return {JSON: all_visible(output.value)}
 
 
 _DRAWN = frozenset((TABLE, WIDGET, PLOTLY))
@@ -163,37 +259,59 @@ _BOKEH = (
     "its notebook mode runs scripts in the page. Show a plot with "
     "IPython.display.HTML(bokeh.embed.file_html(plot, bokeh.resources.INLINE))"
 )
-_UNKNOWN = "what its renderer does in the page is not known"
 
 
-def _contain_markdown(source: str, plain: str, has_html: bool, policy: Policy) -> MimeBundle:
+def _contain_markdown(output: _Output) -> MimeBundle:
+    source = output.text
     if markdown.is_inert(source):
         return {MARKDOWN: source}
     # Where there is HTML too, it says the same.
-    if has_html:
+    if HTML in output.data:
         return {}
-    return {HTML: contain_html(markdown.as_html(source), policy, plain)}
+    return {HTML: contain_html(markdown.as_html(source), output.policy, output.plain)}
 
 
-def _contain_latex(source: str, others: set[Any]) -> MimeBundle:
-    if is_inert_tex(source):
-        return {LATEX: source}
-    # Where there is a picture or a table too, it says the same.
-    return {} if others else {HTML: as_safe_html(source)}
-
-
-def _contain_svg(source: str, has_html: bool) -> MimeBundle:
-    if is_plain(source) and is_still_svg(source):
-        return {SVG: source}
-    if has_html:
+def _contain_svg(output: _Output) -> MimeBundle | Refusal:
+    judged = judge_svg(output.text)
+    if judged.fate == "kept":
+        return {SVG: judged.source}
+    # Where there is HTML too, it shows the same.
+    if HTML in output.data:
         return {}
-    # As an image's source, SVG runs nothing and loads nothing, in any front end.
-    packed = base64.b64encode(source.encode("utf-8", "replace")).decode("ascii")
-    return {HTML: f'<img src="data:image/svg+xml;base64,{packed}">'}
+    if judged.fate == "picture":
+        return {HTML: judged.as_html}
+    return Refusal(SVG, f"{judged.why}. {_DATA}, or show it as PNG")
 
 
-def _contain_widget_view(value: Any) -> MimeBundle | Refusal:
+# Of pandas' `table_schema` (Table Schema, `Field descriptors`).
+_FIELD = frozenset(("name", "type", "title", "extDtype", "tz", "freq", "constraints", "format"))
+_SCHEMA = frozenset(("primaryKey", "pandas_version", "missingValues"))
+
+
+def _contain_table(output: _Output) -> MimeBundle | Refusal:
+    """Columns and rows of plain values, and nothing else."""
+    value = output.value
+    schema = value.get("schema") if isinstance(value, dict) else None
+    rows = value.get("data") if isinstance(value, dict) else None
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    if not isinstance(schema, dict) or not isinstance(rows, list) or not isinstance(fields, list):
+        return Refusal(TABLE, "it is no table")
+    kept = {name: schema[name] for name in schema if name in _SCHEMA}
+    kept["fields"] = [
+        {name: one[name] for name in one if name in _FIELD}
+        for one in fields
+        if isinstance(one, dict)
+    ]
+    table = {
+        "schema": {name: kept[name] for name in schema if name in kept},
+        "data": [row for row in rows if isinstance(row, dict)],
+    }
+    return {TABLE: all_visible(table)}
+
+
+def _contain_widget_view(output: _Output) -> MimeBundle | Refusal:
     """Only which widget it is: what the widget holds is contained where it is opened."""
+    value = output.value
     model_id = value.get("model_id") if isinstance(value, dict) else None
     if not isinstance(model_id, str) or not _identifier.match(model_id):
         return Refusal(WIDGET, "it names no widget")
@@ -205,7 +323,8 @@ def _contain_widget_view(value: Any) -> MimeBundle | Refusal:
     return {WIDGET: {**versions, "model_id": model_id}}
 
 
-def _contain_plotly(value: Any) -> MimeBundle | Refusal:
+def _contain_plotly(output: _Output) -> MimeBundle | Refusal:
+    value = output.value
     if not isinstance(value, dict):
         return Refusal(PLOTLY, "it is no figure")
     figure = {name: value[name] for name in ("data", "layout", "frames") if name in value}
@@ -217,7 +336,8 @@ def _contain_plotly(value: Any) -> MimeBundle | Refusal:
     return {PLOTLY: all_visible(figure)}
 
 
-def _contain_vega(mime: str, value: Any) -> MimeBundle | Refusal:
+def _contain_vega(output: _Output) -> MimeBundle | Refusal:
+    mime, value = output.mime, output.value
     if isinstance(value, dict):
         # It can hold options of how the chart is embedded.
         value = {name: item for name, item in value.items() if name != "usermeta"}
@@ -233,9 +353,11 @@ def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, A
         if not isinstance(name, str) or name in _RENDERING:
             continue
         if "/" not in name:
-            contained[visible(name)] = all_visible(value)
+            contained[one_line(name)] = all_visible(value)
         elif name in kept and name not in _DRAWN and isinstance(value, dict):
             contained[name] = _entries(value)
+    if JSON in contained and size_of(kept[JSON], _MOST_UNFOLDED)[0] > _MOST_UNFOLDED:
+        contained[JSON].pop("expanded", None)
     for name in kept:
         if _vega.match(name):
             told = metadata.get(name)
@@ -266,3 +388,186 @@ def _is_look(name: str, value: Any) -> bool:
 
 def _without_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _types(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.A)
+
+
+_MERMAID = "its drawing could act in the page. Draw it in the sandbox, as PNG or SVG"
+_MAP = (
+    "its map shows what the data say as HTML, and loads tiles. IPython.display.JSON(data) shows "
+    "the data"
+)
+
+# The first row that matches counts.
+TYPES: tuple[TypeRow, ...] = (
+    TypeRow(
+        "`text/plain`",
+        "the text, controls and bidirectional overrides made visible",
+        "A page shows it as text",
+        _types(r"text/plain"),
+        _contain_plain,
+        in_text=True,
+    ),
+    TypeRow(
+        "`image/png`, `image/jpeg`, `image/gif`, `image/webp`, `image/bmp`",
+        "the picture, if its data are base64",
+        "A raster image runs nothing and loads nothing",
+        _types(*map(re.escape, sorted(PICTURES))),
+        _contain_picture,
+        in_text=True,
+    ),
+    TypeRow(
+        "`application/javascript`, `text/javascript`, `application/ecmascript` and their like",
+        "a note",
+        "It would run in the page",
+        _types(r"(?:application|text)/(?:x-)?(?:javascript[\d.]*|ecmascript|jscript|livescript)"),
+        _refuse_javascript,
+        in_text=True,
+    ),
+    TypeRow(
+        "`application/vnd.bokehjs_*`, `application/vnd.holoviews_*`",
+        "a note",
+        "They run scripts in the page",
+        _types(r"application/vnd\.(?:bokehjs|holoviews)_[\w.+-]*"),
+        _refuse_bokeh,
+        in_text=True,
+    ),
+    TypeRow(
+        "`text/html`",
+        "as it is, sanitised, or in a frame",
+        "What acts, loads or styles the page has no place in it",
+        _types(r"text/html"),
+        _contain_html,
+    ),
+    TypeRow(
+        "`text/markdown`",
+        "as it is if it is text and links to the web only, else as the HTML that it means",
+        "Markdown holds HTML",
+        _types(r"text/markdown"),
+        _contain_markdown,
+    ),
+    TypeRow(
+        "`text/latex`",
+        "the formula; with commands that do more than set mathematics, its source",
+        "MathJax has commands that link and style",
+        _types(r"text/latex"),
+        _contain_latex,
+    ),
+    TypeRow(
+        "`image/svg+xml`",
+        "as it is if it only draws, else as an `<img>`; a note if no browser should draw it",
+        "Some front ends put SVG into their page as markup",
+        _types(r"image/svg\+xml"),
+        _contain_svg,
+    ),
+    TypeRow(
+        "`application/json`",
+        "the data; a note if they are nested deeper than 100 levels or hold over 1,000,000 values",
+        "JupyterLab draws a tree of text",
+        _types(r"application/json"),
+        _contain_json,
+    ),
+    TypeRow(
+        "`application/vnd.dataresource+json`",
+        "the columns and rows, without what else it holds",
+        "Its renderers draw a table of text",
+        _types(re.escape(TABLE)),
+        _contain_table,
+    ),
+    TypeRow(
+        "`application/vnd.jupyter.widget-view+json`",
+        "the widget, if it was opened",
+        "What it holds is contained where it is opened",
+        _types(re.escape(WIDGET)),
+        _contain_widget_view,
+    ),
+    TypeRow(
+        "`application/vnd.plotly.v1+json`",
+        "the figure, unless it loads something or links elsewhere than to the web",
+        "plotly draws in the page",
+        _types(re.escape(PLOTLY)),
+        _contain_plotly,
+    ),
+    TypeRow(
+        "`application/vnd.vega.v*+json`, `application/vnd.vegalite.v*+json`",
+        "the chart, unless it loads something or its expressions reach beyond it",
+        "Vega draws in the page",
+        _vega,
+        _contain_vega,
+    ),
+    TypeRow(
+        "`audio/wav`, `audio/mpeg`, `audio/ogg`, `audio/flac`, `video/mp4`, `video/webm`, "
+        "`video/ogg`",
+        "a player with the data in it",
+        "A player runs nothing and loads nothing",
+        _types(
+            r"audio/(?:wav|x-wav|mpeg|mp4|aac|ogg|opus|flac|webm)", r"video/(?:mp4|webm|ogg|mpeg)"
+        ),
+        _contain_media,
+    ),
+    TypeRow(
+        "`application/geo+json`",
+        "a note",
+        "JupyterLab's map shows text of the data as HTML, and loads tiles",
+        _types(r"application/geo\+json"),
+        _refuse(_MAP),
+    ),
+    TypeRow(
+        "`text/vnd.mermaid`",
+        "its source and a note",
+        "A diagram can hold links, scripts and addresses",
+        _types(r"text/vnd\.mermaid"),
+        _refuse(_MERMAID, shows_source=True),
+    ),
+    TypeRow(
+        "`application/vnd.fasta.fasta`",
+        "its source and a note",
+        "Its viewer draws in the page, from data that it does not check",
+        _types(r"application/vnd\.fasta\.fasta"),
+        _refuse(f"what its viewer does in the page is not known. {_DATA}", shows_source=True),
+    ),
+    TypeRow(
+        "`application/pdf`",
+        "a note",
+        "The browser's viewer runs what is in it",
+        _types(r"application/pdf"),
+        _refuse(f"the browser's viewer runs what is in it. {_DATA}"),
+    ),
+    TypeRow(
+        "`application/vnd.jupyter.widget-state+json`",
+        "a note",
+        "It belongs to a notebook, not to an output",
+        _types(r"application/vnd\.jupyter\.widget-state\+json"),
+        _refuse("it is the state of widgets, which the page has from the widgets themselves"),
+    ),
+    TypeRow(
+        "`application/vdom.v1+json`",
+        "a note",
+        "It holds elements and handlers",
+        _types(r"application/vdom\.v1\+json"),
+        _refuse("it makes elements of the page. IPython.display.HTML(…) shows them in a frame"),
+    ),
+    TypeRow(
+        "other `text/*`, `application/x-latex`, `application/x-python-code`, `application/sql`, "
+        "`application/xml`, `application/yaml`, `application/jsonl`, "
+        "`application/vnd.jupyter.stdout`, `application/vnd.jupyter.stderr`, "
+        "`application/vnd.jupyter.error`",
+        "the text, if the output has no plain text",
+        "Text is never more than text",
+        _types(
+            r"text/[a-z0-9][a-z0-9.+-]*",
+            r"application/(?:x-latex|x-tex|x-python-code|x-sh|sql|xml|yaml|x-yaml|toml|jsonl)",
+            r"application/(?:json-lines|vnd\.jupyter\.(?:stdout|stderr|error))",
+        ),
+        _contain_as_text,
+        in_text=True,
+    ),
+)
+# What is told of types that are on no row.
+OTHER_TYPES = (
+    "every other type",
+    "the plain text, and a note the first time",
+    "What a renderer does with it is not known",
+)

@@ -1,4 +1,4 @@
-"""Charts that the page draws from data: Vega, Vega-Lite, plotly; and SVG pictures.
+"""Charts that the page draws from data: Vega, Vega-Lite, plotly.
 
 In: the data of one MIME type. Out: why it can't be shown, or nothing. What these libraries load by
 an address would be asked for with the rights of the page, so a chart may name none.
@@ -120,19 +120,6 @@ def _refuse_plotly_part(part: Any, name: str, depth: int) -> str:
         elif reason := _refuse_plotly_part(value, key, depth + 1):
             return reason
     return ""
-
-
-_svg_active = re.compile(
-    r"<\s*(?:script|foreignObject|iframe|object|embed|handler|listener|image\s[^>]*href\s*=\s*"
-    r"""["'](?!data:image/))|\son[a-z]+\s*=|javascript:|<!ENTITY|<\?xml-stylesheet|@import|"""
-    r"""url\(\s*["']?(?!\#|data:)|(?:xlink:)?href\s*=\s*["']?\s*(?![\s"'\#]|data:image/)""",
-    re.I,
-)
-
-
-def is_still_svg(source: str) -> bool:
-    """Is the picture inert even where a front end puts SVG into its page?"""
-    return "&#" not in source and _svg_active.search(source) is None
 
 
 def _shown(address: Any) -> str:

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 from agentbay_kernel.containment.bundle import PLAIN, Contained, Refusal, contain_bundle
 from agentbay_kernel.containment.markup import judge
 from agentbay_kernel.containment.policy import Policy
-from agentbay_kernel.containment.text import StreamText, all_visible, as_text, visible
+from agentbay_kernel.containment.text import (
+    StreamText,
+    all_visible,
+    as_text,
+    one_line,
+    prompt,
+    visible,
+)
 from agentbay_kernel.containment.widgets import Widgets
-from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.execution.messages import Message, notice, stream
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -67,7 +74,8 @@ class Containment:
         try:
             return self._contain(message, streams)
         except Exception:
-            # Closed is the safe side; what failed is in the log, not in the page.
+            # Closed is the safe side; what failed is in the log, not in the page. It is a fault of
+            # ours, so stderr is its place.
             _log.exception("A %s could not be contained", message.type)
             return [stream("stderr", f"[AgentBay: a {message.type} could not be shown.]\n")]
 
@@ -92,7 +100,13 @@ class Containment:
             "matches": matches,
             "cursor_start": _whole(reply.get("cursor_start")),
             "cursor_end": _whole(reply.get("cursor_end")),
-            "metadata": {_TYPES: [_typed(it) for it in types if isinstance(it, dict)]}
+            "metadata": {
+                _TYPES: [
+                    _typed(it)
+                    for it in types
+                    if isinstance(it, dict) and _is_readable(it.get("text"))
+                ]
+            }
             if isinstance(types, list)
             else {},
         }
@@ -122,13 +136,13 @@ class Containment:
         if message.type == "clear_output":
             return [Message("clear_output", {"wait": content.get("wait") is True})]
         if message.type == "input_request":
-            prompt = visible(as_text(content.get("prompt")))
-            asked = {"prompt": prompt, "password": content.get("password") is True}
+            text = prompt(as_text(content.get("prompt")))
+            asked = {"prompt": text, "password": content.get("password") is True}
             return [Message("input_request", asked)]
         if message.type == "execute_reply":
             reply, notes = self._reply(content)
             known = message.metadata.get("request_id")
-            metadata = {"request_id": visible(known)} if isinstance(known, str) else {}
+            metadata = {"request_id": one_line(known)} if isinstance(known, str) else {}
             return [*notes, replace(message, content=reply, metadata=metadata, buffers=())]
         return []
 
@@ -152,12 +166,14 @@ class Containment:
         if isinstance(engine := content.get("engine_info"), dict):
             # Which kernel it was: IPython says so of a cell that failed.
             reply["engine_info"] = {
-                name: all_visible(engine[name]) for name in _ENGINE if name in engine
+                name: one_line(value) if isinstance(value, str) else _count(value)
+                for name in _ENGINE
+                if (value := engine.get(name)) is not None
             }
         if "user_expressions" in content:
             values = content["user_expressions"]
             reply["user_expressions"] = {
-                visible(str(name)): self._expression(value, refused)
+                one_line(str(name)): self._expression(value, refused)
                 for name, value in (values.items() if isinstance(values, dict) else ())
             }
         if "payload" in content:
@@ -206,7 +222,7 @@ class Containment:
         for refusal in refused:
             if refusal.kind not in self._told and len(self._told) < _MOST_TOLD:
                 self._told.add(refusal.kind)
-                notes.append(stream("stderr", f"[AgentBay: {refusal.text}]\n"))
+                notes.append(notice(f"[AgentBay: {refusal.text}]"))
         return notes
 
 
@@ -230,7 +246,7 @@ class CellContainment:
 
 def _error(content: JsonObject) -> JsonObject:
     return {
-        "ename": visible(as_text(content.get("ename"))),
+        "ename": one_line(as_text(content.get("ename"))),
         "evalue": visible(as_text(content.get("evalue"))),
         "traceback": [visible(as_text(line)) for line in _list(content.get("traceback"))],
     }
@@ -243,13 +259,13 @@ def _status(content: JsonObject) -> JsonObject:
 
 def _transient(transient: Any) -> JsonObject:
     display_id = transient.get("display_id") if isinstance(transient, dict) else None
-    return {"display_id": visible(display_id)} if isinstance(display_id, str) else {}
+    return {"display_id": one_line(display_id)} if isinstance(display_id, str) else {}
 
 
 def _typed(entry: JsonObject) -> JsonObject:
     known = {name: entry[name] for name in ("start", "end") if isinstance(entry.get(name), int)}
     texts = {
-        name: visible(entry[name])
+        name: one_line(entry[name])
         for name in ("text", "type", "signature")
         if isinstance(entry.get(name), str)
     }
@@ -269,4 +285,4 @@ def _whole(value: Any) -> int:
 
 
 def _is_readable(match: Any) -> bool:
-    return isinstance(match, str) and visible(match) == match and "\x1b" not in match
+    return isinstance(match, str) and one_line(match) == match

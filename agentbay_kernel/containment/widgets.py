@@ -1,8 +1,9 @@
 """Widgets: what the comms of a sandbox may bring into a page.
 
-In: comm messages from a sandbox. Out: the same messages with contained state, or a refusal. Only
-ipywidgets' own comms and the widget packages of the policy are let in: any other package's code
-would be run with state that it never expected to come from a stranger.
+Only ipywidgets' own comms and the widget packages of the policy are let in: any other package's
+code would be run with state that it never expected to come from a stranger. Of ipywidgets' own
+widgets, `_TRAITS` says for each trait what the page makes of it; a trait that is not there is left
+out. HTML, styles, classes, addresses and names are let in by allow lists of their own.
 """
 
 from __future__ import annotations
@@ -16,22 +17,88 @@ from agentbay_kernel.containment.bundle import Refusal, contain_bundle, contain_
 from agentbay_kernel.containment.css import is_safe_value
 from agentbay_kernel.containment.markup import sanitized
 from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
-from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, visible
+from agentbay_kernel.containment.tex import is_safe_tex
+from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, one_line, visible
 from agentbay_kernel.execution.messages import Message
 
 TARGET = "jupyter.widget"
 # Opened by a page that was loaded again, to ask for the state of all widgets.
 CONTROL = "jupyter.widget.control"
 
-_class_name = re.compile(r"[A-Z]\w{0,60}(?:Model|View)\Z", re.A)
-_icon = re.compile(r"[\w-]{0,60}\Z", re.A)
-# The page's own classes: a widget that has them looks like a part of the page.
-_page_class = re.compile(
-    r"(?:jp|lm|p|cm|fa|bp\d*|jupyter|modal|navbar)-|CodeMirror|modal|navbar", re.I
+# The widgets of ipywidgets 8, without the `Model` and `View` at their ends. Those that are not
+# shown themselves are views of others: styles, layouts.
+_CLASSES = frozenset(
+    """
+    Accordion Audio BoundedFloatText BoundedIntText Box Button ButtonStyle Checkbox CheckboxStyle
+    ColorPicker ColorsInput Combobox Controller ControllerAxis ControllerButton DOMWidget
+    DatePicker Datetime DescriptionStyle DirectionalLink Dropdown FileUpload FloatLogSlider
+    FloatProgress FloatRangeSlider FloatSlider FloatText FloatsInput GridBox HBox HTML HTMLMath
+    HTMLMathStyle HTMLStyle Image IntProgress IntRangeSlider IntSlider IntText IntsInput Label
+    LabelStyle Layout Link NaiveDatetime Output Password Play Progress ProgressStyle RadioButtons
+    Select SelectMultiple SelectionRangeSlider SelectionSlider SliderStyle Stack Style Tab TagsInput
+    Text TextStyle Textarea Time ToggleButton ToggleButtonStyle ToggleButtons ToggleButtonsStyle
+    VBox Valid Video
+    """.split()
 )
+# What the page makes of a trait: `data` stays data or becomes the text of a field; a `label` is
+# text that MathJax sees; a `look` is a value of CSS; `mark` ends the name of a class; `widgets`
+# names other widgets; `bytes` come beside the state only.
+_TRAITS = {
+    name: kind
+    for kind, names in {
+        "data": """
+            _counter _playing _repeat _view_count accept allow_duplicates
+            allowed_tags autoplay base behavior concise connected continuous_update controls
+            description_tooltip disabled ensure_option error indent index interval loop mapping max
+            min msg_id multiple name options orientation placeholder playing pressed readout
+            readout_format repeat rows selected_index show_repeat step tabbable timestamp tooltip
+            tooltips value
+            """,
+        "label": "_options_labels _titles description titles",
+        "look": """
+            align_content align_items align_self background bar_color border border_bottom
+            border_left border_right border_top bottom button_color button_width description_width
+            display flex flex_flow font_family font_size font_style font_variant font_weight
+            grid_area grid_auto_columns grid_auto_flow grid_auto_rows grid_column grid_gap grid_row
+            grid_template_areas grid_template_columns grid_template_rows handle_color height
+            justify_content justify_items left margin max_height max_width min_height min_width
+            object_fit object_position order overflow overflow_x overflow_y padding right
+            text_color text_decoration top visibility width
+            """,
+        "mark": "bar_style box_style button_style tag_style",
+        "widgets": "axes buttons children layout style",
+        "classes": "_dom_classes",
+        "icon": "icon",
+        "icons": "icons",
+        "format": "format",
+        "outputs": "outputs",
+        "link": "source target",
+        "version": "_model_module_version _view_module_version",
+    }.items()
+    for name in names.split()
+}
+# The strictest kind that any class of a widget's has for a trait comes first.
+_OF_CLASSES = {
+    ("HTML", "value"): "html",
+    ("HTMLMath", "value"): "html",
+    ("Label", "value"): "label",
+    ("ColorPicker", "value"): "look",
+    ("ColorsInput", "value"): "look",
+    ("Image", "value"): "bytes",
+    ("Audio", "value"): "bytes",
+    ("Video", "value"): "bytes",
+    ("FloatsInput", "format"): "data",
+    ("IntsInput", "format"): "data",
+}
+_MARKS = frozenset(("", "success", "info", "warning", "danger", "primary"))
+_icon = re.compile(r"[\w-]{0,60}\Z", re.A)
+# Of a picture, a sound or a film. `url` would make its value an address to load from.
+_format = re.compile(r"(?!url\Z)[a-z0-9][a-z0-9.+-]{0,30}\Z", re.A)
+_version = re.compile(r"[\^~<>=*]{0,3}(?:\d[\w.+-]{0,40})?\Z", re.A)
+# Any other class means something only by a style sheet, and the page has its own: `jp-Dialog`
+# covers all of it. `interact` gives this one.
+_DOM_CLASSES = frozenset(("widget-interact",))
 _reference = re.compile(r"IPY_MODEL_([\w-]{1,100})\Z", re.A)
-# These write their value into the page as HTML (ipywidgets 8, `widget_string.ts`).
-_HTML_CLASSES = frozenset(("HTMLModel", "HTMLMathModel", "HTMLView", "HTMLMathView"))
 # What a link made in the page may carry from widget to widget.
 _LINKED = frozenset(
     ("value", "index", "disabled", "min", "max", "step", "selected_index", "indent", "readout")
@@ -41,23 +108,39 @@ _NAME_KEYS = ("_model_name", "_view_name")
 _REFUSED_PACKAGE = (
     "its code would run in the notebook's page. The setting widget_packages allows packages"
 )
+_UNNAMED = "it does not say what it is"
+
+
+def kind_of(classes: frozenset[str], trait: str) -> str | None:
+    """What the page makes of a trait of ipywidgets' own widgets; None for one that they lack."""
+    for (name, special), kind in _OF_CLASSES.items():
+        if special == trait and name in classes:
+            return kind
+    return _TRAITS.get(trait)
 
 
 @dataclass(frozen=True)
 class _Model:
     """What is known of an open widget."""
 
-    names: frozenset[str]
+    # Without `Model` and `View`.
+    classes: frozenset[str]
     is_core: bool
     html_description: bool
 
-    @property
-    def shows_html(self) -> bool:
-        return bool(self.names & _HTML_CLASSES)
+    def kind_of(self, trait: str) -> str | None:
+        """What the page makes of a trait; None for what is left out."""
+        if trait == "description" and self.html_description:
+            return "html description"
+        kind = kind_of(self.classes, trait)
+        if self.is_core or kind in _EVERYWHERE:
+            return kind
+        # Another package's, which is trusted: its traits have meanings of their own.
+        return "data"
 
-    @property
-    def is_style(self) -> bool:
-        return any(name.endswith(("StyleModel", "LayoutModel")) for name in self.names)
+
+# What these become is the page's and not the package's.
+_EVERYWHERE = frozenset(("classes", "outputs", "link", "version"))
 
 
 class Widgets:
@@ -119,7 +202,7 @@ class Widgets:
         model = self._admit(comm_id, state)
         if isinstance(model, Refusal):
             return model
-        paths, buffers = _safe_buffers(data.get("buffer_paths"), message.buffers)
+        paths, buffers = _safe_buffers(data.get("buffer_paths"), message.buffers, model)
         content = {
             "comm_id": comm_id,
             "target_name": TARGET,
@@ -127,7 +210,8 @@ class Widgets:
             "data": {"state": self._state(state, model), "buffer_paths": paths},
         }
         version = message.metadata.get("version")
-        metadata = {"version": version} if isinstance(version, str) else {}
+        known = isinstance(version, str) and _version.match(version)
+        metadata = {"version": version} if known else {}
         return Message("comm_open", content, metadata, buffers)
 
     def _changed(
@@ -136,7 +220,7 @@ class Widgets:
         method = data.get("method")
         if method in ("update", "echo_update"):
             state = data.get("state")
-            paths, buffers = _safe_buffers(data.get("buffer_paths"), message.buffers)
+            paths, buffers = _safe_buffers(data.get("buffer_paths"), message.buffers, model)
             kept = self._state(state if isinstance(state, dict) else {}, model, opening=False)
             contained = {"method": method, "state": kept, "buffer_paths": paths}
         elif method == "custom":
@@ -166,32 +250,37 @@ class Widgets:
             model = self._admit(str(widget_id), whole)
             if isinstance(model, _Model):
                 names = {key: told[key] for key in ("model_name", "model_module") if key in told}
-                version = as_text(told.get("model_module_version"))
+                version = _SCALARS["version"](told.get("model_module_version"))
                 kept[str(widget_id)] = {
                     **names,
                     "model_module_version": version,
                     "state": self._state(state, model),
                 }
-        paths, buffers = _safe_buffers(data.get("buffer_paths"), message.buffers, kept)
+        known = {name: self._models[name] for name in kept}
+        paths, buffers = _safe_buffers(data.get("buffer_paths"), message.buffers, known.get)
         contained = {"method": "update_states", "states": kept, "buffer_paths": paths}
         return Message("comm_msg", {"comm_id": comm_id, "data": contained}, {}, buffers)
 
     def _admit(self, comm_id: str, state: dict[str, Any]) -> _Model | Refusal:
         """May a widget with this state be opened? Remembers it if so."""
+        told = [state[key] for key in _PACKAGE_KEYS + _NAME_KEYS if state.get(key) is not None]
+        if not all(isinstance(it, str) for it in told):
+            return Refusal("widget", _UNNAMED)
         packages = {state[key] for key in _PACKAGE_KEYS if state.get(key) is not None}
         names = {state[key] for key in _NAME_KEYS if state.get(key) is not None}
         allowed = self._policy().widget_packages
-        if not packages or not all(isinstance(it, str) for it in packages | names):
-            return Refusal("widget", "it does not say what it is")
+        if not packages:
+            return Refusal("widget", _UNNAMED)
         strangers = sorted(package for package in packages if package not in allowed)
         if strangers:
             return Refusal(f"widget of {strangers[0][:80]}", _REFUSED_PACKAGE)
         if self._policy().html == "text":
             return Refusal("widget", 'the setting html is "text"')
         is_core = packages <= CORE_WIDGETS
-        if is_core and not (names and all(_class_name.match(name) for name in names)):
-            return Refusal("widget", "it does not say what it is")
-        model = _Model(frozenset(names), is_core, state.get("description_allow_html") is True)
+        classes = frozenset(name.removesuffix("Model").removesuffix("View") for name in names)
+        if is_core and not (classes and classes <= _CLASSES):
+            return Refusal("widget", _UNNAMED)
+        model = _Model(classes, is_core, state.get("description_allow_html") is True)
         self._models[comm_id] = model
         return model
 
@@ -206,39 +295,29 @@ class Widgets:
                     kept[key] = value
                 continue
             if key == "description_allow_html":
+                # Set once: its description was judged by it.
                 if opening or value is not True:
                     kept[key] = value is True
                 continue
-            if (shown := self._value(key, value, model)) is not _LEFT_OUT:
+            kind = model.kind_of(key)
+            if kind is not None and (shown := self._value(kind, value)) is not _LEFT_OUT:
                 kept[key] = shown
         return kept
 
-    def _value(self, key: str, value: Any, model: _Model) -> Any:
-        """One entry of a widget's state."""
-        if key == "value" and model.shows_html:
-            return contain_html(as_text(value), self._policy())
-        if key == "description" and model.html_description:
-            return sanitized(as_text(value))
-        if key == "outputs":
-            return [self._output(item) for item in value] if isinstance(value, list | tuple) else []
-        if key == "format" and value == "url":
-            # Its value would be an address that the page loads from.
-            return _LEFT_OUT
-        if key == "_dom_classes":
-            classes = value if isinstance(value, list) else []
-            return [it for it in classes if isinstance(it, str) and not _page_class.match(it)]
-        if key == "icon":
-            words = as_text(value).split()
-            return value if all(_icon.match(word) for word in words) else ""
-        if key == "icons":
-            icons = value if isinstance(value, list) else []
-            return [it if isinstance(it, str) and _icon.match(it) else "" for it in icons]
-        if key in ("source", "target") and isinstance(value, list):
-            return value if self._may_link(value) else _LEFT_OUT
-        if model.is_style and isinstance(value, str) and not is_safe_value(value):
-            # Names of modules and versions hold characters that no style has.
-            return value if key.startswith("_") else None
-        return all_visible(value)
+    def _value(self, kind: str, value: Any) -> Any:
+        """One entry of a widget's state, for what the page makes of it."""
+        match kind:
+            case "data":
+                return all_visible(value)
+            case "html":
+                return contain_html(as_text(value), self._policy())
+            case "html description":
+                return sanitized(as_text(value))
+            case "outputs":
+                return [self._output(it) for it in value] if isinstance(value, list | tuple) else []
+            case "link":
+                return value if isinstance(value, list) and self._may_link(value) else _LEFT_OUT
+        return _each(value, _SCALARS[kind])
 
     def _may_link(self, end: list[Any]) -> bool:
         """May a link in the page read or write this? It passes by the containment."""
@@ -247,9 +326,8 @@ class Widgets:
         return (
             model is not None
             and model.is_core
-            and not model.shows_html
-            and not model.is_style
             and end[1] in _LINKED
+            and model.kind_of(end[1]) == "data"
         )
 
     def _output(self, output: Any) -> dict[str, Any]:
@@ -263,7 +341,7 @@ class Widgets:
             frames = output.get("traceback")
             return {
                 "output_type": kind,
-                "ename": visible(as_text(output.get("ename"))),
+                "ename": one_line(as_text(output.get("ename"))),
                 "evalue": visible(as_text(output.get("evalue"))),
                 "traceback": [visible(as_text(line)) for line in frames or ()]
                 if isinstance(frames, list)
@@ -282,23 +360,70 @@ class Widgets:
 _LEFT_OUT = object()
 
 
+def _each(value: Any, scalar: Callable[[Any], Any]) -> Any:
+    """A value of a trait, or a list of them, or (ipywidgets 7) one for each number."""
+    if isinstance(value, list | tuple):
+        # A place in a list counts, but one without a widget or a class is none.
+        return [it for it in map(scalar, value) if it is not None]
+    if isinstance(value, dict):
+        return {name: scalar(it) for name, it in value.items() if str(name).isdecimal()}
+    return scalar(value)
+
+
+def _label(value: Any) -> Any:
+    text = visible(as_text(value))
+    # The operator that looks like it starts no command of TeX.
+    return text if is_safe_tex(text) else text.replace("\\", "\u29f5")
+
+
+def _look(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if is_safe_value(value) else None
+    return value if isinstance(value, int | float) else None
+
+
+def _word(allowed: Callable[[str], bool], otherwise: str | None = "") -> Callable[[Any], Any]:
+    return lambda value: value if isinstance(value, str) and allowed(value) else otherwise
+
+
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "label": _label,
+    "look": _look,
+    "mark": _word(_MARKS.__contains__),
+    "widgets": _word(lambda text: _reference.match(text) is not None, None),
+    "classes": _word(_DOM_CLASSES.__contains__, None),
+    "icon": _word(lambda text: all(_icon.match(word) for word in text.split())),
+    # Of these only the first word gets a prefix in the page.
+    "icons": _word(lambda text: _icon.match(text) is not None),
+    "format": _word(lambda text: _format.match(text) is not None),
+    "version": _word(lambda text: _version.match(text) is not None),
+    "bytes": lambda value: None,
+}
+
+
 def _safe_buffers(
-    paths: Any, buffers: tuple[bytes, ...], widgets: dict[str, Any] | None = None
+    paths: Any, buffers: tuple[bytes, ...], find_model: Callable[[str], _Model | None] | _Model
 ) -> tuple[list[list[Any]], tuple[bytes, ...]]:
     """The buffers that belong into a state, with the paths of where they belong.
 
     Arguments:
-        widgets: whose ids the paths begin with, where they do.
+        find_model: the widget; or finds it by the id that a path begins with, before `state`.
     """
-    pairs = [
-        (list(path), buffer)
-        for path, buffer in zip(paths if isinstance(paths, list) else [], buffers, strict=False)
-        if isinstance(path, list | tuple)
-        and path
-        and all(isinstance(step, int) or _is_safe_step(step) for step in path)
-        and (widgets is None or path[0] in widgets)
-    ]
-    return [path for path, _ in pairs], tuple(buffer for _, buffer in pairs)
+    kept: list[tuple[list[Any], bytes]] = []
+    for path, buffer in zip(paths if isinstance(paths, list) else [], buffers, strict=False):
+        if not isinstance(path, list | tuple) or not path:
+            continue
+        if isinstance(find_model, _Model):
+            model: _Model | None = find_model
+            below = list(path)
+        else:
+            model = find_model(path[0]) if isinstance(path[0], str) else None
+            below = list(path[2:] if path[1:2] == ["state"] else path[1:])
+        safe = all(isinstance(step, int) or _is_safe_step(step) for step in path)
+        # Of ipywidgets' own widgets, only values are binary.
+        if model is not None and safe and below and (not model.is_core or below[0] == "value"):
+            kept.append((list(path), buffer))
+    return [path for path, _ in kept], tuple(buffer for _, buffer in kept)
 
 
 def _is_safe_step(step: Any) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentbay_kernel.containment.text import one_line
+
 
 @dataclass(frozen=True)
 class Note:
@@ -18,7 +20,7 @@ class Note:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.text}" if self.name else self.text
+        return one_line(f"{self.name}: {self.text}" if self.name else self.text)
 
 
 @dataclass(frozen=True)

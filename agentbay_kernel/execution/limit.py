@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from agentbay_kernel.execution.messages import notice
 from agentbay_kernel.execution.progress import collapse
 
 DEFAULT_CHARACTERS = 20_000_000
@@ -95,19 +96,19 @@ class OutputLimit:
         if self._left_out:
             said.append(
                 _note(
-                    f"\n[AgentBay: {self._left_out:,} characters ({self._lines_left_out:,} lines) "
+                    f"[AgentBay: {self._left_out:,} characters ({self._lines_left_out:,} lines) "
                     f"are left out here: this cell printed more than the limit of "
                     f"{self._characters:,} characters.{whole} The setting output_limit changes "
-                    "that.]\n"
+                    "that.]"
                 )
             )
         said += [_stream(name, text) for name, text in self._tail]
         if self._displays_left_out:
             said.append(
                 _note(
-                    f"\n[AgentBay: {self._displays_left_out:,} displays of this cell are left out: "
+                    f"[AgentBay: {self._displays_left_out:,} displays of this cell are left out: "
                     f"they have more than the limit of {self._display_bytes:,} bytes. The setting "
-                    "display_limit changes that.]\n"
+                    "display_limit changes that.]"
                 )
             )
         self._tail.clear()
@@ -133,8 +134,8 @@ class OutputLimit:
             return [
                 *shown,
                 _note(
-                    f"\n[AgentBay: this cell has printed {self._characters - self._tail_room:,} "
-                    f"characters; {what_follows}.]\n"
+                    f"[AgentBay: this cell has printed {self._characters - self._tail_room:,} "
+                    f"characters; {what_follows}.]"
                 ),
             ]
         self._keep_end(name, text)
@@ -201,4 +202,5 @@ def _stream(name: str, text: str) -> tuple[str, Content]:
 
 
 def _note(text: str) -> tuple[str, Content]:
-    return _stream("stderr", text)
+    told = notice(text)
+    return told.type, told.content

@@ -26,6 +26,12 @@ def stream(name: str, text: str) -> Message:
     return Message("stream", {"name": name, "text": text})
 
 
+def notice(text: str) -> Message:
+    """Something of our own that is no error: an output of plain text, between the cell's own."""
+    data = {"text/plain": text.strip("\n")}
+    return Message("display_data", {"data": data, "metadata": {}, "transient": {}})
+
+
 def error(ename: str, evalue: str, traceback: list[str]) -> Message:
     """An error output: the exception's name, its message, the traceback's lines."""
     return Message("error", {"ename": ename, "evalue": evalue, "traceback": traceback})

@@ -23,7 +23,7 @@ from agentbay_kernel.errors import (
     SessionError,
     SessionNotFoundError,
 )
-from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.execution.messages import Message, notice, stream
 from agentbay_kernel.service import find_credentials, get_logger
 from agentbay_kernel.sessions.attachments import Attachments
 from agentbay_kernel.sessions.ending import end_now, end_record
@@ -81,7 +81,7 @@ class SessionKeeper:
         self._backend: Backend | None = None
         self._tidied = False
         self._recipe: Recipe | None = None
-        self._notes: list[str] = []
+        self._notes: list[Message] = []
         self._notice_due = True
         self._closed = False
         # Of sessions of this notebook's own that have ended.
@@ -278,11 +278,14 @@ class SessionKeeper:
             opened = self._opener.take_back(backend, record)
             self._claimed.pop(name, None)
             if opened is not None:
-                self._notes += [opened.note] if opened.note else []
+                self._notes += [notice(opened.note)] if opened.note else []
                 return opened.live
             self._notes.append(
-                "AgentBay: the session of this notebook's earlier kernel is gone, with its "
-                "variables and files. This is a new one.\n"
+                stream(
+                    "stderr",
+                    "AgentBay: the session of this notebook's earlier kernel is gone, with its "
+                    "variables and files. This is a new one.\n",
+                )
             )
         recipe = self.recipe
         live = self._opener.create(backend, name)
@@ -307,8 +310,10 @@ class SessionKeeper:
                 request_id=error.request_id,
             ) from error
         self._notes.append(
-            f"AgentBay: attached to {before.session_id} again, as before the kernel was restarted. "
-            "`%agentbay detach` leaves it.\n"
+            notice(
+                f"AgentBay: attached to {before.session_id} again, as before the kernel was "
+                "restarted. `%agentbay detach` leaves it."
+            )
         )
         return live
 
@@ -370,9 +375,9 @@ class SessionKeeper:
             due, self._notice_due = self._notice_due, False
             notes, self._notes = self._notes, []
         if due and self._backend is not None and self._backend.notice:
+            # A warning: nothing isolates the cells, or they go to an address nobody knows.
             yield stream("stderr", self._backend.notice + "\n")
-        for note in notes:
-            yield stream("stderr", note)
+        yield from notes
 
     def _forget(self, live: LiveSession, why: str) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.keeper import DEFAULT_SESSION, Lost
 from agentbay_kernel.sessions.lifetime import Lifetime
@@ -228,7 +228,7 @@ class SessionManager(SessionRunner):
         reply: Message | None = None
         for number, past in enumerate(lost.cells, 1):
             first = past.code.strip().splitlines()[0]
-            yield stream("stderr", f"[{number}/{len(lost.cells)}] {first[:70]}\n")
+            yield notice(f"[{number}/{len(lost.cells)}] {first[:70]}")
             cell = Cell(past.code, past.language, self.settings.timeout, self.settings.output_limit)
             for message in self.execute(cell, name):
                 if message.type == "execute_reply":

@@ -15,7 +15,7 @@ from concurrent.futures import TimeoutError as NotYet
 from agentbay_kernel import threads
 from agentbay_kernel.errors import AnswerLostError, ServiceFaultError
 from agentbay_kernel.execution.cell import Cell
-from agentbay_kernel.execution.messages import Message, stream
+from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.service import CodeExecutionResult, Session
 
 # An interpreter that is free answers sooner, also from far away.
@@ -51,7 +51,7 @@ def wait_for_turn(session: Session, cell: Cell) -> Iterator[Message]:
             except NotYet:
                 if not told and time.monotonic() >= told_at:
                     told = True
-                    yield stream("stderr", _NOTE.format(id=session.session_id))
+                    yield notice(_NOTE.format(id=session.session_id))
                 continue
             except (AnswerLostError, ServiceFaultError):
                 if not told:

@@ -1,7 +1,7 @@
 """What verbs show: MIME bundles, each with a plain-text twin.
 
-In: rows, data, text. Out: a bundle for a display_data message. Every text is escaped: much of
-it comes from a sandbox or from the service.
+In: rows, data, text. Out: a bundle for a display_data message. Every text is escaped, and holds
+only what is seen: much of it comes from a sandbox or from the service.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import html
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
+
+from agentbay_kernel.containment.text import lines, one_line
 
 MimeBundle = dict[str, Any]
 
@@ -24,26 +26,27 @@ def table(rows: Iterable[tuple[str, str]], columns: Container[str] = ()) -> Mime
     Arguments:
         columns: names of the rows whose text stands in columns of its own, made of spaces.
     """
-    pairs = list(rows)
+    pairs = [(one_line(name), lines(value)) for name, value in rows]
     width = max((len(name) for name, _ in pairs), default=0)
-    lines = []
+    shown = []
     for name, value in pairs:
         first, *others = value.split("\n")
-        lines += [f"{name:<{width}}  {first}".rstrip()]
-        lines += [f"{'':<{width}}  {other}" for other in others]
+        shown += [f"{name:<{width}}  {first}".rstrip()]
+        shown += [f"{'':<{width}}  {other}" for other in others]
     cells = "".join(
         f"<tr><th {_NAME}>{html.escape(name)}</th>"
         f"<td {_COLUMNS if name in columns else _CELL}>{html.escape(value)}</td></tr>"
         for name, value in pairs
     )
-    return {"text/plain": "\n".join(lines), "text/html": f"<table>{cells}</table>"}
+    return {"text/plain": "\n".join(shown), "text/html": f"<table>{cells}</table>"}
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> MimeBundle:
     """A table with a header and any number of columns."""
-    body = [list(row) for row in rows]
+    header = [one_line(text) for text in header]
+    body = [[one_line(text) for text in row] for row in rows]
     widths = [max(len(row[column]) for row in [header, *body]) for column in range(len(header))]
-    lines = [
+    shown = [
         "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
         for row in [header, *body]
     ]
@@ -53,14 +56,14 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> MimeBundle:
         for row in body
     )
     return {
-        "text/plain": "\n".join(lines),
+        "text/plain": "\n".join(shown),
         "text/html": f"<table><tr>{head}</tr>{cells}</table>",
     }
 
 
 def text(said: str) -> MimeBundle:
     """Plain text, for example one line that says what was done."""
-    return {"text/plain": said}
+    return {"text/plain": lines(said)}
 
 
 def data(document: Mapping[str, Any]) -> MimeBundle:

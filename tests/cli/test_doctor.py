@@ -179,7 +179,7 @@ def test_the_demo_says_where_it_would_run() -> None:
 def test_the_demo_runs() -> None:
     done = run("demo", "--local")
     assert done.returncode == 0, done.stderr
-    assert "runs on THIS machine" in done.stdout
+    assert "local runtime on this machine" in done.stdout
     assert "[ 1, 4, 9 ]" in done.stdout
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 
-from agentbay_kernel.containment.bundle import HTML, PLAIN, contain_bundle, contain_html
+from agentbay_kernel.containment.bundle import (
+    HTML,
+    OTHER_TYPES,
+    PLAIN,
+    TYPES,
+    contain_bundle,
+    contain_html,
+    row_of,
+)
 from agentbay_kernel.containment.policy import Policy
 from tests.containment.outputs import (
     BUNDLES,
@@ -19,6 +30,7 @@ from tests.containment.outputs import (
 )
 
 CONTAIN = Policy()
+JSON_UNFOLDED = {"application/json": {"expanded": True}}
 SHIPS = pd.DataFrame({"ship": ["Aurora", "Corvus"], "containers": [420, 515]})
 VEGALITE = "application/vnd.vegalite.v5+json"
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -165,13 +177,84 @@ def test_types_that_are_refused_leave_text_and_are_told() -> None:
         assert set(alone.data) == {PLAIN}
 
 
+def nested(depth: int) -> list[Any]:
+    """Lists within lists."""
+    outer: list[Any] = []
+    for _ in range(depth):
+        outer = [outer]
+    return outer
+
+
+@pytest.mark.parametrize(
+    "mime",
+    [
+        "application/json",
+        "application/vnd.dataresource+json",
+        "application/vnd.plotly.v1+json",
+        "application/vnd.vegalite.v5+json",
+        "application/vnd.jupyter.widget-view+json",
+        "application/geo+json",
+        "text/html",
+        "text/plain",
+        "image/svg+xml",
+        "image/png",
+        "x-strange/thing",
+    ],
+)
+@pytest.mark.parametrize(
+    "value",
+    [nested(10_000), {"data": nested(10_000)}, [0] * 1_500_000, '{"data": []}', 3, None, True],
+    ids=["deep", "deep in a name", "many", "JSON as a string", "number", "null", "true"],
+)
+def test_data_of_a_strange_shape_leave_the_text_around_them(mime: str, value: Any) -> None:
+    for policy in (CONTAIN, Policy("sanitize"), Policy("text")):
+        shown = contain_bundle({mime: value, "text/x-more": "kept"}, {mime: value}, policy)
+        json.dumps([shown.data, shown.metadata])
+        assert mime == PLAIN or shown.data[PLAIN] == "kept"
+
+
+def test_a_tree_of_data_is_unfolded_only_if_it_is_small() -> None:
+    for rows, unfolded in ((10, True), (5_000, False)):
+        shown = contain_bundle({"application/json": [0] * rows}, JSON_UNFOLDED, CONTAIN)
+        assert ("expanded" in shown.metadata["application/json"]) is unfolded
+
+
+def test_a_table_is_columns_and_rows() -> None:
+    table = json.loads(SHIPS.to_json(orient="table"))
+    assert contained("application/vnd.dataresource+json", table) == table
+    more = {**table, "path": "https://x", "schema": {**table["schema"], "x": "<script>"}}
+    assert contained("application/vnd.dataresource+json", more) == table
+
+
+def test_each_type_is_on_one_row_and_text_types_are_text() -> None:
+    for mime in ("text/csv", "text/x-python", "application/vnd.jupyter.stderr", "text/x.html"):
+        assert contain_bundle({mime: "<b>\x1b]0;x"}, {}, CONTAIN).data == {PLAIN: "<b>␛]0;x"}
+        assert contain_bundle({mime: "x", PLAIN: "p"}, {}, CONTAIN).data == {PLAIN: "p"}
+    for mime in ("text/vnd.mermaid", "application/vnd.fasta.fasta"):
+        shown = contain_bundle({mime: "source"}, {}, CONTAIN)
+        assert shown.data == {PLAIN: "source"}
+        assert len(shown.refused) == 1
+    for row in TYPES:
+        for name in re.findall(r"`([^`]+)`", row.types):
+            assert row_of(name.replace("*", "5")) is row, name
+
+
+def test_the_documentation_has_the_table_of_types() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "containment.md").read_text(encoding="utf-8")
+    rows = [(row.types, row.shown, row.why) for row in TYPES]
+    lines = [f"| {' | '.join(cells)} |" for cells in (*rows, OTHER_TYPES)]
+    assert "\n".join(["| type | what is shown | why |", "| --- | --- | --- |", *lines]) in page
+
+
 def test_pictures() -> None:
     still = '<svg xmlns="http://www.w3.org/2000/svg"><circle r="4" fill="url(#a)"/></svg>'
     assert contained("image/svg+xml", still) == still
-    for active in ("<script>1</script>", "<a onclick='x'/>", "<image href='http://x/y'/>"):
-        shown = contain_bundle({"image/svg+xml": f"<svg>{active}</svg>"}, {}, CONTAIN).data
-        assert list(shown) == [HTML]
-        assert shown[HTML].startswith('<img src="data:image/svg+xml;base64,')
+    for media in ("audio/wav", "video/mp4"):
+        shown = contain_bundle({media: "AA\nAA"}, {}, CONTAIN).data
+        assert contain_bundle(shown, {}, CONTAIN).data == shown
+        assert f'controls src="data:{media};base64,AAAA"' in shown[HTML]
+        assert not harm_in(shown[HTML])
+        assert HTML not in contain_bundle({media: '"><script>'}, {}, CONTAIN).data
     assert contained("image/png", "iVBORw0KGgo=\n") == "iVBORw0KGgo=\n"
     assert contained("image/png", '"><script>') is None
 

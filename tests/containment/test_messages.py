@@ -63,7 +63,7 @@ def test_javascript_is_told_once() -> None:
     shown = Message("display_data", {"data": {"application/javascript": "1", "text/plain": "p"}})
     first, note = contain(shown, containment)
     assert first.content["data"] == {"text/plain": "p"}
-    assert "JavaScript output is not shown" in note.content["text"]
+    assert "JavaScript output is not shown" in note.content["data"]["text/plain"]
     (second,) = contain(shown, containment)
     assert second.content["data"] == {"text/plain": "p"}
 
@@ -138,9 +138,9 @@ def test_only_known_widgets_are_opened() -> None:
     containment = make()
     other = Message("comm_open", {"comm_id": "1", "target_name": "jupyterlab", "data": {}})
     (note,) = contain(other, containment)
-    assert "only widgets may open a comm" in note.content["text"]
+    assert "only widgets may open a comm" in note.content["data"]["text/plain"]
     (note,) = contain(opened("2", "Map", {}, "jupyter-leaflet"), containment)
-    assert "widget_packages" in note.content["text"]
+    assert "widget_packages" in note.content["data"]["text/plain"]
     # Nothing is said to a widget that is not there.
     assert contain(changed("2", {"value": 1}), containment) == []
     assert contain(opened("3", "constructor", {"_model_name": "constructor"}), containment) != []
@@ -185,7 +185,7 @@ def test_other_ways_of_a_widget_into_the_page() -> None:
                         {"output_type": "stream", "name": "stdout", "text": "\x1b]0;\x07"},
                         "junk",
                     ],
-                    "_dom_classes": ["mine", "jp-Dialog", 3],
+                    "_dom_classes": ["widget-interact", "jp-Dialog", "mine", 3],
                     "format": "url",
                     "icon": "check",
                     "icons": ["check", "x jp-Dialog"],
@@ -197,9 +197,9 @@ def test_other_ways_of_a_widget_into_the_page() -> None:
     )
     assert not harm_in(state["outputs"][0]["data"]["text/html"])
     assert state["outputs"][1]["text"] == "␛]0;␇"
-    assert state["_dom_classes"] == ["mine"]
+    assert state["_dom_classes"] == ["widget-interact"]
     assert state["icons"] == ["check", ""]
-    assert "format" not in state
+    assert state["format"] == ""
     assert "__proto__" not in state
     style = {"background": "url(https://x)", "text_color": "red", "_model_module_version": "2.0.0"}
     state = state_of(contain(opened("s", "HTMLStyle", style), containment))

@@ -18,15 +18,15 @@ def streamed(limit: OutputLimit, *pieces: tuple[str, str]) -> tuple[str, str, st
     live, end, said = "", "", ""
     for name, text in pieces:
         for kind, content in limit.admit("stream", {"name": name, "text": text}):
-            assert kind == "stream"
-            if content["text"].startswith("\n[AgentBay"):
-                said += content["text"]
+            if kind == "display_data":
+                said += content["data"]["text/plain"]
             else:
+                assert kind == "stream"
                 assert content["name"] == name
                 live += content["text"]
-    for _, content in limit.closing():
-        if content["text"].startswith("\n[AgentBay"):
-            said += content["text"]
+    for kind, content in limit.closing():
+        if kind == "display_data":
+            said += content["data"]["text/plain"]
         else:
             end += content["text"]
     return live, end, said
@@ -63,7 +63,7 @@ def test_a_message_to_a_widget_is_limited_as_an_update_is() -> None:
     assert limit.admit("comm_msg", {}, [b"x" * 101]) == []
     assert limit.admit("comm_close", {}, [b"x" * 101]) != []
     ((_, told),) = limit.closing()
-    assert "1 displays of this cell are left out" in told["text"]
+    assert "1 displays of this cell are left out" in told["data"]["text/plain"]
 
 
 def test_a_text_that_just_fits_loses_nothing() -> None:
@@ -83,7 +83,8 @@ def test_both_streams_keep_their_order_and_names() -> None:
     long = ("stdout", "a" * 75), ("stdout", "x" * 500)
     for name, text in (*long, ("stderr", "E"), ("stdout", "o")):
         limit.admit("stream", {"name": name, "text": text})
-    last = [(content["name"], content["text"]) for _, content in limit.closing()][1:]
+    _, *rest = limit.closing()
+    last = [(content["name"], content["text"]) for _, content in rest]
     assert last == [("stdout", "x" * 23), ("stderr", "E"), ("stdout", "o")]
 
 
@@ -187,7 +188,7 @@ def test_many_displays_have_the_limit_together_and_notes_do_not_flood() -> None:
     assert len(shown) < 40
     assert sum(len(content["data"].get("image/png", "")) for _, content in shown) <= 100_000
     ((_, said),) = limit.closing()
-    assert "991 displays of this cell are left out" in said["text"]
+    assert "991 displays of this cell are left out" in said["data"]["text/plain"]
 
 
 def test_live_plots_go_on_for_ever() -> None:

@@ -86,7 +86,7 @@ def texts(notebook: Any) -> list[str]:
     for cell in notebook.cells:
         told.append("")
         for output in cell.get("outputs", ()):
-            if output.output_type == "stream" and "AgentBay: this session" not in output.text:
+            if output.output_type == "stream":
                 told[-1] += output.text
             elif output.output_type in ("execute_result", "display_data"):
                 told[-1] += output.data.get("text/plain", "")

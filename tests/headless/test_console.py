@@ -44,7 +44,8 @@ def interrupt(console: Any) -> None:
 
 def test_cells_run_in_the_sandbox_and_exit_leaves(console: Any) -> None:
     assert "cells run in a sandbox" in console.before
-    assert "THIS machine" in typed(console, "x = 6")
+    assert "THIS machine" in console.before
+    assert "AgentBay" not in typed(console, "x = 6")
     assert "Out[2]: 42" in typed(console, "x * 7")
     assert "ZeroDivisionError" in typed(console, "1 / 0")
     console.sendline("name = input('who? ')")

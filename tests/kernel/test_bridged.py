@@ -104,17 +104,17 @@ def test_output_beyond_the_limit_is_told_once() -> None:
         assert set(ran.text()) == {"x", "\n"}
         assert len(ran.text()) <= 10_000
         left_out = 200_000 - len(ran.text())
-        assert ran.text("stderr").count("more than the limit of 10,000 characters") == 1
-        assert f"{left_out:,} characters (1,900 lines) are left out" in ran.text("stderr")
+        assert ran.notices().count("more than the limit of 10,000 characters") == 1
+        assert f"{left_out:,} characters (1,900 lines) are left out" in ran.notices()
         assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "'the value'"
         # The sandbox has all of it, for the next cell.
-        path = ran.text("stderr").partition("The next cell finds it in '")[2].partition("'")[0]
+        path = ran.notices().partition("The next cell finds it in '")[2].partition("'")[0]
         ran = kernel.run(f"text = open({path!r}).read(); len(text), set(text) == set('x\\n')")
         assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "(200000, True)"
         ran = kernel.run(
             "%%agentbay js\nfor (let i = 0; i < 2000; i++) console.log('y'.repeat(99))"
         )
-        assert f"The next cell finds it in '{path}'" in ran.text("stderr")
+        assert f"The next cell finds it in '{path}'" in ran.notices()
         assert kernel.run(f"print(open({path!r}).read() == ('y' * 99 + '\\n') * 2000)").text() == (
             "True\n"
         )
@@ -188,7 +188,7 @@ def test_a_print_that_no_message_holds_arrives_in_pieces() -> None:
     with running_kernel("agentbay-python", BRIDGED) as kernel:
         ran = kernel.run("kept = 1\nprint('x' * 300_000_000)", 300)
         assert ran.reply["status"] == "ok"
-        assert "output_limit" in ran.text("stderr")
+        assert "output_limit" in ran.notices()
         assert kernel.run("print(kept)").text() == "1\n"
 
 
@@ -204,6 +204,6 @@ def test_a_hundred_megabytes_are_folded_and_memory_stays_bounded() -> None:
         text = ran.text()
         assert text.startswith("0000000 xxx") and "0999999 xxx" in text
         assert 19_000_000 < len(text) < 22_000_000
-        assert "output_limit" in ran.text("stderr")
+        assert "output_limit" in ran.notices()
         assert psutil.Process(kernel.pid).memory_info().rss - before < 200_000_000
         assert kernel.run("print('next')").text() == "next\n"

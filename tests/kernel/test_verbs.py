@@ -102,7 +102,7 @@ def test_last_saves_all_of_an_output_that_was_folded(
         code = "for (let line = 0; line < 5000; line++) console.log('line', line)"
     ran = either.run(f"%%agentbay {language}\n{code}")
     assert len(ran.text()) < 20_000
-    assert "`%agentbay last --save FILE` brings all of it" in ran.text("stderr")
+    assert "`%agentbay last --save FILE` brings all of it" in ran.notices()
     assert (
         "all that the cell printed"
         in shown(either, "%agentbay last --save all.txt --force")["text/plain"]

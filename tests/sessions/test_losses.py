@@ -125,7 +125,7 @@ def test_a_session_that_is_lost_while_its_cell_runs_is_told(
         assert kernel.run("1").reply["status"] == "ok"
         go.touch()
         ran = kernel.run("%agentbay replay")
-        assert "[2/2] print" in ran.text("stderr") and ran.text() == "begun\n"
+        assert "[2/2] print" in str(ran.of_type("display_data")) and ran.text() == "begun\n"
 
 
 @pytest.mark.parametrize("execution", ["bridged", "direct"])

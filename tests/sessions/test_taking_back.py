@@ -40,7 +40,7 @@ def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: 
         _killed_and_restarted(kernel)
         ran = kernel.run("print('now', kept)")
         assert ran.reply["status"] == "ok", ran
-        said = ran.text("stderr")
+        said = ran.notices()
         assert "taken back" in said and session_id in said
         # What the dead kernel had not got yet, up to the cell's end and its value; then our own.
         lines = ran.text().split("\n")
@@ -71,7 +71,7 @@ kept + 1
         _killed_and_restarted(kernel)
         ran = kernel.run("console.log('now ' + kept)")
         assert ran.reply["status"] == "ok", ran
-        assert "taken back" in ran.text("stderr") and session_id in ran.text("stderr")
+        assert "taken back" in ran.notices() and session_id in ran.notices()
         lines = ran.text().split("\n")
         assert "line 11" in lines and lines.index("line 11") < lines.index("now 41"), ran
         assert "42" in str(ran.of_type("display_data")), ran
@@ -113,7 +113,7 @@ def test_a_restarted_kernel_is_attached_again_and_says_so(service: Service) -> N
         kernel.client.wait_for_ready(timeout=60)
         ran = kernel.run("kept")
         assert "6" in str(ran.of_type("execute_result"))
-        assert session_id in ran.text("stderr") and "detach" in ran.text("stderr")
+        assert session_id in ran.notices() and "detach" in ran.notices()
         service.client.delete_by_id(gone)
         second = "%%agentbay python -s second\n1"
         ran = kernel.run(second)
@@ -173,7 +173,7 @@ def test_a_restart_begins_anew_as_the_setting_says(service: Service, what: str) 
         ran = kernel.run("import os; print(os.path.exists('kept')); kept")
         assert ran.reply["ename"] == "NameError", ran
         assert ran.text() == f"{what == 'interpreter'}\n"
-        assert "taken back" not in ran.text("stderr")
+        assert "taken back" not in ran.notices()
         assert (service.ids() == {before}) is (what == "interpreter")
         assert len(service.ids()) == 1
     assert service.ids() == set()

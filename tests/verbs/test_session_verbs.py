@@ -63,7 +63,7 @@ def test_a_session_is_set_up_started_listed_looked_into_extended_restarted_and_s
     assert "greatest age" in _text(kernel.run("%agentbay extend 20h"))
     assert "files are there" in _text(kernel.run("%agentbay restart"))
     assert kernel.run("word").reply["ename"] == "NameError"
-    assert "word = open" in kernel.run("%agentbay replay").text("stderr")
+    assert "word = open" in str(kernel.run("%agentbay replay").of_type("display_data"))
     assert kernel.run("print(word)").text() == "brought along\n"
     assert session_id in _text(kernel.run("%agentbay stop"))
     assert kernel.run("%agentbay stop").reply["ename"] == "SessionError"
