@@ -109,13 +109,15 @@ referrerpolicy="no-referrer" style="width:100%;height:100%;border:0" srcdoc="{ou
 {fallback}</iframe></div>"""
 
 
-def framed(source: str, hosts: Iterable[str] = (), plain: str = "") -> str:
+def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str = "") -> str:
     """The HTML in a sandboxed frame.
 
     Arguments:
         source: HTML or a whole document.
         hosts: what it may load from.
         plain: what the output says in plain text, for readers without frames.
+        static: inert HTML, such as a picture, that is shown instead of the text where the frame is
+            taken out, as in a notebook that JupyterLab does not trust.
     """
     csp = content_security_policy(hosts)
     allowed = set(hosts)
@@ -138,7 +140,7 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "") -> str:
         lowest=_LOWEST_PX,
         sandbox=SANDBOX,
         outer=html.escape(outer),
-        fallback=html.escape(_fallback(source, plain, blocked)),
+        fallback=_without_end(static) or html.escape(_fallback(source, plain, blocked)),
     )
 
 
@@ -259,6 +261,11 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
         f"Jupyter is started, and restart the kernel.{''.join(advice)}</span>"
     )
     return "<br>".join(parts)
+
+
+def _without_end(static: str) -> str:
+    # A browser that draws the frame reads what stands in it as text, up to its end.
+    return "" if "</iframe" in static.lower() else static
 
 
 def _fallback(source: str, plain: str, blocked: list[str]) -> str:
