@@ -109,16 +109,18 @@ body{{margin:8px;font-family:system-ui,sans-serif;font-size:13px}}</style>{conte
 _OUTER = """<!doctype html>{head}<meta name="responsive-embedded-sizing" \
 content="allow-origins=*"><style>html,body{{margin:0;height:100%;background:#fff;overflow:hidden}}\
 body{{display:flex;flex-direction:column;font:12px/1.4 system-ui,sans-serif}}\
-iframe{{display:block;width:100%;flex:1;min-height:0;border:0;height:{height}px}}\
+iframe{{display:block;width:100%;flex:1 1 auto;min-height:0;border:0;height:{height}px}}\
 .fits,.fits body{{height:auto;display:block}}\
 #note{{background:#fff4ce;color:#3b2f00;padding:4px 8px;border-bottom:1px solid #e0c97f;\
 max-height:200px;overflow:auto}}#note[hidden]{{display:none}}</style>\
 <div id="note"{hidden}>{note}</div><iframe sandbox="{sandbox}"{document}></iframe>{packed}\
 <script>{script}</script>"""
 
+# At least as high as it was judged to be. More, where the browser lets a frame be as high as its
+# document: Chromium 154 and later, about three times of four (it loses a frame's first height).
 _WRAPPER = """<div><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
-referrerpolicy="no-referrer" style="display:block;width:100%;border:0;min-height:{lowest}px;\
-resize:vertical;height:{height}px;height:if(supports(frame-sizing:content-height):auto;\
+referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;\
+min-height:{height}px;height:{height}px;height:if(supports(frame-sizing:content-height):auto;\
 else:{height}px);frame-sizing:content-height" srcdoc="{outer}">{fallback}</iframe></div>"""
 
 
@@ -156,7 +158,6 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
     )
     return _WRAPPER.format(
         height=height + (40 if blocked or files else 0),
-        lowest=_LOWEST_PX,
         sandbox=SANDBOX,
         outer=html.escape(outer),
         fallback=_without_end(static) or html.escape(_fallback(source, plain, blocked)),

@@ -3,11 +3,20 @@
   const frame = document.querySelector("iframe"), note = document.getElementById("note");
   const told = document.getElementById("hosts"), packed = document.getElementById("packed");
   const known = new Set(told.textContent.split(", "));
-  // Else this frame's own height is fixed, and the output's fills it.
-  const fits = CSS.supports("frame-sizing", "content-height") && window.requestResize;
-  const ask = () => { try { requestResize(); } catch {} };
-  const size = () => fits && requestAnimationFrame(ask);
-  if (fits) document.documentElement.className = "fits";
+  const root = document.documentElement, can = CSS.supports("frame-sizing", "content-height");
+  // This frame as high as what is in it, where the browser does that; else the output fills it.
+  let wanted = 0;
+  const settle = () => {
+    const needed = wanted + note.offsetHeight;
+    root.className = wanted && Math.abs(innerHeight - needed) < 2 ? "fits" : "";
+  };
+  const size = () => {
+    if (!can) return;
+    root.className = "fits";
+    try { requestResize(); } catch {}
+    setTimeout(settle, 100);
+  };
+  addEventListener("resize", settle);
   addEventListener("load", size);
   if (packed) {
     fetch("data:application/gzip;base64," + packed.textContent)
@@ -19,7 +28,8 @@
     if (event.source !== frame.contentWindow || !event.data) return;
     const {agentbayBlocked: host, agentbayHeight: height} = event.data;
     if (typeof height === "number" && height > 0) {
-      frame.style.height = Math.min(Math.max(Math.ceil(height), LOWEST), HIGHEST) + "px";
+      wanted = Math.min(Math.max(Math.ceil(height), LOWEST), HIGHEST);
+      frame.style.height = wanted + "px";
       size();
     }
     if (typeof host !== "string" || !/^[\w.:-]{1,80}$/.test(host) || known.has(host)
