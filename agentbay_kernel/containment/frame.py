@@ -16,9 +16,13 @@ import gzip
 import hashlib
 import html
 import re
+import shlex
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+
+from agentbay_kernel.containment.hosts import allowed_hosts, is_host
+from agentbay_kernel.errors import ConfigurationError
 
 SANDBOX = "allow-scripts"
 # What the frame loads is told in it; one can't list a hostile output's thousand addresses.
@@ -129,12 +133,12 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
 
     Arguments:
         source: HTML or a whole document.
-        hosts: what it may load from.
+        hosts: what it may load from, besides what the user allowed by `jupyter agentbay allow`.
         plain: what the output says in plain text, for readers without frames.
         static: inert HTML, such as a picture, that is shown instead of the text where the frame is
             taken out, as in a notebook that JupyterLab does not trust.
     """
-    hosts = tuple(hosts)
+    hosts = (*hosts, *_allowed_by_user())
     allowed = set(hosts)
     blocked = [host for host in _outside(source) if not _is_allowed(host, allowed)]
     files = _files(source)
@@ -162,6 +166,14 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
         outer=html.escape(outer),
         fallback=_without_end(static) or html.escape(_fallback(source, plain, blocked)),
     )
+
+
+def _allowed_by_user() -> tuple[str, ...]:
+    try:
+        return allowed_hosts()
+    except ConfigurationError:
+        # The command that shows the hosts tells why.
+        return ()
 
 
 def _pack(document: str) -> str:
@@ -286,8 +298,9 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
     label = f"<span{'' if blocked or not files else ' hidden'}>"
     parts.append(
         f'{label}Blocked: <b id="hosts">{html.escape(told)}</b>. Output of a sandbox loads nothing '
-        "from outside. To allow a host, set <code>AGENTBAY_HTML_HOSTS=host,host</code> where "
-        f"Jupyter is started, and restart the kernel.{''.join(advice)}</span>"
+        "from outside. To allow it, type <code>jupyter agentbay allow "
+        f'<span id="typed">{html.escape(_typed(blocked))}</span></code> in a terminal, then run '
+        f"the cell again.{''.join(advice)}</span>"
     )
     return "<br>".join(parts)
 
@@ -295,6 +308,11 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
 def _without_end(static: str) -> str:
     # A browser that draws the frame reads what stands in it as text, up to its end.
     return "" if "</iframe" in static.lower() else static
+
+
+def _typed(hosts: list[str]) -> str:
+    """The hosts as a shell takes them; a wildcard is quoted."""
+    return " ".join(shlex.quote(host) for host in hosts[:_MOST_TOLD] if is_host(host))
 
 
 def _fallback(source: str, plain: str, blocked: list[str]) -> str:

@@ -2,7 +2,7 @@
 (() => {
   const frame = document.querySelector("iframe"), note = document.getElementById("note");
   const told = document.getElementById("hosts"), packed = document.getElementById("packed");
-  const known = new Set(told.textContent.split(", "));
+  const typed = document.getElementById("typed"), known = new Set(told.textContent.split(", "));
   const root = document.documentElement, can = CSS.supports("frame-sizing", "content-height");
   // This frame as high as what is in it, where the browser does that; else the output fills it.
   let wanted = 0;
@@ -32,11 +32,12 @@
       frame.style.height = wanted + "px";
       size();
     }
-    if (typeof host !== "string" || !/^[\w.:-]{1,80}$/.test(host) || known.has(host)
+    if (typeof host !== "string" || !/^[a-z0-9.:-]{1,80}$/.test(host) || known.has(host)
       || known.size > MOST) return;
     known.add(host);
     known.delete("");
     told.textContent = [...known].join(", ");
+    typed.textContent += " " + host;
     told.parentNode.hidden = note.hidden = false;
     size();
   });
