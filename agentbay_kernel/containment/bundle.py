@@ -82,12 +82,14 @@ def contain_bundle(
     policy: Policy,
     cell_charts: CellCharts | None = None,
     display: str | None = None,
+    is_update: bool = False,
 ) -> Contained:
     """The bundle as a page may have it; always with something to show if it had anything.
 
     Arguments:
         cell_charts: counts what the cell's charts store, and makes pictures of too many.
         display: the display's id, if it has one.
+        is_update: it replaces what that display shows.
     """
     if policy.trusts:
         return Contained(data, metadata)
@@ -109,7 +111,7 @@ def contain_bundle(
         names = ", ".join(visible(str(mime))[:60] for mime in list(data)[:8])
         kept[PLAIN] = f"[{names}: not shown]"
     if cell_charts is not None:
-        kept = cell_charts.fit(kept, charts.source, display)
+        kept = cell_charts.fit(kept, charts.source, display, is_update)
     told = {**_contain_metadata(metadata, kept), **charts.metadata}
     return Contained(kept, told, tuple(refused))
 

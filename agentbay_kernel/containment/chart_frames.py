@@ -81,7 +81,7 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
     # HTML beside a chart is the same chart, or the empty box that its script would fill.
     settled = {*mimes, *_SCRIPTS} | (set() if is_complete else {_HTML})
     charts.settled = frozenset(settled & data.keys())
-    plain, picture = visible(as_text(data.get(_PLAIN))), as_text(data.get(_PNG))
+    plain = visible(as_text(data.get(_PLAIN)))
     for mime in mimes:
         if (notebook_mode := _notebook_mode(mime)) is not None:
             if not is_complete:
@@ -102,7 +102,7 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
             charts.refused.append((mime, _NO_FRAMES))
         elif document := _document(mime, spec):
             charts.source = document
-            charts.kept[_HTML] = _framed(document, policy, plain, picture)
+            charts.kept[_HTML] = framed(document, policy.hosts, plain)
         elif _HTML in data and policy.hosts:
             # Its scripts may come from a host that is allowed.
             charts.settled -= {_HTML}
@@ -111,8 +111,13 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
     return charts
 
 
-def _framed(document: str, policy: Policy, plain: str, picture: str) -> str:
-    return framed(document, policy.hosts, plain)
+def _image(data: dict[str, Any]) -> str:
+    """Return a bundle's picture as HTML; empty if it has none."""
+    picture = as_text(data.get(_PNG))
+    return f'<img src="data:{_PNG};base64,{picture}">' if _base64.fullmatch(picture) else ""
+
+
+_base64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*", re.A)
 
 
 def _document(mime: str, spec: dict[str, Any]) -> str | None:
@@ -239,16 +244,26 @@ def _finite(value: Any) -> Any:
 # --- How many charts fit ----------------------------------------------------------------------
 
 
+@dataclass(eq=False)
+class _Stored:
+    """A live chart in the notebook, or any output that can be updated."""
+
+    cell: Any
+    display: str | None
+    library: str
+    size: int
+
+
 class ChartBudget:
     """What the charts of each library take up in the notebook of one kernel.
 
-    A cell that runs again, and a display that is updated, replace what they had stored. What an
+    A cell that runs again and a display that is updated replace what they had stored. What an
     earlier kernel process left in the notebook is not known.
     """
 
     def __init__(self, most: int = MOST_STORED) -> None:
         self._most = most
-        self._stored: dict[tuple[Any, Any], tuple[str, int]] = {}
+        self._stored: list[_Stored] = []
 
     def for_cell(self, cell: str | None = None) -> CellCharts:
         """Return what counts the charts of a cell that starts to run.
@@ -262,18 +277,29 @@ class ChartBudget:
 
     def forget(self, cell: Any) -> None:
         """Take notice that a cell's outputs are cleared."""
-        self._stored = {key: it for key, it in self._stored.items() if key[0] != cell}
+        self._stored = [it for it in self._stored if it.cell != cell]
 
-    def admit(self, cell: Any, display: Any, library: str, size: int) -> bool:
-        """Return whether a chart fits, and count it if so."""
-        if display is not None:
-            self._stored = {key: it for key, it in self._stored.items() if key[1] != display}
-        taken = [stored for name, stored in self._stored.values() if name == library]
-        # One alone is shown, whatever its size.
-        if taken and sum(taken) + size > self._most:
-            return False
-        self._stored[cell, object() if display is None else display] = (library, size)
-        return True
+    def admit(
+        self, cell: Any, display: str | None, is_update: bool, library: str, size: int
+    ) -> bool:
+        """Return whether an output fits, and count it.
+
+        Arguments:
+            display: the display's id; an update replaces all that was shown under it.
+            library: what is stored, with `size`; empty for an output without a library.
+        """
+        old = [it for it in self._stored if is_update and it.display == display]
+        others = [it for it in self._stored if it not in old]
+        taken = sum(it.size for it in others if it.library == library)
+        places = max(1, len(old))
+        is_alone = not taken and places == 1
+        fits = not library or is_alone or taken + places * size <= self._most
+        counted = (library, size) if fits else ("", 0)
+        cells = [it.cell for it in old] or [cell]
+        if display is not None or counted[1]:
+            others += [_Stored(it, display, *counted) for it in cells]
+        self._stored = others
+        return fits
 
 
 @dataclass
@@ -287,23 +313,26 @@ class CellCharts:
         """Take notice of a clear_output."""
         self.budget.forget(self.cell)
 
-    def fit(self, shown: dict[str, Any], source: str, display: str | None = None) -> dict[str, Any]:
+    def fit(
+        self,
+        shown: dict[str, Any],
+        source: str,
+        display: str | None = None,
+        is_update: bool = False,
+    ) -> dict[str, Any]:
         """Return a contained bundle as it is, or with a picture for a chart that does not fit.
 
         Arguments:
             shown: the contained bundle.
             source: the HTML that was framed for it.
             display: the display's id.
+            is_update: it replaces what that display shows.
         """
-        frame = shown.get(_HTML)
-        if not isinstance(frame, str) or "<iframe" not in frame or not (it := _library(source)):
+        frame = as_text(shown.get(_HTML))
+        library = _library(source) if "<iframe" in frame else ""
+        if self.budget.admit(self.cell, display, is_update, library, len(frame) if library else 0):
             return shown
-        if self.budget.admit(self.cell, display, it, len(frame)):
-            return shown
-        picture = shown.get(_PNG)
-        static = f'<img src="data:{_PNG};base64,{picture}">' if picture else ""
-        if not static:
-            static = f"<pre>{html.escape(as_text(shown.get(_PLAIN)))}</pre>"
+        static = _image(shown) or f"<pre>{html.escape(as_text(shown.get(_PLAIN)))}</pre>"
         return {**shown, _HTML: f"{static}<p><small>{_FULL}</small></p>"}
 
 
@@ -311,17 +340,20 @@ _FULL = (
     f"The charts of this library already take up {MOST_STORED // 1_000_000} MB of this notebook, "
     "so this one is not live. To see it live, restart the kernel and run this cell first."
 )
-_script = re.compile(r"<script\b[^>]*>", re.I)
+_script = re.compile(r"<script\b", re.I)
 
 
 def _library(source: str) -> str:
     """Return what tells the library whose script HTML has with it; empty if it has none."""
     largest, end = "", 0
     while (found := _script.search(source, end)) is not None:
-        start = found.end()
+        start = source.find(">", found.end()) + 1
+        if start == 0:
+            break
         stop = source.find("</script", start)
         end = stop if stop >= 0 else len(source)
-        if end - start > max(len(largest), _LIBRARY_CHARS) and "json" not in found[0]:
+        is_code = "json" not in source[found.end() : min(start, found.end() + 200)]
+        if is_code and end - start > max(len(largest), _LIBRARY_CHARS):
             largest = source[start:end]
     if not largest:
         return ""

@@ -144,6 +144,7 @@ class Containment:
             self.policy,
             charts,
             transient.get("display_id"),
+            message.type == "update_display_data",
         )
         kept: JsonObject = {"data": shown.data, "metadata": shown.metadata}
         if message.type == "execute_result" and "execution_count" in content:

@@ -69,7 +69,7 @@ def document(mime: str, data: str, *, python: str = sys.executable) -> str | Non
 _DOCUMENT = """<div id="chart" style="width:100%"></div><script>{scripts}</script>\
 <script id="spec" type="application/json">{data}</script><script>\
 vegaEmbed("#chart",JSON.parse(document.getElementById("spec").textContent),\
-{{mode:"{mode}",actions:false}}).catch(error=>{{\
+{{mode:"{mode}",actions:false,renderer:"canvas"}}).catch(error=>{{\
 document.getElementById("chart").textContent=String(error)}})</script>"""
 
 # In a process of its own: it loads a whole JavaScript engine, which then is gone again.

@@ -617,6 +617,20 @@ def test_a_chart_that_is_replaced_takes_no_room() -> None:
         assert not is_static(display(cell, chart, "update_display_data", "updated"))
 
 
+def test_a_display_that_is_shown_at_many_places_is_stored_at_each() -> None:
+    chart, containment = chart_of("library"), make()
+    stored = [display(containment.for_cell(f"c{n}"), chart, name="same") for n in range(10)]
+    assert is_static(stored[9])
+    containment = make()
+    for number in range(10):
+        display(containment.for_cell(f"c{number}"), chart_of("a"), name=f"d{number % 2}")
+    small = {HTML: "<script>1</script>", PLAIN: "p"}
+    containment = make()
+    for number in range(10):
+        display(containment.for_cell(f"c{number}"), small, name="same")
+    assert is_static(display(containment.for_cell("last"), chart, "update_display_data", "same"))
+
+
 def test_a_front_end_without_cell_ids_has_every_cell_counted() -> None:
     chart, containment = chart_of("library"), make()
     stored = [display(containment.for_cell(), chart) for _ in range(10)]
