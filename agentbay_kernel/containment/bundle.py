@@ -13,13 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentbay_kernel.containment import markdown
-from agentbay_kernel.containment.charts import (
-    PLOTLY_OPTIONS,
-    VEGA_ACTIONS,
-    VEGA_OPTIONS,
-    refuse_plotly,
-    refuse_vega,
-)
+from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.markup import Fate, as_safe_html, judge, sanitized
 from agentbay_kernel.containment.policy import Policy
@@ -41,9 +35,7 @@ PLAIN, HTML, MARKDOWN, LATEX = "text/plain", "text/html", "text/markdown", "text
 SVG, JSON = "image/svg+xml", "application/json"
 PICTURES = frozenset(f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", "bmp"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PLOTLY = "application/vnd.plotly.v1+json"
 TABLE = "application/vnd.dataresource+json"
-_vega = re.compile(r"application/vnd\.vega(?:lite)?\.v\d+(?:\+|\.)json\Z", re.A)
 
 _base64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*\Z", re.A)
 _identifier = re.compile(r"[\w-]{1,100}\Z", re.A)
@@ -133,16 +125,32 @@ class TypeRow:
     in_text: bool = False
 
 
-def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
-    """The bundle as a page may have it; always with something to show if it had anything."""
+def contain_bundle(
+    data: Any,
+    metadata: Any,
+    policy: Policy,
+    cell_charts: CellCharts | None = None,
+    display: str | None = None,
+    is_update: bool = False,
+) -> Contained:
+    """The bundle as a page may have it; always with something to show if it had anything.
+
+    Arguments:
+        cell_charts: counts what the cell's charts store, and makes pictures of too many.
+        display: the display's id, if it has one.
+        is_update: it replaces what that display shows.
+    """
     if policy.trusts:
         return Contained(data, metadata)
     data = data if isinstance(data, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
-    kept: MimeBundle = {}
-    refused: list[Refusal] = []
+    charts = contain_charts(data, metadata, policy)
+    kept: MimeBundle = dict(charts.kept)
+    refused = [Refusal(kind, reason) for kind, reason in charts.refused]
     plain = visible(as_text(data.get(PLAIN)))
     for mime, value in data.items():
+        if mime in charts.settled:
+            continue
         outcome = _contain_one(_Output(str(mime), value, plain, data, policy))
         if isinstance(outcome, Refusal):
             refused.append(outcome)
@@ -152,7 +160,9 @@ def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
         told = "".join(refusal.instead for refusal in refused)
         names = ", ".join(one_line(str(mime))[:60] for mime in list(data)[:8])
         kept[PLAIN] = visible(told) if told else f"[{names}: not shown]"
-    return Contained(kept, _contain_metadata(metadata, kept), tuple(refused))
+    if cell_charts is not None:
+        kept = cell_charts.fit(kept, charts.source, display, is_update)
+    return Contained(kept, {**_contain_metadata(metadata, kept), **charts.metadata}, tuple(refused))
 
 
 def contain_html(source: str, policy: Policy, plain: str = "") -> str:
@@ -226,10 +236,6 @@ def _refuse_javascript(output: _Output) -> Refusal:
     return Refusal("javascript", f"it would run in the notebook's page{hint}")
 
 
-def _refuse_bokeh(output: _Output) -> Refusal:
-    return Refusal("Bokeh", _BOKEH)
-
-
 def _refuse(reason: str, *, shows_source: bool = False) -> Callable[[_Output], Refusal]:
     def refuse(output: _Output) -> Refusal:
         return Refusal(output.mime, reason, output.text if shows_source else "")
@@ -254,11 +260,7 @@ def _contain_json(output: _Output) -> MimeBundle:
     return {JSON: all_visible(output.value)}
 
 
-_DRAWN = frozenset((TABLE, WIDGET, PLOTLY))
-_BOKEH = (
-    "its notebook mode runs scripts in the page. Show a plot with "
-    "IPython.display.HTML(bokeh.embed.file_html(plot, bokeh.resources.INLINE))"
-)
+_DRAWN = frozenset((TABLE, WIDGET))
 
 
 def _contain_markdown(output: _Output) -> MimeBundle:
@@ -323,29 +325,6 @@ def _contain_widget_view(output: _Output) -> MimeBundle | Refusal:
     return {WIDGET: {**versions, "model_id": model_id}}
 
 
-def _contain_plotly(output: _Output) -> MimeBundle | Refusal:
-    value = output.value
-    if not isinstance(value, dict):
-        return Refusal(PLOTLY, "it is no figure")
-    figure = {name: value[name] for name in ("data", "layout", "frames") if name in value}
-    if reason := refuse_plotly(figure):
-        return Refusal(PLOTLY, reason)
-    config = value.get("config")
-    if isinstance(config, dict):
-        figure["config"] = {name: config[name] for name in config if name in PLOTLY_OPTIONS}
-    return {PLOTLY: all_visible(figure)}
-
-
-def _contain_vega(output: _Output) -> MimeBundle | Refusal:
-    mime, value = output.mime, output.value
-    if isinstance(value, dict):
-        # It can hold options of how the chart is embedded.
-        value = {name: item for name, item in value.items() if name != "usermeta"}
-    if reason := refuse_vega(value):
-        return Refusal(mime, reason)
-    return {mime: all_visible(value)}
-
-
 def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, Any]:
     """The metadata without what changes how a type is rendered."""
     contained: dict[str, Any] = {}
@@ -358,10 +337,6 @@ def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, A
             contained[name] = _entries(value)
     if JSON in contained and size_of(kept[JSON], _MOST_UNFOLDED)[0] > _MOST_UNFOLDED:
         contained[JSON].pop("expanded", None)
-    for name in kept:
-        if _vega.match(name):
-            told = metadata.get(name)
-            contained[name] = _vega_metadata(told if isinstance(told, dict) else {})
     return contained
 
 
@@ -371,19 +346,6 @@ def _entries(metadata: dict[str, Any]) -> dict[str, Any]:
         for name, value in metadata.items()
         if name not in _RENDERING and isinstance(value, _RENDERED.get(name, object))
     }
-
-
-def _vega_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    options = metadata.get("embed_options")
-    options = options if isinstance(options, dict) else {}
-    looks = {name: value for name, value in options.items() if _is_look(name, value)}
-    return {"embed_options": {**looks, "actions": VEGA_ACTIONS}}
-
-
-def _is_look(name: str, value: Any) -> bool:
-    return name in VEGA_OPTIONS and (
-        isinstance(value, bool | int | float) or value in ("svg", "canvas", "dark")
-    )
 
 
 def _without_surrogates(text: str) -> str:
@@ -399,6 +361,9 @@ _MAP = (
     "its map shows what the data say as HTML, and loads tiles. IPython.display.JSON(data) shows "
     "the data"
 )
+
+# Charts are settled before the table is asked (`chart_frames`); what is left of one is refused.
+_CHART = _refuse("it is no chart that can be drawn")
 
 # The first row that matches counts.
 TYPES: tuple[TypeRow, ...] = (
@@ -428,11 +393,10 @@ TYPES: tuple[TypeRow, ...] = (
     ),
     TypeRow(
         "`application/vnd.bokehjs_*`, `application/vnd.holoviews_*`",
-        "a note",
+        "the HTML beside it in a frame if it has its scripts with it, else a note",
         "They run scripts in the page",
         _types(r"application/vnd\.(?:bokehjs|holoviews)_[\w.+-]*"),
-        _refuse_bokeh,
-        in_text=True,
+        _CHART,
     ),
     TypeRow(
         "`text/html`",
@@ -485,17 +449,17 @@ TYPES: tuple[TypeRow, ...] = (
     ),
     TypeRow(
         "`application/vnd.plotly.v1+json`",
-        "the figure, unless it loads something or links elsewhere than to the web",
-        "plotly draws in the page",
-        _types(re.escape(PLOTLY)),
-        _contain_plotly,
+        "the figure in a frame, with the scripts of the sandbox or of `[charts]`; else a note",
+        "plotly makes HTML of labels and loads addresses",
+        _types(r"application/vnd\.plotly\.v1\+json"),
+        _CHART,
     ),
     TypeRow(
         "`application/vnd.vega.v*+json`, `application/vnd.vegalite.v*+json`",
-        "the chart, unless it loads something or its expressions reach beyond it",
-        "Vega draws in the page",
-        _vega,
-        _contain_vega,
+        "the chart as data if every key and value is on a list, else in a frame, or a note",
+        "Vega runs expressions and loads addresses",
+        _types(r"application/vnd\.vega(?:lite)?\.v\d+(?:\+|\.)json"),
+        _CHART,
     ),
     TypeRow(
         "`audio/wav`, `audio/mpeg`, `audio/ogg`, `audio/flac`, `video/mp4`, `video/webm`, "
