@@ -171,7 +171,9 @@ def show_bokeh_app(app: Any, state: Any, notebook_url: Any = None, **_: Any) -> 
 def bokeh_html(plot: Any) -> str:
     """A document with the plot and its scripts."""
     resources = library("bokeh.resources").INLINE
-    return str(library("bokeh.embed").file_html(plot, resources, title="Bokeh"))
+    html = str(library("bokeh.embed").file_html(plot, resources, title="Bokeh"))
+    # Panel adds the address of a script on the Jupyter server, for components in other languages.
+    return re.sub(r'<script\b[^>]* src="static/[^>]*></script>', "", html)
 
 
 # --- plotly
@@ -269,8 +271,23 @@ def panel_html(viewable: Any) -> str:
     """A document with the viewable and its scripts."""
     document, resources = io.StringIO(), library("bokeh.resources").INLINE
     viewable.save(document, resources=resources, embed=True, progress=False)
+    dist = os.path.join(os.path.dirname(library("panel").__file__), "dist")
+
+    def style(address: re.Match[str]) -> str:
+        path = os.path.join(dist, *address[1].split("/"))
+        if not os.path.isfile(path):
+            return address[0]
+        with open(path, "rb") as file:
+            return "data:text/css;base64," + base64.b64encode(file.read()).decode("ascii")
+
+    html = PANEL_STYLE.sub(style, document.getvalue())
     # Icons for the tab that the document is not shown in.
-    return re.sub(r'<link rel="(?:apple-touch-)?icon"[^>]*>', "", document.getvalue())
+    return re.sub(r'<link rel="(?:apple-touch-)?icon"[^>]*>', "", html)
+
+
+PANEL_STYLE = re.compile(
+    r"https://cdn\.holoviz\.org/panel/[\w.]+/dist/([\w/.-]+\.css)(?:\?v=[\w.]+)?"
+)
 
 
 # --- itables
@@ -368,9 +385,12 @@ def with_local_scripts(document: str, folder: str) -> str:
         return drop_or_keep(tag) if text is None else f"<style>{text}</style>"
 
     def drop_or_keep(tag: re.Match[str]) -> str:
-        # pyvis' page names Bootstrap for the border around the network.
-        return "" if "vis-network" in document and "/bootstrap" in tag[1] else tag[0]
+        # What is left of pyvis' page only frames the network.
+        return "" if is_pyvis else tag[0]
 
+    is_pyvis = "vis-network" in document and len(folders) > 1
+    if is_pyvis:
+        document = re.sub(r"<!--.*?-->", "", document, flags=re.S)
     return STYLESHEET.sub(style, SCRIPT.sub(script, document))
 
 

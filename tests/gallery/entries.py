@@ -28,6 +28,7 @@ class Entry:
 
     Arguments:
         untrusted: what a page shows that does not trust the notebook.
+        kernel: does it need one, as widgets do? Then nbconvert shows a text.
     """
 
     name: str
@@ -35,6 +36,12 @@ class Entry:
     shown: Shown
     untrusted: Shown = "static"
     small: bool = False
+    kernel: bool = False
+
+    @property
+    def converted(self) -> Shown:
+        """What a page of nbconvert shows."""
+        return "static" if self.kernel else self.shown
 
 
 GALLERY = (
@@ -227,6 +234,7 @@ GALLERY = (
         "tqdm.notebook",
         "from tqdm.notebook import tqdm as bar\n\nfor _ in bar(range(20)):\n    pass",
         "live",
+        kernel=True,
     ),
     Entry(
         "ipywidgets",
@@ -234,6 +242,7 @@ GALLERY = (
         "ipywidgets.HBox([ipywidgets.IntSlider(value=3, description='depth'), "
         "ipywidgets.Button(description='Go', button_style='info')])",
         "live",
+        kernel=True,
     ),
     Entry(
         "Audio",
