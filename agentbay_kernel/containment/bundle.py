@@ -23,7 +23,7 @@ from agentbay_kernel.containment.charts import (
 )
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.markup import Fate, judge, sanitized
-from agentbay_kernel.containment.policy import Policy
+from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
 from agentbay_kernel.containment.tex import is_safe_tex
 from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, is_plain, visible
 
@@ -90,6 +90,9 @@ def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
         return Contained(data, metadata)
     data = data if isinstance(data, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
+    if HTML in data and WIDGET in data and policy.widget_packages <= CORE_WIDGETS:
+        # No core widget has HTML beside it: it is for pages that don't open this one.
+        data = {mime: value for mime, value in data.items() if mime != WIDGET}
     kept: MimeBundle = {}
     refused: list[Refusal] = []
     plain = visible(as_text(data.get(PLAIN)))
