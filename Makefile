@@ -69,7 +69,7 @@ test-failed: setup
 	$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
 test-all: lint
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "slow or not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not gallery"
 
 bench: setup
 	$(BIN)/python -m benchmarks

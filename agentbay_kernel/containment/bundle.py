@@ -16,7 +16,7 @@ from agentbay_kernel.containment import markdown
 from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.markup import Fate, as_safe_html, judge, sanitized
-from agentbay_kernel.containment.policy import Policy
+from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
 from agentbay_kernel.containment.svg import judge_svg
 from agentbay_kernel.containment.tex import is_inert_tex, is_safe_tex
 from agentbay_kernel.containment.text import (
@@ -144,6 +144,9 @@ def contain_bundle(
         return Contained(data, metadata)
     data = data if isinstance(data, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
+    if HTML in data and WIDGET in data and policy.widget_packages <= CORE_WIDGETS:
+        # No core widget has HTML beside it: it is for pages that don't open this one.
+        data = {mime: value for mime, value in data.items() if mime != WIDGET}
     charts = contain_charts(data, metadata, policy)
     kept: MimeBundle = dict(charts.kept)
     refused = [Refusal(kind, reason) for kind, reason in charts.refused]

@@ -9,19 +9,26 @@ protocol document, and has their limit: 60 seconds a request.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError, ServiceUnreachableError
 from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.installing import display_hooks_code
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.execution.whole_text import KeptHere, replied
-from agentbay_kernel.languages import JAVASCRIPT
+from agentbay_kernel.languages import JAVASCRIPT, PYTHON
 from agentbay_kernel.service import CodeExecutionResult, CodeOutput, CodeStream, Session
 
 # One request to the service ends after 60 seconds (Code API reference, run_code).
 LONGEST_CALL_S = 60
+# A cell that names one of these shows something that the session's Python is to be prepared for.
+_CHARTS = re.compile(
+    r"\b(?:altair|bokeh|holoviews|hvplot|itables|panel|plotly|pyvis|FigureWidget|IFrame|Video)\b"
+)
+_PREPARE_S = 20
 
 
 class DirectExecution:
@@ -35,6 +42,7 @@ class DirectExecution:
         # there keeps the request's own 60 seconds for the cell.
         self._turns: dict[str, threading.Lock] = {}
         self._sent: set[Cell] = set()
+        self._prepared = False
         self._lock = threading.Lock()
 
     def execute(self, cell: Cell) -> Iterator[Message]:
@@ -53,6 +61,7 @@ class DirectExecution:
                     return
                 self._sent.add(cell)
             try:
+                self._prepare(cell)
                 stream = self._stream(cell)
                 if stream is not None:
                     yield from _live_messages(stream, limit, kept)
@@ -64,8 +73,18 @@ class DirectExecution:
                 self._sent.discard(cell)
         yield from messages_of(result, limit, kept)
 
+    def _prepare(self, cell: Cell) -> None:
+        """Prepare the session's Python to show charts, before the first cell that may have one."""
+        if self._prepared or cell.language != PYTHON.name or not _CHARTS.search(cell.code):
+            return
+        self._prepared = True
+        # Charts that stay what they were are no reason to fail.
+        with contextlib.suppress(CommandError):
+            self._session.code.run_code(display_hooks_code(), cell.language, _PREPARE_S)
+
     def _stream(self, cell: Cell) -> CodeStream | None:
-        if not self._session.can_stream:
+        # A chart with its scripts is larger than a frame of the stream may be.
+        if not self._session.can_stream or (self._prepared and cell.language == PYTHON.name):
             return None
         try:
             return self._session.code.stream_code(_sent_code(cell), cell.language, _timeout_s(cell))

@@ -24,6 +24,7 @@ _MODULES = {
 }
 _MAIN = "bridge.py"
 _WORKER = "node_worker.js"
+_HOOKS = "display_hooks.py"
 
 _INSTALL = """\
 import sys, types
@@ -35,7 +36,7 @@ if module is None or module.digest != {digest!r} or not module.bridge.alive:
         module = sys.modules[name] = types.ModuleType(name)
         exec(source, module.__dict__)
     module.digest = {digest!r}
-    module.start({bound!r}, {worker!r})
+    module.start({bound!r}, {worker!r}, {hooks!r})
 module.tell()
 """
 
@@ -46,11 +47,25 @@ def installing_code(module: str = MODULE) -> str:
     folder = Path(__file__).parents[1] / "sandbox"
     files = {**_MODULES, module: _MAIN}
     sources = {name: folder.joinpath(file).read_text("utf-8") for name, file in files.items()}
-    worker = folder.joinpath(_WORKER).read_text("utf-8")
-    digest = hashlib.sha256("\0".join([*sources.values(), worker]).encode()).hexdigest()
-    script = _INSTALL.format(
-        module=module, digest=digest, sources=sources, bound=_BOUND, worker=worker
+    worker, hooks = (folder.joinpath(file).read_text("utf-8") for file in (_WORKER, _HOOKS))
+    digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
+    return _packed(
+        _INSTALL.format(
+            module=module, digest=digest, sources=sources, bound=_BOUND, worker=worker, hooks=hooks
+        )
     )
+
+
+@functools.cache
+def display_hooks_code() -> str:
+    """Source that prepares the Python that runs cells to show charts (`sandbox/display_hooks`).
+
+    The bridge does so in the kernel that it starts; run again it does nothing.
+    """
+    return _packed(Path(__file__).parents[1].joinpath("sandbox", _HOOKS).read_text("utf-8"))
+
+
+def _packed(script: str) -> str:
     packed = base64.b64encode(zlib.compress(script.encode(), 9)).decode()
     unpacked = f"__import__('zlib').decompress(__import__('base64').b64decode({packed!r}))"
-    return f"exec({unpacked}, {{}})"
+    return f"exec({unpacked}, {{'__name__': '_agentbay'}})"

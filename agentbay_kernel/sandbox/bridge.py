@@ -61,10 +61,10 @@ class BridgeTakenError(Exception):
 class Bridge:
     """The two streams, the kernels between them, and the pipe that wakes a call."""
 
-    def __init__(self, bound: int, worker: str) -> None:
+    def __init__(self, bound: int, worker: str, hooks: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="ab-")
         self.outbox = Outbox(bound, WholeOutput(self.folder))
-        self.kernel = JupyterKernel(self.outbox, self.folder)
+        self.kernel = JupyterKernel(self.outbox, self.folder, hooks)
         # JavaScript's, once it is asked for; the worker's source until then.
         self.node: NodeKernel | None = None
         self.worker = worker
@@ -227,10 +227,11 @@ def unpack(text: str) -> bytes:
     return zlib.decompress(base64.b64decode(text))
 
 
-def start(bound: int, worker: str) -> None:
-    """Start a bridge; `worker` is the source of the Node worker."""
+def start(bound: int, worker: str, hooks: str) -> None:
+    """Start a bridge; `worker` and `hooks` are the sources of the Node worker and of what prepares
+    the Python kernel to show charts."""
     global bridge
-    bridge = Bridge(bound, worker)
+    bridge = Bridge(bound, worker, hooks)
 
 
 def tell() -> None:

@@ -37,13 +37,16 @@ ALWAYS_KEPT = ("status", "error", "execute_input")
 NOTE_THREADS = (
     "(lambda t: setattr(t, '_agentbay_own', set(t.enumerate())))(__import__('threading'))"
 )
+# Before any cell, in a namespace of its own: `display_hooks.py`.
+RUN_HOOKS = "exec(compile({0!r}, '<agentbay>', 'exec'), {{'__name__': '_agentbay'}})"
 
 
 class JupyterKernel:
     """The sandbox's Jupyter kernel: its process, its sockets, the thread that serves them."""
 
-    def __init__(self, outbox: Outbox, folder: str) -> None:
+    def __init__(self, outbox: Outbox, folder: str, hooks: str) -> None:
         self.outbox = outbox
+        self.hooks = hooks
         self.folder = folder
         self.key = uuid.uuid4().hex.encode()
         self.connection = os.path.join(self.folder, "kernel.json")
@@ -101,7 +104,8 @@ class JupyterKernel:
         """Carry messages between the sockets and the queues until the kernel ends."""
         sockets = self.connect()
         self.shake_hands(sockets)
-        self.ask(sockets, "execute_request", {"code": NOTE_THREADS, "silent": True})
+        for code in (NOTE_THREADS, RUN_HOOKS.format(self.hooks)):
+            self.ask(sockets, "execute_request", {"code": code, "silent": True})
         poller = zmq.Poller()
         for one in [self.bell, *sockets.values()]:
             poller.register(one, zmq.POLLIN)

@@ -25,7 +25,9 @@ def apply(limits: dict[str, Any]) -> None:
     """Set the limits on this process and so on all its children."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 4096)
-    _limit(resource.RLIMIT_AS, limits["address_space"])
+    # Addresses are not memory, which the watch counts. This limit makes an allocation that is too
+    # large a MemoryError; what reserves addresses without using them (V8) may lift it for itself.
+    _limit(resource.RLIMIT_AS, limits["address_space"], beyond=None)
     # Linux enforces none for resident memory: the watch does, and this is how code can know of it.
     _limit(resource.RLIMIT_RSS, limits["memory"])
     _limit(resource.RLIMIT_FSIZE, limits["file_size"])
@@ -35,14 +37,16 @@ def apply(limits: dict[str, Any]) -> None:
         _limit(resource.RLIMIT_NPROC, limits["processes"])
 
 
-def _limit(which: int, value: int, beyond: int = 0) -> None:
+def _limit(which: int, value: int, beyond: int | None = 0) -> None:
+    """Set a limit; code may raise it by `beyond`, without bounds where that is None."""
     hard = resource.getrlimit(which)[1]
-    most = value + beyond
+    most = hard if beyond is None else value + beyond
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
+        value = min(value, most)
     # macOS refuses some of them.
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(which, (min(value, most), most))
+        resource.setrlimit(which, (value, most))
 
 
 def memory_of(pids: list[int]) -> dict[int, int]:
