@@ -108,7 +108,7 @@ def test_a_first_cell_stores_exactly_one_output(notebook: NotebookPage) -> None:
     expect(notebook.outputs(0)).to_have_count(1)
     expect(notebook.outputs(0)).to_have_text("2")
     (output,) = notebook.save()["cells"][0]["outputs"]
-    assert output["data"] == {"text/plain": "2"}
+    assert output["data"] == {"text/plain": ["2"]}
     notebook.hide_file_browser()
 
 
@@ -120,5 +120,5 @@ def test_a_first_sandboxed_cell_stores_exactly_one_output(notebook: NotebookPage
     first, second, *_ = notebook.save()["cells"]
     assert first["outputs"] == []
     (output,) = second["outputs"]
-    assert output["data"] == {"text/plain": "2"}
+    assert output["data"] == {"text/plain": ["2"]}
     notebook.hide_file_browser()
