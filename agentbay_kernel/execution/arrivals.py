@@ -14,7 +14,13 @@ from collections.abc import Iterator
 from agentbay_kernel.errors import CommandError, InvalidAnswerError
 from agentbay_kernel.execution.incoming import Carried, Refused
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.request import Request, as_left_behind, limited, stderr_line
+from agentbay_kernel.execution.request import (
+    Request,
+    as_left_behind,
+    limited,
+    notice_line,
+    stderr_line,
+)
 
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000
@@ -94,6 +100,8 @@ class Arrivals:
         """Hand a message over."""
         if isinstance(message, Refused):
             self._fail_answered(message)
+            if message.output:
+                self._deliver_or_keep(notice_line(f"[AgentBay: left out, {message.why}.]"))
             return
         with self._lock:
             request = self._requests.get(message["p"].get("msg_id", ""))
@@ -108,7 +116,9 @@ class Arrivals:
 
     def tell(self, words: str) -> None:
         """Say something of our own where it is seen: in the running cell, else unasked."""
-        note = stderr_line(words)
+        self._deliver_or_keep(stderr_line(words))
+
+    def _deliver_or_keep(self, note: Carried) -> None:
         with self._lock:
             if (cell := self._running_cell()) is not None:
                 cell.deliver(note)

@@ -148,11 +148,13 @@ class Lines:
 class Refused:
     """A message that was not taken.
 
-    `reply_to` is the id of the request that waits for it in vain, empty where none does.
+    `reply_to` is the id of the request that waits for it in vain, empty where none does; `output`
+    says that it would have shown something.
     """
 
     why: str
     reply_to: str
+    output: bool = False
 
 
 class Incoming:
@@ -231,7 +233,8 @@ def read_message(line: bytes) -> Carried | Refused:
     if not problem:
         return message
     awaited = kind.endswith("_reply") and kind in SCHEMAS.get(channel, {})
-    return Refused(f"{kind[:100]!r}: {problem}", reply_to if awaited else "")
+    output = channel == "iopub" and problem == _TOO_DEEP
+    return Refused(f"{kind[:100]!r}: {problem}", reply_to if awaited else "", output)
 
 
 def _bridge_word(message: Carried) -> Carried | Refused:
@@ -241,13 +244,16 @@ def _bridge_word(message: Carried) -> Carried | Refused:
     return message
 
 
+_TOO_DEEP = "its data are nested too deeply"
+
+
 def _problem(message: Carried, channel: str, kind: str) -> str:
     """What is wrong with a message, or nothing. Buffers become bytes, on the way."""
     is_content = SCHEMAS.get(channel, {}).get(kind)
     if is_content is None:
         return "a kernel has nothing of this type to say here"
     if nests_deeper(message, DEEPEST):
-        return "it is too deeply nested"
+        return _TOO_DEEP
     content, metadata, buffers = message.get("b"), message.get("m"), message.get("x", [])
     if not isinstance(content, dict) or not isinstance(metadata, dict):
         return "its content or metadata is no object"

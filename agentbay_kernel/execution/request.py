@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from agentbay_kernel.errors import CommandError
 from agentbay_kernel.execution.incoming import Carried as Carried
 from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.messages import Message, notice
 
 # What a cell's kernel may publish; anything else is not passed on.
 OUTPUTS = frozenset(
@@ -122,3 +122,10 @@ def stderr_line(text: str) -> Carried:
     """A carried piece of stderr that says something of our own."""
     content = {"name": "stderr", "text": text}
     return {"c": "iopub", "h": {"msg_type": "stream"}, "p": {}, "m": {}, "b": content, "x": []}
+
+
+def notice_line(text: str) -> Carried:
+    """A carried notice of our own."""
+    told = notice(text)
+    header = {"msg_type": told.type}
+    return {"c": "iopub", "h": header, "p": {}, "m": {}, "b": told.content, "x": []}

@@ -184,7 +184,16 @@ class JupyterKernel:
             # Code in the kernel's process can put anything on its sockets. What is no message is
             # left out; it must not end this thread.
             with contextlib.suppress(*NO_MESSAGE):
-                self.take(channel, frames)
+                try:
+                    self.take(channel, frames)
+                except RecursionError:
+                    self.take_too_large(self.head(channel, frames), 0)
+
+    def head(self, channel: str, frames: list[bytes]) -> dict[str, Any]:
+        """A message of which only its type and its request are read."""
+        at = frames.index(DELIMITER)
+        header, parent = map(json.loads, frames[at + 2 : at + 4])
+        return {"c": channel, "h": header, "p": parent}
 
     def take(self, channel: str, frames: list[bytes]) -> None:
         """Put one message into the outbox, anew as one line: its parts may hold line ends."""

@@ -86,13 +86,24 @@ class Outbox:
             self.changed.notify_all()
 
     def leave_out(self, message: dict[str, Any], size: int) -> str:
-        """Say in the place of a message that it is not carried; returns the words."""
+        """Say in the place of a message that it is not carried; returns the words.
+
+        Arguments:
+            size: its bytes; 0 if its data are nested too deeply to be read.
+        """
         kind, most = message["h"]["msg_type"], f"{MOST_MESSAGE / 1e6:,.0f} MB"
-        words = f"a message of {size / 1e6:,.0f} MB ({kind}) is left out, only {most} are carried "
-        words += "at once. Show less, or write it to a file."
+        if size:
+            words = f"a message of {size / 1e6:,.0f} MB ({kind}) is left out, only {most} are "
+            words += "carried at once. Show less, or write it to a file."
+        else:
+            words = f"a message ({kind}) is left out, its data are nested too deeply. Show less, "
+            words += "or write it to a file."
         if message["c"] == "iopub":
-            note = {"name": "stderr", "text": f"\n[AgentBay: {words}]\n"}
-            self.add_stream({**message, "h": {"msg_type": "stream"}, "m": {}, "b": note})
+            data = {"text/plain": f"[AgentBay: {words}]"}
+            note = {"data": data, "metadata": {}, "transient": {}}
+            header = {"msg_type": "display_data"}
+            line = json.dumps({**message, "h": header, "m": {}, "b": note, "x": []})
+            self.add(line.encode(), True)
         return words
 
     def settle(self) -> None:

