@@ -49,8 +49,8 @@ _plain = re.compile(
     re.A,
 )
 _formula = re.compile(r"\$\$?([^$]+)\$\$?")
-# Parsing takes time that grows faster than what is parsed.
-_LONGEST = 1_000_000
+# Parsing takes time that grows faster than what is parsed, with brackets above all.
+_LONGEST, _MOST_BRACKETS = 200_000, 10_000
 
 
 def is_inert(source: str) -> bool:
@@ -66,7 +66,7 @@ def is_inert(source: str) -> bool:
 
 def as_html(source: str) -> str:
     """Return the HTML that the Markdown means, raw HTML in it included."""
-    if len(source) > _LONGEST:
+    if len(source) > _LONGEST or source.count("[") > _MOST_BRACKETS:
         return f"<pre>{html.escape(source)}</pre>"
     return str(_parser().render(source))
 
