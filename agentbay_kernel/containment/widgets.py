@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentbay_kernel.containment import tex
 from agentbay_kernel.containment.bundle import Refusal, contain_bundle, contain_html
 from agentbay_kernel.containment.css import is_safe_value
 from agentbay_kernel.containment.markup import sanitized
@@ -32,6 +33,7 @@ _page_class = re.compile(
 _reference = re.compile(r"IPY_MODEL_([\w-]{1,100})\Z", re.A)
 # These write their value into the page as HTML (ipywidgets 8, `widget_string.ts`).
 _HTML_CLASSES = frozenset(("HTMLModel", "HTMLMathModel", "HTMLView", "HTMLMathView"))
+_LABEL_CLASSES = frozenset(("LabelModel", "LabelView"))
 # What a link made in the page may carry from widget to widget.
 _LINKED = frozenset(
     ("value", "index", "disabled", "min", "max", "step", "selected_index", "indent", "readout")
@@ -219,6 +221,9 @@ class Widgets:
             return contain_html(as_text(value), self._policy())
         if key == "description" and model.html_description:
             return sanitized(as_text(value))
+        is_typeset = key == "description" or (key == "value" and model.names & _LABEL_CLASSES)
+        if is_typeset and isinstance(value, str):
+            return tex.as_text(visible(value))
         if key == "outputs":
             return [self._output(item) for item in value] if isinstance(value, list | tuple) else []
         if key == "format" and value == "url":

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from agentbay_kernel.containment.bundle import HTML, PLAIN, contain_bundle
 from agentbay_kernel.containment.policy import Policy
 from tests.containment.outputs import harm_in
+from tests.containment.test_messages import contain, opened
 
 LATEX, MARKDOWN = "text/latex", "text/markdown"
 
@@ -285,3 +286,16 @@ def test_html_with_other_tex_is_shown_without_formulas() -> None:
 def test_a_frames_text_for_readers_without_frames_holds_no_tex() -> None:
     data = {HTML: "<script>1</script>", PLAIN: "$\\href{javascript:x}{y}$"}
     assert "href{" not in contain_bundle(data, {}, Policy()).data[HTML]
+
+
+@pytest.mark.parametrize(("widget", "key"), [("Label", "value"), ("IntSlider", "description")])
+def test_what_a_widget_sets_holds_only_mathematics(widget: str, key: str) -> None:
+    for text, shown in (
+        ("costs $5, $x^2$", "costs $5, $x^2$"),
+        ("$\\href{x}{y}$", "\uff04\uff3chref{x}{y}\uff04"),
+    ):
+        (message,) = contain(opened("1", widget, {key: text}))
+        assert message.content["data"]["state"][key] == shown
+    # What nothing sets stays as it is.
+    (message,) = contain(opened("1", "Text", {"value": "$\\href{x}{y}$"}))
+    assert message.content["data"]["state"]["value"] == "$\\href{x}{y}$"
