@@ -44,8 +44,8 @@ _plain = re.compile(
     rf"(?:\b{_ADDRESS}|{_TEXT}"
     rf"|{_BRACKETS}(?!\s*[(\[:])|{_BRACKETS}\({_ADDRESS}\)"
     rf"|(?:`{{3,}}+|~{{3,}}+)(?:{'|'.join(_LANGUAGES)})?(?=\n|\Z)"
-    rf"|(?<![\w$])\$(?P<inline>{_FORMULA}++)\$(?![\w$])"
-    rf"|(?<![\w$])\$\$(?P<display>(?:{_FORMULA}|\n(?!\s*\n))++)\$\$(?![\w$]))*+",
+    rf"|(?<![\w$])\$(?:{_FORMULA})++\$(?![\w$])"
+    rf"|(?<![\w$])\$\$(?:{_FORMULA}|\n(?!\s*\n))++\$\$(?![\w$]))*+",
     re.A,
 )
 _formula = re.compile(r"\$\$?([^$]+)\$\$?")

@@ -223,6 +223,7 @@ def test_ordinary_markdown_is_kept() -> None:
         "# Title\n\n*a* **b** `c` ~~d~~ [link](https://example.org/a_b?c=1#d) $a_1$, $x < y$",
         "| a | b |\n|---|:-:|\n| 1 | $\\alpha^2$ |\n\n> quote\n\n1. one\n   - two\n- [x] done",
         "```python\nfor ship in ships:\n    pass\n```\n\n$$\n\\frac{1}{2} + \\sum_{i} x_i\n$$",
+        "Inline $\\frac{a_1}{b_1}$ and $$\\sum_{i=1}^n x_i$$ displayed, $a$",
         "Grüße → 船, 50% & more: (a), [1], 'b' \"c\"! d@example.org https://example.org/x a < 3",
         "",
     ):
