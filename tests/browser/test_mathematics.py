@@ -120,9 +120,10 @@ ORDINARY = (
     ("HTML", "<p>A formula $x_1 &lt; y$ and \\(z\\), <code>$x$</code></p>", 2),
     ("HTML", "<table><tr><td>$5<td>$6<td>$x^2$<tr><td>from $5 to <td>C:\\new</table>", 1),
 )
-LOOK = """e => [e.innerText.replace(/\\s+/g, " ").trim(), ...[
-  "mjx-container", "mjx-merror", "h1", "h2", "li", "td", "th", "strong", "em", "code", "a", "b",
-  "blockquote"].map(tag => tag + " " + e.querySelectorAll(tag).length)]"""
+# Without the anchors of headings, which only Markdown has and which come later.
+LOOK = """e => [e.innerText.replace(/¶/g, "").replace(/\\s+/g, " ").trim(), ...[
+  "mjx-container", "mjx-merror", "h1", "h2", "li", "td", "th", "strong", "em", "code",
+  "a[href^=http]", "b", "blockquote"].map(tag => tag + " " + e.querySelectorAll(tag).length)]"""
 
 
 def test_ordinary_outputs_look_as_of_the_stock_kernel(
@@ -138,7 +139,7 @@ def test_ordinary_outputs_look_as_of_the_stock_kernel(
         write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, code)
         with opened(browser, lab, beacon, folder) as (notebook, _):
             run_all(notebook, len(cells))
-            for number, (_, _, formulas) in enumerate(ORDINARY, 1):
+            for number, (*_, formulas) in enumerate(ORDINARY, 1):
                 output = notebook.cell(number).locator(".jp-OutputArea-output").first
                 expect(output.locator("mjx-container")).to_have_count(formulas)
                 looks[kernel, number] = output.evaluate(LOOK)
