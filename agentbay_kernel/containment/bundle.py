@@ -410,7 +410,7 @@ TYPES: tuple[TypeRow, ...] = (
     ),
     TypeRow(
         "`text/markdown`",
-        "as it is if it is text and links to the web only, else as the HTML that it means",
+        "as it is if all readers show it alike, else as the HTML that it means",
         "Markdown holds HTML",
         _types(r"text/markdown"),
         _contain_markdown,

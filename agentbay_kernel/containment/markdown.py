@@ -44,13 +44,13 @@ _plain = re.compile(
     rf"(?:\b{_ADDRESS}|{_TEXT}"
     rf"|{_BRACKETS}(?!\s*[(\[:])|{_BRACKETS}\({_ADDRESS}\)"
     rf"|(?:`{{3,}}+|~{{3,}}+)(?:{'|'.join(_LANGUAGES)})?(?=\n|\Z)"
-    rf"|(?<![\w$])\$(?P<inline>{_FORMULA}++)\$(?![\w$])"
-    rf"|(?<![\w$])\$\$(?P<display>(?:{_FORMULA}|\n(?!\s*\n))++)\$\$(?![\w$]))*+",
+    rf"|(?<![\w$])\$(?:{_FORMULA})++\$(?![\w$])"
+    rf"|(?<![\w$])\$\$(?:{_FORMULA}|\n(?!\s*\n))++\$\$(?![\w$]))*+",
     re.A,
 )
 _formula = re.compile(r"\$\$?([^$]+)\$\$?")
-# Parsing takes time that grows faster than what is parsed.
-_LONGEST = 1_000_000
+# Parsing takes time that grows faster than what is parsed, with brackets above all.
+_LONGEST, _MOST_BRACKETS = 200_000, 10_000
 
 
 def is_inert(source: str) -> bool:
@@ -66,7 +66,7 @@ def is_inert(source: str) -> bool:
 
 def as_html(source: str) -> str:
     """Return the HTML that the Markdown means, raw HTML in it included."""
-    if len(source) > _LONGEST:
+    if len(source) > _LONGEST or source.count("[") > _MOST_BRACKETS:
         return f"<pre>{html.escape(source)}</pre>"
     return str(_parser().render(source))
 

@@ -7,7 +7,7 @@ Markup is read twice, by a strict tokenizer here and by nh3's HTML5 parser. What
 has only start tags and attributes of one list, quoted so that every HTML parser cuts it into the
 same tokens: there is no element among them whose content is read by other rules.
 
-The page's MathJax reads the text of all HTML. Where that holds more than `tex` allows, each sign
+The page's MathJax reads the text of all HTML. Where that holds more than `tex` allows, each mark
 that a formula could begin or end with stands in an element of its own, and MathJax finds none.
 """
 
@@ -158,23 +158,24 @@ _style = re.compile(r"<style[^<>]*>[^<]*</style>")
 # Stands in a text for a tag that parts it for some readers. nh3 leaves no such character.
 _SEAM = "\0"
 _cut_command = re.compile(rf"\\[a-zA-Z]*{_SEAM}")
-_sign = re.compile(r"[$\\]")
+# What a formula can begin or end with; or a part of it, where a tag cuts it.
+_mark = re.compile(r"\$|\\(?=[(\[ber]|\Z)")
 
 
 def _has_safe_formulas(cleaned: str) -> bool:
-    return _sign.search(cleaned) is None or all(safe for safe, _ in _runs(_tag.split(cleaned)))
+    return _mark.search(cleaned) is None or all(safe for safe, _ in _runs(_tag.split(cleaned)))
 
 
 def _with_safe_formulas(cleaned: str) -> str:
     """The HTML of nh3, so that MathJax finds no formula in it but those that only are one."""
-    if _sign.search(cleaned) is None:
+    if _mark.search(cleaned) is None:
         return cleaned
     pieces = _tag.split(cleaned)
     for is_safe, texts in list(_runs(pieces)):
         if not is_safe:
             for at in texts:
-                # One sign alone between two tags neither begins nor ends anything.
-                pieces[at] = _sign.sub(r"<span>\g<0></span>", pieces[at])
+                # A mark alone between two tags neither begins nor ends anything.
+                pieces[at] = _mark.sub(r"<span>\g<0></span>", pieces[at])
     return "".join(pieces)
 
 

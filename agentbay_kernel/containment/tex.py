@@ -151,6 +151,14 @@ def is_inert_tex(text: str) -> bool:
     return _tag.search(text) is None and is_safe_tex(text) and is_safe_tex(html.unescape(text))
 
 
+def as_text(text: str) -> str:
+    """Return the text, for a reader of plain text and formulas, without formulas it may not see.
+
+    Dollars and backslashes become the wide signs of the same look.
+    """
+    return text if is_safe_tex(text) else text.translate({0x24: "\uff04", 0x5C: "\uff3c"})
+
+
 def _only_sets_mathematics(text: str) -> bool:
     # How many styles each open group has begun, and whether it is a table. A style ends with its
     # group; in a table, with its cell.

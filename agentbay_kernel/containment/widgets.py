@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentbay_kernel.containment import tex
 from agentbay_kernel.containment.bundle import Refusal, contain_bundle, contain_html
 from agentbay_kernel.containment.css import is_safe_value
 from agentbay_kernel.containment.markup import sanitized
 from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
-from agentbay_kernel.containment.tex import is_safe_tex
 from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, one_line, visible
 from agentbay_kernel.execution.messages import Message
 
@@ -371,9 +371,7 @@ def _each(value: Any, scalar: Callable[[Any], Any]) -> Any:
 
 
 def _label(value: Any) -> Any:
-    text = visible(as_text(value))
-    # The operator that looks like it starts no command of TeX.
-    return text if is_safe_tex(text) else text.replace("\\", "\u29f5")
+    return tex.as_text(visible(as_text(value)))
 
 
 def _look(value: Any) -> Any:
