@@ -16,7 +16,8 @@ the output makes in whatever way is inert unless it starts with the guard.
 What a frame's document can still do: draw anything in its own area, use processor and memory, take
 the keyboard focus while one types in it, post messages to its parents, make documents without
 scripts and workers without a network. It can make the browser look up a host's name and open a
-connection, by a navigation or <link rel=preconnect>, over which no request is sent.
+connection, by a navigation and, where a browser heeds it, <link rel=preconnect>. No request is sent
+over it.
 """
 
 from __future__ import annotations

@@ -73,8 +73,7 @@ def test_a_map_has_its_tiles_when_their_host_is_allowed(page: Page) -> None:
 
 def test_scripts_of_an_allowed_host_run_in_their_order(page: Page) -> None:
     change_hosts(add=["*.tile.example.test"])
-    # It is not a script, so it does nothing. What is behind it runs all the same, and then the
-    # page is ready.
+    # It is not a script, so it does nothing. What is behind it runs when it has arrived.
     page.set_content(
         framed(
             "<ol id=o></ol><script>const say=t=>o.append(t+' ');addEventListener('load',()=>say("
