@@ -176,6 +176,10 @@ HOSTILE: list[tuple[str, Any]] = [
     ("encoding", {"__proto__": {"field": "a"}}),
     ("title", {"text": {"expr": "x"}}),
     ("title", "<img src=x>"),
+    ("title", 'x": event.view, "y'),
+    ("encoding", {"tooltip": {"field": "a", "title": 'x": event.view, "y'}}),
+    ("encoding", {"tooltip": {"field": "a", "title": "x\\"}}),
+    ("encoding", {"tooltip": {"field": "a", "title": "x\u2028"}}),
     ("width", {"signal": "x"}),
     ("height", float("nan")),
     ("config", {"signals": [{"name": "x", "on": [{"events": {"source": "body"}}]}]}),
@@ -279,7 +283,7 @@ def harm_in_chart(spec: Any) -> str:
             if part in ("image", "geoshape"):
                 return part
             for call in _CALLING:
-                if call in part and not (call in "<'\"" and name in ("format", "title", "text")):
+                if call in part and not (call in "<'" and name in ("format", "title", "text")):
                     return f"the string {part}"
     return ""
 
