@@ -203,9 +203,9 @@ HOSTILE: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("key", "value"), HOSTILE)
 def test_what_could_act_is_drawn_in_a_frame(key: str, value: Any) -> None:
     spec = {**BAR, key: value}
-    assert not is_data(spec)
-    assert not is_data({"layer": [spec]})
+    assert not vega.can_be_data(LITE, {"layer": [spec]})
     found = shown(LITE, spec)
+    assert LITE not in found.data
     assert not found.refused
     assert 'vegaEmbed("#chart"' in document_of(found)
 
