@@ -28,6 +28,7 @@ examples:
   jupyter agentbay doctor                   is everything in place?
   jupyter agentbay run analysis.ipynb       execute a notebook in a sandbox
   jupyter agentbay sessions list            your sessions
+  jupyter agentbay allow tile.example.org   let framed output load from a host
   jupyter agentbay demo --local             a few cells, on this machine
   jupyter agentbay serve                    run the local runtime by hand
 
@@ -96,6 +97,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from agentbay_kernel.cli.demo import demo
 
         return demo(options)
+    if options.command == "allow":
+        from agentbay_kernel.cli.allow import allow
+
+        return allow(options)
     if options.command == "sessions":
         from agentbay_kernel.cli import sessions
 
@@ -183,6 +188,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_sessions(commands)
     _add_run(commands)
+    _add_allow(commands)
     commands.add_parser(
         "demo",
         help="run a few cells and show what they give",
@@ -275,6 +281,23 @@ def _add_run(commands: _Commands) -> None:
     run.add_argument("--language", metavar="NAME", help="python or javascript, if it names neither")
     run.add_argument("--timeout", metavar="S", type=float, help="seconds that one cell may take")
     run.add_argument("--allow-errors", action="store_true", help="go on after a cell that failed")
+
+
+def _add_allow(commands: _Commands) -> None:
+    allow = commands.add_parser(
+        "allow",
+        help="let framed output load from hosts",
+        description="Let framed output load from hosts, by https. Frames that are made from then "
+        "on may do so, in running kernels too. Without arguments: show the hosts.",
+        **_examples(
+            "jupyter agentbay allow cdn.jsdelivr.net '*.tile.openstreetmap.org'",
+            "jupyter agentbay allow --list",
+            "jupyter agentbay allow --remove cdn.jsdelivr.net",
+        ),
+    )
+    allow.add_argument("hosts", nargs="*", metavar="HOST")
+    allow.add_argument("--list", action="store_true", help="show the hosts")
+    allow.add_argument("--remove", nargs="+", metavar="HOST", help="remove hosts from the list")
 
 
 def _examples(*lines: str) -> dict[str, Any]:

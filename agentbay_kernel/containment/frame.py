@@ -12,15 +12,24 @@ script can always send its own frame to an address), and it tells what was block
 from __future__ import annotations
 
 import base64
+import gzip
+import hashlib
 import html
 import re
+import shlex
 import struct
 from collections.abc import Iterable
+from pathlib import Path
+
+from agentbay_kernel.containment.hosts import allowed_hosts, is_host
+from agentbay_kernel.errors import ConfigurationError
 
 SANDBOX = "allow-scripts"
 # What the frame loads is told in it; one can't list a hostile output's thousand addresses.
 _MOST_TOLD = 8
-_LOWEST_PX, _HIGHEST_PX, _WITH_SCRIPT_PX = 48, 700, 450
+_LOWEST_PX, _HIGHEST_PX, _WITH_SCRIPT_PX = 24, 700, 450
+# Characters from which a document is stored packed: scripts of libraries become a third.
+_PACKED_FROM = 50_000
 
 _RUNS = re.compile(r"<(?:script|canvas|iframe|object|embed)\b", re.I)
 _loading = re.compile(
@@ -32,7 +41,8 @@ _loading = re.compile(
 )
 _in_nested_script = re.compile(r"""(?<!href=)["'](https?://[^\s"'<>\\]+)["']""")
 _nested = re.compile(r"""srcdoc\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.I)
-_nesting = re.compile(r"(srcd)(o)(c)", re.I)
+_doctype = re.compile(r"\s*<!doctype[^>]*>", re.I)
+_end_of_script = re.compile(r"</script(?=[\s/>])[^>]*>", re.I)
 # Documents in documents in documents are shown, deeper ones not.
 _DEEPEST = 3
 _host = re.compile(r"(?:https?:)?//([^/?#@\s]*@)?([^/?#\s]+)", re.I)
@@ -68,101 +78,136 @@ _ICONS = "<style>.fa{{font-style:normal}}{}</style>".format(
     "".join(f'.fa-{name}:before{{content:"{sign}"}}' for name, sign in _SIGNS.items())
 )
 
-# What every document with the output begins with, on one line and in double quotes: the nested
-# ones get it as an attribute. WebRTC obeys no policy in Chromium 156, so a script must not find it,
-# and must get no frame of its own, where it would be there again. All that makes HTML of text
-# passes the default policy of the trusted types; what does not pass it is taken away.
-_FIRST = """<script>(()=>{try{trustedTypes.createPolicy("default",{createHTML:(text,_,sink)=>\
-/srcdoc/i.test(sink)||/<!ENTITY/i.test(text)?"":text.replace(/srcdoc/gi,"data-doc"),\
-createScript:(text,_,sink)=>/location|href|url/i.test(sink)?null:text,\
-createScriptURL:text=>text})}catch{}for(const name of ["trustedTypes","RTCPeerConnection",\
-"webkitRTCPeerConnection","WebTransport","XSLTProcessor"])try{delete window[name]}catch{}\
-const made=XMLHttpRequest.prototype,{get}=Object.getOwnPropertyDescriptor(made,"response");\
-delete made.responseXML;Object.defineProperty(made,"response",{get(){const found=get.call(this);\
-return found instanceof Document?null:found}});document.currentScript.remove()})()</script>"""
 
-_INNER = """<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" \
-content="{csp}"><meta name="referrer" content="no-referrer"><meta http-equiv=\
-"x-dns-prefetch-control" content="off">{first}<script>addEventListener(\
-"securitypolicyviolation",e=>{{try{{parent.postMessage({{agentbayBlocked:new URL(\
-e.blockedURI).host}},"*")}}catch{{}}}});document.currentScript.remove()</script>\
+def _script_text(name: str, **values: int) -> str:
+    """The program in a file beside this one, without comments and indentation."""
+    lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
+    code = "\n".join(line.strip() for line in lines if not line.lstrip().startswith("//"))
+    for word, value in values.items():
+        code = re.sub(rf"\b{word}\b", str(value), code)
+    return code
+
+
+# Every document with output begins with the guard; it starts the scripts before each `_RUN`.
+_GUARD, _REPORT = _script_text("frame_guard.js"), _script_text("frame_report.js")
+_RUN = "agentbayRun()"
+_OUTER_SCRIPT = _script_text(
+    "frame_outer.js", LOWEST=_LOWEST_PX, HIGHEST=_HIGHEST_PX, MOST=_MOST_TOLD
+)
+_hashes = " ".join(
+    f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+    for code in (_GUARD, _RUN, _REPORT, _OUTER_SCRIPT)
+)
+# No script that a parser found runs, in this document and in all that are made in it, but these.
+# The guard and what it started may start others.
+_ONLY_OURS = f"script-src {_hashes} 'unsafe-eval' 'strict-dynamic'"
+
+_HEAD = """<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{csp}">\
+<meta http-equiv="Content-Security-Policy" content="{ours}"><meta name="referrer" \
+content="no-referrer"><meta http-equiv="x-dns-prefetch-control" content="off">"""
+
+_INNER = """<!doctype html>{head}<script>{guard}</script><script>{report}</script>\
 <style>html{{background:#fff;color:#000;color-scheme:light}}\
 body{{margin:8px;font-family:system-ui,sans-serif;font-size:13px}}</style>{content}"""
 
-_OUTER = """<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" \
-content="{csp}"><meta name="referrer" content="no-referrer"><style>html,body{{margin:0;\
-height:100%;background:#fff}}body{{display:flex;flex-direction:column;font:12px/1.4 system-ui,\
-sans-serif}}iframe{{flex:1;min-height:0;border:0}}#note{{background:#fff4ce;color:#3b2f00;\
-padding:4px 8px;border-bottom:1px solid #e0c97f;max-height:50%;overflow:auto}}\
-#note[hidden]{{display:none}}</style><div id="note"{hidden}>{note}</div>\
-<iframe sandbox="{sandbox}" srcdoc="{inner}"></iframe><script>(()=>{{\
-const told=document.getElementById("hosts"),note=document.getElementById("note"),\
-frame=document.querySelector("iframe"),known=new Set(told.textContent.split(", "));\
-addEventListener("message",e=>{{const host=e.data&&e.data.agentbayBlocked;\
-if(e.source!==frame.contentWindow||typeof host!=="string"||!/^[\\w.:-]{{1,80}}$/.test(host)\
-||known.has(host)||known.size>{most})return;known.add(host);known.delete("");\
-told.textContent=[...known].join(", ");note.hidden=false}})}})()</script>"""
+_OUTER = """<!doctype html>{head}<meta name="responsive-embedded-sizing" \
+content="allow-origins=*"><style>html,body{{margin:0;height:100%;background:#fff;overflow:hidden}}\
+body{{display:flex;flex-direction:column;font:12px/1.4 system-ui,sans-serif}}\
+iframe{{display:block;width:100%;flex:1 1 auto;min-height:0;border:0;height:{height}px}}\
+.fits,.fits body{{height:auto;display:block}}\
+#note{{background:#fff4ce;color:#3b2f00;padding:4px 8px;border-bottom:1px solid #e0c97f;\
+max-height:200px;overflow:auto}}#note[hidden]{{display:none}}</style>\
+<div id="note"{hidden}>{note}</div><iframe sandbox="{sandbox}"{document}></iframe>{packed}\
+<script>{script}</script>"""
 
-_WRAPPER = """<div style="resize:vertical;overflow:hidden;width:100%;height:{height}px;\
-min-height:{lowest}px"><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
-referrerpolicy="no-referrer" style="width:100%;height:100%;border:0" srcdoc="{outer}">\
-{fallback}</iframe></div>"""
+# At least as high as it was judged to be. More, where the browser lets a frame be as high as its
+# document: Chromium 154 and later, about three times of four (it loses a frame's first height).
+_WRAPPER = """<div><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
+referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;\
+min-height:{height}px;height:{height}px;height:if(supports(frame-sizing:content-height):auto;\
+else:{height}px);frame-sizing:content-height" srcdoc="{outer}">{fallback}</iframe></div>"""
 
 
-def framed(source: str, hosts: Iterable[str] = (), plain: str = "") -> str:
+def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str = "") -> str:
     """The HTML in a sandboxed frame.
 
     Arguments:
         source: HTML or a whole document.
-        hosts: what it may load from.
+        hosts: what it may load from, besides what the user allowed by `jupyter agentbay allow`.
         plain: what the output says in plain text, for readers without frames.
+        static: inert HTML, such as a picture, that is shown instead of the text where the frame is
+            taken out, as in a notebook that JupyterLab does not trust.
     """
-    csp = content_security_policy(hosts)
+    hosts = (*hosts, *_allowed_by_user())
     allowed = set(hosts)
     blocked = [host for host in _outside(source) if not _is_allowed(host, allowed)]
     files = _files(source)
     note = _note(blocked, files, source)
-    escaped = html.escape(csp)
+    head = _HEAD.format(
+        csp=html.escape(content_security_policy(hosts)), ours=html.escape(_ONLY_OURS)
+    )
     icons = _ICONS if _ICON_FONT in source and blocked else ""
-    inner = _INNER.format(csp=escaped, first=_FIRST, content=icons + _with_safe_frames(source))
+    inner = _INNER.format(head=head, guard=_GUARD, report=_REPORT, content=icons + _guarded(source))
+    height = _height_px(source)
+    packed = _pack(inner) if len(inner) > _PACKED_FROM else ""
     outer = _OUTER.format(
-        csp=escaped,
+        head=head,
         sandbox=SANDBOX,
-        inner=html.escape(inner),
+        height=height,
+        document="" if packed else f' srcdoc="{html.escape(inner)}"',
+        packed=packed and f'<script type="text/plain" id="packed">{packed}</script>',
         note=note,
         hidden="" if blocked or files else " hidden",
-        most=_MOST_TOLD,
+        script=_OUTER_SCRIPT,
     )
     return _WRAPPER.format(
-        height=_height_px(source) + (40 if blocked or files else 0),
-        lowest=_LOWEST_PX,
+        height=height + (40 if blocked or files else 0),
         sandbox=SANDBOX,
         outer=html.escape(outer),
-        fallback=html.escape(_fallback(source, plain, blocked)),
+        fallback=_without_end(static) or html.escape(_fallback(source, plain, blocked)),
     )
 
 
-def _with_safe_frames(source: str, depth: int = 0) -> str:
-    """The HTML, in which the documents of nested frames begin as this one does.
+def _allowed_by_user() -> tuple[str, ...]:
+    try:
+        return allowed_hosts()
+    except ConfigurationError:
+        # The command that shows the hosts tells why.
+        return ()
 
-    No parser decides what is a frame: wherever the attribute's name stands and is not followed by
-    such a document, it is spelled as only a script understands it.
+
+def _pack(document: str) -> str:
+    packed = gzip.compress(document.encode("utf-8", "replace"), mtime=0)
+    return base64.b64encode(packed).decode("ascii")
+
+
+def _guarded(source: str, depth: int = 0) -> str:
+    """The HTML, in which each script is started by the guard, in nested documents too.
+
+    What is not found here doesn't run: the policy sees to that, no parser of ours.
     """
     parts, end = [], 0
     for found in _nested.finditer(source):
         document = html.unescape(found[1] or found[2] or "")
-        inner = _with_safe_frames(document, depth + 1) if depth < _DEEPEST else ""
+        inner = _with_guard(document, depth + 1) if depth < _DEEPEST else ""
         quote = found[0][-1]
         parts += [
-            _nesting.sub(_spelled, source[end : found.start()]),
-            f"srcdoc={quote}{html.escape(_FIRST + inner)}{quote}",
+            _with_runs(source[end : found.start()]),
+            f"srcdoc={quote}{html.escape(inner)}{quote}",
         ]
         end = found.end()
-    return "".join([*parts, _nesting.sub(_spelled, source[end:])])
+    return "".join([*parts, _with_runs(source[end:])])
 
 
-def _spelled(found: re.Match[str]) -> str:
-    return f"{found[1]}\\u{ord(found[2]):04x}{found[3]}"
+def _with_guard(document: str, depth: int) -> str:
+    doctype = _doctype.match(document)
+    start = doctype.end() if doctype else 0
+    guard = f"<script>{_GUARD}</script>"
+    return f"{document[:start]}{guard}{_guarded(document[start:], depth)}"
+
+
+def _with_runs(source: str) -> str:
+    return _end_of_script.sub(rf"\g<0><script>{_RUN}</script>", source)
 
 
 def content_security_policy(hosts: Iterable[str] = ()) -> str:
@@ -182,8 +227,6 @@ def content_security_policy(hosts: Iterable[str] = ()) -> str:
         "object-src": "'none'",
         "base-uri": "'none'",
         "form-action": "'none'",
-        "require-trusted-types-for": "'script'",
-        "trusted-types": "default",
     }
     return "; ".join(f"{name} {value}" for name, value in directives.items())
 
@@ -255,10 +298,21 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
     label = f"<span{'' if blocked or not files else ' hidden'}>"
     parts.append(
         f'{label}Blocked: <b id="hosts">{html.escape(told)}</b>. Output of a sandbox loads nothing '
-        "from outside. To allow a host, set <code>AGENTBAY_HTML_HOSTS=host,host</code> where "
-        f"Jupyter is started, and restart the kernel.{''.join(advice)}</span>"
+        "from outside. To allow it, type <code>jupyter agentbay allow "
+        f'<span id="typed">{html.escape(_typed(blocked))}</span></code> in a terminal, then run '
+        f"the cell again.{''.join(advice)}</span>"
     )
     return "<br>".join(parts)
+
+
+def _without_end(static: str) -> str:
+    # A browser that draws the frame reads what stands in it as text, up to its end.
+    return "" if "</iframe" in static.lower() else static
+
+
+def _typed(hosts: list[str]) -> str:
+    """The hosts as a shell takes them; a wildcard is quoted."""
+    return " ".join(shlex.quote(host) for host in hosts[:_MOST_TOLD] if is_host(host))
 
 
 def _fallback(source: str, plain: str, blocked: list[str]) -> str:

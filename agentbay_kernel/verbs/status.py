@@ -11,6 +11,8 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import __version__
+from agentbay_kernel.containment.hosts import allowed_hosts
+from agentbay_kernel.errors import ConfigurationError
 from agentbay_kernel.languages import LANGUAGES
 from agentbay_kernel.verbs.bundles import data, table
 from agentbay_kernel.verbs.parser import LineParser
@@ -39,6 +41,7 @@ def report(manager: SessionManager) -> dict[str, Any]:
         "minutes_used": round(manager.used_s / 60, 1),
         "released": _released(manager),
         "policy": {name: getattr(settings, name) for name in _POLICY if hasattr(settings, name)},
+        "frame_hosts": _frame_hosts(settings.html_hosts),
         "versions": {
             "agentbay-kernel": __version__,
             "ipykernel": version("ipykernel"),
@@ -50,6 +53,13 @@ def report(manager: SessionManager) -> dict[str, Any]:
             key: backend.isolation.get(key) for key in ("summary", "confined", "not_confined")
         }
     return document
+
+
+def _frame_hosts(configured: list[str]) -> list[str]:
+    try:
+        return [*configured, *allowed_hosts()]
+    except ConfigurationError as error:
+        return [*configured, f"({error})"]
 
 
 def _session(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
@@ -126,6 +136,8 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
             if confinement[key]:
                 rows.append((title, "\n".join(map(str, confinement[key]))))
     policy = [f"{name} {_said(value)}" for name, value in document["policy"].items()]
+    if hosts := document["frame_hosts"]:
+        policy.append(f"frames load from {' '.join(hosts)}")
     rows.append(("Policy", ", ".join(policy)))
     versions = [f"{name} {value}" for name, value in document["versions"].items()]
     rows.append(("Versions", ", ".join(versions)))

@@ -110,7 +110,7 @@ def test_a_frame_says_what_it_does_not_load() -> None:
         "<script src='https://cdn.jsdelivr.net/npm/vega@5'></script><img src='plot.png'>", CONTAIN
     )
     assert "cdn.jsdelivr.net" in shown
-    assert "AGENTBAY_HTML_HOSTS" in shown
+    assert "jupyter agentbay allow " in shown
     assert "plot.png" in shown
     assert "wants to load from cdn.jsdelivr.net" in shown.rpartition("srcdoc=")[2]
     allowing = Policy(hosts=("cdn.jsdelivr.net",))

@@ -1,0 +1,44 @@
+// In the frame around the output: unpacks it, sizes it, and tells what it may not load.
+(() => {
+  const frame = document.querySelector("iframe"), note = document.getElementById("note");
+  const told = document.getElementById("hosts"), packed = document.getElementById("packed");
+  const typed = document.getElementById("typed"), known = new Set(told.textContent.split(", "));
+  const root = document.documentElement, can = CSS.supports("frame-sizing", "content-height");
+  // This frame as high as what is in it, where the browser does that; else the output fills it.
+  let wanted = 0;
+  const settle = () => {
+    const needed = wanted + note.offsetHeight;
+    root.className = wanted && Math.abs(innerHeight - needed) < 2 ? "fits" : "";
+  };
+  const size = () => {
+    if (!can) return;
+    root.className = "fits";
+    try { requestResize(); } catch {}
+    setTimeout(settle, 100);
+  };
+  addEventListener("resize", settle);
+  addEventListener("load", size);
+  if (packed) {
+    fetch("data:application/gzip;base64," + packed.textContent)
+      .then(got => new Response(got.body.pipeThrough(new DecompressionStream("gzip"))).text())
+      .then(text => frame.srcdoc = text);
+    packed.remove();
+  }
+  addEventListener("message", event => {
+    if (event.source !== frame.contentWindow || !event.data) return;
+    const {agentbayBlocked: host, agentbayHeight: height} = event.data;
+    if (typeof height === "number" && height > 0) {
+      wanted = Math.min(Math.max(Math.ceil(height), LOWEST), HIGHEST);
+      frame.style.height = wanted + "px";
+      size();
+    }
+    if (typeof host !== "string" || !/^[a-z0-9.:-]{1,80}$/.test(host) || known.has(host)
+      || known.size > MOST) return;
+    known.add(host);
+    known.delete("");
+    told.textContent = [...known].join(", ");
+    typed.textContent += " " + host;
+    told.parentNode.hidden = note.hidden = false;
+    size();
+  });
+})()
