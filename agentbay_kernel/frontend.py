@@ -62,12 +62,12 @@ class FrontEnd:
         silent: bool = False,
     ) -> None:
         self._kernel = kernel
-        self._contain = containment.for_cell()
         self._pace = pace
         self._comms = comms
         self._silent = silent
         # Taken now: in a subshell, "the current parent" can be another cell's.
         self._parent = kernel.get_parent("shell")
+        self._contain = containment.for_cell(self._parent.get("metadata", {}).get("cellId"))
         self._ident = kernel._parent_ident["shell"]
 
     @property

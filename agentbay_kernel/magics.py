@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.completer import (
     CompletionContext,
@@ -123,7 +123,7 @@ class AgentBayMagics(Magics):
         can_ask = _can_ask(self.shell) and not options.background
         cell = MagicCell(
             self.manager,
-            self._containment.for_cell(),
+            self._containment.for_cell(_cell_id(self.shell)),
             options,
             body,
             self._folder,
@@ -188,6 +188,13 @@ def _connection_file(shell: InteractiveShell) -> str:
     # A terminal has none.
     app = getattr(getattr(shell, "kernel", None), "parent", None)
     return str(getattr(app, "abs_connection_file", ""))
+
+
+def _cell_id(shell: Any) -> str | None:
+    """Return the notebook's id of the cell that runs, where there is a notebook."""
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell_id = parent.get("metadata", {}).get("cellId")
+    return cell_id if isinstance(cell_id, str) else None
 
 
 def _can_ask(shell: InteractiveShell | None) -> bool:

@@ -5,5 +5,6 @@ Jupyter server or to anything that the browser reaches. A page trusts what an ex
 so whatever is not known to be inert is changed, put into a sandboxed frame, or left out.
 
 A message's way: `messages.Containment` -> `bundle` (MIME types) -> `markup` and `markdown`
-(inline or not), `frame` (what is not), `charts`, `text`; `widgets` for comms.
+(inline or not), `frame` (what is not), `chart_frames` (of `vega` and `plotly`), `charts` (SVG),
+`text`; `widgets` for comms.
 """

@@ -13,14 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.containment import markdown
-from agentbay_kernel.containment.charts import (
-    PLOTLY_OPTIONS,
-    VEGA_ACTIONS,
-    VEGA_OPTIONS,
-    is_still_svg,
-    refuse_plotly,
-    refuse_vega,
-)
+from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts
+from agentbay_kernel.containment.charts import is_still_svg
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.markup import Fate, judge, sanitized
 from agentbay_kernel.containment.policy import Policy
@@ -38,9 +32,7 @@ JAVASCRIPT = frozenset(
     for name in ("javascript", "x-javascript", "ecmascript")
 )
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PLOTLY = "application/vnd.plotly.v1+json"
 TABLE = "application/vnd.dataresource+json"
-_vega = re.compile(r"application/vnd\.vega(?:lite)?\.v\d+(?:\+|\.)json\Z", re.A)
 
 _base64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*\Z", re.A)
 _identifier = re.compile(r"[\w-]{1,100}\Z", re.A)
@@ -84,16 +76,32 @@ class Contained:
     refused: tuple[Refusal, ...] = ()
 
 
-def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
-    """The bundle as a page may have it; always with something to show if it had anything."""
+def contain_bundle(
+    data: Any,
+    metadata: Any,
+    policy: Policy,
+    cell_charts: CellCharts | None = None,
+    display: str | None = None,
+    is_update: bool = False,
+) -> Contained:
+    """The bundle as a page may have it; always with something to show if it had anything.
+
+    Arguments:
+        cell_charts: counts what the cell's charts store, and makes pictures of too many.
+        display: the display's id, if it has one.
+        is_update: it replaces what that display shows.
+    """
     if policy.trusts:
         return Contained(data, metadata)
     data = data if isinstance(data, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
-    kept: MimeBundle = {}
-    refused: list[Refusal] = []
+    charts = contain_charts(data, metadata, policy)
+    kept: MimeBundle = dict(charts.kept)
+    refused = [Refusal(kind, reason) for kind, reason in charts.refused]
     plain = visible(as_text(data.get(PLAIN)))
     for mime, value in data.items():
+        if mime in charts.settled:
+            continue
         outcome = _contain_one(str(mime), value, plain, data, policy)
         if isinstance(outcome, Refusal):
             refused.append(outcome)
@@ -102,7 +110,10 @@ def contain_bundle(data: Any, metadata: Any, policy: Policy) -> Contained:
     if data and not kept:
         names = ", ".join(visible(str(mime))[:60] for mime in list(data)[:8])
         kept[PLAIN] = f"[{names}: not shown]"
-    return Contained(kept, _contain_metadata(metadata, kept), tuple(refused))
+    if cell_charts is not None:
+        kept = cell_charts.fit(kept, charts.source, display, is_update)
+    told = {**_contain_metadata(metadata, kept), **charts.metadata}
+    return Contained(kept, told, tuple(refused))
 
 
 def contain_html(source: str, policy: Policy, plain: str = "") -> str:
@@ -130,8 +141,6 @@ def _contain_one(
         return {mime: text} if ok else Refusal(mime, "its data are not base64")
     if mime in JAVASCRIPT:
         return Refusal("javascript", "it would run in the notebook's page")
-    if mime.startswith("application/vnd.bokehjs"):
-        return Refusal("Bokeh", _BOKEH)
     if policy.html == "text":
         # It was asked for, so nothing is told of it.
         return {}
@@ -152,18 +161,10 @@ def _contain_one(
         return {TABLE: all_visible(value)} if isinstance(value, dict) else Refusal(mime, _UNKNOWN)
     if mime == WIDGET:
         return _contain_widget_view(value)
-    if mime == PLOTLY:
-        return _contain_plotly(value)
-    if _vega.match(mime):
-        return _contain_vega(mime, value)
     return Refusal(mime, _UNKNOWN)
 
 
-_DRAWN = frozenset((TABLE, WIDGET, PLOTLY))
-_BOKEH = (
-    "its notebook mode runs scripts in the page. Show a plot with "
-    "IPython.display.HTML(bokeh.embed.file_html(plot, bokeh.resources.INLINE))"
-)
+_DRAWN = frozenset((TABLE, WIDGET))
 _UNKNOWN = "what its renderer does in the page is not known"
 
 
@@ -199,27 +200,6 @@ def _contain_widget_view(value: Any) -> MimeBundle | Refusal:
     return {WIDGET: {**versions, "model_id": model_id}}
 
 
-def _contain_plotly(value: Any) -> MimeBundle | Refusal:
-    if not isinstance(value, dict):
-        return Refusal(PLOTLY, "it is no figure")
-    figure = {name: value[name] for name in ("data", "layout", "frames") if name in value}
-    if reason := refuse_plotly(figure):
-        return Refusal(PLOTLY, reason)
-    config = value.get("config")
-    if isinstance(config, dict):
-        figure["config"] = {name: config[name] for name in config if name in PLOTLY_OPTIONS}
-    return {PLOTLY: all_visible(figure)}
-
-
-def _contain_vega(mime: str, value: Any) -> MimeBundle | Refusal:
-    if isinstance(value, dict):
-        # It can hold options of how the chart is embedded.
-        value = {name: item for name, item in value.items() if name != "usermeta"}
-    if reason := refuse_vega(value):
-        return Refusal(mime, reason)
-    return {mime: all_visible(value)}
-
-
 def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, Any]:
     """The metadata without what changes how a type is rendered."""
     contained: dict[str, Any] = {}
@@ -230,10 +210,6 @@ def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, A
             contained[visible(name)] = all_visible(value)
         elif name in kept and name not in _DRAWN and isinstance(value, dict):
             contained[name] = _entries(value)
-    for name in kept:
-        if _vega.match(name):
-            told = metadata.get(name)
-            contained[name] = _vega_metadata(told if isinstance(told, dict) else {})
     return contained
 
 
@@ -243,19 +219,6 @@ def _entries(metadata: dict[str, Any]) -> dict[str, Any]:
         for name, value in metadata.items()
         if name not in _RENDERING and isinstance(value, _RENDERED.get(name, object))
     }
-
-
-def _vega_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    options = metadata.get("embed_options")
-    options = options if isinstance(options, dict) else {}
-    looks = {name: value for name, value in options.items() if _is_look(name, value)}
-    return {"embed_options": {**looks, "actions": VEGA_ACTIONS}}
-
-
-def _is_look(name: str, value: Any) -> bool:
-    return name in VEGA_OPTIONS and (
-        isinstance(value, bool | int | float) or value in ("svg", "canvas", "dark")
-    )
 
 
 def _without_surrogates(text: str) -> str:

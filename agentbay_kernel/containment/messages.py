@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.containment.bundle import PLAIN, Contained, Refusal, contain_bundle
+from agentbay_kernel.containment.chart_frames import CellCharts, ChartBudget
 from agentbay_kernel.containment.markup import judge
 from agentbay_kernel.containment.policy import Policy
 from agentbay_kernel.containment.text import StreamText, all_visible, as_text, visible
@@ -41,6 +42,7 @@ class Containment:
         self._find_settings = find_settings
         self._told: set[str] = set()
         self._widgets = Widgets(lambda: self.policy)
+        self._charts = ChartBudget()
 
     @property
     def policy(self) -> Policy:
@@ -48,9 +50,9 @@ class Containment:
         settings = self._find_settings()
         return Policy() if settings is None else Policy.of(settings)
 
-    def for_cell(self) -> CellContainment:
-        """What contains the messages of one request."""
-        return CellContainment(self)
+    def for_cell(self, cell: str | None = None) -> CellContainment:
+        """What contains the messages of one request; `cell` is the notebook's id of the cell."""
+        return CellContainment(self, self._charts.for_cell(cell))
 
     def prepare(self) -> None:
         """Import what the first HTML needs."""
@@ -60,12 +62,12 @@ class Containment:
         """Take notice of a comm message that the page sends."""
         self._widgets.note_from_page(kind, content)
 
-    def contain(self, message: Message, streams: StreamText) -> list[Message]:
+    def contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
         """The messages to publish in the place of a remote one, notes on what is not shown last."""
         if self.policy.trusts:
             return [message]
         try:
-            return self._contain(message, streams)
+            return self._contain(message, streams, charts)
         except Exception:
             # Closed is the safe side; what failed is in the log, not in the page.
             _log.exception("A %s could not be contained", message.type)
@@ -104,14 +106,14 @@ class Containment:
         entries = [it for it in _list(reply.get("history")) if isinstance(it, list | tuple)]
         return {**_status(reply), "history": [all_visible(list(entry)) for entry in entries]}
 
-    def _contain(self, message: Message, streams: StreamText) -> list[Message]:
+    def _contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
         content = message.content
         if message.type == "stream":
             name = "stderr" if content.get("name") == "stderr" else "stdout"
             text = streams.visible(name, as_text(content.get("text")))
             return [stream(name, text)] if text else []
         if message.type in _SHOWN:
-            return self._displayed(message)
+            return self._displayed(message, charts)
         if message.type == "error":
             return [Message("error", _error(content))]
         if message.type in _COMMS:
@@ -120,6 +122,7 @@ class Containment:
                 return self._notes((contained,))
             return [contained] if contained is not None else []
         if message.type == "clear_output":
+            charts.clear()
             return [Message("clear_output", {"wait": content.get("wait") is True})]
         if message.type == "input_request":
             prompt = visible(as_text(content.get("prompt")))
@@ -132,14 +135,22 @@ class Containment:
             return [*notes, replace(message, content=reply, metadata=metadata, buffers=())]
         return []
 
-    def _displayed(self, message: Message) -> list[Message]:
+    def _displayed(self, message: Message, charts: CellCharts) -> list[Message]:
         content = message.content
-        shown = contain_bundle(content.get("data"), content.get("metadata"), self.policy)
+        transient = _transient(content.get("transient"))
+        shown = contain_bundle(
+            content.get("data"),
+            content.get("metadata"),
+            self.policy,
+            charts,
+            transient.get("display_id"),
+            message.type == "update_display_data",
+        )
         kept: JsonObject = {"data": shown.data, "metadata": shown.metadata}
         if message.type == "execute_result" and "execution_count" in content:
             kept["execution_count"] = _count(content["execution_count"])
         if message.type != "execute_result" or "transient" in content:
-            kept["transient"] = _transient(content.get("transient"))
+            kept["transient"] = transient
         return [Message(message.type, kept), *self._notes(shown.refused)]
 
     def _reply(self, content: JsonObject) -> tuple[JsonObject, list[Message]]:
@@ -219,13 +230,14 @@ _TYPES = "_jupyter_types_experimental"
 class CellContainment:
     """Contains the messages of one request, whose streams may come in pieces."""
 
-    def __init__(self, containment: Containment) -> None:
+    def __init__(self, containment: Containment, charts: CellCharts) -> None:
         self._containment = containment
+        self._charts = charts
         self._streams = StreamText()
 
     def __call__(self, message: Message) -> list[Message]:
         """The messages to publish in the place of a remote one."""
-        return self._containment.contain(message, self._streams)
+        return self._containment.contain(message, self._streams, self._charts)
 
 
 def _error(content: JsonObject) -> JsonObject:

@@ -56,7 +56,13 @@ BENIGN = (
         place="frame",
         lowest_px=50,
     ),
-    Benign("plotly-by-its-type", "plot", ".js-plotly-plot .bars path", lowest_px=50),
+    Benign(
+        "plotly-by-its-type",
+        "import plotly.io as pio\npio.renderers.default = 'plotly_mimetype'\nplot",
+        ".js-plotly-plot .bars path",
+        place="frame",
+        lowest_px=50,
+    ),
     Benign(
         "bokeh",
         "from bokeh.embed import file_html\nfrom bokeh.plotting import figure\n"

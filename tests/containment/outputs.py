@@ -20,11 +20,10 @@ ALLOWED = {
     "image/svg+xml",
     "application/json",
     "application/vnd.jupyter.widget-view+json",
-    "application/vnd.plotly.v1+json",
     "application/vnd.dataresource+json",
     *PICTURES,
 }
-_vega = re.compile(r"application/vnd\.vega(lite)?\.v\d+[+.]json")
+_vega = re.compile(r"application/vnd\.vegalite\.v[345]\+json")
 _frame = re.compile(
     r'<div style="resize:vertical;overflow:hidden;width:100%;height:\d+px;min-height:\d+px">'
     r'<iframe title="Output of the sandbox, contained" sandbox="allow-scripts" '
@@ -190,6 +189,7 @@ MIMES = st.sampled_from(
             "text/html ",
         ),
         *("application/vnd.vegalite.v5+json", "application/vnd.vega.v5+json", "x-strange/thing"),
+        *("application/vnd.plotly.v1+json", "application/vnd.vegalite.v6.json"),
         "application/vnd.bokehjs_exec.v0+json",
     ]
 )

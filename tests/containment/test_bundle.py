@@ -20,8 +20,6 @@ from tests.containment.outputs import (
 
 CONTAIN = Policy()
 SHIPS = pd.DataFrame({"ship": ["Aurora", "Corvus"], "containers": [420, 515]})
-VEGALITE = "application/vnd.vegalite.v5+json"
-PLOTLY = "application/vnd.plotly.v1+json"
 
 
 def contained(mime: str, value: Any) -> Any:
@@ -175,36 +173,6 @@ def test_pictures() -> None:
         assert shown[HTML].startswith('<img src="data:image/svg+xml;base64,')
     assert contained("image/png", "iVBORw0KGgo=\n") == "iVBORw0KGgo=\n"
     assert contained("image/png", '"><script>') is None
-
-
-def test_charts() -> None:
-    chart = {"data": {"values": [{"url": "https://x", "a": 1}]}, "mark": "bar", "encoding": {}}
-    assert contained(VEGALITE, chart) == chart
-    shown = contain_bundle({VEGALITE: {**chart, "usermeta": {"embedOptions": {}}}}, {}, CONTAIN)
-    assert shown.data == {VEGALITE: chart}
-    # "View Source" writes the specification into a window of the page's rights.
-    assert shown.metadata[VEGALITE]["embed_options"]["actions"]["source"] is False
-    for bad in (
-        {"data": {"url": "data.csv"}},
-        {"encoding": {"url": {"field": "a"}}},
-        {"mark": {"type": "image", "url": "https://x/y.png"}},
-        {"transform": [{"calculate": "datum.constructor", "as": "b"}]},
-        {"encoding": {"tooltip": {"field": "a", "title": "image"}}},
-        {"data": {"values": [{"image": "https://x"}]}},
-    ):
-        assert contained(VEGALITE, {**chart, **bad}) is None
-    figure = {"data": [{"type": "bar", "y": [1]}], "layout": {"title": {"text": "<b>x</b>"}}}
-    assert contained(PLOTLY, {**figure, "config": {"plotlyServerURL": "https://x"}}) == {
-        **figure,
-        "config": {},
-    }
-    for layout in (
-        {"images": [{"source": "https://x/y.png"}]},
-        {"title": {"text": "<a href='javascript:x'>y</a>"}},
-        {"map": {"style": "https://x/style.json"}},
-    ):
-        assert contained(PLOTLY, {"data": [], "layout": layout}) is None
-    assert contained(PLOTLY, {"data": [{"type": "scattermap"}]}) is None
 
 
 def test_metadata_that_changes_the_rendering_is_dropped() -> None:

@@ -1,0 +1,361 @@
+"""Charts in a bundle: which representation is shown, in what frame, and how many fit a notebook.
+
+A library sends a chart as a specification, as HTML, as a picture, or as several of them. One live
+form is kept: a specification that the page can draw, else HTML that has its scripts with it, else
+a specification in a frame with scripts of this side. Where there is none, the picture or the text
+stays, and a note says what to type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentbay_kernel.containment import plotly, vega
+from agentbay_kernel.containment.frame import framed
+from agentbay_kernel.containment.policy import Policy
+from agentbay_kernel.containment.text import as_text, visible
+
+_HTML, _PLAIN, _PNG = "text/html", "text/plain", "image/png"
+_SCRIPTS = frozenset(("application/javascript", "text/javascript"))
+
+# What a browser still draws, and what reads as JSON everywhere.
+MOST_BYTES, MOST_DEPTH = 20_000_000, 100
+# What charts of one library may take up in a notebook.
+MOST_STORED = 12_000_000
+# A script of this size is a library.
+_LIBRARY_CHARS = 100_000
+_PREFIX_CHARS = 20_000
+
+_INSTALL = (
+    "the scripts that draw it are missing. In a terminal on the machine where this kernel runs, "
+    'type `pip install "agentbay-kernel[charts]"`, then run the cell again'
+)
+_NO_FRAMES = "its scripts need a frame, and the setting html=sanitize shows none"
+_BOKEH = (
+    "its notebook mode runs scripts in the page. Type `from bokeh.embed import file_html; "
+    "from bokeh.resources import INLINE; from IPython.display import HTML; "
+    "HTML(file_html(plot, INLINE))` for your plot"
+)
+_HOLOVIEWS = (
+    "its notebook mode runs scripts in the page. Type "
+    '`import holoviews; holoviews.save(plot, "plot.html", resources="inline"); '
+    'from IPython.display import HTML; HTML(filename="plot.html")` for your plot'
+)
+
+
+@dataclass
+class Charts:
+    """The charts of a bundle: what is shown, of which types that is all, and what is refused.
+
+    `source` is the HTML of the chart that is framed, `refused` has a type and the reason for it, to
+    be followed by a full stop.
+    """
+
+    source: str = ""
+    kept: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def is_chart(mime: str) -> bool:
+    """Return whether a type is a chart that needs scripts."""
+    return vega.is_vega(mime) or mime == plotly.MIME or _notebook_mode(mime) is not None
+
+
+def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Policy) -> Charts:
+    """Return what is shown of a bundle's charts."""
+    mimes = [mime for mime in data if isinstance(mime, str) and is_chart(mime)]
+    if not mimes:
+        return Charts(source=as_text(data.get(_HTML)))
+    if policy.html == "text":
+        # It was asked for, so nothing is told of it.
+        return Charts(settled=frozenset(mimes))
+    charts = Charts(source=as_text(data.get(_HTML)))
+    is_complete = policy.html == "contain" and bool(_library(charts.source))
+    # HTML beside a chart is the same chart, or the empty box that its script would fill.
+    settled = {*mimes, *_SCRIPTS} | (set() if is_complete else {_HTML})
+    charts.settled = frozenset(settled & data.keys())
+    plain = visible(as_text(data.get(_PLAIN)))
+    for mime in mimes:
+        if (notebook_mode := _notebook_mode(mime)) is not None:
+            if not is_complete:
+                charts.refused.append(notebook_mode)
+            continue
+        spec = _specification(data[mime])
+        if isinstance(spec, str):
+            if not is_complete:
+                charts.refused.append((mime, spec))
+        elif vega.can_be_data(mime, spec):
+            charts.kept[mime] = spec
+            charts.metadata[mime] = vega.embed_metadata(metadata.get(mime))
+            charts.settled |= {_HTML} & data.keys()
+            is_complete = True
+        elif is_complete or _HTML in charts.kept:
+            continue
+        elif policy.html != "contain":
+            charts.refused.append((mime, _NO_FRAMES))
+        elif document := _document(mime, spec):
+            charts.source = document
+            charts.kept[_HTML] = framed(document, policy.hosts, plain)
+        elif _HTML in data and policy.hosts:
+            # Its scripts may come from a host that is allowed.
+            charts.settled -= {_HTML}
+        else:
+            charts.refused.append((mime, _INSTALL))
+    return charts
+
+
+def _image(data: dict[str, Any]) -> str:
+    """Return a bundle's picture as HTML; empty if it has none."""
+    picture = as_text(data.get(_PNG))
+    return f'<img src="data:{_PNG};base64,{picture}">' if _base64.fullmatch(picture) else ""
+
+
+_base64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*", re.A)
+
+
+def _document(mime: str, spec: dict[str, Any]) -> str | None:
+    if mime == plotly.MIME:
+        return plotly.document(_script_data(plotly.figure_of(spec)))
+    return vega.document(mime, _script_data(spec))
+
+
+def _notebook_mode(mime: str) -> tuple[str, str] | None:
+    if mime.startswith("application/vnd.bokehjs"):
+        return "Bokeh", _BOKEH
+    if mime.startswith("application/vnd.holoviews"):
+        return "HoloViews", _HOLOVIEWS
+    return None
+
+
+# --- Specifications ---------------------------------------------------------------------------
+
+
+def _specification(value: Any) -> dict[str, Any] | str:
+    """Return a specification without options of its embedding, or why it is not shown."""
+    if isinstance(value, str):
+        value = _parsed(value)
+        if isinstance(value, str):
+            return value
+    if not isinstance(value, dict):
+        return "it is not a JSON object"
+    if reason := _too_much(value):
+        return reason
+    return {name: item for name, item in value.items() if name != "usermeta"}
+
+
+def _too_much(value: Any) -> str:
+    """Return why a value is too large for a chart, or nothing; level by level, so it can't hang."""
+    level, size, depth = [value], 0, 0
+    while level:
+        depth += 1
+        if depth > MOST_DEPTH:
+            return f"it is nested more than {MOST_DEPTH} deep"
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                if not all(isinstance(name, str) for name in item):
+                    return "it is not a JSON object"
+                size += sum(len(name) + 4 for name in item)
+                below.extend(item.values())
+            elif isinstance(item, list | tuple):
+                size += len(item)
+                below.extend(item)
+            elif isinstance(item, str):
+                size += len(item) + 2
+            elif item is None or isinstance(item, bool | int | float):
+                size += 8
+            else:
+                return "it is not JSON"
+            if size > MOST_BYTES:
+                return _TOO_LARGE
+        level = below
+    return ""
+
+
+_TOO_LARGE = (
+    f"it has more than {MOST_BYTES // 1_000_000} MB. Draw fewer points, or show it as a picture"
+)
+# An open one ends with the text, or each quote in it would be tried.
+_strings = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.S)
+_brackets = re.compile(r"[\[\]{}]")
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a JSON text, or why it has none.
+
+    The parser recurses as deep as the text nests, so that is looked at before.
+    """
+    if len(text) > MOST_BYTES:
+        return _TOO_LARGE
+    depth = 0
+    for bracket in _brackets.findall(_strings.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MOST_DEPTH:
+            return f"it is nested more than {MOST_DEPTH} deep"
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except _TwiceError as twice:
+        return f"the key {visible(ascii(str(twice)))[:60]} is in it twice"
+    except ValueError:
+        return "it is not JSON"
+
+
+class _TwiceError(Exception):
+    """A key that an object has more than once."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            # Which of them counts depends on the reader.
+            raise _TwiceError(name)
+        found[name] = value
+    return found
+
+
+def _script_data(value: Any) -> str:
+    """Return a value as JSON that may stand in a script element: ASCII, without `<`."""
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_finite(value), separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value of limited depth in which a number that JSON can't have is missing."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, int | float) and not abs(value) < 1e308:
+        return None
+    return value
+
+
+# --- How many charts fit ----------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Stored:
+    """A live chart in the notebook, or any output that can be updated."""
+
+    cell: Any
+    display: str | None
+    library: str
+    size: int
+
+
+class ChartBudget:
+    """What the charts of each library take up in the notebook of one kernel.
+
+    A cell that runs again and a display that is updated replace what they had stored. What an
+    earlier kernel process left in the notebook is not known.
+    """
+
+    def __init__(self, most: int = MOST_STORED) -> None:
+        self._most = most
+        self._stored: list[_Stored] = []
+
+    def for_cell(self, cell: str | None = None) -> CellCharts:
+        """Return what counts the charts of a cell that starts to run.
+
+        Arguments:
+            cell: its id in the notebook, if the front end sends one.
+        """
+        key = cell if cell is not None else object()
+        self.forget(key)
+        return CellCharts(self, key)
+
+    def forget(self, cell: Any) -> None:
+        """Take notice that a cell's outputs are cleared."""
+        self._stored = [it for it in self._stored if it.cell != cell]
+
+    def admit(
+        self, cell: Any, display: str | None, is_update: bool, library: str, size: int
+    ) -> bool:
+        """Return whether an output fits, and count it.
+
+        Arguments:
+            display: the display's id; an update replaces all that was shown under it.
+            library: what is stored, with `size`; empty for an output without a library.
+        """
+        old = [it for it in self._stored if is_update and it.display == display]
+        others = [it for it in self._stored if it not in old]
+        taken = sum(it.size for it in others if it.library == library)
+        places = max(1, len(old))
+        is_alone = not taken and places == 1
+        fits = not library or is_alone or taken + places * size <= self._most
+        counted = (library, size) if fits else ("", 0)
+        cells = [it.cell for it in old] or [cell]
+        if display is not None or counted[1]:
+            others += [_Stored(it, display, *counted) for it in cells]
+        self._stored = others
+        return fits
+
+
+@dataclass
+class CellCharts:
+    """The charts of one run of a cell."""
+
+    budget: ChartBudget
+    cell: Any
+
+    def clear(self) -> None:
+        """Take notice of a clear_output."""
+        self.budget.forget(self.cell)
+
+    def fit(
+        self,
+        shown: dict[str, Any],
+        source: str,
+        display: str | None = None,
+        is_update: bool = False,
+    ) -> dict[str, Any]:
+        """Return a contained bundle as it is, or with a picture for a chart that does not fit.
+
+        Arguments:
+            shown: the contained bundle.
+            source: the HTML that was framed for it.
+            display: the display's id.
+            is_update: it replaces what that display shows.
+        """
+        frame = as_text(shown.get(_HTML))
+        library = _library(source) if "<iframe" in frame else ""
+        if self.budget.admit(self.cell, display, is_update, library, len(frame) if library else 0):
+            return shown
+        static = _image(shown) or f"<pre>{html.escape(as_text(shown.get(_PLAIN)))}</pre>"
+        return {**shown, _HTML: f"{static}<p><small>{_FULL}</small></p>"}
+
+
+_FULL = (
+    f"The charts of this library already take up {MOST_STORED // 1_000_000} MB of this notebook, "
+    "so this one is not live. To see it live, restart the kernel and run this cell first."
+)
+_script = re.compile(r"<script\b", re.I)
+
+
+def _library(source: str) -> str:
+    """Return what tells the library whose script HTML has with it; empty if it has none."""
+    largest, end = "", 0
+    while (found := _script.search(source, end)) is not None:
+        start = source.find(">", found.end()) + 1
+        if start == 0:
+            break
+        stop = source.find("</script", start)
+        end = stop if stop >= 0 else len(source)
+        is_code = "json" not in source[found.end() : min(start, found.end() + 200)]
+        if is_code and end - start > max(len(largest), _LIBRARY_CHARS):
+            largest = source[start:end]
+    if not largest:
+        return ""
+    # Charts whose data stand in the same script differ after their library.
+    return hashlib.sha256(largest[:_PREFIX_CHARS].encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,227 @@
+"""Charts in a real JupyterLab: hostile ones don't act, and those of the libraries are drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, FrameLocator, Locator, expect
+
+from tests.browser.beacon import Beacon, listening_beacon
+from tests.browser.escapes import Traces, opened, run_all, write_notebook
+from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
+from tests.browser.payloads import chart_payloads
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+FRAMES = ".jp-OutputArea iframe"
+SETUP = "from IPython.display import display"
+# As many as are live in one notebook.
+STEP = 12
+
+
+@pytest.fixture(scope="module")
+def beacon() -> Iterator[Beacon]:
+    with listening_beacon() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def lab(server: LabServer) -> LabServer:
+    """The server, with kernels of other settings, and pages that draw every cell at once."""
+    home = server.notebooks.parent
+    settings = home / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    for html in ("trust", "sanitize"):
+        spec = home / "data" / "kernels" / f"agentbay-{html}"
+        spec.mkdir(parents=True, exist_ok=True)
+        argv = ["python", "-m", "agentbay_kernel", "-f", "{connection_file}"]
+        kernel = {
+            "argv": argv,
+            "display_name": html,
+            "language": "python",
+            "interrupt_mode": "message",
+            "env": {"AGENTBAY_HTML": html},
+        }
+        (spec / "kernel.json").write_text(json.dumps(kernel))
+    return server
+
+
+def provoked(notebook: NotebookPage, traces: Traces) -> list[str]:
+    """What was found once all is loaded, the mouse was over it, keys were pressed, all clicked."""
+    page = notebook.page
+    page.wait_for_timeout(2000)
+    for output in page.locator(".jp-OutputArea-output").all():
+        if output.is_visible():
+            output.scroll_into_view_if_needed()
+            box = output.bounding_box()
+            assert box is not None
+            for part in (0.1, 0.5):
+                page.mouse.move(box["x"] + box["width"] * part, box["y"] + box["height"] / 2)
+    page.mouse.move(5, 5)
+    page.keyboard.press("Escape")
+    page.keyboard.press("F8")
+    traces.click_all()
+    page.wait_for_timeout(1500)
+    return traces.found()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "first", "last"),
+    [
+        ("agentbay-python", 0, STEP),
+        ("agentbay-python", STEP, 2 * STEP),
+        ("agentbay-python", 2 * STEP, 3 * STEP),
+        ("python3", 0, STEP),
+        ("agentbay-sanitize", 0, 3 * STEP),
+    ],
+)
+def test_no_chart_acts_in_the_page(
+    browser: Browser, lab: LabServer, beacon: Beacon, kernel: str, first: int, last: int
+) -> None:
+    payloads = chart_payloads(beacon.address)
+    assert len(payloads) == 3 * STEP
+    payloads = payloads[first:last]
+    folder = f"charts-{kernel}-{first}"
+    cells = [SETUP, *(payload.code for payload in payloads)]
+    if kernel == "python3":
+        cells = [
+            "%load_ext agentbay_kernel",
+            *(f"%%agentbay python\n{SETUP}\n{it}" for it in cells[1:]),
+        ]
+    write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
+    with opened(browser, lab, beacon, folder) as (notebook, traces):
+        run_all(notebook, len(cells))
+        assert provoked(notebook, traces) == []
+        frames = notebook.page.locator(FRAMES)
+        if kernel == "agentbay-sanitize":
+            assert frames.count() == 0
+        else:
+            # All but one that is a bare address, and plotly's second where frames are large.
+            assert frames.count() >= len(payloads) - 2
+        notebook.save()
+    with opened(browser, lab, beacon, folder) as (notebook, traces):
+        expect(notebook.page.locator(".jp-OutputArea-output").first).to_be_visible()
+        assert provoked(notebook, traces) == []
+
+
+def test_the_charts_act_where_output_is_trusted(
+    browser: Browser, lab: LabServer, beacon: Beacon
+) -> None:
+    payloads = chart_payloads(beacon.address)
+    cells = [SETUP, *(payload.code for payload in payloads)]
+    write_notebook(lab.notebooks / "charts-trusted" / "cells.ipynb", "agentbay-trust", cells)
+    with opened(browser, lab, beacon, "charts-trusted") as (notebook, traces):
+        run_all(notebook, len(cells))
+        found = provoked(notebook, traces)
+    for file in lab.notebooks.glob("*pwned*"):
+        file.unlink()
+    for kind in ("page", "file", "beacon"):
+        assert any(trace.startswith(f"{kind}: ") for trace in found), (kind, found)
+    hit = {
+        part
+        for trace in found
+        for part in trace.replace("/", " ").replace(".", " ").replace("-", " ").split()
+        if part[:1] == "c" and part[1:].isdigit()
+    }
+    assert len(hit) >= 15, sorted(hit)
+
+
+DATA = (
+    "import pandas as pd\n"
+    "ships = pd.DataFrame({'ship': ['Aurora', 'Borealis', 'Corvus'], 'n': [420, 310, 515]})\n"
+    "def sent(chart, mime, version):\n"
+    "    spec = chart.to_dict()\n"
+    "    spec['$schema'] = f'https://vega.github.io/schema/vega-lite/v{version}.json'\n"
+    "    display({mime: spec, 'text/plain': 'chart'}, raw=True)\n"
+    "import altair as alt\n"
+    "bars = alt.Chart(ships).mark_bar().encode(x='n', y='ship', color='ship', tooltip=['n'])"
+)
+LITE_5, LITE_6 = "application/vnd.vegalite.v5+json", "application/vnd.vegalite.v6.json"
+VEGA = {
+    "width": 300,
+    "height": 150,
+    "signals": [{"name": "most", "update": "max(3, 5)"}],
+    "data": [{"name": "d", "values": [1, 5, 3]}],
+    "scales": [
+        {"name": "y", "domain": {"signal": "[0, most]"}, "range": "height"},
+        {"name": "c", "type": "ordinal", "domain": [1, 5, 3], "range": ["red", "green", "blue"]},
+    ],
+    "marks": [
+        {
+            "type": "rect",
+            "from": {"data": "d"},
+            "encode": {
+                "enter": {
+                    "x": {"signal": "datum.data * 50"},
+                    "width": {"value": 40},
+                    "y": {"scale": "y", "field": "data"},
+                    "y2": {"scale": "y", "value": 0},
+                    "fill": {"scale": "c", "field": "data"},
+                }
+            },
+        }
+    ],
+}
+# What is displayed, where it is, what is drawn there.
+CHARTS = {
+    "vega-lite-5-as-data": (f"sent(bars, {LITE_5!r}, 5)", "page", ".vega-embed canvas"),
+    "vega-lite-5-interactive": (
+        f"sent(bars.interactive(), {LITE_5!r}, 5)",
+        "frame",
+        "#chart canvas",
+    ),
+    "vega-lite-6": (f"sent(bars, {LITE_6!r}, 6)", "frame", "#chart canvas"),
+    "altair-mimetype": (
+        "with alt.renderers.enable('mimetype'):\n    display(bars)",
+        "frame",
+        "#chart canvas",
+    ),
+    "vega": (
+        f"display({{'application/vnd.vega.v5+json': {VEGA!r}}}, raw=True)",
+        "frame",
+        "#chart canvas",
+    ),
+    "plotly-by-its-type": (
+        "import plotly.express as px\nimport plotly.io as pio\n"
+        "pio.renderers.default = 'plotly_mimetype'\n"
+        "px.bar(ships, x='ship', y='n', title='Containers').show()",
+        "frame",
+        ".bars path",
+    ),
+}
+
+
+def colours(element: Locator) -> int:
+    """How many colours with more than a few pixels are on the screen."""
+    image = Image.open(io.BytesIO(element.screenshot(animations="disabled"))).convert("RGB")
+    found = image.quantize(64).getcolors() or []
+    return sum(count > 200 for count, _ in found)
+
+
+def test_charts_are_drawn_by_default(browser: Browser, lab: LabServer, beacon: Beacon) -> None:
+    cells = [DATA, *(code for code, _, _ in CHARTS.values())]
+    write_notebook(lab.notebooks / "charts-drawn" / "cells.ipynb", "agentbay-python", cells)
+    pictures = SCREENSHOTS / "charts"
+    pictures.mkdir(parents=True, exist_ok=True)
+    with opened(browser, lab, beacon, "charts-drawn") as (notebook, traces):
+        run_all(notebook, len(cells))
+        for number, (name, (_, place, selector)) in enumerate(CHARTS.items(), 1):
+            cell = notebook.cell(number)
+            cell.scroll_into_view_if_needed()
+            output = cell.locator(".jp-OutputArea-output").last
+            inside: Locator | FrameLocator = output
+            if place == "frame":
+                inside = output.frame_locator("iframe").frame_locator("iframe")
+            expect(inside.locator(selector).first).to_be_visible()
+            notebook.page.mouse.move(5, 5)
+            cell.screenshot(path=pictures / f"{name}.png", animations="disabled")
+            assert colours(inside.locator(selector.split()[0]).first) >= 3, name
+        assert traces.found() == []
+        stored = notebook.save()
+    assert LITE_5 in stored["cells"][1]["outputs"][-1]["data"]
+    assert all(LITE_6 not in output["data"] for output in stored["cells"][3]["outputs"])
