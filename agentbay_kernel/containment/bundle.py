@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.containment import markdown
-from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts
+from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts, picture_of
 from agentbay_kernel.containment.charts import is_still_svg
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.markup import Fate, judge, sanitized
-from agentbay_kernel.containment.policy import Policy
+from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
 from agentbay_kernel.containment.tex import is_safe_tex
 from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, is_plain, visible
 
@@ -95,6 +95,9 @@ def contain_bundle(
         return Contained(data, metadata)
     data = data if isinstance(data, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
+    if HTML in data and WIDGET in data and policy.widget_packages <= CORE_WIDGETS:
+        # No core widget has HTML beside it: it is for pages that don't open this one.
+        data = {mime: value for mime, value in data.items() if mime != WIDGET}
     charts = contain_charts(data, metadata, policy)
     kept: MimeBundle = dict(charts.kept)
     refused = [Refusal(kind, reason) for kind, reason in charts.refused]
@@ -116,7 +119,7 @@ def contain_bundle(
     return Contained(kept, told, tuple(refused))
 
 
-def contain_html(source: str, policy: Policy, plain: str = "") -> str:
+def contain_html(source: str, policy: Policy, plain: str = "", static: str = "") -> str:
     """HTML as a page may have it: as it is, sanitised, or in a frame."""
     source = _without_surrogates(source)
     if policy.html == "text":
@@ -126,7 +129,7 @@ def contain_html(source: str, policy: Policy, plain: str = "") -> str:
         return judged.html or sanitized(source)
     judged = judge(source)
     if judged.fate is Fate.FOREIGN or (source and not judged.html):
-        return framed(source, policy.hosts, plain)
+        return framed(source, policy.hosts, plain, static)
     return judged.html
 
 
@@ -145,7 +148,7 @@ def _contain_one(
         # It was asked for, so nothing is told of it.
         return {}
     if mime == HTML:
-        return {HTML: contain_html(as_text(value), policy, plain)}
+        return {HTML: contain_html(as_text(value), policy, plain, picture_of(data))}
     if mime == MARKDOWN:
         return _contain_markdown(as_text(value), plain, HTML in data, policy)
     if mime == LATEX:

@@ -22,7 +22,7 @@ DRAWN_S = 12.0
 # A blank area has one colour, and a line of text is more than this share of it.
 LEAST_COLOURS, LEAST_SHARE = 5, 0.003
 # What a frame, or a page that draws none, says in place of an output.
-NOTICES = ("Blocked:", "Not loaded:", "Run the cell again", "[AgentBay", "can't display widget")
+NOTICES = ("Blocked:", "Not loaded:", "Run the cell again", "[AgentBay", "Error displaying widget")
 
 
 @dataclass(frozen=True)
