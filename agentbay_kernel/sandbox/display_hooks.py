@@ -61,14 +61,19 @@ def altair_bundle(altair: Any, spec: dict[str, Any], **metadata: Any) -> dict[st
         # The notebook's side may have the scripts.
         return {**bundle, f"application/vnd.vegalite.v{version.split('.')[0]}+json": spec}
     options = {"mode": "vega-lite", **metadata.get("embed_options", {})}
-    drawn = ", ".join(json.dumps(part).replace("<", "\\u003c") for part in (spec, options))
-    bundle[HTML] = (
-        f'<!doctype html><div id="chart"></div><script>{scripts}</script>'
-        f"<script>vegaEmbed('#chart', {drawn}).catch(console.error)</script>"
-    )
     # What a chart loads is not loaded in a sandbox without a network.
     with contextlib.suppress(OSError, ValueError):
         bundle[PNG] = vega("vegalite_to_png", vl_spec=spec, vl_version=version)
+    height = 0
+    if PNG in bundle:
+        # The frame around the chart is as high as what is in it says; below it is room for a menu.
+        height = int.from_bytes(base64.b64decode(bundle[PNG][:32])[20:24], "big")
+    drawn = ", ".join(json.dumps(part).replace("<", "\\u003c") for part in (spec, options))
+    bundle[HTML] = (
+        f'<!doctype html><div id="chart" style="min-height:{height}px"></div>'
+        f"<script>{scripts}</script>"
+        f"<script>vegaEmbed('#chart', {drawn}).catch(console.error)</script>"
+    )
     return bundle
 
 

@@ -81,8 +81,11 @@ def _texts_of_frames(area: Locator) -> Iterator[str]:
                 yield ""
 
 
-def keep(look: Look, folder: Path, name: str) -> None:
-    """Store the picture of a look."""
+def keep(look: Look, folder: Path, name: str, colours: int | None = None) -> None:
+    """Store the picture of a look; with few colours the file is small."""
     folder.mkdir(parents=True, exist_ok=True)
     plain = "".join(letter if letter.isalnum() else "-" for letter in name).strip("-").lower()
-    look.picture.save(folder / f"{plain}.png", optimize=True)
+    picture = look.picture
+    if colours:
+        picture = picture.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture.save(folder / f"{plain}.png", optimize=True)

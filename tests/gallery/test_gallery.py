@@ -29,6 +29,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 CHECKOUT = Path(__file__).resolve().parents[2]
 PICTURES = CHECKOUT / "build" / "gallery"
 DOCS = CHECKOUT / "docs" / "gallery.md"
+DOCS_PICTURES = CHECKOUT / "docs" / "images" / "gallery"
+# What the page shows of JupyterLab.
+PICTURED = ("Altair", "plotly", "Bokeh", "HoloViews with a slider", "pyvis", "scikit-learn")
 TABLE = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end of the table -->)", re.S)
 # Ten charts of one library, in a notebook (bytes).
 TEN_CHARTS = 12_000_000
@@ -213,6 +216,8 @@ def test_the_gallery(browser: Browser, home: Path, tmp_path: Path) -> None:
     if os.environ.get("GALLERY_DOCS"):
         text = DOCS.read_text(encoding="utf-8")
         DOCS.write_text(TABLE.sub(lambda _: table(gallery), text), encoding="utf-8")
+        for name in PICTURED:
+            keep(gallery.looks["JupyterLab"][name], DOCS_PICTURES, name, colours=64)
     misses = [
         *(
             miss
