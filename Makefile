@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: setup demo lab notebooks test test-failed test-all lint bench docs pictures clean help
+.PHONY: setup demo lab notebooks test test-failed test-all test-gallery lint bench docs pictures clean help
 
 help:
 	@echo "make demo      run notebooks/01-first-steps.ipynb in a sandbox; the result is in build/demo/"
@@ -18,6 +18,7 @@ help:
 	@echo "make notebooks execute all notebooks and store their outputs in them"
 	@echo "make test      ruff, mypy --strict, pytest"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make test-gallery  show charts of all libraries in all readers; writes docs/gallery.md"
 	@echo "make bench     run the benchmarks"
 	@echo "make docs      build the documentation; it is in build/docs/"
 	@echo "make pictures  take the documentation's pictures anew, into docs/images/"
@@ -70,6 +71,13 @@ test-failed: setup
 
 test-all: lint
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not gallery"
+
+# The extra goes into .venv, where the local runtime's sandboxes find it; pictures into
+# build/gallery/.
+test-gallery: setup
+	@if test -x $(UV); then $(UV) pip install -q --python $(BIN)/python -e '.[gallery]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[gallery]'; fi
+	GALLERY_DOCS=1 $(BIN)/python -m pytest -q tests/gallery -m gallery
 
 bench: setup
 	$(BIN)/python -m benchmarks

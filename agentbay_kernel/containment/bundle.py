@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentbay_kernel.containment import markdown
-from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts
+from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts, picture_of
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.markup import Fate, as_safe_html, judge, sanitized
 from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
@@ -168,8 +168,11 @@ def contain_bundle(
     return Contained(kept, {**_contain_metadata(metadata, kept), **charts.metadata}, tuple(refused))
 
 
-def contain_html(source: str, policy: Policy, plain: str = "") -> str:
-    """HTML as a page may have it: as it is, sanitised, or in a frame."""
+def contain_html(source: str, policy: Policy, plain: str = "", static: str = "") -> str:
+    """HTML as a page may have it: as it is, sanitised, or in a frame.
+
+    `static` is inert HTML that is shown where a frame is taken out.
+    """
     source = _without_surrogates(source)
     if policy.html == "text":
         return as_safe_html(plain or source)
@@ -179,7 +182,7 @@ def contain_html(source: str, policy: Policy, plain: str = "") -> str:
     judged = judge(source)
     if judged.fate is Fate.FOREIGN or (source and not judged.html):
         # Where a frame is taken out, MathJax reads the text in it.
-        return framed(source, policy.hosts, plain if is_safe_tex(plain) else "")
+        return framed(source, policy.hosts, plain if is_safe_tex(plain) else "", static)
     return judged.html
 
 
@@ -247,7 +250,8 @@ def _refuse(reason: str, *, shows_source: bool = False) -> Callable[[_Output], R
 
 
 def _contain_html(output: _Output) -> MimeBundle:
-    return {HTML: contain_html(output.text, output.policy, output.plain)}
+    picture = picture_of(output.data)
+    return {HTML: contain_html(output.text, output.policy, output.plain, picture)}
 
 
 def _contain_latex(output: _Output) -> MimeBundle:

@@ -102,7 +102,7 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
             charts.refused.append((mime, _NO_FRAMES))
         elif document := _document(mime, spec):
             charts.source = document
-            charts.kept[_HTML] = framed(document, policy.hosts, plain)
+            charts.kept[_HTML] = framed(document, policy.hosts, plain, picture_of(data))
         elif _HTML in data and policy.hosts:
             # Its scripts may come from a host that is allowed.
             charts.settled -= {_HTML}
@@ -111,7 +111,7 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
     return charts
 
 
-def _image(data: dict[str, Any]) -> str:
+def picture_of(data: dict[str, Any]) -> str:
     """Return a bundle's picture as HTML; empty if it has none."""
     picture = as_text(data.get(_PNG))
     return f'<img src="data:{_PNG};base64,{picture}">' if _base64.fullmatch(picture) else ""
@@ -332,7 +332,7 @@ class CellCharts:
         library = _library(source) if "<iframe" in frame else ""
         if self.budget.admit(self.cell, display, is_update, library, len(frame) if library else 0):
             return shown
-        static = _image(shown) or f"<pre>{html.escape(as_text(shown.get(_PLAIN)))}</pre>"
+        static = picture_of(shown) or f"<pre>{html.escape(as_text(shown.get(_PLAIN)))}</pre>"
         return {**shown, _HTML: f"{static}<p><small>{_FULL}</small></p>"}
 
 

@@ -74,7 +74,8 @@ _ADVICE = {
 }
 
 # The buttons of matplotlib's animations have their signs from a font of an outside host.
-_ICON_FONT = "/font-awesome/"
+_ICON_HOSTS = ("maxcdn.bootstrapcdn.com",)
+_ICON_LINK = re.compile(r'<link\b[^>]*"https://maxcdn\.bootstrapcdn\.com/font-awesome/[^>]*>')
 _SIGNS = {
     "fast-backward": "\u23ee",
     "step-backward": "\u23f4",
@@ -151,14 +152,15 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
     """
     hosts = (*hosts, *_allowed_by_user())
     allowed = set(hosts)
+    if not any(_is_allowed(host, allowed) for host in _ICON_HOSTS):
+        source = _ICON_LINK.sub(_ICONS, source)
     blocked = [host for host in _outside(source) if not _is_allowed(host, allowed)]
     files = _files(source)
     note = _note(blocked, files, source)
     head = _HEAD.format(
         csp=html.escape(content_security_policy(hosts)), ours=html.escape(_ONLY_OURS)
     )
-    icons = _ICONS if _ICON_FONT in source and blocked else ""
-    inner = _INNER.format(head=head, guard=_GUARD, report=_REPORT, content=icons + _guarded(source))
+    inner = _INNER.format(head=head, guard=_GUARD, report=_REPORT, content=_guarded(source))
     height = _height_px(source)
     packed = _pack(inner) if len(inner) > _PACKED_FROM else ""
     outer = _OUTER.format(

@@ -61,14 +61,19 @@ def altair_bundle(altair: Any, spec: dict[str, Any], **metadata: Any) -> dict[st
         # The notebook's side may have the scripts.
         return {**bundle, f"application/vnd.vegalite.v{version.split('.')[0]}+json": spec}
     options = {"mode": "vega-lite", **metadata.get("embed_options", {})}
-    drawn = ", ".join(json.dumps(part).replace("<", "\\u003c") for part in (spec, options))
-    bundle[HTML] = (
-        f'<!doctype html><div id="chart"></div><script>{scripts}</script>'
-        f"<script>vegaEmbed('#chart', {drawn}).catch(console.error)</script>"
-    )
     # What a chart loads is not loaded in a sandbox without a network.
     with contextlib.suppress(OSError, ValueError):
         bundle[PNG] = vega("vegalite_to_png", vl_spec=spec, vl_version=version)
+    height = 0
+    if PNG in bundle:
+        # The frame around the chart is as high as what is in it says; below it is room for a menu.
+        height = int.from_bytes(base64.b64decode(bundle[PNG][:32])[20:24], "big")
+    drawn = ", ".join(json.dumps(part).replace("<", "\\u003c") for part in (spec, options))
+    bundle[HTML] = (
+        f'<!doctype html><div id="chart" style="min-height:{height}px"></div>'
+        f"<script>{scripts}</script>"
+        f"<script>vegaEmbed('#chart', {drawn}).catch(console.error)</script>"
+    )
     return bundle
 
 
@@ -117,6 +122,7 @@ def vega(name: str, **options: Any) -> str:
             start_new_session=True,
         )
     process = vega_process
+    # A thread of its own, so that it ends a call that this one waits for.
     limit = threading.Timer(VEGA_S, process.kill)
     limit.daemon = True
     limit.start()
@@ -241,15 +247,14 @@ def prepare_panel(panel: Any) -> None:
 def holoviews_bundle(element: Any) -> Any:
     """What HoloViews draws with Bokeh, as a document of its own."""
     holoviews = sys.modules["holoviews"]
-    # What it can't draw, and other backends, it shows as ever.
-    if holoviews.Store.current_backend == "bokeh" and holoviews.extension._loaded:
-        with contextlib.suppress(Exception):
-            if element.traverse(lambda one: one, [holoviews.HoloMap, holoviews.DynamicMap]):
-                html = panel_html(library("panel.pane").HoloViews(element))
-            else:
-                html = bokeh_html(holoviews.render(element, backend="bokeh"))
-            return {HTML: html, PLAIN: repr(element)}
-    return element._repr_mimebundle_()
+    # Other backends are shown as ever, and so is what this one can't draw.
+    if holoviews.Store.current_backend != "bokeh" or not holoviews.extension._loaded:
+        return element._repr_mimebundle_()
+    if element.traverse(lambda one: one, [holoviews.HoloMap, holoviews.DynamicMap]):
+        html = panel_html(library("panel.pane").HoloViews(element))
+    else:
+        html = bokeh_html(holoviews.render(element, backend="bokeh"))
+    return {HTML: html, PLAIN: repr(element)}
 
 
 def panel_bundle(viewable: Any) -> Any:
@@ -478,10 +483,23 @@ def before_cell(*_: Any) -> None:
 
 def without_loading(message: Any) -> Any:
     """A message to publish; None if it only loads scripts into the page."""
-    data = message.get("content", {}).get("data", {})
+    data = message["content"].get("data") or {}
     # Panel's way to say how modules are loaded.
-    loads = data.keys() == {HTML} and data[HTML].startswith('<script type="esms-options">')
+    loads = len(data) == 1 and str(data.get(HTML)).startswith('<script type="esms-options">')
     return None if loads or LOADING & data.keys() else message
+
+
+def or_as_ever(display: Callable[[Any], Any], method: str) -> Callable[[Any], Any]:
+    """A display that shows an object by its own method where it fails."""
+
+    @functools.wraps(display)
+    def shown(thing: Any) -> Any:
+        try:
+            return display(thing)
+        except Exception:
+            return getattr(thing, method)()
+
+    return shown
 
 
 def install() -> None:
@@ -495,7 +513,8 @@ def install() -> None:
     formatters = shell.display_formatter
     for mime, module, name, display in DISPLAYS:
         formatter = formatters.formatters[mime] if mime else formatters.mimebundle_formatter
-        formatter.for_type_by_name(module, name, display)
+        method = "_repr_html_" if mime else "_repr_mimebundle_"
+        formatter.for_type_by_name(module, name, or_as_ever(display, method))
     shell.events.register("pre_run_cell", before_cell)
     if hasattr(shell.display_pub, "register_hook"):
         shell.display_pub.register_hook(without_loading)

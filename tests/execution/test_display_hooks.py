@@ -122,13 +122,18 @@ Path("page.html").write_text('<link rel="stylesheet" href="lib/a.css"><script sr
 Path("film.mp4").write_bytes(b"film")
 display(IFrame("page.html", 100, 100), IFrame("https://example.com/", 100, 100),
         IFrame("missing.html", 1, 1), Video("film.mp4", width=90), Video("https://example.com/a.mp4"))
+import sys, types
+sys.modules["pyvis"] = types.ModuleType("pyvis")
+display(IFrame("page.html", 1, 1))
 """
-    page, web, missing, film, far = (bundle["text/html"] for bundle in bundles(charts.run(code)))
+    page, web, missing, film, far, odd = (one["text/html"] for one in bundles(charts.run(code)))
     assert "let a = '<\\/script>'" in page and "color: red" in page
     assert loaded(page) == ["https://example.com/b.js"]
     assert loaded(web) == ["https://example.com/"] and loaded(missing) == ["missing.html"]
     assert 'width="90"' in film and "data:video/mp4;base64,ZmlsbQ==" in film
     assert "https://example.com/a.mp4" in far
+    # What goes wrong here is shown as ever.
+    assert loaded(odd) == ["page.html"]
 
 
 def test_nothing_of_it_is_seen(kernel: Bench) -> None:

@@ -28,7 +28,7 @@ class Entry:
 
     Arguments:
         untrusted: what a page shows that does not trust the notebook.
-        kernel: does it need one, as widgets do? Then nbconvert shows a text.
+        kernel: does it need one, as widgets do? Without it a page shows a text.
     """
 
     name: str
@@ -37,6 +37,11 @@ class Entry:
     untrusted: Shown = "static"
     small: bool = False
     kernel: bool = False
+
+    @property
+    def reopened(self) -> Shown:
+        """What a page shows of the stored notebook, before a cell has run."""
+        return "notice" if self.kernel else self.shown
 
     @property
     def converted(self) -> Shown:
@@ -173,6 +178,7 @@ GALLERY = (
         'table.add_row("[red]Aurora", "420")\ntable.add_row("[green]Borealis", "310")\n'
         "rich_print(table)",
         "static",
+        "notice",
     ),
     Entry(
         "sympy",
@@ -249,7 +255,7 @@ GALLERY = (
         "from IPython.display import Audio\n\n"
         "Audio(np.sin(2 * np.pi * 440 * np.arange(8000) / 8000), rate=8000)",
         "live",
-        "notice",
+        "live",
     ),
     Entry(
         "Video",
@@ -258,7 +264,7 @@ GALLERY = (
         "frames[:, 30:90, 40:140] = (47, 127, 193)\nframes[:, 50:70, 60:120] = (240, 196, 25)\n"
         'imageio.imwrite("film.mp4", frames, fps=25)\nVideo("film.mp4", width=240)',
         "live",
-        "notice",
+        "live",
     ),
     Entry(
         "Image",
@@ -272,7 +278,6 @@ GALLERY = (
         'Path("page.html").write_text("<h1 style=\'background:#f0c419\'>A page of the sandbox</h1>"'
         ')\nIFrame("page.html", 400, 120)',
         "static",
-        "notice",
     ),
     Entry(
         "SVG",
@@ -281,6 +286,7 @@ GALLERY = (
         '    \'<rect width="200" height="60" rx="8" fill="#2f7fc1"/>\'\n'
         '    \'<circle cx="40" cy="30" r="20" fill="#f0c419"/></svg>\')',
         "static",
+        "notice",
         small=True,
     ),
 )

@@ -29,6 +29,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 CHECKOUT = Path(__file__).resolve().parents[2]
 PICTURES = CHECKOUT / "build" / "gallery"
 DOCS = CHECKOUT / "docs" / "gallery.md"
+DOCS_PICTURES = CHECKOUT / "docs" / "images" / "gallery"
+# What the page shows of JupyterLab.
+PICTURED = ("Altair", "plotly", "Bokeh", "HoloViews with a slider", "pyvis", "scikit-learn")
 TABLE = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end of the table -->)", re.S)
 # Ten charts of one library, in a notebook (bytes).
 TEN_CHARTS = 12_000_000
@@ -68,7 +71,7 @@ class Gallery:
     def reopen(self) -> None:
         """Open the stored notebook again: in a page that trusts it, and in one that doesn't."""
         page = self.open("run")
-        self.look("reopened", page.page, lambda entry: entry.shown)
+        self.look("reopened", page.page, lambda entry: entry.reopened)
         self.close(page)
         notebook = nbformat.read(self.path("run"), 4)
         for cell in notebook.cells:
@@ -163,16 +166,23 @@ class Gallery:
         ]
 
     def too_large(self) -> list[str]:
-        """The charts of which ten take more than a notebook may have of them."""
+        """The charts of which ten take more than a notebook may have of them.
+
+        Of plotly's, whose script is the largest, the seventh is not live.
+        """
         return [
             f"{name}: {size:,} bytes"
             for name, size in self.stored.items()
-            if size * 10 > TEN_CHARTS
+            if size * (6 if name.startswith("plotly") else 10) > TEN_CHARTS
         ]
 
 
 def is_shown(entry: Entry) -> Shown:
     return entry.shown
+
+
+def is_reopened(entry: Entry) -> Shown:
+    return entry.reopened
 
 
 def is_untrusted(entry: Entry) -> Shown:
@@ -196,7 +206,7 @@ def test_a_small_gallery(browser: Browser, home: Path, tmp_path: Path) -> None:
         gallery = Gallery(browser, server, SMALL)
         gallery.run()
         gallery.reopen()
-    misses = gallery.misses("JupyterLab", is_shown) + gallery.misses("reopened", is_shown)
+    misses = gallery.misses("JupyterLab", is_shown) + gallery.misses("reopened", is_reopened)
     assert not misses + gallery.misses("untrusted", is_untrusted)
 
 
@@ -213,12 +223,12 @@ def test_the_gallery(browser: Browser, home: Path, tmp_path: Path) -> None:
     if os.environ.get("GALLERY_DOCS"):
         text = DOCS.read_text(encoding="utf-8")
         DOCS.write_text(TABLE.sub(lambda _: table(gallery), text), encoding="utf-8")
+        for name in PICTURED:
+            keep(gallery.looks["JupyterLab"][name], DOCS_PICTURES, name, colours=64)
     misses = [
-        *(
-            miss
-            for reader in ("JupyterLab", "reopened", "Notebook 7")
-            for miss in gallery.misses(reader, is_shown)
-        ),
+        *gallery.misses("JupyterLab", is_shown),
+        *gallery.misses("Notebook 7", is_shown),
+        *gallery.misses("reopened", is_reopened),
         *gallery.misses("untrusted", is_untrusted),
         *gallery.misses("nbconvert", is_converted),
         *gallery.too_large(),
