@@ -207,7 +207,8 @@ class AgentBaySettings(Configurable):
         _HOST,
         "a host like cdn.example.org, *.example.org, or * for all",
         help="Hosts that framed output may load from, by https; none by default. In the "
-        "environment: separated by commas.",
+        "environment: separated by commas. `jupyter agentbay allow HOST` allows more, without a "
+        "restart.",
     ).tag(config=True)
 
     widget_packages = Names(

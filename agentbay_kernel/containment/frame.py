@@ -4,9 +4,20 @@ In: HTML with scripts, styles, forms, pictures from elsewhere. Out: HTML with an
 which all that may run, but reaches neither the page nor a network.
 
 There are two frames. The inner one holds the output. The outer one is ours: it carries the
-content-security policy, which the inner inherits and which also says where the inner may go (a
-script can always send its own frame to an address), and it tells what was blocked.
-`sandbox="allow-scripts"` alone gives the output an origin of its own.
+content-security policies, which the inner inherits and which also say where the inner may go (a
+script can always send its own frame to an address), unpacks a large document, is as high as the
+output, and shows what was blocked. `sandbox="allow-scripts"` gives the output an origin of its own.
+
+One policy says what is loaded: nothing, or from allowed hosts. The other says which scripts run:
+those of ours by their hash, and by 'strict-dynamic' what they start. So the guard
+(`frame_guard.js`) starts the output's scripts after it has taken WebRTC away, and a document that
+the output makes in whatever way is inert unless it starts with the guard.
+
+What a frame's document can still do: draw anything in its own area, use processor and memory, take
+the keyboard focus while one types in it, post messages to its parents, make documents without
+scripts and workers without a network. It can make the browser look up a host's name and open a
+connection, by a navigation and, where a browser heeds it, <link rel=preconnect>. No request is sent
+over it.
 """
 
 from __future__ import annotations
@@ -179,7 +190,7 @@ def _allowed_by_user() -> tuple[str, ...]:
 
 
 def _pack(document: str) -> str:
-    packed = gzip.compress(document.encode("utf-8", "replace"), mtime=0)
+    packed = gzip.compress(document.encode("utf-8", "replace"), 6, mtime=0)
     return base64.b64encode(packed).decode("ascii")
 
 

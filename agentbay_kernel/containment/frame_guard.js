@@ -39,12 +39,13 @@
     for (let at = 0; at < all.length; at++) write(fresh, all[at], read(old, all[at]));
     const later = has(old, "async") || has(old, "defer") || /^module/i.test(read(old, "type"));
     if (fresh instanceof HTMLScriptElement && !has(old, "async")) inOrder(fresh, false);
+    fill(fresh, content(old));
+    handle(fresh);
     if (has(old, "src") && !later) {
       loading = true;
       listen(fresh, "load", next);
       listen(fresh, "error", next);
     }
-    fill(fresh, content(old));
     replace(old, fresh);
   };
   const next = () => {

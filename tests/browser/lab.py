@@ -166,8 +166,9 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def chromium(path: str) -> Iterator[Browser]:
-    """A headless Chromium that reaches nothing but loopback."""
+def chromium(path: str, *more: str) -> Iterator[Browser]:
+    """A headless Chromium that reaches nothing but loopback; of two arguments of a name in `more`
+    and here, that in `more` is in force."""
     arguments = [
         "--disable-gpu",
         "--disable-quic",
@@ -179,6 +180,7 @@ def chromium(path: str) -> Iterator[Browser]:
         "--disable-extensions",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ]
+    arguments += more
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")
     with sync_playwright() as playwright:

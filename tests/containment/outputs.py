@@ -25,10 +25,11 @@ ALLOWED = {
 }
 _vega = re.compile(r"application/vnd\.vegalite\.v[345]\+json")
 _frame = re.compile(
-    r'<div style="resize:vertical;overflow:hidden;width:100%;height:\d+px;min-height:\d+px">'
-    r'<iframe title="Output of the sandbox, contained" sandbox="allow-scripts" '
-    r'referrerpolicy="no-referrer" style="width:100%;height:100%;border:0" '
-    r'srcdoc="([^"<>]*)">[^<>]*</iframe></div>'
+    r'<div><iframe title="Output of the sandbox, contained" sandbox="allow-scripts" '
+    r'referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;'
+    r"min-height:(\d+)px;height:\1px;height:if\(supports\(frame-sizing:content-height\):auto;"
+    r'else:\1px\);frame-sizing:content-height" srcdoc="([^"<>]*)">(.*?)</iframe></div>',
+    re.S,
 )
 _style = re.compile(r"<style[^>]*>([^<]*)</style>")
 # Written here anew, not taken from the containment: what HTML can do harm with.
@@ -46,14 +47,20 @@ _address = re.compile(
 
 def harm_in(markup: str) -> str:
     """What is wrong with HTML that stands in the page; empty if nothing is."""
-    rest = _frame.sub("", markup)
+    # What stands in a frame is shown where the frame is taken out.
+    rest = _frame.sub(lambda found: found[3], markup)
     for frame in _frame.finditer(markup):
-        outer = html.unescape(frame[1])
+        outer = html.unescape(frame[2])
         policy = html.escape(content_security_policy())
+        starts = re.search(r"content=\"script-src ([^\"]*)\"", outer[:1500])
         if not outer.startswith('<!doctype html><meta charset="utf-8"><meta http-equiv='):
             return "the frame does not begin with its policy"
-        if policy not in outer[:1500] or 'sandbox="allow-scripts" srcdoc="' not in outer:
+        if policy not in outer[:1500] or '<iframe sandbox="allow-scripts"' not in outer:
             return "the frame has no policy or its inner frame no sandbox"
+        if not starts or re.sub(r"'sha256-[^']+' ", "", html.unescape(starts[1])) != (
+            "'unsafe-eval' 'strict-dynamic'"
+        ):
+            return "the frame's policy lets scripts run that its guard did not start"
     for style in _style.finditer(rest):
         if not is_safe_block(style[1]):
             return f"a style of the page: {style[1]}"
