@@ -153,6 +153,7 @@ def _object(checks: dict[str, _Check]) -> _Check:
 # vega-tooltip loads what is named so as a picture; others are found in every JavaScript object.
 _NO_FIELD = UNSAFE_NAMES | {"image", "hasOwnProperty", "toString", "valueOf", "toLocaleString"}
 # Vega-Lite reads brackets, dots, quotes and backslashes in it as a path.
+_no_label = re.compile(r"""["`\\<\n\r\u0085\u2028\u2029]""")
 _name = re.compile(r"[^\W_][\w \-()%/:+*#$€°²,]{0,199}")
 
 
@@ -166,12 +167,15 @@ def _is_field(value: Any) -> bool:
 
 
 def _is_label(value: Any) -> bool:
-    """Return whether it can be a title: a title names what a tooltip shows, as a field does."""
+    """Return whether it can be a title.
+
+    Vega-Lite writes it into the expression of a tooltip, as the name of what is shown.
+    """
     return (
         isinstance(value, str)
         and len(value) <= 1000
         and is_plain(value)
-        and "<" not in value
+        and not _no_label.search(value)
         and value.strip() not in _NO_FIELD
     )
 

@@ -428,7 +428,7 @@ def _marked(**encoded: object) -> dict[str, object]:
     }
 
 
-_VEGA_CHARTS: dict[str, tuple[str, dict[str, object]]] = {
+_VEGA_CHARTS: dict[str, tuple[str, object]] = {
     "vega, attributes of a bound input": (_VEGA, _bound(_INPUT)),
     "vega, attributes of a bound range": (
         _VEGA,
@@ -522,7 +522,7 @@ _VEGA_CHARTS: dict[str, tuple[str, dict[str, object]]] = {
         _LITE,
         {**_BAR, "mark": {"type": "bar", "fill": "url(BEACON/fill.svg#x)"}},
     ),
-    "vega-lite as text": (_LITE, "BEACON/spec.json"),  # type: ignore[dict-item]
+    "vega-lite as text": (_LITE, "BEACON/spec.json"),
     "vega-lite, a schema by an address": (_LITE, {**_BAR, "$schema": "BEACON/schema/v5.json"}),
 }
 
@@ -547,18 +547,20 @@ _PLOTLY_CHARTS: dict[str, dict[str, object]] = {
     "plotly, a map": {
         "data": [{"type": "scattergeo", "lat": [1], "lon": [1]}],
         "layout": {"template": {"layout": {"map": {"style": "BEACON/style.json"}}}},
-        "config": {"topojsonURL": "BEACON/topo/", "plotlyServerURL": "BEACON"},  # type: ignore[dict-item]
+        "config": {"topojsonURL": "BEACON/topo/", "plotlyServerURL": "BEACON"},
     },
 }
 
 
 def chart_payloads(beacon: str) -> list[Payload]:
-    """The charts alone; every fifth is plotly's."""
-    charts: list[tuple[str, object]] = list(_VEGA_CHARTS.items())
+    """The charts alone; every sixth is plotly's."""
+    charts: list[tuple[str, str, object]] = [
+        (name, mime, spec) for name, (mime, spec) in _VEGA_CHARTS.items()
+    ]
     for number, (name, figure) in enumerate(_PLOTLY_CHARTS.items()):
-        charts.insert(number * 6 + 5, (name, (_PLOTLY, figure)))
+        charts.insert(number * 6 + 5, (name, _PLOTLY, figure))
     payloads = []
-    for number, (name, (mime, value)) in enumerate(charts):  # type: ignore[misc]
+    for number, (name, mime, value) in enumerate(charts):
         code = f"display({{{mime!r}: {value!r}, 'text/plain': 'x'}}, raw=True)"
         code = code.replace("HIT", _in_literal(_HIT)).replace("NAME", f"c{number}")
         payloads.append(Payload(name, code.replace("BEACON", f"{beacon}/c{number}")))
