@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import copy
+import gzip
 import html
 import importlib.resources
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,7 +66,10 @@ def document_of(found: Contained) -> str:
     assert set(found.data) == {HTML, PLAIN}
     assert harm_in(found.data[HTML]) == ""
     assert found.data[HTML].count("<iframe") == 1
-    return html.unescape(html.unescape(found.data[HTML]))
+    outer = html.unescape(found.data[HTML])
+    packed = re.search(r'id="packed"[^>]*>([A-Za-z0-9+/=]+)<', outer)
+    inner = gzip.decompress(base64.b64decode(packed[1])).decode() if packed else ""
+    return html.unescape(outer) + inner
 
 
 ALTAIR = {
