@@ -66,11 +66,10 @@ def document_of(found: Contained) -> str:
     assert set(found.data) == {HTML, PLAIN}
     assert harm_in(found.data[HTML]) == ""
     assert found.data[HTML].count("<iframe") == 1
-    frame = html.unescape(found.data[HTML])
-    packed = re.search(r'id="packed">([^<]*)</script>', frame)
-    if packed is None:
-        return html.unescape(frame)
-    return gzip.decompress(base64.b64decode(packed[1])).decode()
+    outer = html.unescape(found.data[HTML])
+    packed = re.search(r'id="packed"[^>]*>([A-Za-z0-9+/=]+)<', outer)
+    inner = gzip.decompress(base64.b64decode(packed[1])).decode() if packed else ""
+    return html.unescape(outer) + inner
 
 
 ALTAIR = {
