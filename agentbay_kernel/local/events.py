@@ -17,6 +17,10 @@ MEGABYTE = 2**20
 # of the answer. A bridge's longest call (16 MB, packed as text) fits the beginning.
 HEAD_LIMIT = 24 * MEGABYTE
 TAIL_LIMIT = 4 * MEGABYTE
+# A run whose answer is collected has so much of it for sure (a bridge's call by a request brings
+# 4 MB), and the rest from what all such runs share.
+OWN_LIMIT = 6 * MEGABYTE
+SHARED_LIMIT = 18 * MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -63,27 +67,59 @@ class Finished:
 Event = Stream | Result | Failure | Finished
 
 
+class Budget:
+    """Bytes that the answers which are being collected may hold beside what each has for sure."""
+
+    def __init__(self, size: int = SHARED_LIMIT) -> None:
+        self._left = size
+
+    def take(self, size: int) -> bool:
+        """Take bytes, if they are there."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Return bytes that were taken."""
+        self._left += size
+
+
 async def limited(
-    events: AsyncGenerator[Event], head: int = HEAD_LIMIT, tail: int = TAIL_LIMIT
+    events: AsyncGenerator[Event], budget: Budget | None = None
 ) -> AsyncGenerator[Event]:
     """A run's events, of whose output the beginning and the end are passed on.
 
     Without it, code that prints for ever would exhaust the runtime's memory, not its own. What
     takes the place of the middle says what it was.
+
+    Arguments:
+        events: all of them.
+        budget: where memory beyond a run's own share comes from, if its output is collected.
     """
-    middle = _Middle(tail)
-    left = head
-    async with aclosing(events) as running:
-        async for event in running:
-            if isinstance(event, Stream | Result):
-                left -= event.size
-                if left < 0:
-                    middle.add(event)
-                    continue
-            else:
-                for kept in middle.end():
-                    yield kept
-            yield event
+    middle = _Middle(TAIL_LIMIT)
+    left = HEAD_LIMIT
+    taken = 0
+    try:
+        async with aclosing(events) as running:
+            async for event in running:
+                if isinstance(event, Stream | Result):
+                    left -= event.size
+                    if budget is not None and 0 <= left < HEAD_LIMIT - OWN_LIMIT:
+                        if budget.take(event.size):
+                            taken += event.size
+                        else:
+                            left = -1
+                    if left < 0:
+                        middle.add(event)
+                        continue
+                else:
+                    for kept in middle.end():
+                        yield kept
+                yield event
+    finally:
+        if budget is not None:
+            budget.give_back(taken)
 
 
 class _Middle:

@@ -28,6 +28,8 @@ STRUCTURE_LIMIT = 3 * MEGABYTE
 CHUNK = 256 * 1024
 # Bytes of frames that wait for whoever reads a run.
 INBOX_LIMIT = 4 * MEGABYTE
+# What a frame takes beside its bytes.
+OVERHEAD = 128
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 OUTPUTS = ("stdout", "stderr", "display", "result")
 
@@ -185,7 +187,8 @@ def _parse(line: bytes) -> Frame | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     # In an answer, which is JSON in JSON, each escape doubles.
-    return Frame(event, data, len(line) + line.count(b"\\")) if valid else None
+    size = len(line) + line.count(b"\\") + OVERHEAD
+    return Frame(event, data, size) if valid else None
 
 
 def _left_out() -> Frame:

@@ -29,6 +29,7 @@ import base64
 import codecs
 import contextlib
 import datetime
+import importlib
 import io
 import json
 import math
@@ -71,6 +72,8 @@ FLUSH_S = 0.1
 PIPE_SIZE = MEGABYTE
 # A child can't have written anything within a shorter time.
 CHILD_S = 0.001
+# Nothing came for so long after the start.
+IDLE_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -281,11 +284,7 @@ class Output:
 
     def put(self, frame: dict[str, Any]) -> None:
         """Send a frame as it is."""
-        data = encode(frame)
-        if "data" in frame:
-            refused = refusal(frame, data)
-            if refused:
-                data = encode({"id": frame["id"], "event": "stderr", "text": refused})
+        data = encode_display(frame) if "data" in frame else encode(frame)
         with self.guard:
             self._unsent += data
             # A destructor can print while the frame before is being sent.
@@ -312,19 +311,24 @@ class Output:
                 del self._unsent[:sent]
 
 
-def refusal(frame: dict[str, Any], data: bytes) -> str:
-    """Return why a display is not sent; empty if it is."""
-    if len(data) > FRAME_LIMIT:
-        what, most = len(data), FRAME_LIMIT
-    elif len(data) > STRUCTURE_LIMIT and len(structure := STRING.sub(b"", data)) > STRUCTURE_LIMIT:
-        what, most = len(structure), STRUCTURE_LIMIT
-    else:
-        return ""
+def encode_display(frame: dict[str, Any]) -> bytes:
+    """Return a display as a line, or a note in its place if it is too large."""
+    # A text that is too large is not copied first.
+    size = sum(len(value) for value in frame["data"].values() if isinstance(value, (str, bytes)))
+    most = FRAME_LIMIT
+    if size <= most:
+        data = encode(frame)
+        size = len(data)
+        if STRUCTURE_LIMIT < size <= most:
+            size, most = len(STRING.sub(b"", data)), STRUCTURE_LIMIT
+        if size <= most:
+            return data
     kinds = ", ".join(map(str, frame["data"]))
-    return (
-        f"A display ({kinds}) of {what / MEGABYTE:.1f} MB is left out: the most is "
+    note = (
+        f"A display ({kinds}) of {size / MEGABYTE:.1f} MB is left out: the most is "
         f"{most // MEGABYTE} MB. Write it to a file instead.\n"
     )
+    return encode({"id": frame["id"], "event": "stderr", "text": note})
 
 
 class TextStream(io.TextIOBase):
@@ -384,7 +388,8 @@ class ResultHook(DisplayHook):
         self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None
     ) -> None:
         """Send the value."""
-        self.shell.output.send({"event": "result", "data": format_dict, "metadata": md_dict or {}})
+        shell: Any = self.shell
+        shell.output.send({"event": "result", "data": format_dict, "metadata": md_dict or {}})
 
     def finish_displayhook(self) -> None:
         """Do nothing."""
@@ -461,7 +466,7 @@ class ZMQInteractiveShell(InteractiveShell):
     display_pub_class = Type(Publisher)
     autoindent = CBool(False)
     kernel = AnyTrait()
-    output = AnyTrait()
+    output: Any = AnyTrait()
     # An async cell was cancelled by an interrupt: its error's name is what a sync one has.
     cancelled = False
 
@@ -536,7 +541,7 @@ class Engine:
         config.HistoryManager.enabled = False
         # Where tqdm looks for a notebook.
         config.IPKernelApp.engine = "agentbay"
-        self._shell = ZMQInteractiveShell.instance(config=config, output=self._output)
+        self._shell: Any = ZMQInteractiveShell.instance(config=config, output=self._output)
         self._shell.kernel = Kernel(self._shell)
         self._shell.extension_manager.load_extension("storemagic")
         self._forbid_input()
@@ -546,6 +551,7 @@ class Engine:
         self._output.capture()
         self._serving = self._loop.create_task(self._serve())
         self._output.put({"event": "ready"})
+        self._loop.call_later(IDLE_S, _load_tracebacks)
         while not self._ended:
             # A task of the user's that ends by SystemExit ends the loop, but not the session.
             with contextlib.suppress(KeyboardInterrupt, SystemExit):
@@ -674,6 +680,13 @@ class Engine:
         # It waits for something.
         self._shell.cancelled = True
         self._loop.call_soon_threadsafe(cell.cancel)
+
+
+def _load_tracebacks() -> None:
+    """Import what a traceback needs, while nobody waits: an interrupted cell has little time."""
+    with contextlib.suppress(ImportError):
+        for name in ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data"):
+            importlib.import_module(name)
 
 
 def main() -> None:
