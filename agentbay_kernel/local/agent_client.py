@@ -1,7 +1,8 @@
 """The local runtime's end of a session's agent: calls out, answers and events in.
 
 In: a connected socket. Out: `call(op, ...)` awaits one answer; events go to the function that was
-registered for their name. The frames are described in `agentbay_kernel.sandbox.agent`.
+registered for their name. A descriptor can go with a call; none is ever taken from the sandbox.
+The frames are described in `agentbay_kernel.sandbox.agent`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 # Code in the session could take over its agent; it must not be able to exhaust the runtime too.
-FRAME_LIMIT = 512 * 1024 * 1024
+FRAME_LIMIT = 64 * 1024 * 1024
+
+CHUNK = 256 * 1024
 
 EventHandler = Callable[[dict[str, Any]], None]
 
@@ -36,13 +39,15 @@ class AgentClient:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._handlers: dict[str, list[EventHandler]] = {}
-        self._writer: asyncio.StreamWriter | None = None
+        self._socket: socket.socket | None = None
+        self._writing = asyncio.Lock()
         self.closed = asyncio.Event()
 
     async def connect(self, sock: socket.socket) -> None:
         """Take over the socket and wait until the agent answers."""
-        reader, self._writer = await asyncio.open_connection(sock=sock)
-        self._pump_task = asyncio.get_running_loop().create_task(self._pump(reader))
+        sock.setblocking(False)
+        self._socket = sock
+        self._pump_task = asyncio.get_running_loop().create_task(self._pump(sock))
         await self.call("hello")
 
     def on(self, event: str, handler: EventHandler) -> None:
@@ -53,35 +58,58 @@ class AgentClient:
         """Undo `on`."""
         self._handlers[event].remove(handler)
 
-    async def call(self, op: str, **arguments: Any) -> Any:
+    async def call(self, op: str, *, pass_fd: int | None = None, **arguments: Any) -> Any:
         """One operation of the agent.
+
+        Arguments:
+            op: its name.
+            pass_fd: a descriptor that the agent gets a copy of.
+            arguments: what it takes.
 
         Raises:
             AgentError: the agent refused or failed, or it is gone.
         """
-        if self._writer is None or self.closed.is_set():
+        if self._socket is None or self.closed.is_set():
             raise AgentError(-1, "the session's sandbox has ended")
         number = next(self._numbers)
         data = json.dumps({"id": number, "op": op, **arguments}).encode()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            self._writer.write(struct.pack(">I", len(data)) + data)
-            await self._writer.drain()
+            # Half a frame would be the end of the session.
+            await asyncio.shield(self._send(struct.pack(">I", len(data)) + data, pass_fd))
             return await answer
-        except ConnectionError:
+        except OSError:
             raise AgentError(-1, "the session's sandbox has ended") from None
         finally:
             self._waiting.pop(number, None)
 
-    async def _pump(self, reader: asyncio.StreamReader) -> None:
+    async def _send(self, data: bytes, fd: int | None) -> None:
+        loop = asyncio.get_running_loop()
+        sock = self._socket
+        assert sock is not None
+        async with self._writing:
+            if self.closed.is_set():
+                raise BrokenPipeError
+            while fd is not None:
+                try:
+                    data = data[socket.send_fds(sock, [data], [fd]) :]
+                    break
+                except BlockingIOError:
+                    writable = asyncio.Event()
+                    loop.add_writer(sock, writable.set)
+                    await writable.wait()
+                    loop.remove_writer(sock)
+            await loop.sock_sendall(sock, data)
+
+    async def _pump(self, sock: socket.socket) -> None:
         try:
             while True:
-                size = struct.unpack(">I", await reader.readexactly(4))[0]
+                size = struct.unpack(">I", await _read(sock, 4))[0]
                 if size > FRAME_LIMIT:
                     break
-                self._receive(json.loads(await reader.readexactly(size)))
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+                self._receive(json.loads(await _read(sock, size)))
+        except (EOFError, OSError, ValueError):
             pass
         finally:
             self.closed.set()
@@ -90,6 +118,10 @@ class AgentClient:
                     answer.set_exception(AgentError(-1, "the session's sandbox has ended"))
             for handler in self._handlers.get("closed", []):
                 handler({})
+            # Whoever is sending fails by this, and only then the descriptor is free.
+            self.close()
+            async with self._writing:
+                sock.close()
 
     def _receive(self, frame: dict[str, Any]) -> None:
         if "event" in frame:
@@ -106,6 +138,23 @@ class AgentClient:
 
     def close(self) -> None:
         """End the connection, which ends the session's processes."""
-        if self._writer is not None:
+        if self._socket is not None:
+            # The pump sees the end and closes it.
             with contextlib.suppress(OSError):
-                self._writer.close()
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+async def _read(sock: socket.socket, size: int) -> bytearray:
+    """The next bytes of a socket.
+
+    Raises:
+        EOFError: it ended.
+    """
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while len(data) < size:
+        piece = await loop.sock_recv(sock, min(size - len(data), CHUNK))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data

@@ -6,20 +6,30 @@ A run's events end with exactly one `Finished`.
 from __future__ import annotations
 
 import signal
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-OUTPUT_LIMIT = 64 * 2**20
+MEGABYTE = 2**20
+# Of what one run puts out: so much of its beginning and so much of its end are passed on, in bytes
+# of the answer. A bridge's longest call (16 MB, packed as text) fits the beginning.
+HEAD_LIMIT = 24 * MEGABYTE
+TAIL_LIMIT = 4 * MEGABYTE
+# A run whose answer is collected has so much of it for sure (a bridge's call by a request brings
+# 4 MB), and the rest from what all such runs share.
+OWN_LIMIT = 6 * MEGABYTE
+SHARED_LIMIT = 18 * MEGABYTE
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A piece of `stdout` or `stderr`."""
+    """A piece of `stdout` or `stderr`; `size` is about what it takes in an answer."""
 
     name: str
     text: str
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Result:
     main: bool = False
     display_id: str | None = None
     update: bool = False
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,33 +67,98 @@ class Finished:
 Event = Stream | Result | Failure | Finished
 
 
+class Budget:
+    """Bytes that the answers which are being collected may hold beside what each has for sure."""
+
+    def __init__(self, size: int = SHARED_LIMIT) -> None:
+        self._left = size
+
+    def take(self, size: int) -> bool:
+        """Take bytes, if they are there."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Return bytes that were taken."""
+        self._left += size
+
+
 async def limited(
-    events: AsyncGenerator[Event], limit: int = OUTPUT_LIMIT
+    events: AsyncGenerator[Event], budget: Budget | None = None
 ) -> AsyncGenerator[Event]:
-    """A run's events, of whose output no more than about `limit` characters are passed on.
+    """A run's events, of whose output the beginning and the end are passed on.
 
-    Without it, code that prints for ever would exhaust the runtime's memory, not its own.
+    Without it, code that prints for ever would exhaust the runtime's memory, not its own. What
+    takes the place of the middle says what it was.
+
+    Arguments:
+        events: all of them.
+        budget: where memory beyond a run's own share comes from, if its output is collected.
     """
-    left = limit
-    async with aclosing(events) as running:
-        async for event in running:
-            if isinstance(event, Stream | Result):
-                if left < 0:
-                    continue
-                fits = left
-                left -= _size(event)
-                if left < 0:
-                    if isinstance(event, Stream) and fits:
-                        yield Stream(event.name, event.text[:fits])
-                    yield Stream("stderr", f"Output beyond {limit // 2**20} MB is left out.\n")
-                    continue
-            yield event
+    middle = _Middle(TAIL_LIMIT)
+    left = HEAD_LIMIT
+    taken = 0
+    try:
+        async with aclosing(events) as running:
+            async for event in running:
+                if isinstance(event, Stream | Result):
+                    left -= event.size
+                    if budget is not None and 0 <= left < HEAD_LIMIT - OWN_LIMIT:
+                        if budget.take(event.size):
+                            taken += event.size
+                        else:
+                            left = -1
+                    if left < 0:
+                        middle.add(event)
+                        continue
+                else:
+                    for kept in middle.end():
+                        yield kept
+                yield event
+    finally:
+        if budget is not None:
+            budget.give_back(taken)
 
 
-def _size(event: Stream | Result) -> int:
-    if isinstance(event, Stream):
-        return len(event.text)
-    return sum(len(value) for value in event.data.values() if isinstance(value, str))
+class _Middle:
+    """What comes behind the beginning: counted, and its last part kept."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._kept: deque[Stream | Result] = deque()
+        self._size = 0
+        self._characters = {"stdout": 0, "stderr": 0}
+        self._displays = 0
+        self._displayed = 0
+
+    def add(self, event: Stream | Result) -> None:
+        """Take one event, and let go of the oldest ones that there is no room for."""
+        self._kept.append(event)
+        self._size += event.size
+        while self._size > self._room:
+            gone = self._kept.popleft()
+            self._size -= gone.size
+            if isinstance(gone, Stream):
+                self._characters[gone.name] += len(gone.text)
+            else:
+                self._displays += 1
+                self._displayed += gone.size
+
+    def end(self) -> list[Stream | Result]:
+        """What is said of the events that are gone, and the ones that were kept."""
+        gone = [f"{n:,} characters of {name}" for name, n in self._characters.items() if n]
+        if self._displays:
+            megabytes = self._displayed / MEGABYTE
+            gone.append(f"{self._displays:,} displays ({megabytes:.1f} MB)")
+        said = f"\n... {' and '.join(gone)} are left out here ...\n"
+        found: list[Stream | Result] = [Stream("stderr", said)] if gone else []
+        found += self._kept
+        self._kept.clear()
+        self._characters = dict.fromkeys(self._characters, 0)
+        self._displays = 0
+        return found
 
 
 def timed_out(timeout_s: float, lost: bool) -> Failure:

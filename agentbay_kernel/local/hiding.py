@@ -20,29 +20,16 @@ sys.meta_path.insert(0, Hidden())
 """
 
 
-# The kernel itself goes on using them, so there they are hidden from all other modules only.
-USERS = (*HIDDEN, "IPython", "comm", "matplotlib_inline", "tornado", "traitlets")
-
-
 def hiding(folder: str) -> str:
     """The source; `folder` is where a start-up file for further Pythons is written."""
     return f"""
 def _hide():
-    import builtins, os
+    import os
     os.makedirs({folder!r}, exist_ok=True)
     with open({folder!r} + "/sitecustomize.py", "w") as file:
         file.write({FINDER!r})
     os.environ["PYTHONPATH"] = {folder!r}
-    real = builtins.__import__
-
-    def hidden_import(name, globals=None, locals=None, fromlist=(), level=0):
-        if level == 0 and name.partition(".")[0] in {HIDDEN}:
-            importer = str((globals or {{}}).get("__name__"))
-            if importer.partition(".")[0] not in {USERS}:
-                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-        return real(name, globals, locals, fromlist, level)
-
-    builtins.__import__ = hidden_import
+    exec({FINDER!r}, {{}})
 
 _hide()
 del _hide

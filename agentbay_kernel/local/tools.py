@@ -19,7 +19,7 @@ from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
 from agentbay_kernel.local.behaviour import Behaviour
-from agentbay_kernel.local.events import EngineError, Event, limited
+from agentbay_kernel.local.events import Budget, EngineError, Event, limited
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
@@ -42,6 +42,7 @@ class Tools:
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
+        self._budget = Budget()
         self._table: dict[str, tuple[str, Callable[..., Awaitable[str | ToolAnswer]]]] = {
             "run_code": ("wuying_codespace", self._run_code),
             "shell": ("wuying_shell", self._shell),
@@ -90,9 +91,9 @@ class Tools:
         return answer if isinstance(answer, ToolAnswer) else ToolAnswer(answer)
 
     def run(
-        self, session: Session, code: Any, language: Any, timeout_s: Any
+        self, session: Session, code: Any, language: Any, timeout_s: Any, streams: bool = True
     ) -> AsyncGenerator[Event]:
-        """A run's events.
+        """A run's events; `streams` False if they are collected for one answer.
 
         Raises:
             ToolError: the arguments are not usable.
@@ -117,17 +118,18 @@ class Tools:
         profile = self._behaviour.profile
         sandbox = session.sandbox
         timeout = min(timeout, profile.gateway_s)
+        budget = None if streams else self._budget
         if known == "javascript":
             sandbox.javascript.stateless = profile.js_state == "stateless"
-            return limited(sandbox.javascript.execute(code, timeout))
+            return limited(sandbox.javascript.execute(code, timeout), budget)
         sandbox.python.bridgeable = profile.bridgeable
-        return limited(sandbox.python.execute(code, timeout))
+        return limited(sandbox.python.execute(code, timeout), budget)
 
     async def _run_code(
         self, session: Session, code: Any, language: Any = "python", timeout_s: Any = None
     ) -> ToolAnswer:
         outcome = Outcome()
-        events = self.run(session, code, language, timeout_s)
+        events = self.run(session, code, language, timeout_s, streams=False)
         async with aclosing(events) as running:
             async for event in running:
                 outcome.add(event)

@@ -28,6 +28,7 @@ from agentbay_kernel.local.sessions import Session, SessionGone
 from agentbay_kernel.local.tools import ToolError
 
 WATCH_INTERVAL_S = 0.3
+STALLED_S = 60.0
 PTY_SERVER = "PTY_SERVER"
 GONE = 1001
 
@@ -131,6 +132,18 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         with suppress(WebSocketClosedError):
             self.write_message(json.dumps(frame))
 
+    async def _send_in_turn(self, number: str, source: str, data: dict[str, Any]) -> None:
+        """Send a frame, and wait until the client has taken it: it holds back who writes."""
+        frame = {"invocationId": number, "source": source, "target": "SDK", "data": data}
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self.write_message(json.dumps(frame))
+        except TimeoutError:
+            # The session's next cell must not wait for a client that reads no more.
+            self._drop()
+        except WebSocketClosedError:
+            pass
+
     async def _run_code(self, number: str, target: str, params: dict[str, Any]) -> None:
         if self.session.status != "RUNNING":
             self._send(number, target, {"error": f"The session is {self.session.status}."})
@@ -175,7 +188,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
                         if kind == "hang" or (kind == "end_missing" and data["phase"] == "end"):
                             continue
                         await self.runtime.behaviour.transmit(len(data.get("chunk", "")))
-                        self._send(number, target, data)
+                        await self._send_in_turn(number, target, data)
                         if kind == "end_twice" and data["phase"] == "end":
                             self._send(number, target, data)
                         if kind in ("ws_drop", "reset"):

@@ -2,9 +2,10 @@
 
 In: frames on an inherited socket (four bytes of length, then JSON), each `{"id", "op", ...}`.
 Out: one answer `{"id", "ok": value}` or `{"id", "error": {"errno", "message"}}` per frame, and
-events `{"event": ...}` (a worker's line, a process's exit, a terminal's output). The end of the
-socket is the end of the session: every process is killed. Standard library only, because inside
-the sandbox there may be nothing else.
+events `{"event": ...}` (a process's exit, a terminal's output). A worker, the process that runs
+cells, gets a socket of its own, which comes with the frame that starts it: what cells put out
+never passes through here. The end of the agent's socket is the end of the session: every process
+is killed. Standard library only, because inside the sandbox there may be nothing else.
 """
 
 from __future__ import annotations
@@ -19,37 +20,76 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import warnings
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agentbay_kernel.sandbox import files, limits, metrics
 from agentbay_kernel.sandbox.process_tree import adopt_orphans, kill_descendants, reap_orphans
 from agentbay_kernel.sandbox.terminals import Terminals
 
-OUTPUT_LIMIT = 16 * 1024 * 1024
+# Of each output of a command: so much of its beginning, and so much of its end.
+OUTPUT_LIMIT = 4 * 1024 * 1024
+TAIL_LIMIT = 256 * 1024
+# The local runtime takes no larger frame.
+FRAME_LIMIT = 64 * 1024 * 1024
 # A background process keeps the pipes of `cmd &` open: its output is waited for this long.
 OUTPUT_GRACE_S = 0.1
 LOG_TAIL = 4096
-LINE_LIMIT = 256 * 1024 * 1024
+CHUNK = 65536
 
 Operation = Callable[..., Awaitable[Any]]
 
 
 class Worker:
-    """A long-lived child: the Python kernel or the Node worker."""
+    """A long-lived child: the one that runs Python cells, or the Node worker."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
         self.process = process
         self.log = log
-        self.control: asyncio.StreamWriter | None = None
 
     def log_tail(self) -> str:
-        try:
-            return self.log.read_bytes()[-LOG_TAIL:].decode("utf-8", "replace")
-        except OSError:
-            return ""
+        """Return the end of what it wrote outside its socket."""
+        size = self.log.seek(0, os.SEEK_END)
+        self.log.seek(max(0, size - LOG_TAIL))
+        return self.log.read(LOG_TAIL).decode("utf-8", "replace")
+
+
+class Capture:
+    """What a command writes to one of its outputs: the beginning and the end are kept."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self._left_out = 0
+
+    async def read(self, fd: int) -> None:
+        """Read the descriptor until it ends."""
+        reader = asyncio.StreamReader(limit=CHUNK)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb")
+        )
+        while data := await reader.read(CHUNK):
+            room = OUTPUT_LIMIT - len(self._head)
+            self._head += data[:room]
+            if len(data) > room:
+                self._tail.append(data[room:])
+                self._tail_size += len(data) - room
+            while self._tail and self._tail_size - len(self._tail[0]) >= TAIL_LIMIT:
+                gone = len(self._tail.popleft())
+                self._tail_size -= gone
+                self._left_out += gone
+
+    def text(self) -> str:
+        """Return it; where something is left out, that is said."""
+        parts: list[bytes | bytearray] = [self._head, *self._tail]
+        if self._left_out:
+            parts.insert(1, f"\n... {self._left_out:,} bytes are left out here ...\n".encode())
+        return b"".join(parts).decode("utf-8", "replace")
 
 
 class Agent:
@@ -64,6 +104,8 @@ class Agent:
 
     def __init__(self, sock: socket.socket, run: str, workspace: str, owner: bool) -> None:
         self._socket = sock
+        self._unread = bytearray()
+        self._received_fds: deque[int] = deque()
         self._run = Path(run)
         self._workspace = workspace
         self._owner = owner
@@ -79,7 +121,6 @@ class Agent:
         self._operations: dict[str, Operation] = {
             "hello": self._hello,
             "start": self._start,
-            "line": self._line,
             "signal": self._signal,
             "shell": self._shell,
             "set_env": self._set_env,
@@ -91,18 +132,43 @@ class Agent:
 
     async def serve(self) -> None:
         """Answer until the socket ends, then leave nothing running."""
-        reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        self._socket.setblocking(False)
         try:
             while True:
-                size = struct.unpack(">I", await reader.readexactly(4))[0]
-                self._spawn(self._answer(json.loads(await reader.readexactly(size))))
-        except (asyncio.IncompleteReadError, ConnectionError):
+                size = struct.unpack(">I", await self._read(4))[0]
+                frame = json.loads(await self._read(size))
+                if frame["op"] == "start":
+                    frame["fd"] = self._received_fds.popleft()
+                self._spawn(self._answer(frame))
+        except (EOFError, ConnectionError):
             pass
         finally:
             if self._owner:
                 for leader in self._leaders:
                     _kill_group(leader)
                 kill_descendants()
+
+    async def _read(self, size: int) -> bytes:
+        """The next bytes of the socket; descriptors that come with them are kept aside."""
+        loop = asyncio.get_running_loop()
+        while len(self._unread) < size:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, max(CHUNK, size), 4)
+            except BlockingIOError:
+                readable = asyncio.Event()
+                loop.add_reader(self._socket, readable.set)
+                try:
+                    await readable.wait()
+                finally:
+                    loop.remove_reader(self._socket)
+                continue
+            if not data:
+                raise EOFError
+            self._received_fds += fds
+            self._unread += data
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
+        return data
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -123,74 +189,46 @@ class Agent:
             await self._emit({"id": number, "ok": value})
 
     async def _emit(self, frame: dict[str, Any]) -> None:
-        data = json.dumps(frame).encode()
+        data = json.dumps(frame, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        if len(data) > FRAME_LIMIT:
+            message = f"the answer is larger than {FRAME_LIMIT >> 20} MB"
+            error = {"errno": errno.EFBIG, "message": message}
+            data = json.dumps({"id": frame["id"], "error": error}).encode()
+        loop = asyncio.get_running_loop()
         async with self._write_lock:
-            self._writer.write(struct.pack(">I", len(data)) + data)
-            await self._writer.drain()
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(self._socket, struct.pack(">I", len(data)))
+                await loop.sock_sendall(self._socket, data)
 
     async def _hello(self) -> dict[str, Any]:
         return {"pid": os.getpid()}
 
-    async def _start(
-        self, name: str, argv: list[str], env: dict[str, str], files: dict[str, str], control: bool
-    ) -> None:
-        for file_name, text in files.items():
-            path = self._run / file_name
-            path.touch(mode=0o600)
-            path.write_text(text)
-        log = self._run / f"{name}.log"
-        environment = {**os.environ, **env}
-        fds: tuple[int, ...] = ()
-        if control:
-            their_in, our_out = os.pipe()
-            our_in, their_out = os.pipe()
-            fds = (their_in, their_out)
-            environment["AGENTBAY_WORKER_FDS"] = f"{their_in},{their_out}"
+    async def _start(self, name: str, argv: list[str], fd: int) -> None:
+        """Start a worker; `fd` is its socket."""
+        # Without a name: nothing that a session writes can take its place.
+        log = tempfile.TemporaryFile(dir=self._run)  # noqa: SIM115
         try:
-            with log.open("wb") as sink:
-                process = await asyncio.create_subprocess_exec(
-                    *argv,
-                    env=environment,
-                    cwd=self._workspace,
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=sink,
-                    pass_fds=fds,
-                    start_new_session=True,
-                )
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                env={**os.environ, "AGENTBAY_WORKER_FDS": f"{fd},{fd}"},
+                cwd=self._workspace,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(fd,),
+                start_new_session=True,
+            )
+        except BaseException:
+            log.close()
+            raise
         finally:
-            for fd in fds:
-                os.close(fd)
+            os.close(fd)
         self._leaders.add(process.pid)
         worker = self._workers[name] = Worker(process, log)
-        if control:
-            await self._connect(name, worker, our_in, our_out)
         self._spawn(self._watch(name, worker))
-
-    async def _connect(self, name: str, worker: Worker, read_fd: int, write_fd: int) -> None:
-        loop = asyncio.get_running_loop()
-        reader = await _reader(read_fd, limit=LINE_LIMIT)
-        transport, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.streams.FlowControlMixin(), os.fdopen(write_fd, "wb")
-        )
-        worker.control = asyncio.StreamWriter(transport, protocol, None, loop)
-
-        async def relay() -> None:
-            while line := await reader.readline():
-                await self._emit(
-                    {
-                        "event": "line",
-                        "name": name,
-                        "line": line.decode("utf-8", "replace"),
-                    }
-                )
-
-        self._spawn(relay())
 
     async def _watch(self, name: str, worker: Worker) -> None:
         code = await worker.process.wait()
-        if worker.control is not None:
-            worker.control.close()
         await self._emit(
             {
                 "event": "exit",
@@ -200,13 +238,7 @@ class Agent:
                 "log": worker.log_tail(),
             }
         )
-
-    async def _line(self, name: str, line: str) -> None:
-        worker = self._workers.get(name)
-        if worker is None or worker.control is None or worker.process.returncode is not None:
-            raise ProcessLookupError(errno.ESRCH, f"no {name} worker")
-        worker.control.write(line.encode() + b"\n")
-        await worker.control.drain()
+        worker.log.close()
 
     async def _signal(self, name: str, signal: int) -> None:
         worker = self._workers.get(name)
@@ -220,7 +252,7 @@ class Agent:
     ) -> dict[str, Any]:
         # Pipes of our own: asyncio's would make the wait for the process one for its children.
         outputs = [os.pipe(), os.pipe()]
-        captured = [bytearray(), bytearray()]
+        captured = [Capture(), Capture()]
         try:
             process = await asyncio.create_subprocess_exec(
                 "bash",
@@ -242,8 +274,8 @@ class Agent:
                 os.close(write_end)
         self._leaders.add(process.pid)
         readers = [
-            asyncio.create_task(_capture(read_end, into))
-            for (read_end, _), into in zip(outputs, captured, strict=True)
+            asyncio.create_task(capture.read(read_end))
+            for (read_end, _), capture in zip(outputs, captured, strict=True)
         ]
         timed_out = False
         try:
@@ -258,8 +290,8 @@ class Agent:
             reader.add_done_callback(self._tasks.discard)
         return {
             "exit_code": process.returncode,
-            "stdout": captured[0].decode("utf-8", "replace"),
-            "stderr": captured[1].decode("utf-8", "replace"),
+            "stdout": captured[0].text(),
+            "stderr": captured[1].text(),
             "timed_out": timed_out,
         }
 
@@ -298,20 +330,6 @@ class Agent:
             arguments["cwd"] = arguments.get("cwd") or self._workspace
             arguments["envs"] = {**os.environ, **self._envs, **(arguments.get("envs") or {})}
         return await self._terminals.do(do, arguments)
-
-
-async def _reader(fd: int, limit: int = 65536) -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(limit=limit)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb")
-    )
-    return reader
-
-
-async def _capture(fd: int, into: bytearray) -> None:
-    stream = await _reader(fd)
-    while data := await stream.read(65536):
-        into += data[: max(0, OUTPUT_LIMIT - len(into))]
 
 
 def _kill_group(pid: int) -> None:

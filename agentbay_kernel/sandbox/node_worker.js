@@ -98,7 +98,8 @@ function redirect(name) {
   const stream = process[name];
   stream.write = (chunk, encoding, callback) => {
     const text = typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString('utf8');
-    if (text) send({ id: runId(), event: name, text });
+    // Between scripts nobody reads: a timer that prints would wait for the next one.
+    if (text && (notebook || current)) send({ id: runId(), event: name, text });
     const done = typeof encoding === 'function' ? encoding : callback;
     if (done) process.nextTick(done);
     return true;

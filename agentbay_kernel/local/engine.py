@@ -1,0 +1,247 @@
+"""The engine of one language in one session: its worker, started again when it has died.
+
+In: code and a timeout in seconds. Out: events as they happen. One run at a time; a run that
+overruns is interrupted, then its process is killed. The first event of the run after an unexpected
+end says that the variables are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+import time
+from collections.abc import AsyncGenerator
+
+from agentbay_kernel.local.agent_client import AgentError
+from agentbay_kernel.local.confinement import Confinement
+from agentbay_kernel.local.events import (
+    EngineError,
+    Event,
+    Failure,
+    Finished,
+    Result,
+    Stream,
+    died,
+    timed_out,
+)
+from agentbay_kernel.local.worker import Frame, Inbox, Worker, started
+
+START_TIMEOUT_S = 60.0
+# How long an interrupted cell may take to end before its process is killed.
+INTERRUPT_GRACE_S = 2.0
+STATE_LOST = "The {} process ended unexpectedly; a new one was started, all variables are lost.\n"
+
+
+class Engine:
+    """One persistent worker."""
+
+    language = ""
+    # The name of the failure of code whose process ended.
+    death = ""
+
+    def __init__(self, confinement: Confinement) -> None:
+        self._confinement = confinement
+        self._agent = confinement.agent
+        self._lock = asyncio.Lock()
+        self._numbers = itertools.count(1)
+        self._starting: asyncio.Task[Worker] | None = None
+        self._worker: Worker | None = None
+        self._count = 0
+
+    async def argv(self) -> list[str]:
+        """What starts the worker.
+
+        Raises:
+            EngineError: it can't be started.
+        """
+        raise NotImplementedError
+
+    async def prepare(self) -> None:
+        """Do what a worker needs before a run."""
+
+    def start(self) -> None:
+        """Begin to start the worker; `execute` waits for it."""
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+            # An engine nobody asks anything of must not warn about its failure.
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def ready(self) -> None:
+        """Wait until the worker is ready.
+
+        Raises:
+            EngineError: it does not start.
+        """
+        self.start()
+        assert self._starting is not None
+        try:
+            self._worker = await asyncio.shield(self._starting)
+        except EngineError:
+            self._starting = None
+            raise
+
+    async def _start(self) -> Worker:
+        argv = await self.argv()
+        worker = Worker(self._agent, f"{self.language.lower()}{next(self._numbers)}")
+        problem = await started(worker, argv, START_TIMEOUT_S)
+        if problem:
+            worker.close()
+            raise EngineError(f"{self.language} could not be started: {problem}")
+        return worker
+
+    def _forget(self) -> None:
+        """The worker has ended."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = self._starting = None
+        self._count = 0
+
+    async def execute(self, code: str, timeout_s: float) -> AsyncGenerator[Event]:
+        """Run code; the last event is `Finished`.
+
+        Raises:
+            EngineError: the worker did not start, so nothing was run.
+        """
+        async with self._lock:
+            lost = False
+            await self.ready()
+            if self._worker is not None and self._worker.exited.is_set():
+                lost = True
+                self._forget()
+                await self.ready()
+            await self.prepare()
+            if lost:
+                yield Stream("stderr", STATE_LOST.format(self.language))
+            async for event in self.run(code, timeout_s):
+                yield event
+
+    async def run(self, code: str, timeout_s: float, silent: bool = False) -> AsyncGenerator[Event]:
+        """Run code in the worker that is there."""
+        begun = time.monotonic()
+        worker = self._worker
+        if worker is None or worker.exited.is_set():
+            raise EngineError(
+                f"The {self.language} process ended; the code was not run. Run it again."
+            )
+        number = next(self._numbers)
+        inbox = Inbox()
+        overrun = _Overrun(worker, inbox)
+        loop = asyncio.get_running_loop()
+        request = {"id": number, "op": "run", "code": code, "silent": silent}
+        tasks = [
+            loop.create_task(_sent(worker, request)),
+            loop.create_task(inbox.fill(worker, number)),
+        ]
+        clock = loop.call_later(timeout_s, overrun.start)
+        failure: Failure | None = None
+        try:
+            while (frame := await inbox.get()) is not None and frame.event != "done":
+                if frame.event == "error":
+                    data = frame.data
+                    failure = Failure(data["name"], data["value"], data["stack"] + "\n")
+                else:
+                    event = _translated(frame)
+                    if event is not None:
+                        yield event
+        finally:
+            clock.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            # An interrupt that is on its way must not hit the next run.
+            await overrun.over()
+        if inbox.left_out:
+            yield Stream("stderr", "Output after the interrupt is left out: nobody read it.\n")
+        if frame is None:
+            assert worker.exit is not None
+            if overrun.killed:
+                failure = timed_out(timeout_s, lost=True)
+            else:
+                exit_ = worker.exit
+                failure = died(self.death, self.language, exit_["code"], exit_["memory"])
+            self._forget()
+        else:
+            self._count = frame.data.get("count", self._count + 1)
+            if overrun.begun and failure is not None and failure.name == "KeyboardInterrupt":
+                failure = timed_out(timeout_s, lost=False)
+        if failure is not None:
+            yield failure
+        yield Finished(self._count, time.monotonic() - begun)
+
+    async def stop(self) -> None:
+        """End the worker; the next run starts another one."""
+        if self._worker is not None:
+            with contextlib.suppress(AgentError):
+                await self._worker.kill()
+            self._forget()
+
+    def close(self) -> None:
+        """Let go of the worker's socket; the confinement ends the process."""
+        if self._starting is not None:
+            self._starting.cancel()
+        if self._worker is not None:
+            self._worker.close()
+
+
+class _Overrun:
+    """What happens to a run whose time is over: an interrupt, then the end of its process."""
+
+    def __init__(self, worker: Worker, inbox: Inbox) -> None:
+        self._worker = worker
+        self._inbox = inbox
+        self._interrupt: asyncio.Task[None] | None = None
+        self._kill: asyncio.Task[None] | None = None
+        self.killed = False
+
+    @property
+    def begun(self) -> bool:
+        """Was the run interrupted?"""
+        return self._interrupt is not None
+
+    def start(self) -> None:
+        """Interrupt the run."""
+        self._inbox.hurry()
+        loop = asyncio.get_running_loop()
+        self._interrupt = loop.create_task(self._signal(signal.SIGINT))
+        self._kill = loop.create_task(self._end())
+
+    async def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(AgentError):
+            await self._worker.signal(number)
+
+    async def _end(self) -> None:
+        await asyncio.sleep(INTERRUPT_GRACE_S)
+        self.killed = True
+        await self._signal(signal.SIGKILL)
+
+    async def over(self) -> None:
+        """The run has ended: wait for what was sent."""
+        if self._interrupt is not None and self._kill is not None:
+            await self._interrupt
+            if self.killed:
+                await self._kill
+            self._kill.cancel()
+
+
+async def _sent(worker: Worker, request: dict[str, object]) -> None:
+    # A worker that is gone is seen where its frames are read.
+    with contextlib.suppress(OSError):
+        await worker.send(request)
+
+
+def _translated(frame: Frame) -> Event | None:
+    data = frame.data
+    if frame.event in ("stdout", "stderr"):
+        return Stream(frame.event, data["text"], frame.size)
+    if frame.event in ("display", "result"):
+        return Result(
+            data=data["data"],
+            metadata=data["metadata"],
+            main=frame.event == "result",
+            display_id=data.get("transient", {}).get("display_id"),
+            update=bool(data.get("update")),
+            size=frame.size,
+        )
+    return None

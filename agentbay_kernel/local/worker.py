@@ -1,0 +1,268 @@
+"""A worker: the process in a sandbox that runs the cells of one language, at the end of a socket.
+
+Both workers speak lines of JSON (`sandbox/python_engine.py`, `sandbox/node_worker.js`). The
+runtime makes the socket and hands its other end to the worker through the agent, so what cells
+put out goes to the runtime alone. What is not read blocks its writer. Code of a session can write
+anything to the socket: a line has a limit, and what is no frame is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from agentbay_kernel.local.agent_client import AgentClient, AgentError
+from agentbay_kernel.local.events import killed
+
+MEGABYTE = 2**20
+# A little more than the workers keep to (`sandbox/python_engine.py`).
+LINE_LIMIT = 17 * MEGABYTE
+# What is no string takes much more memory when it is parsed than it has bytes.
+STRUCTURE_LIMIT = 3 * MEGABYTE
+CHUNK = 256 * 1024
+# Bytes of frames that wait for whoever reads a run.
+INBOX_LIMIT = 4 * MEGABYTE
+# What a frame takes beside its bytes.
+OVERHEAD = 128
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+OUTPUTS = ("stdout", "stderr", "display", "result")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One line of a worker: its event, the whole of it, and about how large it makes an answer."""
+
+    event: str
+    data: dict[str, Any]
+    size: int
+
+
+class Worker:
+    """One process, started by the agent.
+
+    Arguments:
+        agent: of the sandbox.
+        name: what the agent calls it.
+    """
+
+    def __init__(self, agent: AgentClient, name: str) -> None:
+        self._agent = agent
+        self.name = name
+        self._socket: socket.socket | None = None
+        self._changed = asyncio.Event()
+        self._unread = bytearray()
+        self._scanned = 0
+        self._skipping = False
+        # The agent's event, once the process has ended.
+        self.exit: dict[str, Any] | None = None
+        self.exited = asyncio.Event()
+        agent.on("exit", self._on_exit)
+        agent.on("closed", self._on_closed)
+
+    async def start(self, argv: list[str]) -> None:
+        """Start the process.
+
+        Raises:
+            AgentError: the agent could not.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._socket = ours
+        try:
+            await self._agent.call("start", name=self.name, argv=argv, pass_fd=theirs.fileno())
+        finally:
+            theirs.close()
+
+    def _on_exit(self, event: dict[str, Any]) -> None:
+        if event["name"] == self.name and self.exit is None:
+            self.exit = event
+            self.exited.set()
+            self._changed.set()
+
+    def _on_closed(self, _: dict[str, Any]) -> None:
+        # Who waits for code of a sandbox that is gone must not wait for its timeout.
+        self._on_exit(killed(self.name))
+
+    async def send(self, frame: dict[str, Any]) -> None:
+        """Send a request; waits until the worker has room for it."""
+        assert self._socket is not None
+        data = json.dumps(frame).encode() + b"\n"
+        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+
+    async def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the worker and its children; it is delivered when this returns."""
+        await self._agent.call("signal", name=self.name, signal=int(number))
+
+    async def kill(self) -> None:
+        """End the process."""
+        await self.signal(signal.SIGKILL)
+        await self.exited.wait()
+
+    async def read(self) -> Frame | None:
+        """Return the next frame, or None when the process has ended and all of it was read."""
+        while True:
+            end = self._unread.find(b"\n", self._scanned)
+            if end >= 0:
+                line = bytes(self._unread[:end])
+                del self._unread[: end + 1]
+                self._scanned = 0
+                skipped, self._skipping = self._skipping, False
+                frame = _left_out() if skipped else _parse(line)
+                if frame is not None:
+                    return frame
+                continue
+            self._scanned = len(self._unread)
+            if self._scanned > LINE_LIMIT:
+                self._skipping = True
+            if self._skipping:
+                self._unread.clear()
+                self._scanned = 0
+            if not await self._receive():
+                return None
+
+    async def _receive(self) -> bool:
+        """Read what is there; False at the end."""
+        loop = asyncio.get_running_loop()
+        sock = self._socket
+        assert sock is not None
+        while True:
+            self._changed.clear()
+            ended = self.exit is not None
+            try:
+                data = sock.recv(CHUNK)
+            except BlockingIOError:
+                # All that an ended process has written is there.
+                if ended:
+                    return False
+                loop.add_reader(sock, self._changed.set)
+                try:
+                    await self._changed.wait()
+                finally:
+                    loop.remove_reader(sock)
+                continue
+            except OSError:
+                data = b""
+            if data:
+                self._unread += data
+                # Others have their turn, however much there is.
+                await asyncio.sleep(0)
+                return True
+            if ended:
+                return False
+            # It closed its socket; how it ended is known soon, or its time is over.
+            await self.exited.wait()
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._agent.off("exit", self._on_exit)
+        self._agent.off("closed", self._on_closed)
+        if self._socket is not None:
+            self._socket.close()
+
+
+def _parse(line: bytes) -> Frame | None:
+    """One line as a frame; None if it is none."""
+    if len(line) > STRUCTURE_LIMIT and len(STRING.sub(b"", line)) > STRUCTURE_LIMIT:
+        return _left_out()
+    try:
+        data = json.loads(line)
+        event = data["event"]
+        if event in ("stdout", "stderr"):
+            valid = isinstance(data["text"], str)
+        elif event in ("display", "result"):
+            transient = data.get("transient", {})
+            valid = all(
+                isinstance(one, dict) for one in (data["data"], data["metadata"], transient)
+            )
+        elif event == "error":
+            valid = all(isinstance(data[key], str) for key in ("name", "value", "stack"))
+        else:
+            valid = isinstance(event, str) and isinstance(data.get("count", 0), int)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    # In an answer, which is JSON in JSON, each escape doubles.
+    size = len(line) + line.count(b"\\") + OVERHEAD
+    return Frame(event, data, size) if valid else None
+
+
+def _left_out() -> Frame:
+    text = f"Something larger than {LINE_LIMIT // MEGABYTE} MB is left out.\n"
+    return Frame("stderr", {"event": "stderr", "text": text}, len(text))
+
+
+class Inbox:
+    """The frames of one run on their way from the worker to whoever reads.
+
+    It holds back the worker while it is full. Once `hurry` is called it lets output beyond that go:
+    the run is to end, though its reader may have stalled.
+    """
+
+    def __init__(self) -> None:
+        self._frames: deque[Frame | None] = deque()
+        self._size = 0
+        self._hurried = False
+        self._filled = asyncio.Event()
+        self._room = asyncio.Event()
+        self.left_out = 0
+
+    async def put(self, frame: Frame | None) -> None:
+        """Add a frame, or None for the end of the process; waits for room."""
+        while self._size > INBOX_LIMIT and not self._hurried:
+            self._room.clear()
+            await self._room.wait()
+        if frame is not None:
+            if self._size > INBOX_LIMIT and frame.event in OUTPUTS:
+                self.left_out += 1
+                return
+            self._size += frame.size
+        self._frames.append(frame)
+        self._filled.set()
+
+    async def get(self) -> Frame | None:
+        """Take the next frame."""
+        while not self._frames:
+            self._filled.clear()
+            await self._filled.wait()
+        frame = self._frames.popleft()
+        if frame is not None:
+            self._size -= frame.size
+        self._room.set()
+        return frame
+
+    def hurry(self) -> None:
+        """Wait for nobody from now on."""
+        self._hurried = True
+        self._room.set()
+
+    async def fill(self, worker: Worker, run: int) -> None:
+        """Take the frames of a run to its end."""
+        while True:
+            frame = await worker.read()
+            # What an earlier run puts out late belongs to nobody any more.
+            if frame is None or frame.data.get("id", run) == run:
+                await self.put(frame)
+            if frame is None or (frame.event == "done" and frame.data.get("id") == run):
+                return
+
+
+async def started(worker: Worker, argv: list[str], timeout_s: float) -> str:
+    """Start a worker and wait until it is ready; returns why it is not, or an empty string."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await worker.start(argv)
+            while (frame := await worker.read()) is not None:
+                if frame.event == "ready":
+                    return ""
+    except AgentError as failure:
+        return str(failure)
+    except TimeoutError:
+        await worker.kill()
+        return f"it did not answer {timeout_s:.0f} s after its start"
+    assert worker.exit is not None
+    return str(worker.exit["log"]).strip()[-2000:]

@@ -1,0 +1,700 @@
+"""The Python of a local session: IPython's shell in a process that the session's agent starts.
+
+Run as a script. It reads requests from the socket that AGENTBAY_WORKER_FDS names and writes frames
+to it, both as lines of JSON:
+
+- in: {"id", "op": "run", "code", "silent"}
+- out: {"event": "ready"}, once; then for each run, with its id,
+  {"event": "stdout" | "stderr", "text"},
+  {"event": "display", "data", "metadata", "transient", "update"},
+  {"event": "result", "data", "metadata"}, {"event": "error", "name", "value", "stack"},
+  and at last {"event": "done", "count"}.
+
+A write blocks while nobody reads. Output belongs to the cell that runs; between cells it is
+dropped. SIGINT raises KeyboardInterrupt in the cell that runs and does nothing between cells.
+Needs Python 3.9 and IPython, nothing of Jupyter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # The script's own directory; a cell must not import from it.
+    del sys.path[0]
+
+import asyncio
+import base64
+import codecs
+import contextlib
+import datetime
+import importlib
+import io
+import json
+import math
+import numbers
+import re
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+MISSING = """\
+This Python has no usable IPython ({failure}).
+Install ipython in it; ipykernel too, for bridged execution.
+"""
+try:
+    from IPython.core import page
+    from IPython.core.displayhook import DisplayHook
+    from IPython.core.displaypub import DisplayPublisher
+    from IPython.core.error import StdinNotImplementedError, UsageError
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets import Any as AnyTrait
+    from traitlets import CBool, Type
+    from traitlets.config import Config
+except ImportError as missing:
+    sys.exit(MISSING.format(failure=missing))
+
+MEGABYTE = 1024 * 1024
+# Larger displays are refused here: neither the agent nor the runtime may hold them.
+FRAME_LIMIT = 16 * MEGABYTE
+# The part of a display that is not text grows when it is parsed.
+STRUCTURE_LIMIT = 2 * MEGABYTE
+ERROR_LIMIT = 256 * 1024
+# Pieces of a stream: so many characters, or what is there after so many seconds.
+PIECE = 64 * 1024
+FLUSH_S = 0.1
+# What a pipe can hold at most, so that draining one ends although its writer does not.
+PIPE_SIZE = MEGABYTE
+# A child can't have written anything within a shorter time.
+CHILD_S = 0.001
+# Nothing came for so long after the start.
+IDLE_S = 0.2
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+SURROGATE = re.compile("[\ud800-\udfff]")
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+
+
+def encode(frame: dict[str, Any]) -> bytes:
+    """Return a frame as a line of JSON."""
+    try:
+        text = json.dumps(frame, ensure_ascii=False, allow_nan=False, default=plain)
+    except (TypeError, ValueError):
+        text = json.dumps(cleaned(frame), ensure_ascii=False)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        return SURROGATE.sub("\ufffd", text).encode() + b"\n"
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON has for a value that it does not know."""
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Iterable):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+def cleaned(value: Any) -> Any:
+    """Return a value with everything that JSON has no word for replaced."""
+    if isinstance(value, dict):
+        return {str(key): cleaned(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [cleaned(item) for item in value]
+    try:
+        return cleaned(plain(value))
+    except TypeError:
+        return repr(value)
+
+
+def shortened(text: str) -> str:
+    """Return a text whose middle is left out if it is too long."""
+    if len(text) <= ERROR_LIMIT:
+        return text
+    half = ERROR_LIMIT // 2
+    left_out = len(text) - 2 * half
+    return f"{text[:half]}\n... {left_out:,} characters are left out here ...\n{text[-half:]}"
+
+
+class Guard:
+    """A lock whose holder is not interrupted: an interrupt comes when it is released."""
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        self._interrupt = interrupt
+        self._lock = threading.RLock()
+        self._depth = 0
+        # An interrupt that waits.
+        self.pending = False
+
+    @property
+    def held(self) -> bool:
+        """Does the main thread hold it, or wait for it?"""
+        return self._depth > 0
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._depth += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if threading.current_thread() is threading.main_thread():
+            self._depth -= 1
+            if self._depth == 0 and self.pending:
+                self.pending = False
+                self._interrupt()
+
+
+class Output:
+    """Everything that leaves the process: frames, in order, and the text that is still collected.
+
+    Arguments:
+        channel: the socket.
+        interrupt: called when an interrupt came at an unsuitable time.
+    """
+
+    def __init__(self, channel: socket.socket, interrupt: Callable[[], None]) -> None:
+        self._channel = channel
+        self._pid = os.getpid()
+        self.guard = Guard(interrupt)
+        # The run that output belongs to; None: to nobody.
+        self.run: int | None = None
+        self._unsent = bytearray()
+        self._sending = False
+        self._name = ""
+        self._parts: list[str] = []
+        self._size = 0
+        self._since = 0.0
+        self._touched = 0.0
+        self._pipes: list[tuple[str, int, codecs.IncrementalDecoder]] = []
+        self._wake_read, self._wake_write = os.pipe()
+        for fd in (self._wake_read, self._wake_write):
+            os.set_blocking(fd, False)
+
+    @property
+    def here(self) -> bool:
+        """Is this the process that the frames are of, and not one that a cell has forked?"""
+        return os.getpid() == self._pid
+
+    def capture(self) -> None:
+        """Take over descriptors 1 and 2, which children and C code write to."""
+        for name, fd in (("stdout", 1), ("stderr", 2)):
+            read_end, write_end = os.pipe()
+            os.dup2(write_end, fd)
+            os.close(write_end)
+            os.set_blocking(read_end, False)
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            self._pipes.append((name, read_end, decoder))
+        threading.Thread(target=self._watch, name="agentbay-output", daemon=True).start()
+
+    def _watch(self) -> None:
+        # Interrupts are for the main thread.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        pipes = [fd for _, fd, _ in self._pipes]
+        timeout: float | None = None
+        while True:
+            ready = select.select([*pipes, self._wake_read], [], [], timeout)[0]
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+            with self.guard:
+                if any(fd in ready for fd in pipes):
+                    self._drain_pipes()
+                age = time.monotonic() - self._since
+                if self._parts and age >= FLUSH_S:
+                    self._flush_text()
+                timeout = FLUSH_S - age if self._parts else None
+
+    def write(self, name: str, text: str) -> None:
+        """Add text to a stream."""
+        with self.guard:
+            now = time.monotonic()
+            if now - self._touched > CHILD_S:
+                self._drain_pipes()
+            self._add(name, text)
+            self._touched = time.monotonic()
+
+    def _add(self, name: str, text: str) -> None:
+        if self.run is None or not text:
+            return
+        if name != self._name:
+            self._flush_text()
+            self._name = name
+        for start in range(0, len(text), PIECE):
+            piece = text[start : start + PIECE]
+            if not self._parts:
+                self._since = time.monotonic()
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._wake_write, b"\0")
+            self._parts.append(piece)
+            self._size += len(piece)
+            if self._size >= PIECE:
+                self._flush_text()
+
+    def _drain_pipes(self) -> None:
+        for name, fd, decoder in self._pipes:
+            room = PIPE_SIZE
+            with contextlib.suppress(BlockingIOError):
+                while room > 0 and (data := os.read(fd, 65536)):
+                    room -= len(data)
+                    self._add(name, decoder.decode(data))
+
+    def _flush_text(self) -> None:
+        if self._parts:
+            text, self._parts, self._size = "".join(self._parts), [], 0
+            self._send({"event": self._name, "text": text})
+
+    def flush(self) -> None:
+        """Send the text that has been collected."""
+        if self.here:
+            with self.guard:
+                self._flush_text()
+
+    def flush_all(self) -> None:
+        """Send all that was written, by children too."""
+        with self.guard:
+            self._drain_pipes()
+            self._flush_text()
+
+    def send(self, frame: dict[str, Any]) -> None:
+        """Send a frame of the run that is running, behind the text before it."""
+        if self.here:
+            with self.guard:
+                self._drain_pipes()
+                self._flush_text()
+                self._send(frame)
+
+    def _send(self, frame: dict[str, Any]) -> None:
+        if self.run is not None:
+            self.put({"id": self.run, **frame})
+
+    def put(self, frame: dict[str, Any]) -> None:
+        """Send a frame as it is."""
+        data = encode_display(frame) if "data" in frame else encode(frame)
+        with self.guard:
+            self._unsent += data
+            # A destructor can print while the frame before is being sent.
+            if not self._sending:
+                self._sending = True
+                try:
+                    self._drain_unsent()
+                finally:
+                    self._sending = False
+
+    def _drain_unsent(self) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        while self._unsent:
+            try:
+                sent = self._channel.send(bytes(self._unsent[:PIECE]), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                select.select([], [self._channel], [], FLUSH_S)
+                if main and self.guard.pending:
+                    # What is not sent goes before the next frame: a line is never torn.
+                    return
+            except OSError:
+                self._unsent.clear()
+            else:
+                del self._unsent[:sent]
+
+
+def encode_display(frame: dict[str, Any]) -> bytes:
+    """Return a display as a line, or a note in its place if it is too large."""
+    # A text that is too large is not copied first.
+    size = sum(len(value) for value in frame["data"].values() if isinstance(value, (str, bytes)))
+    most = FRAME_LIMIT
+    if size <= most:
+        data = encode(frame)
+        size = len(data)
+        if STRUCTURE_LIMIT < size <= most:
+            size, most = len(STRING.sub(b"", data)), STRUCTURE_LIMIT
+        if size <= most:
+            return data
+    kinds = ", ".join(map(str, frame["data"]))
+    note = (
+        f"A display ({kinds}) of {size / MEGABYTE:.1f} MB is left out: the most is "
+        f"{most // MEGABYTE} MB. Write it to a file instead.\n"
+    )
+    return encode({"id": frame["id"], "event": "stderr", "text": note})
+
+
+class TextStream(io.TextIOBase):
+    """What `sys.stdout` and `sys.stderr` are."""
+
+    def __init__(self, output: Output, name: str, fd: int) -> None:
+        self._output = output
+        self.name = f"<{name}>"
+        self._stream = name
+        self._fd = fd
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def write(self, text: str) -> int:
+        """Write text; in a process that a cell has forked, to the descriptor."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self._output.here:
+            self._output.write(self._stream, text)
+        else:
+            data = text.encode("utf-8", "replace")
+            while data:
+                data = data[os.write(self._fd, data) :]
+        return len(text)
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def flush(self) -> None:
+        """Send what was written."""
+        self._output.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor, which is captured too."""
+        return self._fd
+
+    def isatty(self) -> bool:
+        """Return False."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: the next cell prints too."""
+
+
+class ResultHook(DisplayHook):
+    """Sends the value of a cell's last expression."""
+
+    def start_displayhook(self) -> None:
+        """Do nothing."""
+
+    def write_output_prompt(self) -> None:
+        """Do nothing: the front end numbers its cells."""
+
+    def write_format_data(
+        self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None
+    ) -> None:
+        """Send the value."""
+        shell: Any = self.shell
+        shell.output.send({"event": "result", "data": format_dict, "metadata": md_dict or {}})
+
+    def finish_displayhook(self) -> None:
+        """Do nothing."""
+
+
+class Publisher(DisplayPublisher):
+    """Sends displays. A hook, as ipykernel's publisher has them, may change or drop one."""
+
+    def __init__(self, *args: Any, **arguments: Any) -> None:
+        super().__init__(*args, **arguments)
+        self._hooks: list[Callable[[dict[str, Any]], dict[str, Any] | None]] = []
+
+    def register_hook(self, hook: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Call `hook` with each display's message."""
+        self._hooks.append(hook)
+
+    def unregister_hook(self, hook: Callable[[dict[str, Any]], dict[str, Any] | None]) -> bool:
+        """Undo `register_hook`; return whether it was registered."""
+        if hook not in self._hooks:
+            return False
+        self._hooks.remove(hook)
+        return True
+
+    def publish(
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        source: Any = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        **_: Any,
+    ) -> None:
+        """Send a display."""
+        self._validate_data(data, metadata)
+        kind = "update_display_data" if update else "display_data"
+        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
+        message: dict[str, Any] | None = {
+            "header": {"msg_type": kind},
+            "msg_type": kind,
+            "parent_header": {},
+            "metadata": {},
+            "content": content,
+        }
+        for hook in self._hooks:
+            message = hook(message) if message is not None else None
+        if message is not None:
+            frame = {"event": "display", **message["content"], "update": update}
+            self.shell.output.send(frame)
+
+    def clear_output(self, wait: bool = False) -> None:
+        """Do nothing: an answer can't take back what it holds."""
+
+
+class Kernel:
+    """What `get_ipython().kernel` is, for libraries that look for one."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+
+    @property
+    def comm_manager(self) -> Any:
+        """The comm package's own manager: what it sends goes nowhere."""
+        import comm
+
+        return comm.get_comm_manager()
+
+
+# Libraries know a notebook by this name of the shell's class: pandas, rich, tqdm and others.
+class ZMQInteractiveShell(InteractiveShell):
+    """IPython's shell, whose output goes to an `Output`."""
+
+    displayhook_class = Type(ResultHook)
+    display_pub_class = Type(Publisher)
+    autoindent = CBool(False)
+    kernel = AnyTrait()
+    output: Any = AnyTrait()
+    # An async cell was cancelled by an interrupt: its error's name is what a sync one has.
+    cancelled = False
+
+    def init_environment(self) -> None:
+        """Set what makes programs write colours and no pages."""
+        os.environ.update(
+            TERM="xterm-color",
+            CLICOLOR="1",
+            FORCE_COLOR="1",
+            CLICOLOR_FORCE="1",
+            PAGER="cat",
+            GIT_PAGER="cat",
+        )
+
+    def init_hooks(self) -> None:
+        """Show what goes to a pager in a terminal as a display."""
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(page.display_page), 99)
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Accept the event loops that need no screen."""
+        if gui not in (None, "inline", "asyncio"):
+            raise UsageError(f"There is no screen for the event loop {gui!r}.")
+
+    def ask_exit(self) -> None:
+        """End the process after this cell."""
+        self.exit_now = True
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        name = str(etype.__name__)
+        if self.cancelled and issubclass(etype, asyncio.CancelledError):
+            name = "KeyboardInterrupt"
+        try:
+            value = str(evalue)
+        except Exception:
+            value = f"<{name} that can't be shown>"
+        stack = ANSI.sub("", "\n".join(map(str, stb)))
+        self.output.send(
+            {
+                "event": "error",
+                "name": name,
+                "value": shortened(value),
+                "stack": shortened(stack),
+            }
+        )
+
+
+class Engine:
+    """Runs the requests of the socket, one after the other, in one event loop.
+
+    Arguments:
+        channel: the socket.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._output = Output(channel, self._interrupt)
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._requests: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._received = bytearray()
+        self._ended = False
+        # May an interrupt be raised? Only while a cell's own code runs.
+        self._interruptible = False
+        self._cell: asyncio.Future[Any] | None = None
+
+    def start(self) -> None:
+        """Make the shell, announce that it is ready, and run until the socket ends."""
+        signal.signal(signal.SIGINT, self._on_signal)
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        config = Config()
+        config.HistoryManager.enabled = False
+        # Where tqdm looks for a notebook.
+        config.IPKernelApp.engine = "agentbay"
+        self._shell: Any = ZMQInteractiveShell.instance(config=config, output=self._output)
+        self._shell.kernel = Kernel(self._shell)
+        self._shell.extension_manager.load_extension("storemagic")
+        self._forbid_input()
+        self._loop.add_reader(self._channel, self._receive)
+        sys.stdout = TextStream(self._output, "stdout", 1)
+        sys.stderr = TextStream(self._output, "stderr", 2)
+        self._output.capture()
+        self._serving = self._loop.create_task(self._serve())
+        self._output.put({"event": "ready"})
+        self._loop.call_later(IDLE_S, _load_tracebacks)
+        while not self._ended:
+            # A task of the user's that ends by SystemExit ends the loop, but not the session.
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                self._loop.run_forever()
+
+    def _forbid_input(self) -> None:
+        import builtins
+        import getpass
+
+        def refused(name: str) -> Callable[..., str]:
+            def refuse(*_: Any, **__: Any) -> str:
+                raise StdinNotImplementedError(
+                    f"{name} was called, but this frontend does not support input requests."
+                )
+
+            return refuse
+
+        builtins.input = refused("raw_input")
+        getpass.getpass = refused("getpass")
+
+    def _receive(self) -> None:
+        try:
+            data = self._channel.recv(MEGABYTE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+            return
+        self._received += data
+        if b"\n" in data:
+            *lines, rest = self._received.split(b"\n")
+            self._received = rest
+            for line in lines:
+                self._requests.put_nowait(json.loads(line))
+
+    def _end(self) -> None:
+        self._ended = True
+        self._loop.remove_reader(self._channel)
+        self._loop.stop()
+
+    async def _serve(self) -> None:
+        while not self._ended:
+            await self._run(await self._requests.get())
+
+    async def _run(self, request: dict[str, Any]) -> None:
+        output, shell = self._output, self._shell
+        output.run = request["id"]
+        shell.cancelled = False
+        with self._last_resort(), self._last_resort():
+            # A cell may have put its own handler there.
+            signal.signal(signal.SIGINT, self._on_signal)
+            self._interruptible = True
+            await self._execute(request["code"], request.get("silent", False))
+            self._interruptible = False
+        if not output.here:
+            # A child that the cell forked and that came back from it.
+            os._exit(0)
+        self._cell = None
+        output.guard.pending = False
+        output.flush_all()
+        output.send({"event": "done", "count": shell.execution_count - 1})
+        output.run = None
+        if shell.exit_now:
+            self._end()
+
+    @contextlib.contextmanager
+    def _last_resort(self) -> Iterator[None]:
+        """Report what is raised outside the code that IPython looks after: a late interrupt."""
+        try:
+            yield
+        except BaseException:
+            self._interruptible = False
+            self._shell.showtraceback()
+
+    async def _execute(self, code: str, silent: bool) -> None:
+        # As ipykernel does: async cells in this loop, others at once.
+        shell = self._shell
+        failed = None
+        try:
+            transformed = shell.transform_cell(code)
+        except Exception:
+            transformed, failed = code, sys.exc_info()
+        awaits = shell.loop_runner_map["asyncio"][
+            0
+        ] is shell.loop_runner and shell.should_run_async(
+            code, transformed_cell=transformed, preprocessing_exc_tuple=failed
+        )
+        if not awaits:
+            shell.run_cell(code, store_history=not silent, silent=silent)
+            return
+        self._cell = asyncio.ensure_future(
+            shell.run_cell_async(
+                code,
+                store_history=not silent,
+                silent=silent,
+                transformed_cell=transformed,
+                preprocessing_exc_tuple=failed,
+            )
+        )
+        result = None
+        try:
+            result = await self._cell
+        finally:
+            shell.events.trigger("post_execute")
+            if not silent:
+                shell.events.trigger("post_run_cell", result)
+
+    def _on_signal(self, *_: Any) -> None:
+        if not self._interruptible or not self._output.here:
+            if not self._output.here:
+                raise KeyboardInterrupt
+            return
+        if self._output.guard.held:
+            self._output.guard.pending = True
+        else:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if not self._interruptible:
+            return
+        cell = self._cell
+        if cell is None or asyncio.current_task(self._loop) is cell:
+            raise KeyboardInterrupt
+        # It waits for something.
+        self._shell.cancelled = True
+        self._loop.call_soon_threadsafe(cell.cancel)
+
+
+def _load_tracebacks() -> None:
+    """Import what a traceback needs, while nobody waits: an interrupted cell has little time."""
+    with contextlib.suppress(ImportError):
+        for name in ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data"):
+            importlib.import_module(name)
+
+
+def main() -> None:
+    """Serve the socket that the environment names."""
+    fd = int(os.environ.pop("AGENTBAY_WORKER_FDS").split(",")[0])
+    os.set_inheritable(fd, False)
+    Engine(socket.socket(fileno=fd)).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""However much cells and commands put out, the runtime and the agents stay small."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.local.conftest import official_client
+from tests.local.test_streaming import ask, connect
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
+
+MOST_RESIDENT = 200 * 10**6
+
+FLOODS: dict[str, tuple[str, str]] = {
+    "printed": ("python", "for n in range(600): print(f'piece {n:3}', 'x' * 10**6)"),
+    "written by a child": (
+        "python",
+        "import subprocess\n"
+        "_ = subprocess.run(['sh', '-c', 'echo piece   0; yes | head -c 600000000; echo piece 599'])",
+    ),
+    "written to the descriptor": (
+        "python",
+        "import os\nfor n in range(600):\n    data = f'piece {n:3}'.encode() + b'x' * 10**6\n"
+        "    while data: data = data[os.write(1, data):]",
+    ),
+    "quotes to be escaped": ("python", "for n in range(100): print(f'piece {n:3}', '\"' * 10**6)"),
+    "of threads": (
+        "python",
+        "import threading\nprint('piece   0')\n"
+        "def work():\n    for _ in range(150): print('x' * 10**6)\n"
+        "all = [threading.Thread(target=work) for _ in range(4)]\n"
+        "for one in all: one.start()\nfor one in all: one.join()\nprint('piece 599')",
+    ),
+    "of JavaScript": (
+        "javascript",
+        "for (let n = 0; n < 600; n++) console.log(`piece ${String(n).padStart(3)} ` + 'x'.repeat(1e6))",
+    ),
+}
+DISPLAYS = (
+    "from IPython.display import HTML, display\n"
+    "for n in range(300): display(HTML(f'<!--{n}-->' + 'x' * 2 * 10**6))"
+)
+
+
+def peaks(runtime: LocalRuntimeProcess) -> dict[int, int]:
+    """The most memory that the runtime and its agents have had resident, by process, in bytes."""
+    processes = [psutil.Process(runtime.process.pid)]
+    for process in processes[0].children(recursive=True):
+        if "agentbay_kernel.sandbox.agent" in " ".join(process.cmdline()):
+            processes.append(process)
+    found = {}
+    for process in processes:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        match = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert match is not None
+        found[process.pid] = int(match[1]) * 1024
+    assert len(found) >= 2
+    return found
+
+
+def assert_small(runtime: LocalRuntimeProcess) -> None:
+    """Fail if one of them was ever larger than it may be."""
+    found = peaks(runtime)
+    assert max(found.values()) < MOST_RESIDENT, found
+
+
+@pytest.fixture
+def fresh() -> Iterator[LocalRuntimeProcess]:
+    """A runtime that has done nothing yet."""
+    with running_local_runtime("--spares", "0") as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def make(fresh: LocalRuntimeProcess) -> Callable[[], Any]:
+    """Makes sessions in it."""
+    from agentbay import CreateSessionParams
+
+    client = official_client(fresh)
+    return lambda: client.create(CreateSessionParams(image_id="code_latest")).session
+
+
+@pytest.mark.parametrize("kind", list(FLOODS))
+def test_what_is_printed_keeps_its_beginning_and_end(
+    kind: str, fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    language, code = FLOODS[kind]
+    session = make()
+    result = session.code.run_code(code, language, timeout_s=60)
+    assert result.success, result.error_message[:500]
+    text = "".join(result.logs.stdout)
+    last = "99" if kind == "quotes to be escaped" else "599"
+    assert text.startswith("piece   0")
+    assert last in text[-1_100_000:]
+    assert len(text) < 40 * 10**6
+    (said,) = re.findall(r"([\d,]+) characters of stdout are left out", "".join(result.logs.stderr))
+    assert int(said.replace(",", "")) > 50 * 10**6
+    assert_small(fresh)
+    assert session.code.run_code("6 * 7", "python").result == "42"
+
+
+def test_many_displays_keep_the_first_and_the_last(
+    fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    result = make().code.run_code(DISPLAYS, "python", timeout_s=60)
+    assert result.success
+    assert result.results[0].html.startswith("<!--0-->")
+    assert result.results[-1].html.startswith("<!--299-->")
+    (number,) = re.findall(r"(\d+) displays \(", "".join(result.logs.stderr))
+    assert int(number) + len(result.results) == 300
+    assert_small(fresh)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "HTML('x' * 300_000_000)",
+        "{'application/json': [[]] * 3_000_000}",
+        "{'image/png': bytes(30_000_000)}",
+        "{'text/html': '<b>', 'text/plain': 'x' * 20_000_000}",
+    ],
+)
+def test_a_display_that_is_too_large_is_named_and_left_out(
+    shown: str, fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    code = (
+        "from IPython.display import HTML, display\nprint('before')\n"
+        f"one = {shown}\ndisplay(one, raw=isinstance(one, dict))\nprint('after')"
+    )
+    result = make().code.run_code(code, "python", timeout_s=60)
+    assert result.success, result.error_message[:500]
+    assert "".join(result.logs.stdout) == "before\nafter\n"
+    assert re.search(r"A display \(.*MB is left out", "".join(result.logs.stderr))
+    assert result.results == []
+    assert_small(fresh)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "b'x' * 300_000_000",
+        "b'[' * 16_000_000",
+        'b\'{"event": "display", "data": {"a": [\' + b\'[],\' * 5_000_000 + b\'[]]}}\'',
+        'b\'{"event": "stdout", "text": 7}\'',
+        "b'[]'",
+        "b'\\xff\\xfe'",
+    ],
+)
+def test_what_code_writes_to_the_engines_socket_harms_itself_alone(
+    line: str, fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    session = make()
+    code = (
+        "print('before', flush=True)\nchannel = get_ipython().output._channel\n"
+        f"channel.sendall({line} + b'\\n')\nprint('after')"
+    )
+    result = session.code.run_code(code, "python", timeout_s=60)
+    assert result.success, result.error_message[:500]
+    assert "".join(result.logs.stdout) == "before\nafter\n"
+    assert session.code.run_code("6 * 7", "python").result == "42"
+    assert_small(fresh)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo first; yes | head -c 600000000; echo last",
+        "echo first; head -c 300000000 /dev/urandom; echo last",
+        "echo first; yes '\"' | head -c 300000000 | tee /dev/stderr; echo last",
+    ],
+)
+def test_what_a_command_prints_keeps_its_beginning_and_end(
+    command: str, fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    done = make().command.execute_command(command, timeout_ms=50_000)
+    assert done.success, done.error_message
+    assert done.stdout.startswith("first\n") and done.stdout.endswith("last\n")
+    assert re.search(r"[\d,]+ bytes are left out here", done.stdout)
+    assert_small(fresh)
+
+
+def test_a_client_that_does_not_read_holds_back_the_writer_and_nothing_else(
+    fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    session = make()
+    socket = connect(session)
+    code = "open('begun', 'w')\nkept = 7\nwhile True: print('x' * 10**6)"
+    ask(socket, "run_code", "wuying_codespace", code=code, language="python", timeoutS=5)
+    # The agent answers meanwhile.
+    while not session.command.execute_command("test -e begun").success:
+        pass
+    assert session.code.run_code("6 * 7", "javascript").result == "42"
+    # The cell is interrupted in time, although nobody reads.
+    assert_small(fresh)
+    while (data := json.loads(socket.recv())["data"])["phase"] != "end":
+        pass
+    assert "variables are kept" in data["executionError"]
+    socket.close()
+    assert session.code.run_code("kept", "python").result == "7"
+    assert_small(fresh)
