@@ -202,15 +202,16 @@ def placed(parts: Sequence[str], endings: Collection[str] = ()) -> tuple[str, ..
             "name programs to run. Nothing was written; give it another name."
         )
     below = tuple(parts[1:] if parts[:1] == (FROM_SANDBOX,) else parts)
-    if is_data(parts, endings):
-        return tuple(parts)
-    if below and _folded(below[0]).partition(".")[0] == "conftest":
+    place = tuple(parts) if is_data(parts, endings) else (FROM_SANDBOX, *below)
+    if place[0] == FROM_SANDBOX and (
+        not below or (_folded(below[0]).partition(".")[0] == "conftest" and not is_data(below))
+    ):
         # What stands at `from-sandbox/conftest...` is imported by pytest, and it is ours.
         raise NotAllowedError(
-            f"{'/'.join(parts)[:200]!r} has a name that pytest imports. Nothing was written; give "
+            f"{'/'.join(parts)[:200]!r} is a name of this package's own. Nothing was written; give "
             "it another name."
         )
-    return (FROM_SANDBOX, *below)
+    return place
 
 
 def is_data(parts: Sequence[str], endings: Collection[str] = ()) -> bool:
