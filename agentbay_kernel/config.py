@@ -28,6 +28,7 @@ CONFIG_FILE = "jupyter_agentbay_config.py"
 _HOST = re.compile(r"\*\Z|(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::\d{1,5})?\Z", re.I)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.A)
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_ENDING = re.compile(r"[A-Za-z0-9_]{1,20}\Z", re.A)
 _PACKAGE = re.compile(r"(?:@[\w.-]+/)?[\w.-]+\Z", re.A)
 
 
@@ -128,6 +129,13 @@ class AgentBaySettings(Configurable):
         min=1,
         help="Bytes that one exchange of values or files may have; what has more is refused.",
     ).tag(config=True, in_notebook="lower")
+
+    download_endings = Names(
+        _ENDING,
+        "the ending of a name, like svg or html",
+        help="Endings of names that `download` and `last --save` write where asked, besides those "
+        "of data. Other files go below `from-sandbox`. In the environment: separated by commas.",
+    ).tag(config=True)
 
     idle_minutes = Integer(
         15, min=1, help="Minutes without use after which the service releases a session."

@@ -1,14 +1,17 @@
-"""Which files of this machine a notebook's cells may reach through verbs.
+"""Which files of this machine a notebook's cells reach, and where a sandbox's files are written.
 
-In: the notebook's folder and a path that a cell names. Out: the path below that folder, or a
-`NotAllowedError` that names the rule. A cell may be hostile, and this is the one place that says
-what it may do here:
+A cell may be hostile, and so may be whatever runs in its sandbox. This is the one place that says
+what they may do here:
 
-- only below the notebook's folder, with all links resolved;
-- no name that begins with a dot, on the way or at its end: those hold settings and keys;
-- nothing written under a name that Python would import from this folder instead of a module of
-  its own, which would be a way out of the sandbox at the next start of a kernel;
-- nothing overwritten unless that was asked for.
+- Only below the notebook's folder, with all links resolved.
+- No name that starts with a dot, on the way or at its end: those hold settings and keys.
+- A file whose name has an ending of `DATA_ENDINGS` is written where asked, unless a tool obeys
+  files of that very name. Every other file is written below `FROM_SANDBOX`, under the same path.
+  No tool looks there unasked: Python can't import a folder with a hyphen, and pytest is kept out.
+- Nothing is overwritten unless that was asked for.
+
+Names are compared as the most lenient file system compares them: without regard to case, to
+Unicode's compatibility forms and to characters that are not drawn.
 
 A path is checked and then opened, and what stands at it could be exchanged between the two. Verbs
 can't do that: none makes a link. `open_to_write` follows no link all the same, part by part.
@@ -16,20 +19,80 @@ can't do that: none makes a link. `open_to_write` follows no link all the same, 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
 
+FROM_SANDBOX = "from-sandbox"
+# Files that nothing runs or obeys because of where they are. Left out: what holds scripts (html,
+# svg, ipynb, Office's older formats and those with macros), what is mostly configuration (yaml,
+# toml, ini, cfg, xml), what Python, a shell or a browser runs.
+_DATA = """
+    csv tsv psv json jsonl ndjson geojson topojson txt text log md rst bib
+    parquet arrow feather ipc orc avro xlsx docx pptx pdf
+    npy npz mat h5 hdf5 hdf nc nc4 zarr fits root dta sav sas7bdat xpt
+    db sqlite sqlite3 duckdb gpkg shp shx dbf prj kml gpx las laz
+    fasta fa fastq fq bam sam vcf bed gff gtf pdb cif sdf mol xyz wkt
+    pkl pickle joblib dill pt ckpt keras onnx safetensors gguf tflite pb bin dat raw
+    png jpg jpeg gif webp bmp tif tiff ico heic avif eps exr hdr dcm nii
+    wav mp3 flac ogg oga opus m4a aac mid mp4 m4v webm mov avi mkv mpg mpeg srt vtt
+    zip gz tgz bz2 tbz2 xz txz zst lz4 br tar 7z rar
+"""
+DATA_ENDINGS = frozenset(_DATA.split())
+# Libraries run code of such a file when they load it.
+_RUN_WHEN_LOADED = ("pkl", "pickle", "joblib", "dill", "pt", "ckpt", "keras", "h5", "hdf5", "hdf")
+_PACKED = ("gz", "bz2", "xz", "zst", "lz4", "zip")
+# Data by its ending, and read by a tool because of its name. The table above is the wall; this is
+# for what the formats' other uses leave open.
+_OBEYED = re.compile(
+    r"""
+    test.*\.(txt|rst)                       # pytest runs the examples in it
+    | .*(requirement|constraint).*\.(txt|json)
+    | .*(config|settings|presets).*\.json
+    | (.*[-_.])?(manifest|package|compose|workspace|tasks|launch|plugins?|lock|shrinkwrap|hooks?
+       |overrides|mcp)([-_.].*)?\.json
+    | (cmakelists|meson_options|conanfile|apt|runtime|packages|install|robots|entry_points
+       |top_level|namespace_packages|sources|dependencies|environment|buildspec)\.txt
+    | .*\.(tf|tfvars|csproj|code-workspace|runtimeconfig|deps)\.json
+    | (composer|deno|lerna|nx|project|angular|turbo|vercel|now|netlify|firebase|renovate|biome
+       |nodemon|nest-cli|bower|kernel|install|devcontainer|devbox|cdk|global|rush|components
+       |compile_commands|vcpkg|cloudbuild|packer|tslint|app|bun|jsr|flake|appveyor|labextension
+       |ecosystem|expo|eas|extensions|host|function|serverless|sfdx-.*|tsdoc|typedoc|cypress)\.json
+    | (agents?|claude|gemini|skill|copilot|cursor|conventions|memory|.*instructions|.*\.prompt
+       |.*\.agent|.*\.chatmode|.*rules)\.(md|txt|json)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 # Imported by Python or pytest by themselves, wherever they stand.
 _IMPORTED_UNASKED = ("sitecustomize", "usercustomize", "conftest")
-_IMPORTED_ENDINGS = (".py", ".pyc", ".pyw", ".so", ".pyd", ".pth")
+_RESERVED = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))]
+)
+_LONGEST = 200
+# Characters that file systems leave out of a comparison (Unicode's Default_Ignorable_Code_Point,
+# as far as they count as printable).
+_NOT_DRAWN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
+# The short second name that Windows gives a long one.
+_SHORT_NAME = re.compile(r"~\d")
+# pytest must not import what is beside its conftest.py either, so the folder leaves its path again.
+_KEEP_OUT = """\
+# Files in this folder were written by a sandbox. pytest collects none of them.
+import os
+import sys
+
+collect_ignore_glob = ["*"]
+sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(__file__)]
+"""
 
 
 def path_to_read(folder: Path, name: str) -> Path:
@@ -49,38 +112,185 @@ def path_to_read(folder: Path, name: str) -> Path:
     return path
 
 
-def path_to_write(folder: Path, name: str, *, force: bool = False) -> Path:
-    """Where a file or folder of that name would be, below the notebook's folder.
+def path_asked_for(folder: Path, name: str) -> Path:
+    """Where a cell wants something written, below the notebook's folder.
+
+    Of what is written there, `placed` says the place.
+
+    Raises:
+        NotAllowedError: it would be elsewhere, or have a name that is left alone.
+    """
+    path = _below(folder, name)
+    parts = path.relative_to(folder.resolve()).parts
+    for part in parts:
+        if fault := fault_of(part):
+            raise NotAllowedError(f"{part!r} of {name!r} {fault}. Nothing was written.")
+    return path
+
+
+def path_to_write(
+    folder: Path, name: str, *, endings: Collection[str] = (), force: bool = False
+) -> Path:
+    """Where a file that a cell wants at that name is written, below the notebook's folder.
+
+    Arguments:
+        endings: data too, besides `DATA_ENDINGS`.
 
     Raises:
         NotAllowedError: it would be elsewhere, or have a name that is left alone.
         VerbError: a file is there already, and `force` was not given.
     """
-    path = _below(folder, name)
-    _refuse_import(path.relative_to(folder.resolve()))
+    here = folder.resolve()
+    parts = placed(path_asked_for(folder, name).relative_to(here).parts, endings)
+    path = here.joinpath(*parts)
+    if path.resolve() != path:
+        raise NotAllowedError(f"A link is on the way to {path}. Nothing was written.")
     if path.is_file() and not force:
-        raise VerbError(f"The file {name!r} is there already. `--force` overwrites it.")
+        shown = name if parts[:1] != (FROM_SANDBOX,) else "/".join(parts)
+        raise VerbError(f"The file {shown!r} is there already. `--force` overwrites it.")
     return path
 
 
 @contextmanager
-def open_to_write(folder: Path, name: str, *, force: bool = False) -> Iterator[BinaryIO]:
-    """A new file below the notebook's folder, to write bytes into; folders are made.
+def open_to_write(
+    folder: Path, name: str, *, endings: Collection[str] = (), force: bool = False
+) -> Iterator[BinaryIO]:
+    """A new file at `path_to_write`, to write bytes into; folders are made.
 
     Raises:
         NotAllowedError, VerbError: as for `path_to_write`.
         OSError: it can't be written.
     """
-    path = path_to_write(folder, name, force=force)
-    relative = path.relative_to(folder.resolve())
+    here = folder.resolve()
+    relative = path_to_write(folder, name, endings=endings, force=force).relative_to(here)
+    parts = relative.parts
+    if parts[:1] == (FROM_SANDBOX,):
+        keep_tools_out(here)
+    path = here / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     if os.open in os.supports_dir_fd:
-        file = _open_part_by_part(folder.resolve(), relative, flags)
+        file = _open_part_by_part(here, relative, flags)
     else:
         file = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
     with os.fdopen(file, "wb") as stream:
         yield stream
+
+
+def placed(parts: Sequence[str], endings: Collection[str] = ()) -> tuple[str, ...]:
+    """The path at which a sandbox's file is written that is wanted at another.
+
+    Arguments:
+        parts: the steps of the wanted path, below the notebook's folder.
+        endings: data too, besides `DATA_ENDINGS`.
+
+    Returns:
+        The same steps for data; else those below `FROM_SANDBOX`.
+
+    Raises:
+        NotAllowedError: nothing is written under that name, or it is no name on every system.
+    """
+    for part in parts:
+        if fault := fault_of(part):
+            raise NotAllowedError(
+                f"{part[:80]!r} of {'/'.join(parts)[:200]!r} {fault}. Nothing was written; give "
+                "it another name."
+            )
+    if parts and _folded(parts[-1]) == "head":
+        raise NotAllowedError(
+            f"{'/'.join(parts)[:200]!r} could make its folder a repository of git, whose settings "
+            "name programs to run. Nothing was written; give it another name."
+        )
+    below = tuple(parts[1:] if parts[:1] == (FROM_SANDBOX,) else parts)
+    place = tuple(parts) if is_data(parts, endings) else (FROM_SANDBOX, *below)
+    if place[0] == FROM_SANDBOX and (
+        not below or (_folded(below[0]).partition(".")[0] == "conftest" and not is_data(below))
+    ):
+        # What stands at `from-sandbox/conftest...` is imported by pytest, and it is ours.
+        raise NotAllowedError(
+            f"{'/'.join(parts)[:200]!r} is a name of this package's own. Nothing was written; give "
+            "it another name."
+        )
+    return place
+
+
+def is_data(parts: Sequence[str], endings: Collection[str] = ()) -> bool:
+    """Is a file at that path one that nothing runs or obeys because of its place?
+
+    Its ending must be in the table, and so must be what looks like an ending in the name of a
+    folder, such as `.parquet`.
+    """
+    *folders, name = parts
+    known = DATA_ENDINGS | {ending.lower() for ending in endings}
+    for part in folders:
+        ending = _ending(part)
+        if ending and not ending[0].isdigit() and ending not in known:
+            return False
+    if _ending(name) not in known or _OBEYED.fullmatch(_folded(name)):
+        return False
+    # A setting may count Python's files as data: not those that it would import unasked.
+    return _ending(name) in DATA_ENDINGS or not _is_imported(parts)
+
+
+def runs_when_loaded(name: str) -> bool:
+    """Do libraries run code that a file of that name holds, when they load it?"""
+    if _ending(name) in _PACKED:
+        name = name.rpartition(".")[0]
+    return _ending(name) in _RUN_WHEN_LOADED
+
+
+def fault_of(part: str) -> str:
+    """Why a step of a path is never written, as the end of a sentence; empty if it may be."""
+    name = _folded(part)
+    if name == "__pycache__":
+        return "holds code that Python runs"
+    if name.startswith(".") or part.startswith("."):
+        return "begins with a dot"
+    if (
+        not name
+        or len(part.encode("utf-8", "replace")) > _LONGEST
+        or part.rstrip(" .") != part
+        or part.lstrip() != part
+        or any(char in '/\\:<>"|?*' or not char.isprintable() for char in part)
+        or any(char in '/\\:<>"|?*' for char in name)
+        or _SHORT_NAME.search(name)
+        or name.partition(".")[0].rstrip() in _RESERVED
+    ):
+        return "is no name on every system"
+    return ""
+
+
+def keep_tools_out(folder: Path) -> None:
+    """Make `FROM_SANDBOX` below the notebook's folder, with the file that keeps pytest out of it.
+
+    Raises:
+        NotAllowedError: something else of that name is there.
+    """
+    top = folder / FROM_SANDBOX
+    with contextlib.suppress(FileExistsError):
+        top.mkdir(parents=True)
+    if top.is_symlink() or not top.is_dir():
+        raise NotAllowedError(f"{top} is not a folder. Move it away. Nothing was written.")
+    path = top / "conftest.py"
+    if not path.exists() and not path.is_symlink():
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_KEEP_OUT)
+    elif path.is_symlink() or path.read_bytes() != _KEEP_OUT.encode():
+        raise NotAllowedError(
+            f"{path} is not the file that keeps pytest out of what a sandbox wrote. Move it away. "
+            "Nothing was written."
+        )
+
+
+def _folded(part: str) -> str:
+    """A name as the most lenient file system compares it."""
+    return unicodedata.normalize("NFKC", _NOT_DRAWN.sub("", part)).casefold().strip(" ")
+
+
+def _ending(name: str) -> str:
+    """What follows the last dot, in small letters; of other letters than ASCII's it is none."""
+    stem, dot, ending = name.rpartition(".")
+    return ending.lower() if stem and dot and ending.isascii() else "" if not dot else "?"
 
 
 def _below(folder: Path, name: str) -> Path:
@@ -106,20 +316,11 @@ def _below(folder: Path, name: str) -> Path:
     return path
 
 
-def _refuse_import(relative: Path) -> None:
-    if not relative.parts:
-        return
-    first = relative.parts[0]
-    is_package = len(relative.parts) > 1 or "." not in first
-    if not is_package and not first.endswith(_IMPORTED_ENDINGS):
-        return
-    module = first.partition(".")[0]
-    if module in _IMPORTED_UNASKED or module in sys.stdlib_module_names or _is_installed(module):
-        raise NotAllowedError(
-            f"A file of the name {str(relative)!r} in this folder could be imported by Python "
-            f"instead of its own module {module!r}, and so run on this machine. Choose another "
-            "name."
-        )
+def _is_imported(parts: Sequence[str]) -> bool:
+    first, last = (_folded(part).partition(".")[0] for part in (parts[0], parts[-1]))
+    if first in _IMPORTED_UNASKED or last in _IMPORTED_UNASKED:
+        return True
+    return first in sys.stdlib_module_names or _is_installed(first)
 
 
 def _is_installed(module: str) -> bool:

@@ -32,7 +32,7 @@ GROUPS = {
     "Where cells run": ("backend", "start", "execution", "image"),
     "Cells and their output": (
         *("timeout", "output_limit", "display_limit", "idle_listen", "strict_const"),
-        *("answer_limit", "exchange_limit"),
+        *("answer_limit", "exchange_limit", "download_endings"),
     ),
     "Safety": ("html", "html_hosts", "widget_packages", "untrusted", "audit_log"),
     "Sessions": (

@@ -6,9 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
-from agentbay_kernel.local_files import open_to_write, path_to_read, path_to_write
+from agentbay_kernel.local_files import (
+    DATA_ENDINGS,
+    open_to_write,
+    path_to_read,
+    path_to_write,
+    placed,
+)
 
 
 @pytest.fixture
@@ -94,32 +102,132 @@ def test_folders_are_made(folder: Path) -> None:
     assert (folder / "new" / "deeper" / "file.bin").read_bytes() == b"\x00"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "random.py",
-        "json/__init__.py",
-        "zmq.py",
-        "ipykernel/x.txt",
-        "agentbay_kernel.py",
+DATA = [
+    *(
+        "a.csv",
+        "A.CSV",
+        "sub/data.json",
+        "random.csv",
+        "é ü.png",
+        "v1.2/out.parquet/part-0.parquet",
+    ),
+    *(
+        "archive.tar.gz",
+        "model.pkl",
+        "notes.md",
+        "results.2024.json",
+        "clock.json",
+        "json/data.csv",
+    ),
+    *("numpy/a.npy", "blocks.json", "tests/a.csv", "bin/x.bin", "head/1.png"),
+]
+# Run, obeyed or imported by Python, pytest, a shell, make, git, npm, an editor, a desktop, a site.
+NOT_DATA = [
+    *("random.py", "json/__init__.py", "zmq.pyc", "my.PY", "numpy.cpython-311-x86_64-linux-gnu.so"),
+    *(
         "sitecustomize.py",
-        "conftest.py",
-        "asyncio.cpython-311-x86_64-linux-gnu.so",
-        "numbers.pyc",
-    ],
-)
-def test_nothing_is_written_that_python_would_import_instead(folder: Path, name: str) -> None:
-    with pytest.raises(NotAllowedError, match="could be imported"):
-        path_to_write(folder, name)
+        "usercustomize/__init__.py",
+        "a.pth",
+        "sub/conftest.py",
+        "a.pyi",
+        "a.pyx",
+    ),
+    *("Makefile", "sub/GNUmakefile", "Dockerfile", "run", "run.sh", "a.bat", "a.command", "a.ps1"),
+    *("pytest.ini", "setup.cfg", "tox.ini", "pyproject.toml", "noxfile.py", "environment.yml"),
+    *("package.json", "sub/tsconfig.base.json", "eslint.config.js", "pyrightconfig.json", "a.node"),
+    *("jupyter_server_config.py", "jupyter_config.json", "ipython_config.py", "kernel.json"),
+    *("profile_default/startup/a.py", "custom/custom.css", "a.ipynb", "a.html", "a.svg", "a.xml"),
+    *("a.desktop", "a.lnk", "desktop.ini", "a.url", "a.app/x.txt", "a.csv.exe", "a.docm", "a.xlsm"),
+    *("requirements.txt", "sub/dev-requirements.txt", "CMakeLists.txt", "CMakePresets.json"),
+    *("test_a.txt", "Testing.TXT", "x.egg-info/a.txt", "x-1.0.dist-info/entry_points.txt"),
+    *("AGENTS.md", "CLAUDE.md", "x.prompt.md", "main.tf.json", "a.code-workspace", "config"),
+    *("a.c\u017fv", "a.\uff43sv", "a.csv.", "x.\uff44ist-info/a.txt", "package.ﾠjson"),
+]
 
 
-@pytest.mark.parametrize("name", ["my_model.py", "random.csv", "results/random.py", "sub/json"])
-def test_other_names_are_fine(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", DATA)
+def test_data_is_written_where_it_is_wanted(folder: Path, name: str) -> None:
     assert path_to_write(folder, name) == folder / name
+    assert path_to_write(folder, f"from-sandbox/{name}") == folder / "from-sandbox" / name
+
+
+@pytest.mark.parametrize("name", NOT_DATA)
+def test_what_is_not_data_is_written_elsewhere_or_not_at_all(folder: Path, name: str) -> None:
+    for asked in (name, f"from-sandbox/{name}"):
+        try:
+            path = path_to_write(folder, asked)
+        except NotAllowedError:
+            assert name.endswith(".") or "\uffa0" in name or not name.isascii()
+        else:
+            assert path == folder / "from-sandbox" / name
+
+
+NEVER = [
+    *("__pycache__/a.csv", "sub/__PyCache__/a.csv", "__pycache__", "__pyca\u200dche__/a.csv"),
+    *(
+        "__pycache_\ufe0f_/a.csv",
+        "\uff3f_pycache__/a.csv",
+        "__pycache__./a.csv",
+        "__pycache__ /a.csv",
+    ),
+    *("__PYCA~1/a.csv", "GIT~1/a.csv", "\u2024git/a.csv", "\uff0egit/hooks", "\ufeff.git/a.csv"),
+    *("a.py::$DATA", "a.csv:b.py", "CON", "con.csv", "sub/lpt1.txt", "a\\b.csv", "a|b.csv"),
+    *(".a.csv", "sub/.ipynb_checkpoints/a.csv", " .git/a.csv", "a.csv ", "a\n.csv", "repo/HEAD"),
+    *("repo/head", "from-sandbox/conftest.py", "from-sandbox/conftest/__init__.py", "conftest.py"),
+    *("from-sandbox/conftest.cpython-311-x86_64-linux-gnu.so", "Conftest.py", "conftest.pyc"),
+]
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_nothing_is_ever_written_under_some_names(folder: Path, name: str) -> None:
+    before = sorted(folder.rglob("*"))
+    every = ("py", "pyc", "so", "csv")
+    with (
+        pytest.raises((NotAllowedError, VerbError)),
+        open_to_write(folder, name, endings=every, force=True),
+    ):
+        pass
+    assert sorted(folder.rglob("*")) == before
+
+
+PARTS = st.text(
+    st.sampled_from("aA.~_-1 :\u0130\u017f\uff0e\ufe0f\u200b\u2024pyc"), min_size=1, max_size=9
+)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=3), st.sampled_from(["", ".csv", ".PY", ".py", ".pyc"]))
+def test_every_place_is_data_or_below_our_own_folder(parts: list[str], ending: str) -> None:
+    parts[-1] += ending
+    try:
+        place = placed(parts)
+    except NotAllowedError:
+        return
+    assert not any(part.startswith(".") or part.endswith((".", " ")) for part in place)
+    if place[0] != "from-sandbox":
+        assert place == tuple(parts) and place[-1].lower().rpartition(".")[2] in DATA_ENDINGS
+    else:
+        assert place[1:] == tuple(parts)
+
+
+def test_what_pytest_reads_first_in_our_own_folder_is_ours(folder: Path) -> None:
+    with open_to_write(folder, "run.py") as file:
+        file.write(b"x")
+    assert (folder / "from-sandbox/run.py").read_bytes() == b"x"
+    assert 'collect_ignore_glob = ["*"]' in (folder / "from-sandbox/conftest.py").read_text()
+    with pytest.raises(VerbError, match=r"from-sandbox/run\.py"), open_to_write(folder, "run.py"):
+        pass
+
+
+def test_a_link_below_our_own_folder_is_not_followed(folder: Path) -> None:
+    (folder / "from-sandbox").mkdir()
+    (folder / "from-sandbox/sub").symlink_to(folder.parent)
+    with pytest.raises(NotAllowedError, match="link"), open_to_write(folder, "sub/run.py"):
+        pass
+    assert not (folder.parent / "run.py").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")
 def test_what_is_no_file_is_not_written(folder: Path) -> None:
-    os.mkfifo(folder / "pipe")
-    with pytest.raises((NotAllowedError, OSError)), open_to_write(folder, "pipe", force=True):
+    os.mkfifo(folder / "pipe.csv")
+    with pytest.raises((NotAllowedError, OSError)), open_to_write(folder, "pipe.csv", force=True):
         pass

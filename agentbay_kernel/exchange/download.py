@@ -2,8 +2,9 @@
 
 In: a path in the sandbox, and one here that the caller allows. Out: what was brought. What the
 sandbox lists is only a claim: paths are checked step by step, sizes are counted, contents are held
-against the checksums that were told first. A file that broke off is kept beside its place, under a
-name made of its content, and goes on from there.
+against the checksums that were told first. Where each file is written is the rule of `local_files`.
+A file that broke off is kept beside its place, under a name made of its content, and goes on from
+there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import hashlib
 import re
 import shutil
 import threading
+import unicodedata
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,10 +29,16 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.exchange.post import Post
 from agentbay_kernel.exchange.refusals import raised
-from agentbay_kernel.exchange.reports import Count, Reporter, Transferred
+from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
 from agentbay_kernel.exchange.transfers import Courier
 from agentbay_kernel.exchange.tree import Folder, open_folder, safe_parts
 from agentbay_kernel.exchange.upload import MOST_FILES, left_out
+from agentbay_kernel.local_files import (
+    FROM_SANDBOX,
+    keep_tools_out,
+    placed,
+    runs_when_loaded,
+)
 from agentbay_kernel.sandbox.exchange.pieces import Stream
 from agentbay_kernel.sandbox.exchange.values import Refused
 
@@ -38,9 +47,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class _File:
-    """One file that the sandbox claims to have: its place here, its bytes, where they are there."""
+    """One file that the sandbox claims to have: its place here, its bytes, where they are there.
+
+    `parts` are the steps from the notebook's folder; `is_moved` says whether they are others than
+    those that were asked for.
+    """
 
     parts: list[str]
+    is_moved: bool
     size: int
     sha256: str
     remote: str
@@ -57,6 +71,11 @@ class _Listing:
     def size(self) -> int:
         return sum(file.size for file in self.files)
 
+    def places(self) -> Iterator[list[str]]:
+        """All paths that are written."""
+        yield from (file.parts for file in self.files)
+        yield from self.folders
+
 
 @dataclass(frozen=True)
 class Target:
@@ -65,6 +84,8 @@ class Target:
     local: Path
     into: bool
     force: bool
+    folder: Path | None = None
+    endings: Collection[str] = ()
 
     def path(self, remote: str, is_folder: bool) -> Path:
         """The path of the file or folder itself.
@@ -97,8 +118,8 @@ def download(
     report = post.do({"do": "list_files", "remote": remote, "limit": limit}, base, stopped=stopped)
     try:
         target = asked.path(remote, report.get("folder") is True)
-        listing = _read(report, target.name, limit)
-        root = target.parent
+        root = asked.folder or target.parent
+        listing = _read(report, list(target.relative_to(root).parts), asked.endings, limit)
         root.mkdir(parents=True, exist_ok=True)
         left = _still_wanted(root, listing, asked.force)
         free = shutil.disk_usage(root).free
@@ -108,6 +129,8 @@ def download(
                 f"{remote} has {wanted:,} bytes, and {root} has room for {free:,}. Nothing was "
                 "written."
             )
+        if any(parts[0] == FROM_SANDBOX for parts in listing.places()):
+            keep_tools_out(root)
         for parts in listing.folders:
             with open_folder(root, parts, make=True):
                 pass
@@ -119,12 +142,43 @@ def download(
     finally:
         courier.remove(base)
     unchanged = len(listing.files) - len(left)
-    notes = left_out(listing.left_out)
+    moved = [file for file in listing.files if file.is_moved]
+    if moved and len(moved) == len(listing.files):
+        target = root / FROM_SANDBOX / target.relative_to(root)
+    notes = _left_out(listing.left_out) + _moved(moved) + _run_when_loaded(listing)
     return Transferred(len(listing.files), listing.size, str(target), unchanged, notes)
 
 
-def _read(report: dict[str, Any], name: str, limit: int) -> _Listing:
-    """What the sandbox lists, checked."""
+def _left_out(number: int) -> list[Note]:
+    notes = left_out(number)
+    return [Note("", f"{notes[0].text}; so is __pycache__")] if notes else []
+
+
+def _moved(moved: list[_File]) -> list[Note]:
+    """Where the files are that are not data."""
+    if not moved:
+        return []
+    names = [file.parts[-1] for file in moved]
+    if len(names) == 1:
+        return [Note("", f"{names[0]} is not data: it is below {FROM_SANDBOX}/")]
+    told = f"{len(moved):,} files are not data: they are below {FROM_SANDBOX}/: {_some(names)}"
+    return [Note("", told)]
+
+
+def _run_when_loaded(listing: _Listing) -> list[Note]:
+    names = [file.parts[-1] for file in listing.files if runs_when_loaded(file.parts[-1])]
+    if not names:
+        return []
+    return [Note("", f"{_some(names)}: loading it can run code that the sandbox put in it")]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limit: int) -> _Listing:
+    """What the sandbox lists, checked; `top` is where it is wanted."""
     path, is_folder = report.get("path"), report.get("folder") is True
     files, folders = report.get("files"), report.get("folders")
     if not isinstance(path, str) or not isinstance(files, list) or not isinstance(folders, list):
@@ -133,6 +187,7 @@ def _read(report: dict[str, Any], name: str, limit: int) -> _Listing:
         raise MalformedValueError(f"The sandbox lists {len(files):,} files; nothing was written.")
     listed = []
     packed = 0
+    holding: set[tuple[str, ...]] = set()
     for entry in files:
         if not isinstance(entry, list) or len(entry) != 4:
             raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
@@ -147,12 +202,16 @@ def _read(report: dict[str, Any], name: str, limit: int) -> _Listing:
             raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
         if offset is not None:
             packed += size
-        parts = [name, *safe_parts(below)] if is_folder else [name]
+        wanted = [*top, *safe_parts(below)] if is_folder else top
+        parts = list(placed(wanted, endings))
+        holding.update(tuple(wanted[:end]) for end in range(1, len(wanted)))
         place = f"{path}/{below}" if is_folder else path
-        listed.append(_File(parts, size, sha256, place, offset is not None))
-    made = [[name, *safe_parts(below)] for below in folders]
+        listed.append(_File(parts, parts != wanted, size, sha256, place, offset is not None))
+    made = [top, *([*top, *safe_parts(below)] for below in folders)] if is_folder else []
+    # Of the others, the files make those that they are in.
+    empty = [_folder_placed(parts, endings) for parts in made if tuple(parts) not in holding]
     _refuse_twins([*(file.parts for file in listed), *made])
-    listing = _Listing(listed, [[name], *made] if is_folder else [], _whole(report.get("left_out")))
+    listing = _Listing(listed, empty, _whole(report.get("left_out")))
     if listing.size > limit:
         raise TooLargeError(
             f"The sandbox claims to have {listing.size:,} bytes, more than {limit:,}. Nothing was "
@@ -161,11 +220,16 @@ def _read(report: dict[str, Any], name: str, limit: int) -> _Listing:
     return listing
 
 
+def _folder_placed(parts: list[str], endings: Collection[str]) -> list[str]:
+    """The path of an empty folder: that at which a table in it would be."""
+    return list(placed([*parts, "table.csv"], endings)[:-1])
+
+
 def _refuse_twins(paths: list[list[str]]) -> None:
-    # Two names that differ in case alone are one file on some systems.
+    # Two names that differ in case or in how an accent is written are one file on some systems.
     seen: set[str] = set()
     for parts in paths:
-        key = "/".join(parts).casefold()
+        key = unicodedata.normalize("NFC", "/".join(parts).casefold())
         if key in seen:
             raise UnsafePathError(
                 f"The sandbox names {'/'.join(parts)[:200]!r} twice, or in two spellings. Nothing "

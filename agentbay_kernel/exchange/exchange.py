@@ -11,7 +11,7 @@ import keyword
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -228,13 +228,16 @@ class Exchange:
         *,
         into: bool = False,
         force: bool = False,
+        folder: Path | None = None,
+        endings: Collection[str] = (),
         progress: Reporter | None = None,
         stopped: threading.Event | None = None,
     ) -> Transferred:
         """Copy a file or a folder out of the sandbox; goes on after an interruption.
 
-        Nothing is written outside `local`, whatever the sandbox says. Links and names that begin
-        with a dot are left out, with a note.
+        Data is written at `local`, and nothing outside of it, whatever the sandbox says. Every
+        other file is written below `from-sandbox`, under the same path, with a note (see
+        `local_files`). Links, names that begin with a dot and `__pycache__` are left out.
 
         Arguments:
             remote: what; relative to the working directory of the sandbox's Python.
@@ -243,9 +246,12 @@ class Exchange:
                 exists.
             into: `local` is a folder that gets the file or folder into it, under its own name.
             force: overwrite files that are here with another content.
+            folder: holds `local` and `from-sandbox`; resolved. `local`'s own unless given.
+            endings: of names that are data too, besides `local_files.DATA_ENDINGS`.
 
         Raises:
             TargetExistsError: files are here, with another content. Nothing was changed.
+            NotAllowedError: nothing is written under one of the names.
             ExchangeError: it can't be done; says why.
             CommandError: the service failed.
         """
@@ -254,7 +260,7 @@ class Exchange:
                 self._courier,
                 self._post,
                 remote,
-                download.Target(local, into, force),
+                download.Target(local, into, force, folder, endings),
                 self._limit,
                 progress,
                 stopped,

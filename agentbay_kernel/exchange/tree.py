@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agentbay_kernel.errors import TargetExistsError, UnsafePathError
+from agentbay_kernel.local_files import fault_of
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-_LONGEST = 200
 _READ = 1024 * 1024
-_RESERVED = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))]
-)
 
 
 def safe_parts(path: object) -> list[str]:
@@ -38,17 +35,10 @@ def safe_parts(path: object) -> list[str]:
         )
     parts = path.split("/")
     for part in parts:
-        if (
-            part in ("", ".", "..")
-            or part.startswith(".")
-            or len(part.encode("utf-8", "replace")) > _LONGEST
-            or part.rstrip(" .") != part
-            or any(char in '\\:<>"|?*' or not char.isprintable() for char in part)
-            or part.partition(".")[0].lower() in _RESERVED
-        ):
+        if fault := fault_of(part):
             raise UnsafePathError(
-                f"The sandbox names the path {path[:200]!r}: it leads elsewhere, begins with a "
-                "dot, or is no name on every system. Nothing was written; rename it in the sandbox."
+                f"The sandbox names the path {path[:200]!r}, of which {part[:80]!r} {fault}. "
+                "Nothing was written; rename it in the sandbox."
             )
     return parts
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import VerbError
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.whole_text import InSandbox, KeptHere
-from agentbay_kernel.local_files import open_to_write, path_to_write
+from agentbay_kernel.local_files import open_to_write, path_asked_for, path_to_write
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.parser import LineParser, completed_by, touching_machine
@@ -37,8 +38,12 @@ def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> 
         for live in manager.sessions():
             if live.name == last.session:
                 return _fetch(last.whole, live, options, manager, context)
+    endings = context.settings.download_endings
+    path = path_to_write(context.folder, options.save, endings=endings, force=options.force)
     try:
-        with open_to_write(context.folder, options.save, force=options.force) as file:
+        with open_to_write(
+            context.folder, options.save, endings=endings, force=options.force
+        ) as file:
             if isinstance(last.whole, KeptHere):
                 size = last.whole.write_to(file)
             else:
@@ -46,7 +51,8 @@ def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> 
     except OSError as error:
         reason = error.strerror or str(error)
         raise VerbError(f"{options.save!r} could not be written: {reason}.") from error
-    return text(f"{size:,} bytes{_ALL if last.whole else ''} written to {options.save}")
+    shown = path.relative_to(context.folder.resolve())
+    return text(f"{size:,} bytes{_ALL if last.whole else ''} written to {shown}")
 
 
 def _fetch(
@@ -57,7 +63,13 @@ def _fetch(
     context: VerbContext,
 ) -> Iterator[Message]:
     """The sandbox keeps all that its latest cell printed; here it was folded."""
-    local = path_to_write(context.folder, options.save, force=options.force)
+    path_to_write(
+        context.folder,
+        options.save,
+        endings=context.settings.download_endings,
+        force=options.force,
+    )
+    local = path_asked_for(context.folder, options.save)
     exchange = exchange_of(live, context.settings.exchange_limit, manager.audit)
     display = ProgressDisplay()
     brought = yield from watched(
@@ -65,13 +77,16 @@ def _fetch(
             whole.path,
             local,
             force=options.force,
+            folder=context.folder.resolve(),
+            endings=context.settings.download_endings,
             progress=report,
             stopped=context.stopped,
         ),
         display,
         context.stopped,
     )
-    told = f"{brought.size:,} bytes{_ALL} written to {options.save}"
+    shown = Path(brought.path).relative_to(context.folder.resolve())
+    told = f"{brought.size:,} bytes{_ALL} written to {shown}"
     yield display.say(text(told))
 
 

@@ -21,7 +21,7 @@ from agentbay_kernel import threads
 from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.exchange import Exchange, Progress, Reporter, Transferred
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.local_files import path_to_read, path_to_write
+from agentbay_kernel.local_files import FROM_SANDBOX, path_asked_for, path_to_read
 from agentbay_kernel.verbs.bundles import MimeBundle, text
 from agentbay_kernel.verbs.parser import LineParser, add_session_argument, completed_by
 from agentbay_kernel.verbs.verb import Verb, VerbContext
@@ -128,11 +128,11 @@ def _download(
     options: Namespace, manager: SessionManager, context: VerbContext
 ) -> Iterator[Message]:
     name = PurePosixPath(options.remote).name
-    local = path_to_write(context.folder, options.local or ".", force=True)
+    local = path_asked_for(context.folder, options.local or ".")
     if local == context.folder.resolve() or (options.local or "").endswith("/"):
         # The file or folder gets into it, so it is that name that counts. Into any other folder
         # that is there a file goes too; a folder is that folder, so that it can go on.
-        local = path_to_write(context.folder, f"{options.local or '.'}/{name}", force=True)
+        local = path_asked_for(context.folder, f"{options.local or '.'}/{name}")
     exchange = _open(options, manager, context)
     display = ProgressDisplay()
     brought = yield from watched(
@@ -140,6 +140,8 @@ def _download(
             options.remote,
             local,
             force=options.force,
+            folder=context.folder.resolve(),
+            endings=context.settings.download_endings,
             progress=report,
             stopped=context.stopped,
         ),
@@ -195,7 +197,8 @@ def _download_arguments(parser: LineParser) -> None:
             "local",
             metavar="LOCAL",
             nargs="?",
-            help="where to below the notebook's folder; the folder itself unless given",
+            help="where to below the notebook's folder; the folder itself unless given. "
+            f"What is not data, such as code and configuration, goes below {FROM_SANDBOX}/",
         ),
         "file",
     )
@@ -220,5 +223,5 @@ DOWNLOAD = Verb(
     _download,
     _download_arguments,
     touches_machine=True,
-    examples=("%agentbay download plot.png", "%agentbay download results/ from_sandbox"),
+    examples=("%agentbay download plot.png", "%agentbay download results/ new_results"),
 )

@@ -31,6 +31,10 @@ from agentbay_kernel.sandbox.exchange.values import (
 # Arrays with more bytes than this are files of their own.
 _MOST_INLINE = 4096
 _MOST_HEADER = 10_000
+# More axes than any NumPy has.
+_MOST_AXES = 64
+# Bytes of an item of an array that has none.
+_MOST_UNUSED = 1_000_000
 _MAGIC = b"\x93NUMPY"
 _PLAIN = "biufcSUmMV"
 # Bytes that are written at a time of an array that has to be copied for that.
@@ -149,17 +153,22 @@ def read_npy(file: Any, size: int) -> Any:
         raise Refused(MALFORMED, "its .npy header is none") from failure
     if dtype.hasobject:
         raise Refused(MALFORMED, "is an array of Python objects, which only pickle could read")
-    if type(shape) is not tuple or any(type(n) is not int or n < 0 for n in shape):
+    if (
+        type(shape) is not tuple
+        or len(shape) > _MOST_AXES
+        or any(type(n) is not int or n < 0 for n in shape)
+    ):
         raise Refused(MALFORMED, "the shape of its array is none")
     count = math.prod(shape)
     here = size - file.tell()
-    if count * dtype.itemsize != here or (dtype.itemsize == 0 and count > size):
+    nothing = count == 0 or dtype.itemsize == 0
+    if count * dtype.itemsize != here or (nothing and max(count, dtype.itemsize) > _MOST_UNUSED):
         raise Refused(
             MALFORMED,
             "claims to be an array of %s bytes and has %s"
             % (format(count * dtype.itemsize, ","), format(here, ",")),
         )
-    if dtype.itemsize == 0 or count == 0:
+    if nothing:
         return numpy.zeros(shape, dtype, order="F" if fortran else "C")
     if isinstance(file, io.BytesIO):
         array = numpy.frombuffer(file.read(), dtype, count).copy()
@@ -187,7 +196,7 @@ def _decode_objects(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
 
     shape = tuple(whole(length) for length in node["shape"])
     values = decoder.items(node["v"], depth)
-    if math.prod(shape) != len(values) or len(shape) > 32:
+    if len(shape) > _MOST_AXES or math.prod(shape) != len(values):
         raise Refused(MALFORMED, "the shape of its array does not fit its items")
     array = numpy.empty(len(values), object)
     for number, value in enumerate(values):

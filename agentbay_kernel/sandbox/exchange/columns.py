@@ -150,6 +150,7 @@ class ColumnReader:
 
     def __init__(self, decoder: Decoder, node: dict[str, Any]) -> None:
         self.rows = whole(node["rows"])
+        self._used: set[int] = set()
         self._kinds = node["kinds"]
         if type(self._kinds) is not list or not set(map(str, self._kinds)) <= set(KINDS):
             raise Refused(MALFORMED, "its columns have kinds that are not known")
@@ -167,8 +168,14 @@ class ColumnReader:
             raise Refused(MALFORMED, "its columns are stored in a way that is not known")
 
     def __getitem__(self, number: Any) -> Any:
-        """The column of that number: an array, of objects where its kind is text or bytes."""
-        return self._columns[self._number(number)]
+        """The column of that number: an array, of objects where its kind is text or bytes.
+
+        Each is used once: else a few bytes more could make it many columns.
+        """
+        if self._number(number) in self._used:
+            raise Refused(MALFORMED, "uses a column twice")
+        self._used.add(number)
+        return self._columns[number]
 
     def kind(self, number: Any) -> str:
         """The kind of that column."""
@@ -206,14 +213,15 @@ class ColumnReader:
         import numpy
         import pyarrow
 
+        size = file.seek(0, 2)
         self._check_size(
-            file.seek(0, 2),
+            size,
             sum(
                 64 if kind in (TEXT, BYTES) else 1 if kind == "b1" else 8 * int(kind[1:])
                 for kind in self._kinds
             ),
         )
-        refuse_compressed(file)
+        refuse_dear(file)
         columns = [
             numpy.empty(self.rows, object if kind in (TEXT, BYTES) else kind)
             for kind in self._kinds
@@ -223,7 +231,9 @@ class ColumnReader:
         with pyarrow.ipc.open_stream(file) as reader:
             if [field.type for field in reader.schema] != types:
                 raise Refused(MALFORMED, "its columns have other kinds than it claims")
+            held = 0
             for batch in reader:
+                held += refuse_shared(batch.columns, size - held)
                 batch.validate(full=True)
                 end = done + batch.num_rows
                 if end > self.rows:
@@ -323,12 +333,32 @@ def _arrow_type(kind: str) -> Any:
     return getattr(pyarrow, {"i": "int", "u": "uint", "f": "float"}[letter] + str(bits))()
 
 
-def refuse_compressed(file: Any) -> None:
-    """Read an Arrow stream's message headers: a compressed body could claim any size.
+def refuse_shared(columns: Any, size: int) -> int:
+    """The bytes of a batch's columns of Arrow, checked against those that there are.
+
+    Columns may name the same bytes of a message, and then a few bytes are many columns.
 
     Raises:
-        Refused: it is no such stream, or a body in it is compressed (Arrow columnar format,
-            "Encapsulated message format" and Message.fbs).
+        Refused: they have more.
+    """
+    held = 0
+    for column in columns:
+        # What a stretch of bytes claims to be is looked at before all of it is.
+        column.validate()
+        # Batches may share a dictionary.
+        held += getattr(column, "indices", column).nbytes
+    if held > size:
+        raise Refused(MALFORMED, "is Arrow whose columns share their bytes, which is not taken")
+    return held
+
+
+def refuse_dear(file: Any) -> None:
+    """Read an Arrow stream's message headers: a compressed body could claim any size, and a
+    dictionary that grows by pieces is copied for each.
+
+    Raises:
+        Refused: it is no such stream, or a body in it is compressed, or a dictionary is a delta
+            (Arrow columnar format, "Encapsulated message format" and Message.fbs).
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -347,6 +377,8 @@ def refuse_compressed(file: Any) -> None:
             kind, body = message.scalar(1, "<B"), message.scalar(3, "<q")
             batch = message.table(2)
             if kind == 2 and batch is not None:  # a dictionary holds a batch
+                if batch.scalar(2, "<B"):
+                    raise Refused(MALFORMED, "is Arrow whose dictionaries grow, which is not taken")
                 batch = batch.table(1)
             if kind in (2, 3) and batch is not None and batch.table(3) is not None:
                 raise Refused(MALFORMED, "is compressed Arrow, which is not taken")

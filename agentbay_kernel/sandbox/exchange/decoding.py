@@ -1,7 +1,9 @@
 """Tagged JSON as values: the way back, where nothing is what it claims before it was looked at.
 
 In: a tree of JSON and blobs, made by `encoding` or by whoever has taken its place in a sandbox.
-Out: the value, or `Refused`.
+Out: the value, or `Refused`. Time and memory are in proportion to the bytes that arrived: each
+blob and each column is used once, no library is given what it needs more than a few steps a byte
+for, and sets and dicts of keys that collide are refused.
 
 Runs on both sides; needs Python 3.9.
 """
@@ -14,13 +16,16 @@ import decimal
 import fractions
 import os
 import re
+import time
 import uuid
-from typing import Any, Callable
+from itertools import groupby
+from typing import Any, Callable, Iterator
 
 from agentbay_kernel.sandbox.exchange.values import (
     MALFORMED,
     MOST_DEPTH,
     TAG,
+    TOO_LARGE,
     ZONE_NAME,
     Refused,
     parse,
@@ -28,6 +33,19 @@ from agentbay_kernel.sandbox.exchange.values import (
     whole,
     with_article,
 )
+
+# Digits of a fraction's parts: the common divisor of two numbers takes steps of their square.
+MOST_FRACTION = 10_000
+# Notes of one value; each is shown.
+_MOST_NOTES = 100
+# Anybody can compute numbers that a hash table finds only after looking at all others: numbers of
+# one hash, or of hashes that lead to the same places one after the other. Texts and bytes have a
+# hash that is secret. So of other keys, few may share a hash; a set or dict of more than so many is
+# made step by step, and given up when it takes more time of the processor than such ever need.
+_MOST_ALIKE = 100
+MOST_UNWATCHED = 20_000
+_STEP = 2_000
+_MOST_S, _MOST_S_A_KEY = 0.5, 20e-6
 
 
 class Decoder:
@@ -51,17 +69,21 @@ class Decoder:
         self.blobs = blobs
         self.limit = limit
         self.decoders = {**_DECODERS, **(decoders or {})}
-        self.notes: list[str] = []
+        self.notes: dict[str, None] = {}
+        self._used: set[int] = set()
 
     def note(self, text: str) -> None:
         """Say what changed on the way, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        if len(self.notes) < _MOST_NOTES:
+            self.notes[text] = None
 
     def path(self, number: Any) -> str:
-        """The file of a blob."""
+        """The file of a blob, which is used once: else few bytes could claim to be many values."""
         if type(number) is not int or not 0 <= number < self.blobs:
             raise Refused(MALFORMED, "names a file that was not sent")
+        if number in self._used:
+            raise Refused(MALFORMED, "names a file that is something else already")
+        self._used.add(number)
         return os.path.join(self.folder, "b%d" % number)
 
     def loads(self, text: str | bytes, depth: int = 0) -> Any:
@@ -184,25 +206,63 @@ def _decode_str(decoder: Decoder, node: dict[str, Any], depth: int) -> str:
 
 
 def _decode_dict(decoder: Decoder, node: dict[str, Any], depth: int) -> dict[Any, Any]:
-    values = {}
+    keys, values = [], []
     for key_node, value_node in node["v"]:
         key = decoder.decode(key_node, depth + 1)
         try:
-            values[key] = decoder.decode(value_node, depth + 1)
+            values.append(decoder.decode(value_node, depth + 1))
         except Refused as refusal:
             raise refusal.below("[%s]" % shown(key)) from None
+        keys.append(key)
+    made: dict[Any, Any] = {}
+    for start, end in _steps(keys):
+        made.update(zip(keys[start:end], values[start:end]))
     # 1, True and 1.0 are one key; NaN is none twice.
-    if len(values) != len(node["v"]):
+    if len(made) != len(keys):
         raise Refused(MALFORMED, "a key stands twice in a dict")
-    return values
+    return made
 
 
 def _decode_set(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
     values = decoder.items(node["v"], depth)
-    made = (set if node[TAG] == "set" else frozenset)(values)
+    made: set[Any] = set()
+    for start, end in _steps(values):
+        made.update(values[start:end])
     if len(made) != len(values):
         raise Refused(MALFORMED, "an item stands twice in a set")
-    return made
+    if node[TAG] == "set":
+        return made
+    # Made in one go, which nothing can watch.
+    if len(values) > MOST_UNWATCHED and not _have_secret_hashes(values):
+        text = "is a frozenset of %s items other than texts and bytes: send a set"
+        raise Refused(TOO_LARGE, text % format(len(values), ","))
+    return frozenset(made)
+
+
+def _have_secret_hashes(keys: list[Any]) -> bool:
+    return all(type(key) in (str, bytes) for key in keys)
+
+
+def _steps(keys: list[Any]) -> Iterator[tuple[int, int]]:
+    """The stretches in which a set or dict of these keys is to be made.
+
+    Raises:
+        Refused: they collide.
+    """
+    if _have_secret_hashes(keys):
+        yield 0, len(keys)
+        return
+    for _, alike in groupby(sorted(map(hash, keys))):
+        if sum(1 for _ in alike) > _MOST_ALIKE:
+            raise Refused(MALFORMED, "holds more than %d keys of one hash" % _MOST_ALIKE)
+    if len(keys) <= MOST_UNWATCHED:
+        yield 0, len(keys)
+        return
+    ends_at = time.thread_time() + _MOST_S + len(keys) * _MOST_S_A_KEY
+    for start in range(0, len(keys), _STEP):
+        yield start, start + _STEP
+        if time.thread_time() > ends_at:
+            raise Refused(MALFORMED, "holds keys that collide")
 
 
 def _decode_datetime(decoder: Decoder, node: dict[str, Any], depth: int) -> datetime.datetime:
@@ -226,6 +286,8 @@ def _decode_decimal(decoder: Decoder, node: dict[str, Any], depth: int) -> decim
 
 def _decode_parts(kind: Any) -> Callable[[Decoder, dict[str, Any], int], Any]:
     def decode(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
+        if kind is fractions.Fraction and len(str(node["v"])) > MOST_FRACTION:
+            raise Refused(TOO_LARGE, "is a fraction of more than %d digits" % MOST_FRACTION)
         parts = decoder.items(node["v"], depth)
         if kind is not slice and any(type(part) not in (int, float) for part in parts):
             raise Refused(MALFORMED, "a number in it is none")

@@ -57,14 +57,13 @@ class Encoder:
         self.arrow = arrow
         self.extensions = extensions
         self.blobs: list[str] = []
-        self.notes: list[str] = []
+        self.notes: dict[str, None] = {}
         self._sizes: list[int] = []
         self._size = 0
 
     def note(self, text: str) -> None:
         """Say what changes on the way, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        self.notes[text] = None
 
     def blob(self) -> tuple[int, str]:
         """Number and path of a new blob; whoever asks writes it and calls `check`."""

@@ -195,7 +195,8 @@ def _walk(top: str, below: str, left_out: list[int]) -> Iterator[tuple[str, bool
         found_here = sorted(entries, key=lambda entry: entry.name)
     for entry in found_here:
         path = below + "/" + entry.name if below else entry.name
-        plain = not entry.name.startswith(".") and not entry.is_symlink()
+        hidden = entry.name.startswith(".") or entry.name.lower() == "__pycache__"
+        plain = not hidden and not entry.is_symlink()
         if plain and entry.is_dir(follow_symlinks=False):
             yield path, True, 0
             for each in _walk(top, path, left_out):

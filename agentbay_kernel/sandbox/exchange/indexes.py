@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from agentbay_kernel.sandbox.exchange.columns import ColumnReader, ColumnWriter
-from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.decoding import MOST_UNWATCHED, Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.series import decode_array, encode_array_like
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, Refused, whole
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, TOO_LARGE, Refused, whole
 
 
 def encode_lone_index(encoder: Encoder, index: Any, depth: int) -> dict[str, Any]:
@@ -62,8 +62,12 @@ def decode_index(decoder: Decoder, reader: ColumnReader, node: Any, depth: int) 
             raise Refused(MALFORMED, "its index has another length than its rows")
         return made
     if node["k"] == "multi":
+        levels = [decode_lone_index(decoder, level, depth) for level in node["levels"]]
+        if not all(map(is_cheaply_unique, levels)):
+            text = "is an index whose levels have more than %d items that are not sorted"
+            raise Refused(TOO_LARGE, text % MOST_UNWATCHED)
         return pandas.MultiIndex(
-            levels=[decode_lone_index(decoder, level, depth) for level in node["levels"]],
+            levels=levels,
             codes=[reader[number] for number in node["codes"]],
             names=[decoder.decode(name, depth + 1) for name in node["names"]],
             verify_integrity=True,
@@ -83,6 +87,30 @@ def decode_index(decoder: Decoder, reader: ColumnReader, node: Any, depth: int) 
         except Exception:
             decoder.note("the freq %s of an index is left out" % freq[:100])
     return made
+
+
+def is_cheaply_unique(index: Any) -> bool:
+    """Does pandas see in a few steps an item that nothing stands twice in an index?
+
+    Of what is not sorted, it makes a hash table, and anybody can compute numbers that collide
+    in it.
+
+    Raises:
+        Refused: something stands twice in it.
+    """
+    import pandas
+
+    if len(index) <= MOST_UNWATCHED or isinstance(index, pandas.RangeIndex):
+        return True
+    if isinstance(index, (pandas.IntervalIndex, pandas.MultiIndex)):
+        return False
+    if pandas.api.types.is_string_dtype(index.dtype) and all(type(item) is str for item in index):
+        return True
+    if not (index.is_monotonic_increasing or index.is_monotonic_decreasing):
+        return False
+    if (index[1:] == index[:-1]).any():
+        raise Refused(MALFORMED, "an item stands twice in it")
+    return True
 
 
 def decode_lone_index(decoder: Decoder, node: Any, depth: int) -> Any:

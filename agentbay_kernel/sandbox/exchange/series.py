@@ -276,12 +276,15 @@ def _decode(decoder: Decoder, reader: ColumnReader, node: Any, depth: int) -> An
         array[mask] = pandas.NA
         return array
     if kind == "category":
-        from agentbay_kernel.sandbox.exchange.indexes import decode_lone_index
+        from agentbay_kernel.sandbox.exchange.indexes import decode_lone_index, is_cheaply_unique
 
-        dtype = pandas.CategoricalDtype(
-            decode_lone_index(decoder, node["c"], depth + 1), ordered=node["o"] is True
-        )
-        return pandas.Categorical.from_codes(_numbers(reader, node["p"], "i"), dtype=dtype)
+        categories = decode_lone_index(decoder, node["c"], depth + 1)
+        codes = _numbers(reader, node["p"], "i")
+        if not is_cheaply_unique(categories):
+            decoder.note("a category of very many unsorted items arrives as the items")
+            return pandas.api.extensions.take(categories.array, codes, allow_fill=True)
+        dtype = pandas.CategoricalDtype(categories, ordered=node["o"] is True)
+        return pandas.Categorical.from_codes(codes, dtype=dtype)
     if kind == "period" and type(node["f"]) is str and len(node["f"]) < 100:
         dtype = pandas.PeriodDtype(node["f"])
         return pandas.arrays.PeriodArray(_numbers(reader, node["p"], "i"), dtype=dtype)

@@ -12,7 +12,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from agentbay_kernel.sandbox.exchange.columns import ColumnReader, ColumnWriter, refuse_compressed
+from agentbay_kernel.sandbox.exchange.columns import (
+    ColumnReader,
+    ColumnWriter,
+    refuse_dear,
+    refuse_shared,
+)
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.indexes import (
@@ -22,7 +27,14 @@ from agentbay_kernel.sandbox.exchange.indexes import (
     encode_lone_index,
 )
 from agentbay_kernel.sandbox.exchange.series import decode_array, encode_array_like
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, TAG, Refused, need, whole
+from agentbay_kernel.sandbox.exchange.values import (
+    MALFORMED,
+    TAG,
+    UNSUPPORTED,
+    Refused,
+    need,
+    whole,
+)
 
 
 def encode_table(encoder: Encoder, value: Any, depth: int) -> Any:
@@ -172,6 +184,8 @@ def _decode_nothing(name: str) -> Any:
 
 # Arrow
 
+_VIEWS = ("string_view", "binary_view", "list_view", "large_list_view")
+
 
 def _encode_arrow(encoder: Encoder, pyarrow: Any, value: Any, depth: int) -> Any:
     kinds = {"table": pyarrow.Table, "batch": pyarrow.RecordBatch}
@@ -202,12 +216,31 @@ def _encode_arrow(encoder: Encoder, pyarrow: Any, value: Any, depth: int) -> Any
     return {TAG: "arrow", "kind": kind, "blob": number}
 
 
+def _refuse_views(types: list[Any]) -> None:
+    """Views of texts and lists may all name the same bytes, which no check of a size shows."""
+    for one in types:
+        if str(one).partition("<")[0] in _VIEWS:
+            raise Refused(
+                UNSUPPORTED, "holds the Arrow type %s: cast it to one without views" % one
+            )
+        if hasattr(one, "storage_type"):
+            _refuse_views([one.storage_type])
+        if hasattr(one, "value_type"):
+            _refuse_views([one.value_type])
+        _refuse_views([one.field(n).type for n in range(one.num_fields)])
+
+
 def _decode_arrow(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
     pyarrow = need("pyarrow", "an Arrow table")
     with open(decoder.path(node["blob"]), "rb") as file:
-        refuse_compressed(file)
+        refuse_dear(file)
+        size = file.seek(0, 2)
+        file.seek(0)
         with pyarrow.ipc.open_stream(file) as reader:
+            _refuse_views([field.type for field in reader.schema])
             table = reader.read_all()
+    for batch in table.to_batches():
+        size -= refuse_shared(batch.columns, size)
     table.validate(full=True)
     # Columns of no width can claim any number of rows.
     if table.num_rows > decoder.limit:

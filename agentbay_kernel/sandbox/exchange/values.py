@@ -51,7 +51,11 @@ def parse(text: str | bytes) -> Any:
     """A text of JSON as a tree; strict: no NaN, no name twice, no endless numbers."""
     try:
         return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=_integer,
+            parse_float=_decimal,
         )
     except RecursionError:
         raise Refused(MALFORMED, "is nested too deep") from None
@@ -74,6 +78,13 @@ def _integer(text: str) -> int:
     if len(text) > 17:
         raise Refused(MALFORMED, "holds a number of %d digits" % len(text))
     return int(text)
+
+
+def _decimal(text: str) -> float:
+    # A float has 17 digits and an exponent; more of them take more than their number of steps.
+    if len(text) > 40:
+        raise Refused(MALFORMED, "holds a number of %d digits" % len(text))
+    return float(text)
 
 
 def whole(node: Any) -> int:
