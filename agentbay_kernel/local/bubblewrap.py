@@ -25,7 +25,7 @@ from agentbay_kernel.local.confinement import (
 )
 from agentbay_kernel.local.node import candidates
 from agentbay_kernel.local.settings import MEGABYTE, Settings
-from agentbay_kernel.local.syscall_filter import no_user_namespaces
+from agentbay_kernel.local.syscall_filter import allow_list
 
 WORKSPACE = "/workspace"
 TEMPORARY = "/tmp"
@@ -85,7 +85,7 @@ class BubblewrapConfinement(Confinement):
     def _command(self, fd: int) -> list[str]:
         self._info, info = os.pipe()
         filtering: list[str] = []
-        program = no_user_namespaces()
+        program = allow_list()
         if program is not None:
             self._passed_fds.append(_readable(program))
             filtering = ["--seccomp", str(self._passed_fds[-1])]
