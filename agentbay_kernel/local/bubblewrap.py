@@ -8,9 +8,11 @@ its kernel are reached through /proc, so nothing of the machine is writable from
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import itertools
 import json
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,7 +27,7 @@ from agentbay_kernel.local.confinement import (
 )
 from agentbay_kernel.local.node import candidates
 from agentbay_kernel.local.settings import MEGABYTE, Settings
-from agentbay_kernel.local.syscall_filter import allow_list
+from agentbay_kernel.local.syscall_filter import MACHINES, allow_list, verdicts
 
 WORKSPACE = "/workspace"
 TEMPORARY = "/tmp"
@@ -33,10 +35,10 @@ RUN = "/run/agentbay"
 LIBRARY = "/opt/agentbay"
 HOSTNAME = "sandbox"
 NAMESPACE_UID = 1000
-# As root each session gets a user id that nothing else on the machine has: the limit on
-# processes does not hold for root, not even for root under another name in a user namespace.
+# As root each session gets two user ids that nothing else on the machine has, its cells' and its
+# agent's. The limit on processes does not hold for root, not even for root in a user namespace.
 FIRST_UID = 1_879_048_192
-SESSIONS_PER_RUNTIME = 4096
+SESSIONS_PER_RUNTIME = 2048
 PROBE_TIMEOUT_S = 20
 INSTALL = "Install bubblewrap (apt install bubblewrap)."
 ALLOW = (
@@ -44,6 +46,7 @@ ALLOW = (
     'docs/local-runtime.md, "In a container".'
 )
 RUN_SIZE = 64 * MEGABYTE
+KEYCTL_JOIN_SESSION_KEYRING = 1
 SYSTEM_FILES = (
     "/etc/alternatives",
     "/etc/ca-certificates",
@@ -62,11 +65,12 @@ PROBE = (
 )
 
 _numbers = itertools.count()
+_LIBC = ctypes.CDLL(None)
 
 
 def _next_uid() -> int:
     slot = os.getpid() % 65536
-    return FIRST_UID + slot * SESSIONS_PER_RUNTIME + next(_numbers) % SESSIONS_PER_RUNTIME
+    return FIRST_UID + 2 * (slot * SESSIONS_PER_RUNTIME + next(_numbers) % SESSIONS_PER_RUNTIME)
 
 
 class BubblewrapConfinement(Confinement):
@@ -108,8 +112,12 @@ class BubblewrapConfinement(Confinement):
             *names,
             *("--remount-ro", "/", "--"),
             *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY, str(fd)),
-            self._options(owner=False, uid=self._uid if self._own_uid else None),
+            self._options(owner=False, uids=(self._uid + 1, self._uid) if self._own_uid else None),
         ]
+
+    def _before_exec(self) -> None:
+        # The user's keys are not the session's: a new keyring, which cells can't exchange.
+        _join_new_keyring()
 
     async def _started(self) -> None:
         text = await asyncio.get_running_loop().run_in_executor(None, self._read_info)
@@ -129,6 +137,12 @@ class BubblewrapConfinement(Confinement):
         return ["/usr/local/bin", "/usr/bin", "/bin"]
 
 
+def _join_new_keyring() -> None:
+    number = verdicts(platform.machine())["keyctl"][0] if platform.machine() in MACHINES else None
+    if number is not None:
+        _LIBC.syscall(number, KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
 def _readable(data: bytes) -> int:
     """A descriptor from which a few bytes are read once."""
     read_end, write_end = os.pipe()
@@ -144,11 +158,13 @@ def _text(text: str) -> int:
 def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool) -> list[str]:
     """bwrap and its arguments up to the point where descriptors and the program follow."""
     command = ["bwrap", "--die-with-parent", "--hostname", HOSTNAME, "--cap-drop", "ALL"]
-    command += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
+    # As the first process the agent is out of reach of signals from inside.
+    command += ["--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    command += ["--unshare-cgroup-try"]
     if own_uid:
-        # Dropped by the agent as soon as it has become that user.
-        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_CHOWN"):
-            command += ["--cap-add", capability]
+        # The agent keeps three of them, to start and end what its cells' user runs.
+        for name in ("SETUID", "SETGID", "KILL", "CHOWN", "SETPCAP"):
+            command += ["--cap-add", f"CAP_{name}"]
     else:
         command += ["--unshare-user", "--uid", str(NAMESPACE_UID), "--gid", str(NAMESPACE_UID)]
     if not settings.network:

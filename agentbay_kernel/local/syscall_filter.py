@@ -107,6 +107,7 @@ def allow_list(machine: str | None = None) -> bytes | None:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
+@functools.cache
 def verdicts(machine: str) -> dict[str, tuple[int, str]]:
     """The number and the verdict of every call that a machine has."""
     column = MACHINES[machine][1]
