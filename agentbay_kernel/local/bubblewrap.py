@@ -25,6 +25,7 @@ from agentbay_kernel.local.confinement import (
     Folders,
     Interpreter,
 )
+from agentbay_kernel.local.memory_watch import MemoryWatch
 from agentbay_kernel.local.node import candidates
 from agentbay_kernel.local.settings import MEGABYTE, Settings
 from agentbay_kernel.local.syscall_filter import MACHINES, allow_list, verdicts
@@ -33,6 +34,8 @@ WORKSPACE = "/workspace"
 TEMPORARY = "/tmp"
 RUN = "/run/agentbay"
 LIBRARY = "/opt/agentbay"
+# File systems that are memory.
+IN_MEMORY = (WORKSPACE, TEMPORARY, "/dev/shm", RUN)
 HOSTNAME = "sandbox"
 NAMESPACE_UID = 1000
 # As root each session gets two user ids that nothing else on the machine has, its cells' and its
@@ -84,6 +87,7 @@ class BubblewrapConfinement(Confinement):
         super().__init__(settings, interpreter)
         self._own_uid = own_uid
         self._uid = _next_uid() if own_uid else NAMESPACE_UID
+        self._memory_watch: asyncio.Task[None] | None = None
         self.folders = Folders(WORKSPACE, TEMPORARY, RUN, "", LIBRARY)
 
     def _command(self, fd: int) -> list[str]:
@@ -121,9 +125,18 @@ class BubblewrapConfinement(Confinement):
 
     async def _started(self) -> None:
         text = await asyncio.get_running_loop().run_in_executor(None, self._read_info)
-        pid: int = json.loads(text)["child-pid"]
+        self._root = f"/proc/{json.loads(text)['child-pid']}/root"
         # Also keeps the path of a socket far below its limit of about 100 bytes.
-        self.folders = Folders(WORKSPACE, TEMPORARY, RUN, f"/proc/{pid}/root{RUN}", LIBRARY)
+        self.folders = Folders(WORKSPACE, TEMPORARY, RUN, f"{self._root}{RUN}", LIBRARY)
+
+    def _watch(self) -> None:
+        limit = self._settings.limits.memory
+        watch = MemoryWatch(Path(self._root), IN_MEMORY, limit, self.agent, self._kill)
+        self._memory_watch = asyncio.get_running_loop().create_task(watch.run())
+
+    async def _clean(self) -> None:
+        if self._memory_watch is not None:
+            self._memory_watch.cancel()
 
     def _read_info(self) -> str:
         with os.fdopen(self._info) as info:

@@ -109,6 +109,7 @@ class Confinement:
         try:
             await self._started()
             await asyncio.wait_for(self.agent.connect(ours), 20)
+            self._watch()
         except asyncio.CancelledError:
             ours.close()
             self._kill()
@@ -128,6 +129,9 @@ class Confinement:
 
     async def _started(self) -> None:
         """Learn what is known only once the process runs."""
+
+    def _watch(self) -> None:
+        """Watch what the session uses, where that is done from outside."""
 
     async def _last_words(self) -> str:
         assert self._process is not None and self._process.stderr is not None
