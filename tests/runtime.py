@@ -24,16 +24,17 @@ class LocalRuntimeProcess:
 
 @contextmanager
 def running_local_runtime(
-    *flags: str, env: dict[str, str] | None = None
+    *flags: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
 ) -> Iterator[LocalRuntimeProcess]:
     """Start `python -m agentbay_kernel serve` with flags and end it afterwards.
 
     Arguments:
         flags: of `serve`.
         env: added to this process's environment.
+        prefix: a command that starts it, as another user for example.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "agentbay_kernel", "serve", "--die-with-parent", *flags],
+        [*prefix, sys.executable, "-m", "agentbay_kernel", "serve", "--die-with-parent", *flags],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -8,9 +8,11 @@ its kernel are reached through /proc, so nothing of the machine is writable from
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import itertools
 import json
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,20 +25,23 @@ from agentbay_kernel.local.confinement import (
     Folders,
     Interpreter,
 )
+from agentbay_kernel.local.memory_watch import MemoryWatch
 from agentbay_kernel.local.node import candidates
 from agentbay_kernel.local.settings import MEGABYTE, Settings
-from agentbay_kernel.local.syscall_filter import no_user_namespaces
+from agentbay_kernel.local.syscall_filter import MACHINES, allow_list, verdicts
 
 WORKSPACE = "/workspace"
 TEMPORARY = "/tmp"
 RUN = "/run/agentbay"
 LIBRARY = "/opt/agentbay"
+# File systems that are memory.
+IN_MEMORY = (WORKSPACE, TEMPORARY, "/dev/shm", RUN)
 HOSTNAME = "sandbox"
 NAMESPACE_UID = 1000
-# As root each session gets a user id that nothing else on the machine has: the limit on
-# processes does not hold for root, not even for root under another name in a user namespace.
+# As root each session gets two user ids that nothing else on the machine has, its cells' and its
+# agent's. The limit on processes does not hold for root, not even for root in a user namespace.
 FIRST_UID = 1_879_048_192
-SESSIONS_PER_RUNTIME = 4096
+SESSIONS_PER_RUNTIME = 2048
 PROBE_TIMEOUT_S = 20
 INSTALL = "Install bubblewrap (apt install bubblewrap)."
 ALLOW = (
@@ -44,6 +49,7 @@ ALLOW = (
     'docs/local-runtime.md, "In a container".'
 )
 RUN_SIZE = 64 * MEGABYTE
+KEYCTL_JOIN_SESSION_KEYRING = 1
 SYSTEM_FILES = (
     "/etc/alternatives",
     "/etc/ca-certificates",
@@ -62,11 +68,12 @@ PROBE = (
 )
 
 _numbers = itertools.count()
+_LIBC = ctypes.CDLL(None)
 
 
 def _next_uid() -> int:
     slot = os.getpid() % 65536
-    return FIRST_UID + slot * SESSIONS_PER_RUNTIME + next(_numbers) % SESSIONS_PER_RUNTIME
+    return FIRST_UID + 2 * (slot * SESSIONS_PER_RUNTIME + next(_numbers) % SESSIONS_PER_RUNTIME)
 
 
 class BubblewrapConfinement(Confinement):
@@ -80,12 +87,13 @@ class BubblewrapConfinement(Confinement):
         super().__init__(settings, interpreter)
         self._own_uid = own_uid
         self._uid = _next_uid() if own_uid else NAMESPACE_UID
+        self._memory_watch: asyncio.Task[None] | None = None
         self.folders = Folders(WORKSPACE, TEMPORARY, RUN, "", LIBRARY)
 
     def _command(self, fd: int) -> list[str]:
         self._info, info = os.pipe()
         filtering: list[str] = []
-        program = no_user_namespaces()
+        program = allow_list()
         if program is not None:
             self._passed_fds.append(_readable(program))
             filtering = ["--seccomp", str(self._passed_fds[-1])]
@@ -108,14 +116,27 @@ class BubblewrapConfinement(Confinement):
             *names,
             *("--remount-ro", "/", "--"),
             *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY, str(fd)),
-            self._options(owner=False, uid=self._uid if self._own_uid else None),
+            self._options(owner=False, uids=(self._uid + 1, self._uid) if self._own_uid else None),
         ]
+
+    def _before_exec(self) -> None:
+        # The user's keys are not the session's: a new keyring, which cells can't exchange.
+        _join_new_keyring()
 
     async def _started(self) -> None:
         text = await asyncio.get_running_loop().run_in_executor(None, self._read_info)
-        pid: int = json.loads(text)["child-pid"]
+        self._root = f"/proc/{json.loads(text)['child-pid']}/root"
         # Also keeps the path of a socket far below its limit of about 100 bytes.
-        self.folders = Folders(WORKSPACE, TEMPORARY, RUN, f"/proc/{pid}/root{RUN}", LIBRARY)
+        self.folders = Folders(WORKSPACE, TEMPORARY, RUN, f"{self._root}{RUN}", LIBRARY)
+
+    def _watch(self) -> None:
+        limit = self._settings.limits.memory
+        watch = MemoryWatch(Path(self._root), IN_MEMORY, limit, self.agent, self._kill)
+        self._memory_watch = asyncio.get_running_loop().create_task(watch.run())
+
+    async def _clean(self) -> None:
+        if self._memory_watch is not None:
+            self._memory_watch.cancel()
 
     def _read_info(self) -> str:
         with os.fdopen(self._info) as info:
@@ -127,6 +148,12 @@ class BubblewrapConfinement(Confinement):
 
     def _system_path(self) -> list[str]:
         return ["/usr/local/bin", "/usr/bin", "/bin"]
+
+
+def _join_new_keyring() -> None:
+    number = verdicts(platform.machine())["keyctl"][0] if platform.machine() in MACHINES else None
+    if number is not None:
+        _LIBC.syscall(number, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def _readable(data: bytes) -> int:
@@ -144,11 +171,13 @@ def _text(text: str) -> int:
 def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool) -> list[str]:
     """bwrap and its arguments up to the point where descriptors and the program follow."""
     command = ["bwrap", "--die-with-parent", "--hostname", HOSTNAME, "--cap-drop", "ALL"]
-    command += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
+    # As the first process the agent is out of reach of signals from inside.
+    command += ["--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    command += ["--unshare-cgroup-try"]
     if own_uid:
-        # Dropped by the agent as soon as it has become that user.
-        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_CHOWN"):
-            command += ["--cap-add", capability]
+        # The agent keeps three of them, to start and end what its cells' user runs.
+        for name in ("SETUID", "SETGID", "KILL", "CHOWN", "SETPCAP"):
+            command += ["--cap-add", f"CAP_{name}"]
     else:
         command += ["--unshare-user", "--uid", str(NAMESPACE_UID), "--gid", str(NAMESPACE_UID)]
     if not settings.network:

@@ -100,6 +100,7 @@ class Confinement:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                preexec_fn=self._before_exec,
             )
         finally:
             theirs.close()
@@ -108,6 +109,7 @@ class Confinement:
         try:
             await self._started()
             await asyncio.wait_for(self.agent.connect(ours), 20)
+            self._watch()
         except asyncio.CancelledError:
             ours.close()
             self._kill()
@@ -122,8 +124,14 @@ class Confinement:
         """What starts the agent on an inherited socket; may add to `_passed_fds`."""
         raise NotImplementedError
 
+    def _before_exec(self) -> None:
+        """Prepare the process that becomes the sandbox, in that process."""
+
     async def _started(self) -> None:
         """Learn what is known only once the process runs."""
+
+    def _watch(self) -> None:
+        """Watch what the session uses, where that is done from outside."""
 
     async def _last_words(self) -> str:
         assert self._process is not None and self._process.stderr is not None
@@ -161,16 +169,16 @@ class Confinement:
     def _system_path(self) -> list[str]:
         raise NotImplementedError
 
-    def _options(self, owner: bool, uid: int | None) -> str:
+    def _options(self, owner: bool, uids: tuple[int, int] | None) -> str:
         limits = self._settings.limits
         return json.dumps(
             {
                 "run": self.folders.run,
                 "workspace": self.folders.workspace,
                 "owner": owner,
-                "uid": uid,
+                "uids": uids,
                 "limits": {
-                    "address_space": limits.address_space,
+                    "data": limits.data,
                     "memory": limits.memory,
                     # Without a user id of its own the count is of all the user's processes.
                     "processes": None if owner else limits.processes,

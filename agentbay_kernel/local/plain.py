@@ -48,7 +48,7 @@ class PlainConfinement(Confinement):
 
     def _command(self, fd: int) -> list[str]:
         argv = [sys.executable, "-I", "-S", "-c", START, self.folders.library, str(fd)]
-        return [*argv, self._options(owner=True, uid=None)]
+        return [*argv, self._options(owner=True, uids=None)]
 
     def node_flags(self, node: str) -> list[str]:
         """Node's own permissions: no file is written outside, no process is started."""

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 
 MEGABYTE = 1024 * 1024
-ADDRESS_SPACE = 2048 * MEGABYTE
+DATA = 2048 * MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Limits:
     cpu_s: int = 3600
 
     @property
-    def address_space(self) -> int:
-        """Bytes of address space of one process: what is far too large fails at once.
+    def data(self) -> int:
+        """Bytes of private writable memory of one process: what is far too large fails at once.
 
-        Node reserves gigabytes that it never uses.
+        More than `memory`, because programs ask for more than they use.
         """
-        return max(self.memory, ADDRESS_SPACE) + ADDRESS_SPACE
+        return max(self.memory, DATA) + DATA
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from agentbay_kernel.sandbox import files, limits, metrics
+from agentbay_kernel.sandbox.identity import Identity, close_to_others
 from agentbay_kernel.sandbox.process_tree import adopt_orphans, kill_descendants, reap_orphans
 from agentbay_kernel.sandbox.terminals import Terminals
 
@@ -100,9 +101,13 @@ class Agent:
         run: folder for sockets and logs of the workers.
         workspace: the session's working folder.
         owner: True when no PID namespace ends the session's processes, so that the agent must.
+        identity: the users that agent and cells are.
     """
 
-    def __init__(self, sock: socket.socket, run: str, workspace: str, owner: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, run: str, workspace: str, owner: bool, identity: Identity
+    ) -> None:
+        self._identity = identity
         self._socket = sock
         self._unread = bytearray()
         self._received_fds: deque[int] = deque()
@@ -115,8 +120,8 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._write_lock = asyncio.Lock()
         # Where processes can't be listed, their groups are all that is known of them.
-        self._leaders: set[int] = set()
-        self._terminals = Terminals(self._emit, self._leaders)
+        self.leaders: set[int] = set()
+        self._terminals = Terminals(self._emit, self.leaders, identity)
         self._changes = files.ChangeFinder()
         self._operations: dict[str, Operation] = {
             "hello": self._hello,
@@ -128,6 +133,7 @@ class Agent:
             "file": self._file,
             "metrics": self._metrics,
             "terminal": self._terminal,
+            "kill_for_memory": self._kill_for_memory,
         }
 
     async def serve(self) -> None:
@@ -144,7 +150,7 @@ class Agent:
             pass
         finally:
             if self._owner:
-                for leader in self._leaders:
+                for leader in self.leaders:
                     _kill_group(leader)
                 kill_descendants()
 
@@ -206,7 +212,8 @@ class Agent:
     async def _start(self, name: str, argv: list[str], fd: int) -> None:
         """Start a worker; `fd` is its socket."""
         # Without a name: nothing that a session writes can take its place.
-        log = tempfile.TemporaryFile(dir=self._run)  # noqa: SIM115
+        with self._identity.files_of_cells():
+            log = tempfile.TemporaryFile(dir=self._run)  # noqa: SIM115
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -217,13 +224,14 @@ class Agent:
                 stderr=log,
                 pass_fds=(fd,),
                 start_new_session=True,
+                **self._identity.of_children,
             )
         except BaseException:
             log.close()
             raise
         finally:
             os.close(fd)
-        self._leaders.add(process.pid)
+        self.leaders.add(process.pid)
         worker = self._workers[name] = Worker(process, log)
         self._spawn(self._watch(name, worker))
 
@@ -264,6 +272,7 @@ class Agent:
                 stdout=outputs[0][1],
                 stderr=outputs[1][1],
                 start_new_session=True,
+                **self._identity.of_children,
             )
         except BaseException:
             for read_end, _ in outputs:
@@ -272,7 +281,7 @@ class Agent:
         finally:
             for _, write_end in outputs:
                 os.close(write_end)
-        self._leaders.add(process.pid)
+        self.leaders.add(process.pid)
         readers = [
             asyncio.create_task(capture.read(read_end))
             for (read_end, _), capture in zip(outputs, captured, strict=True)
@@ -307,20 +316,28 @@ class Agent:
     async def _file(self, do: str, **arguments: Any) -> Any:
         if do == "changes":
             path = self._absolute(arguments["path"])
-            return self._changes.since_last(path, arguments["watcher"])
+            now = await self._as_cell(files.snapshot, {"path": path})
+            return self._changes.since_last(path, arguments["watcher"], now)
         for key in ("path", "source", "destination"):
             if key in arguments:
                 arguments[key] = self._absolute(arguments[key])
         if "paths" in arguments:
             arguments["paths"] = [self._absolute(path) for path in arguments["paths"]]
-        operation = files.OPERATIONS[do]
-        # Large files must not hold up an interrupt.
+        return await self._as_cell(files.OPERATIONS[do], arguments)
+
+    async def _as_cell(self, operation: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        # In a thread: large files must not hold up an interrupt.
         return await asyncio.get_running_loop().run_in_executor(
-            None, lambda: operation(**arguments)
+            None, self._identity.run, operation, arguments
         )
 
     def _absolute(self, path: str) -> str:
         return str(Path(self._workspace, path).expanduser())
+
+    async def _kill_for_memory(self, pid: int) -> None:
+        self.killed_for_memory.add(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     async def _metrics(self) -> dict[str, Any]:
         return metrics.measure(self._workspace)
@@ -340,24 +357,28 @@ def _kill_group(pid: int) -> None:
 def main() -> None:
     """Serve the socket that the first argument names as a file descriptor.
 
-    The second argument is JSON: {"run", "workspace", "owner", "uid", "limits"}.
+    The second argument is JSON: {"run", "workspace", "owner", "uids", "limits"}; `uids` are the
+    agent's and the cells' user ids where they differ, which needs root at the start, else null.
     """
     options = json.loads(sys.argv[2])
-    if options["uid"] is not None:
-        # Only as root inside the namespaces: a uid of the session's own makes the limit on
-        # processes hold, which root is exempt from.
-        for folder in (options["workspace"], options["run"]):
-            os.chown(folder, options["uid"], options["uid"])
-        os.setgroups([])
-        os.setresgid(*[options["uid"]] * 3)
-        os.setresuid(*[options["uid"]] * 3)
+    identity = Identity()
+    if options["uids"] is not None:
+        agent_uid, cells_uid = options["uids"]
+        identity = Identity(cells_uid)
+        identity.become_agent(agent_uid, (options["workspace"], options["run"]))
     sock = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(sock.fileno(), False)
     os.chdir(options["workspace"])
     limits.apply(options["limits"])
+    first = os.getpid() == 1
+    if first:
+        close_to_others()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A handler, because children would inherit that a signal is ignored.
-        signal.signal(number, lambda *_: None)
+        # The kernel keeps a signal without a handler from the first process of a namespace.
+        # Elsewhere a handler, because children would inherit that a signal is ignored.
+        signal.signal(number, signal.SIG_DFL if first else lambda *_: None)
+    # File operations fork beside threads; the child does nothing that a lock could hold up.
+    warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
     if sys.platform == "linux" and sys.version_info < (3, 12):
         # The default of 3.11 is a thread for each child, and threads count as processes.
         with warnings.catch_warnings():
@@ -365,18 +386,21 @@ def main() -> None:
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
     async def serve() -> None:
-        agent = Agent(sock, options["run"], options["workspace"], options["owner"])
-        memory = options["limits"]["memory"]
-        watch = asyncio.create_task(limits.watch_memory(memory, agent.killed_for_memory))
-        orphans = None
-        if options["owner"] and adopt_orphans():
-            orphans = asyncio.create_task(reap_orphans())
+        owner = options["owner"]
+        agent = Agent(sock, options["run"], options["workspace"], owner, identity)
+        tasks = []
+        if owner:
+            # Where nothing outside can see the session's processes apart from others.
+            memory = options["limits"]["memory"]
+            tasks.append(limits.watch_memory(memory, agent.killed_for_memory))
+        if first or (owner and adopt_orphans()):
+            tasks.append(reap_orphans(agent.leaders))
+        running = [asyncio.create_task(task) for task in tasks]
         try:
             await agent.serve()
         finally:
-            watch.cancel()
-            if orphans is not None:
-                orphans.cancel()
+            for task in running:
+                task.cancel()
 
     asyncio.run(serve())
     # Children of a PID namespace end with its first process; no thread must hold up this one.

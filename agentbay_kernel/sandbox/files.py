@@ -162,11 +162,15 @@ class ChangeFinder:
     """What changed below a folder since it was last asked; the first question is the baseline."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], dict[str, tuple[bool, int, int]]] = {}
+        self._seen: dict[tuple[str, str], dict[str, list[Any]]] = {}
 
-    def since_last(self, path: str, watcher: str) -> list[dict[str, str]]:
-        """Events in the service's form: a new file is a `create` and a `modify`."""
-        now = _snapshot(path)
+    def since_last(
+        self, path: str, watcher: str, now: dict[str, list[Any]]
+    ) -> list[dict[str, str]]:
+        """Events in the service's form; `now` is a `snapshot` of the folder.
+
+        A new file is a `create` and a `modify`.
+        """
         before = self._seen.get((path, watcher))
         self._seen[path, watcher] = now
         if before is None:
@@ -181,7 +185,8 @@ class ChangeFinder:
         return events
 
 
-def _snapshot(path: str) -> dict[str, tuple[bool, int, int]]:
+def snapshot(path: str) -> dict[str, list[Any]]:
+    """Whether each name below a folder is a folder, its time of change (ns) and its size."""
     if not Path(path).is_dir():
         raise NotADirectoryError(20, "Not a directory", path)
     found = {}
@@ -192,7 +197,7 @@ def _snapshot(path: str) -> dict[str, tuple[bool, int, int]]:
                 info = full.lstat()
             except OSError:
                 continue
-            found[str(full)] = (stat.S_ISDIR(info.st_mode), info.st_mtime_ns, info.st_size)
+            found[str(full)] = [stat.S_ISDIR(info.st_mode), info.st_mtime_ns, info.st_size]
     return found
 
 

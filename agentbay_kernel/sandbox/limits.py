@@ -1,6 +1,6 @@
 """Limits on what one session may use, set by the agent on itself and inherited by its children.
 
-In: {"address_space", "memory", "processes", "file_size", "cpu_s"}: bytes of each process, bytes of
+In: {"data", "memory", "processes", "file_size", "cpu_s"}: bytes of each process, bytes of
 all, a count or null, bytes of a file, seconds of a process.
 Out: resource limits, and a watch that kills the largest process when all of them together use
 more memory than allowed, which no resource limit expresses.
@@ -25,9 +25,9 @@ def apply(limits: dict[str, Any]) -> None:
     """Set the limits on this process and so on all its children."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 4096)
-    # Addresses are not memory, which the watch counts. This limit makes an allocation that is too
-    # large a MemoryError; what reserves addresses without using them (V8) may lift it for itself.
-    _limit(resource.RLIMIT_AS, limits["address_space"], beyond=None)
+    # Makes an allocation that is far too large a MemoryError. Writable memory, not addresses: V8
+    # reserves gigabytes of those for WebAssembly, which `fetch` needs, and never uses them.
+    _limit(resource.RLIMIT_DATA, limits["data"])
     # Linux enforces none for resident memory: the watch does, and this is how code can know of it.
     _limit(resource.RLIMIT_RSS, limits["memory"])
     _limit(resource.RLIMIT_FSIZE, limits["file_size"])

@@ -7,12 +7,15 @@ that a daemon which detached itself is found too; elsewhere only process groups 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+REAP_INTERVAL_S = 0.05
 
 
 def adopt_orphans() -> bool:
@@ -61,16 +64,38 @@ def kill_descendants() -> None:
                 continue
 
 
-async def reap_orphans() -> None:
-    """Collect adopted processes that have ended; children started here are left alone."""
+async def reap_orphans(own_children: Container[int]) -> None:
+    """Collect adopted processes as they end; `own_children` are waited for elsewhere."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, ended.set)
+    seen: set[int] = set()
     while True:
-        await asyncio.sleep(5)
-        own = os.getpid()
-        for pid in descendants():
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                # Children started here lead a session of their own and are waited for elsewhere.
-                if fields[0] == "Z" and int(fields[1]) == own and int(fields[3]) != pid:
-                    os.waitpid(pid, os.WNOHANG)
-            except (OSError, IndexError):
-                continue
+        # A child that has just been started may not be in `own_children` yet: a leader of a
+        # session is collected when it was seen ended twice.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1 if seen else None):
+                await ended.wait()
+        ended.clear()
+        seen = {pid for pid in _ended_children() if pid not in own_children and _collect(pid, seen)}
+        # Cells can send the signal too.
+        await asyncio.sleep(REAP_INTERVAL_S)
+
+
+def _ended_children() -> list[int]:
+    own = str(os.getpid())
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] == "Z" and fields[1] == own:
+                found.append(int(folder.name))
+    return found
+
+
+def _collect(pid: int, seen: set[int]) -> bool:
+    """Collect an orphan; True where it has to be looked at again."""
+    with contextlib.suppress(OSError):
+        if os.getsid(pid) == pid and pid not in seen:
+            return True
+        os.waitpid(pid, os.WNOHANG)
+    return False

@@ -23,6 +23,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agentbay_kernel.sandbox.identity import Identity
+
 # A client learns of the terminal with the answer and would lose what comes before it.
 FIRST_OUTPUT_DELAY_S = 0.15
 KILLED = -9
@@ -48,11 +50,16 @@ class Terminals:
     Arguments:
         emit: awaited with each event.
         leaders: the ids of the process groups that are started are added to it.
+        identity: who the shells run as.
     """
 
     def __init__(
-        self, emit: Callable[[dict[str, Any]], Awaitable[None]], leaders: set[int]
+        self,
+        emit: Callable[[dict[str, Any]], Awaitable[None]],
+        leaders: set[int],
+        identity: Identity,
     ) -> None:
+        self._identity = identity
         self._emit = emit
         self._leaders = leaders
         self._terminals: dict[str, Terminal] = {}
@@ -90,7 +97,8 @@ class Terminals:
         rows: int = 24,
         shell: str | None = None,
     ) -> dict[str, str]:
-        ours, theirs = pty.openpty()
+        with self._identity.files_of_cells():
+            ours, theirs = pty.openpty()
         _resize(ours, cols, rows)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -107,6 +115,7 @@ class Terminals:
                 stdout=theirs,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                **self._identity.of_children,
             )
         except BaseException:
             os.close(ours)

@@ -1,0 +1,148 @@
+"""Who the agent is, and who the cells are: nobody inside may stop, signal or trace the agent.
+
+The agent is the first process of its PID namespace, so that the kernel keeps signals from inside
+away from it, and not dumpable, so that its memory and descriptors are closed to others. As root it
+also has a user id that differs from the cells'. Standard library only.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import ctypes
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# From linux/prctl.h and linux/capability.h.
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 1, 4, 8, 24
+CAPABILITY_VERSION = 0x20080522
+CAPABILITIES = 64
+CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
+
+
+class Identity:
+    """The two users of a session.
+
+    Arguments:
+        cells: the user id of cells; None leaves everything under the present one.
+    """
+
+    def __init__(self, cells: int | None = None) -> None:
+        self._cells = cells
+
+    @property
+    def of_children(self) -> dict[str, Any]:
+        """Arguments for `subprocess` that start a process as cells run."""
+        if self._cells is None:
+            return {}
+        return {"user": self._cells, "group": self._cells, "extra_groups": []}
+
+    def become_agent(self, agent: int, folders: tuple[str, ...]) -> None:
+        """Turn from root into the agent's user, who may only start and end what cells run.
+
+        `folders` are given to the cells.
+        """
+        assert self._cells is not None
+        for folder in folders:
+            os.chown(folder, self._cells, self._cells)
+        libc = ctypes.CDLL(None, use_errno=True)
+        for capability in range(CAPABILITIES):
+            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+        libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        os.setgroups([])
+        os.setresgid(agent, agent, agent)
+        os.setresuid(agent, agent, agent)
+        _set_capabilities(1 << CAP_KILL | 1 << CAP_SETGID | 1 << CAP_SETUID)
+        # The change of user has cleared it.
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+    @contextlib.contextmanager
+    def files_of_cells(self) -> Iterator[None]:
+        """What this thread creates or opens, it creates or opens as the cells' user."""
+        if self._cells is None:
+            yield
+            return
+        libc = ctypes.CDLL(None)
+        user, group = os.geteuid(), os.getegid()
+        libc.setfsgid(self._cells)
+        libc.setfsuid(self._cells)
+        try:
+            yield
+        finally:
+            libc.setfsuid(user)
+            libc.setfsgid(group)
+
+    def run(self, operation: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Run a function in a process of the cells' user and return its value, which is JSON.
+
+        A link in the workspace leads there to what cells reach: in the agent, /proc/self would be
+        the agent.
+
+        Raises:
+            OSError: as the function, or its process was killed.
+            Exception: of the function's type, with its message.
+        """
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.setsid()
+                os.dup2(write_end, 3)
+                os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+                if self._cells is not None:
+                    os.setresgid(self._cells, self._cells, self._cells)
+                    os.setresuid(self._cells, self._cells, self._cells)
+                    _set_capabilities(0)
+                with os.fdopen(3, "w") as result:
+                    json.dump(_attempt(operation, arguments), result)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(write_end)
+        try:
+            with os.fdopen(read_end, "rb") as result:
+                text = result.read()
+        finally:
+            _, status = os.waitpid(child, 0)
+        if status != 0:
+            raise OSError(5, "the process that does it was killed")
+        found = json.loads(text)
+        if "value" in found:
+            return found["value"]
+        kind = getattr(builtins, found["kind"], None)
+        if "errno" in found:
+            raise OSError(found["errno"], *found["about"])
+        if kind in (ValueError, TypeError, RecursionError, MemoryError):
+            raise kind(found["message"])
+        raise RuntimeError(f"{found['kind']}: {found['message']}")
+
+
+def _attempt(operation: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"value": operation(**arguments)}
+    except OSError as failure:
+        about = [failure.strerror or str(failure)]
+        if failure.filename is not None:
+            about.append(str(failure.filename))
+        return {"kind": "OSError", "errno": failure.errno or 5, "about": about}
+    except Exception as failure:
+        return {"kind": type(failure).__name__, "message": str(failure)}
+
+
+def close_to_others() -> None:
+    """Let no process read this one's memory, environment or descriptors."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _set_capabilities(kept: int) -> None:
+    """Keep these capabilities for this process and none for what it executes."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    sets = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capset(header, sets) != 0:
+        raise OSError(ctypes.get_errno(), "capabilities can't be dropped")

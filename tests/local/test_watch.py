@@ -1,0 +1,304 @@
+"""What watches a session can't be stopped, read or dodged from inside; as root and as a user."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentbay import CreateSessionParams
+
+from agentbay_kernel.local.syscall_filter import verdicts
+from tests.local.conftest import drop, official_client
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
+
+pytestmark = pytest.mark.sandboxed
+
+LIMITS = ("--memory", "400", "--disk", "250", "--processes", "90")
+NOBODY = 65534
+
+
+def users() -> list[str]:
+    """Who a runtime can be started as here."""
+    return ["root", "user"] if os.geteuid() == 0 else ["user"]
+
+
+def ordinary_user() -> tuple[str, ...]:
+    """A command of root's that runs another one as an ordinary user, who can read this Python."""
+    command = ["bwrap", "--dev-bind", "/", "/", "--cap-add", "ALL", "--die-with-parent"]
+    needed = [Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[2]]
+    closed = {
+        folder
+        for path in needed
+        for folder in path.parents
+        if folder.stat().st_mode & stat.S_IXOTH == 0
+    }
+    for folder in sorted(closed)[:1]:
+        command += ["--tmpfs", str(folder)]
+        for path in needed:
+            if path.is_relative_to(folder):
+                command += ["--ro-bind", str(path), str(path)]
+    ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all")
+    return (*command, "setpriv", *ids, "--inh-caps=-all", "--")
+
+
+@pytest.fixture(scope="module", params=users())
+def runtime(
+    request: pytest.FixtureRequest,
+) -> Iterator[LocalRuntimeProcess]:
+    """A runtime with small limits, started by root and by an ordinary user."""
+    prefix = ordinary_user() if request.param == "user" and os.geteuid() == 0 else ()
+    env = {"HOME": "/tmp"} if prefix else {}
+    flags = ("--isolation", "required", "--spares", "0", *LIMITS)
+    with running_local_runtime(*flags, env=env, prefix=prefix) as process:
+        yield process
+
+
+@pytest.fixture
+def session(runtime: LocalRuntimeProcess) -> Iterator[Any]:
+    """A session that a test may ruin."""
+    made = official_client(runtime).create(CreateSessionParams(image_id="code_latest"))
+    assert made.success, made.error_message
+    yield made.session
+    drop(runtime, made.session)
+
+
+def python(session: Any, code: str, timeout_s: int = 60) -> str:
+    """What a cell prints; it must not fail."""
+    result = session.code.run_code(textwrap.dedent(code), "python", timeout_s=timeout_s)
+    assert result.success, result.error_message
+    return "".join(result.logs.stdout)
+
+
+def agents_memory_is_watched(session: Any) -> None:
+    """Using more memory than allowed ends the process that does, whatever came before."""
+    session.code.run_code("1", "python")
+    failed = session.code.run_code(EAT, "python", timeout_s=60)
+    assert "more memory than it may" in failed.error_message
+
+
+EAT = "kept = bytearray(700 << 20); import time; time.sleep(50)"
+
+
+def test_signals_do_not_reach_the_agent(session: Any) -> None:
+    code = """
+        import os, signal, subprocess
+        for number in sorted(signal.valid_signals()):
+            try:
+                os.kill(1, number)
+            except OSError:
+                pass
+        os.pidfd_open(1)
+        for number in (signal.SIGSTOP, signal.SIGKILL, signal.SIGINT):
+            try:
+                signal.pidfd_send_signal(os.pidfd_open(1), number)
+            except OSError:
+                pass
+        state = open("/proc/1/stat").read().rpartition(")")[2].split()[0]
+        assert state not in "TtZX", state
+    """
+    python(session, code)
+    agents_memory_is_watched(session)
+
+
+def test_a_signal_to_everything_ends_the_cells_only(session: Any) -> None:
+    session.command.execute_command("kill -STOP -1")
+    session.command.execute_command("kill -9 -1")
+    assert session.command.execute_command("echo alive").stdout == "alive\n"
+    assert session.code.run_code("1 + 1", "python").success
+
+
+@pytest.mark.parametrize("entry", ["mem", "environ", "fd", "maps", "cwd", "root", "task/1/mem"])
+def test_the_agent_can_not_be_read(session: Any, entry: str) -> None:
+    code = f"""
+        import os
+        for open_it in (lambda: open("/proc/1/{entry}", "rb").read(1), lambda: open("/proc/1/{entry}", "wb"),
+                        lambda: os.listdir("/proc/1/{entry}"), lambda: os.readlink("/proc/1/{entry}")):
+            try:
+                print("REACHED", open_it())
+            except OSError:
+                pass
+    """
+    assert python(session, code) == ""
+
+
+def test_a_link_leads_the_agent_nowhere_that_cells_can_not_go(session: Any) -> None:
+    python(
+        session,
+        """
+        import os
+        for name in ("mem", "environ", "fd/0", "maps"):
+            os.symlink(f"/proc/1/{name}", f"/workspace/one-{name.replace('/', '-')}")
+        os.symlink("/proc/self/status", "/workspace/self")
+        """,
+    )
+    for name in ("one-mem", "one-environ", "one-fd-0", "one-maps"):
+        assert not session.file_system.read_file(f"/workspace/{name}").success
+        assert not session.file_system.write_file(f"/workspace/{name}", "x").success
+    told = session.file_system.read_file("/workspace/self").content
+    fields = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+    me = python(session, "import os; print(os.getuid())").strip()
+    assert fields["Uid"].split() == [me] * 4
+    assert fields["Pid"].strip() != "1" and fields["CapPrm"].strip() == "0" * 16
+
+
+def test_no_process_has_the_agents_descriptors_or_rights(session: Any) -> None:
+    code = """
+        import os
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if pid == "1":
+                continue
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
+                     if os.path.lexists(f"/proc/{pid}/fd/{fd}")]
+            status = open(f"/proc/{pid}/status").read()
+            assert "CapPrm:\\t0000000000000000" in status, status
+            assert f"Uid:\\t{os.getuid()}\\t" in status, status
+    """
+    python(session, code)
+    shell = "grep -h -E '^(Uid|CapPrm|CapBnd)' /proc/self/status"
+    assert "0000000000000001" not in session.command.execute_command(shell).stdout
+    uid = python(session, "import os; print(os.getuid())")
+    assert session.command.execute_command("id -u").stdout == uid
+    if os.geteuid() == 0 and int(uid) > NOBODY:
+        agent = session.command.execute_command("stat -c %u /proc/1/stat; grep Uid /proc/1/status")
+        assert uid.strip() not in agent.stdout
+
+
+def test_processes_that_ended_are_collected(session: Any) -> None:
+    code = """
+        import subprocess
+        for _ in range(3):
+            subprocess.run(["bash", "-c", "for i in $(seq 20); do (setsid true &) ; (true &) ; done"])
+        import os, time
+        for _ in range(200):
+            zombies = [pid for pid in filter(str.isdigit, os.listdir("/proc"))
+                       if os.path.exists(f"/proc/{pid}/stat")
+                       and open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"]
+            if not zombies:
+                break
+            time.sleep(0.05)
+        print(len(zombies))
+    """
+    assert python(session, code) == "0\n"
+
+
+# Each uses about 700 MB, of 400 that are allowed, in another way.
+GROW = {
+    "one process": "kept = bytearray(700 << 20)",
+    "children": """
+import os
+for _ in range(5):
+    if os.fork() == 0:
+        kept = bytearray(140 << 20); time.sleep(100)
+""",
+    "written copies": """
+import os
+kept = bytearray(150 << 20)
+for _ in range(5):
+    if os.fork() == 0:
+        kept[::4096] = bytes(len(kept) // 4096); time.sleep(100)
+""",
+    "shared anonymous memory": """
+import mmap
+kept = mmap.mmap(-1, 700 << 20)
+for at in range(0, len(kept), 4096): kept[at] = 1
+""",
+    "shared with a child that keeps it": """
+import mmap, os
+kept = mmap.mmap(-1, 700 << 20)
+if os.fork() == 0:
+    for at in range(0, len(kept), 4096): kept[at] = 1
+    time.sleep(100)
+""",
+    "files and memory": """
+kept = bytearray(250 << 20)
+with open("/dev/shm/f", "wb") as file: file.write(bytes(240 << 20))
+""",
+    "files in two folders, deleted": """
+import os
+files = [open(f"{folder}/f", "wb") for folder in ("/tmp", "/workspace", "/dev/shm")]
+for file in files:
+    file.write(bytes(160 << 20)); file.flush(); os.unlink(file.name)
+kept = bytearray(100 << 20)
+""",
+    "not readable": """
+import ctypes
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+kept = bytearray(700 << 20)
+""",
+    "a process without its first thread": """
+import ctypes, os, threading
+if os.fork() == 0:
+    def eat():
+        kept = bytearray(700 << 20); time.sleep(100)
+    threading.Thread(target=eat).start()
+    ctypes.CDLL(None).syscall({exit}, 0)
+""",
+    "a stopped child": """
+import os, signal
+child = os.fork()
+if child == 0:
+    kept = bytearray(700 << 20); os.kill(os.getpid(), signal.SIGSTOP)
+""",
+}
+
+
+@pytest.mark.parametrize("way", GROW)
+def test_memory_is_counted(session: Any, way: str) -> None:
+    exit_number = str(verdicts(platform.machine())["exit"][0])
+    code = "import time\n" + GROW[way].replace("{exit}", exit_number)
+    python(session, "1")
+    session.file_system.write_file("/tmp/grow.py", code + "\ntime.sleep(100)\n")
+    done = session.command.execute_command(
+        # A process that was killed leaves its parent waiting: all of them end with the first.
+        "python /tmp/grow.py & while true; do "
+        "n=$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -o grow.py | wc -l); "
+        "[ $n -gt ${most:-0} ] && most=$n; "
+        "[ $n -lt ${most:-0} ] && echo killed && break; sleep 0.1; done; pkill -9 -f grow.py",
+        timeout_ms=45000,
+    )
+    assert "killed" in done.stdout, (done.stdout, done.stderr)
+    assert session.command.execute_command("echo alive").stdout == "alive\n"
+
+
+SHARED = {
+    "forked copies": """
+import os
+kept = bytearray(250 << 20)
+children = [os.fork() for _ in range(1)]
+children += [os.fork() for _ in range(2)]
+time.sleep(3)
+""",
+    "multiprocessing's shared memory, mapped by four": """
+import multiprocessing as mp
+from multiprocessing import shared_memory
+block = shared_memory.SharedMemory(create=True, size=200 << 20)
+def touch(name):
+    other = shared_memory.SharedMemory(name)
+    other.buf[::4096] = bytes(len(other.buf) // 4096); time.sleep(3)
+children = [mp.get_context("fork").Process(target=touch, args=(block.name,)) for _ in range(4)]
+[child.start() for child in children]; [child.join() for child in children]
+assert all(child.exitcode == 0 for child in children)
+block.close(); block.unlink()
+""",
+    "a mapped file": """
+import mmap
+file = open("/workspace/f", "w+b"); file.truncate(220 << 20)
+maps = [mmap.mmap(file.fileno(), 0) for _ in range(3)]
+for page in maps: page[::4096] = bytes(len(page) // 4096)
+time.sleep(3)
+""",
+}
+
+
+@pytest.mark.parametrize("way", SHARED)
+def test_what_is_shared_counts_once(session: Any, way: str) -> None:
+    session.file_system.write_file("/tmp/share.py", "import time\n" + SHARED[way])
+    done = session.command.execute_command("python /tmp/share.py; echo ended $?", timeout_ms=45000)
+    assert done.stdout.endswith("ended 0\n"), (done.stdout, done.stderr)
