@@ -75,7 +75,7 @@ class Agent:
         # Where processes can't be listed, their groups are all that is known of them.
         self._leaders: set[int] = set()
         self._terminals = Terminals(self._emit, self._leaders)
-        self._changes = files.ChangeFinder()
+        self._files = files.FileOperations(workspace)
         self._operations: dict[str, Operation] = {
             "hello": self._hello,
             "start": self._start,
@@ -273,22 +273,7 @@ class Agent:
         return {key: everything[key] for key in keys if key in everything}
 
     async def _file(self, do: str, **arguments: Any) -> Any:
-        if do == "changes":
-            path = self._absolute(arguments["path"])
-            return self._changes.since_last(path, arguments["watcher"])
-        for key in ("path", "source", "destination"):
-            if key in arguments:
-                arguments[key] = self._absolute(arguments[key])
-        if "paths" in arguments:
-            arguments["paths"] = [self._absolute(path) for path in arguments["paths"]]
-        operation = files.OPERATIONS[do]
-        # Large files must not hold up an interrupt.
-        return await asyncio.get_running_loop().run_in_executor(
-            None, lambda: operation(**arguments)
-        )
-
-    def _absolute(self, path: str) -> str:
-        return str(Path(self._workspace, path).expanduser())
+        return await self._files.do(do, arguments)
 
     async def _metrics(self) -> dict[str, Any]:
         return metrics.measure(self._workspace)
