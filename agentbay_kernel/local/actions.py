@@ -9,14 +9,20 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.context_actions import ContextActions
 from agentbay_kernel.local.contexts import Contexts
+from agentbay_kernel.local.parsing import integer_field, json_field, number_field, read_object
 from agentbay_kernel.local.profile import FaultPlan, read_profile
-from agentbay_kernel.local.refusals import Refusal, not_found
+from agentbay_kernel.local.refusals import (
+    Refusal,
+    invalid_parameter,
+    no_such_action,
+    not_found,
+)
 from agentbay_kernel.local.sessions import (
     Lifetime,
     QuotaExceeded,
@@ -30,6 +36,8 @@ from agentbay_kernel.local.tools import Tools
 
 Fields = dict[str, str]
 PAGE = 10
+# The one action that is not in the table: it knows its request.
+TOOL_CALL = "CallMcpTool"
 
 
 class Actions:
@@ -61,24 +69,7 @@ class Actions:
         self._tools = tools
         self._routes = routes
         self._told = told
-        self._table: dict[str, Callable[[Fields], Awaitable[dict[str, Any]]]] = {
-            "CreateMcpSession": self._create,
-            "GetSession": self._get,
-            "GetSessionDetail": self._get_detail,
-            "GetMcpResource": self._get_resource,
-            "ListSession": self._list,
-            "DeleteSessionAsync": self._delete,
-            "ReleaseMcpSession": self._delete,
-            "RefreshSessionIdleTime": self._refresh,
-            "SetLabel": self._set_label,
-            "GetLabel": self._get_label,
-            "ListMcpTools": self._list_tools,
-            "GetLink": self._get_link,
-            "PauseSessionAsync": self._pause,
-            "ResumeSessionAsync": self._resume,
-            "LocalControl": self._control,
-            **ContextActions(contexts, sessions, address).table(),
-        }
+        self._context_actions = ContextActions(contexts, sessions, address)
 
     async def perform(
         self, action: str, fields: Fields, request_id: str, fault: FaultPlan | None
@@ -94,13 +85,14 @@ class Actions:
         Raises:
             Refusal: the service says no.
         """
-        handler = self._table.get(action)
-        if handler is None and action != "CallMcpTool":
-            raise Refusal("InvalidAction.NotFound", f"The specified action {action} is not found.")
         try:
-            if handler is None:
+            if action == TOOL_CALL:
                 return await self._call_tool(fields, request_id, fault)
-            return await handler(fields)
+            if action in ContextActions.table:
+                return await self._context_actions.perform(action, fields)
+            if action in self.table:
+                return await self.table[action](self, fields)
+            raise no_such_action(action)
         except SessionGone:
             raise not_found() from None
         except WrongStatus as failure:
@@ -110,16 +102,15 @@ class Actions:
         return self._sessions.find(fields.get("SessionId", ""))
 
     async def _create(self, fields: Fields) -> dict[str, Any]:
-        try:
-            labels = read_labels(fields.get("Labels", ""))
-            lifetime = Lifetime.of(
-                fields.get("Timeout", ""),
-                fields.get("MaxRuntime", ""),
-                fields.get("ManualRelease", "").lower() == "true",
-                self._sessions.default_idle_s,
-            )
-        except ValueError as failure:
-            raise Refusal("InvalidParameter", str(failure)) from None
+        """Make a session."""
+        labels = _labels(fields)
+        lifetime = Lifetime.of(
+            number_field(fields, "Timeout"),
+            number_field(fields, "MaxRuntime"),
+            fields.get("ManualRelease", "").lower() == "true",
+            self._sessions.default_idle_s,
+        )
+        wanted = _wanted_contexts(fields)
         try:
             session = await self._sessions.create(
                 fields.get("ImageId") or "linux_latest", labels, lifetime
@@ -130,17 +121,17 @@ class Actions:
             ) from None
         except LocalRuntimeError as failure:
             raise Refusal("InternalError", str(failure), 500) from None
-        self._note_contexts(session, fields.get("PersistenceDataList", ""))
+        self._note_contexts(session, wanted)
         return {"Data": {"Success": True, "ErrMsg": "", **self._described(session)}}
 
-    def _note_contexts(self, session: Session, text: str) -> None:
+    def _note_contexts(self, session: Session, wanted: list[tuple[str, str]]) -> None:
         """Contexts asked for at the start are reported as loaded; their files stay outside."""
-        for entry in json.loads(text) if text else []:
+        for context_id, path in wanted:
             self._contexts.note(
                 session,
                 {
-                    "contextId": entry.get("ContextId", ""),
-                    "path": entry.get("Path", ""),
+                    "contextId": context_id,
+                    "path": path,
                     "taskType": "download",
                     "status": "Success",
                     "errorMessage": "",
@@ -163,11 +154,13 @@ class Actions:
         }
 
     async def _get(self, fields: Fields) -> dict[str, Any]:
+        """Return a session with its addresses."""
         session = self._find(fields)
         data = {**self._described(session), "Status": session.status, "contexts": []}
         return {"Data": data}
 
     async def _get_detail(self, fields: Fields) -> dict[str, Any]:
+        """Return the status of a session, also of one that is ending."""
         session = self._sessions.detail(fields.get("SessionId", ""))
         ended = session.status == "FINISH"
         return {
@@ -183,6 +176,7 @@ class Actions:
         }
 
     async def _get_resource(self, fields: Fields) -> dict[str, Any]:
+        """Return the address of a session for a browser; nothing is served there."""
         session = self._find(fields)
         return {
             "Data": {
@@ -200,14 +194,10 @@ class Actions:
         }
 
     async def _list(self, fields: Fields) -> dict[str, Any]:
-        try:
-            labels = read_labels(fields.get("Labels", ""))
-            size = int(fields.get("MaxResults") or PAGE)
-            start = int(fields.get("NextToken") or 0)
-        except ValueError as failure:
-            raise Refusal("InvalidParameter", str(failure)) from None
-        if size <= 0 or start < 0:
-            raise Refusal("InvalidParameter", "MaxResults must be greater than 0")
+        """List sessions by labels, status and image, in pages."""
+        labels = _labels(fields)
+        size = integer_field(fields, "MaxResults", PAGE, 1)
+        start = integer_field(fields, "NextToken", 0, 0)
         found = self._sessions.select(labels, fields.get("Status", ""), fields.get("ImageId", ""))
         return {
             "Data": [
@@ -227,16 +217,15 @@ class Actions:
     async def _call_tool(
         self, fields: Fields, request_id: str, fault: FaultPlan | None
     ) -> dict[str, Any]:
+        """Run a tool of a session."""
         session = self._find(fields)
         limit = self._behaviour.profile.message_limit
         if limit is not None and len(fields.get("Args", "").encode()) > limit:
             raise _too_large(limit)
         try:
-            arguments = json.loads(fields.get("Args") or "{}")
-        except ValueError:
-            raise Refusal("InvalidParameter", "Args must be a JSON object") from None
-        if not isinstance(arguments, dict):
-            raise Refusal("InvalidParameter", "Args must be a JSON object")
+            arguments = read_object(fields.pop("Args", "") or "{}")
+        except ValueError as failure:
+            raise invalid_parameter(f"Args must be a JSON object: {failure}.") from None
         name = fields.get("Name", "")
         answer = await self._tools.serve(session, name, arguments, request_id, fault)
         if limit is not None and len(answer.text.encode()) > limit:
@@ -245,54 +234,100 @@ class Actions:
         return {"Data": {"content": content, "isError": answer.is_error}}
 
     async def _delete(self, fields: Fields) -> dict[str, Any]:
+        """Delete a session."""
         self._sessions.delete(fields.get("SessionId", ""))
         return {}
 
     async def _pause(self, fields: Fields) -> dict[str, Any]:
+        """Pause a session: it refuses to work, its processes continue."""
         self._sessions.pause(fields.get("SessionId", ""))
         return {}
 
     async def _resume(self, fields: Fields) -> dict[str, Any]:
+        """Resume a paused session."""
         self._sessions.resume(fields.get("SessionId", ""))
         return {}
 
     async def _refresh(self, fields: Fields) -> dict[str, Any]:
+        """Restart the idle time of a session."""
         self._find(fields).touch()
         return {}
 
     async def _set_label(self, fields: Fields) -> dict[str, Any]:
-        session = self._find(fields)
-        try:
-            session.labels = read_labels(fields.get("Labels", ""))
-        except ValueError as failure:
-            raise Refusal("InvalidParameter", str(failure)) from None
+        """Replace a session's labels."""
+        self._find(fields).labels = _labels(fields)
         return {}
 
     async def _get_label(self, fields: Fields) -> dict[str, Any]:
+        """Return a session's labels."""
         return {"Data": {"Labels": json.dumps(self._find(fields).labels)}}
 
     async def _control(self, fields: Fields) -> dict[str, Any]:
-        """Not the service's: tells of this runtime, and sets the profile if there is one."""
+        """Describe this runtime, or set its profile; the service has no such action."""
         if "Profile" in fields:
             try:
-                self._behaviour.use(read_profile(json.loads(fields["Profile"])))
+                self._behaviour.use(read_profile(json_field(fields, "Profile", "{}")))
             except (ValueError, TypeError) as failure:
-                raise Refusal("InvalidParameter", f"Profile can't be used: {failure}") from None
+                raise invalid_parameter(f"Profile can't be used: {failure}") from None
         data = {**self._told(), "profile": self._behaviour.profile.as_data()}
         return {"Data": {**data, "sessions": len(self._sessions.running())}}
 
     async def _get_link(self, fields: Fields) -> dict[str, Any]:
+        """Return an address for a port of a session; nothing is served there."""
         session = self._find(fields)
         kind = fields.get("ProtocolType") or "wss"
         port = fields.get("Port") or "443"
         return {"Data": {"Url": f"{kind}://127.0.0.1:{port}/?sessionId={session.id}"}}
 
     async def _list_tools(self, fields: Fields) -> dict[str, Any]:
+        """List the tools."""
         tools = [
             {**tool, "description": "", "inputSchema": {}, "tool": tool["name"]}
             for tool in self._tools.listed()
         ]
         return {"Data": json.dumps(tools)}
+
+    table: ClassVar[dict[str, Callable[[Actions, Fields], Awaitable[dict[str, Any]]]]] = {
+        "CreateMcpSession": _create,
+        "GetSession": _get,
+        "GetSessionDetail": _get_detail,
+        "GetMcpResource": _get_resource,
+        "ListSession": _list,
+        "DeleteSessionAsync": _delete,
+        "ReleaseMcpSession": _delete,
+        "RefreshSessionIdleTime": _refresh,
+        "SetLabel": _set_label,
+        "GetLabel": _get_label,
+        "ListMcpTools": _list_tools,
+        "GetLink": _get_link,
+        "PauseSessionAsync": _pause,
+        "ResumeSessionAsync": _resume,
+        "LocalControl": _control,
+    }
+    call_tool = _call_tool
+
+
+# Every action by name, with the function that carries it out.
+ACTIONS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    **Actions.table,
+    **ContextActions.table,
+    TOOL_CALL: Actions.call_tool,
+}
+
+
+def _labels(fields: Fields) -> dict[str, str]:
+    try:
+        return read_labels(fields.get("Labels", ""))
+    except ValueError as failure:
+        raise invalid_parameter(f"Labels can't be read: {failure}.") from None
+
+
+def _wanted_contexts(fields: Fields) -> list[tuple[str, str]]:
+    """Ids and paths of the contexts that a new session is to have."""
+    entries = json_field(fields, "PersistenceDataList", "[]")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise invalid_parameter("PersistenceDataList must be a list of objects.")
+    return [(str(it.get("ContextId", "")), str(it.get("Path", ""))) for it in entries]
 
 
 def _too_large(limit: int) -> Refusal:

@@ -72,7 +72,7 @@ class AgentClient:
         if self._socket is None or self.closed.is_set():
             raise AgentError(-1, "the session's sandbox has ended")
         number = next(self._numbers)
-        data = json.dumps({"id": number, "op": op, **arguments}).encode()
+        data = json.dumps({**arguments, "id": number, "op": op}).encode()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:

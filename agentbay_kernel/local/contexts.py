@@ -8,9 +8,12 @@ as long as the runtime; they are not put into new sessions.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import posixpath
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +23,22 @@ from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.sessions import Session
 
 URL_LIFE_S = 3600
-CHUNK = 4 * 1024 * 1024
+CHUNK = 1024 * 1024
+# One file, all files of all contexts (bytes), and how many of what there may be.
+FILE_LIMIT = 1024 * 1024 * 1024
+FILES_LIMIT = 8 * FILE_LIMIT
+CONTEXTS_LIMIT = 10_000
+TICKETS_LIMIT = 10_000
+TASKS_LIMIT = 1_000
+PATH_LIMIT = 4096
 
 
 class ContextGone(Exception):
     """No such context."""
+
+
+class ContextsFull(Exception):
+    """The runtime keeps no more; the message says of what."""
 
 
 @dataclass(eq=False)
@@ -80,6 +94,8 @@ class Contexts:
                 return context
         if not make:
             return None
+        if len(self._contexts) >= CONTEXTS_LIMIT:
+            raise ContextsFull(f"There are {CONTEXTS_LIMIT} contexts already: delete some.")
         context = Context(f"SdkCtx-{secrets.token_hex(8)}", name, _now(), _now())
         self._contexts[context.id] = context
         return context
@@ -112,28 +128,87 @@ class Contexts:
 
     def presign(self, context_id: str, path: str, writes: bool) -> tuple[str, int]:
         """A token for `/oss/TOKEN` and the second at which it expires."""
-        expires = time.time() + URL_LIFE_S
+        context = self.find(context_id)
+        now = time.time()
+        # All last equally long: the first is the first to expire.
+        while self._tickets:
+            oldest = next(iter(self._tickets))
+            if self._tickets[oldest].expires > now and len(self._tickets) < TICKETS_LIMIT:
+                break
+            del self._tickets[oldest]
         token = secrets.token_urlsafe(24)
-        self._tickets[token] = Ticket(self.find(context_id), path, writes, expires)
-        return token, int(expires)
+        self._tickets[token] = Ticket(context, path[:PATH_LIMIT], writes, now + URL_LIFE_S)
+        return token, int(now + URL_LIFE_S)
 
     def redeem(self, token: str, writes: bool) -> Ticket | None:
         """The ticket of a token, unless it is unknown, expired or for the other way."""
         ticket = self._tickets.get(token)
         if ticket is None or ticket.writes != writes or ticket.expires < time.time():
             return None
-        return ticket
+        # The context may have been deleted since.
+        return ticket if ticket.context.id in self._contexts else None
 
-    def place(self, ticket: Ticket) -> Path:
-        """Where the bytes of a ticket's file are kept."""
-        return self._place(ticket.context, ticket.path)
+    def place(self, ticket: Ticket) -> Path | None:
+        """Where the bytes of a ticket's file are kept, if there are any."""
+        return ticket.context.files.get(ticket.path)
 
-    def _place(self, context: Context, path: str) -> Path:
-        place = context.files.get(path)
-        if place is None:
-            self._folder.mkdir(exist_ok=True, mode=0o700)
-            place = context.files[path] = self._folder / secrets.token_hex(12)
-        return place
+    def new_place(self) -> Path:
+        """Where the bytes of a file may be written that becomes a context's by `keep`."""
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        return self._folder / secrets.token_hex(12)
+
+    def keep(self, context: Context, path: str, place: Path) -> None:
+        """Make a file that was written the context's, instead of an older one of its path.
+
+        Raises:
+            ContextsFull: the files of all contexts are too large, or the context is gone.
+        """
+        total = place.stat().st_size
+        for other in self._contexts.values():
+            for name, kept in other.files.items():
+                if (other, name) != (context, path):
+                    with suppress(OSError):
+                        total += kept.stat().st_size
+        if total > FILES_LIMIT or context.id not in self._contexts:
+            place.unlink()
+            raise ContextsFull(f"The files of contexts may have {FILES_LIMIT:,} bytes.")
+        older = context.files.get(path)
+        context.files[path] = place
+        if older is not None:
+            older.unlink(missing_ok=True)
+
+    def files_in(self, context: Context, folder: str) -> list[dict[str, Any]]:
+        """The files directly in a directory, as the service describes them, by path."""
+        wanted = posixpath.normpath("/" + folder.lstrip("/"))
+        found = []
+        for path, place in sorted(context.files.items()):
+            whole = posixpath.normpath("/" + path.lstrip("/"))
+            if posixpath.dirname(whole) != wanted:
+                continue
+            try:
+                told = place.stat()
+            except OSError:
+                continue
+            when = _as_time(told.st_mtime)
+            found.append(
+                {
+                    "FileId": hashlib.sha256(f"{context.id}:{path}".encode()).hexdigest()[:24],
+                    "FileName": posixpath.basename(whole),
+                    "FilePath": path,
+                    "FileType": posixpath.splitext(whole)[1].removeprefix("."),
+                    "GmtCreate": when,
+                    "GmtModified": when,
+                    "Size": told.st_size,
+                    "Status": "available",
+                }
+            )
+        return found
+
+    def delete_file(self, context_id: str, path: str) -> None:
+        """Forget a file of a context; one that is not there is fine."""
+        place = self.find(context_id).files.pop(path, None)
+        if place is not None:
+            place.unlink(missing_ok=True)
 
     async def sync(self, session: Session, context_id: str, path: str, mode: str) -> None:
         """Bring a file into the session (`download`) or out of it (`upload`), and note it."""
@@ -148,13 +223,25 @@ class Contexts:
         try:
             context = self.find(context_id)
             if mode == "download":
-                await _bring_in(session, path, self._place(context, path))
+                place = context.files.get(path)
+                if place is None:
+                    raise FileNotFoundError(2, "No such file in the context", path)
+                await _bring_in(session, path, place)
             else:
-                await _bring_out(session, path, self._place(context, path))
-        except (OSError, AgentError, ContextGone) as failure:
+                await self._bring_out(session, context, path)
+        except (OSError, AgentError, ContextGone, ContextsFull) as failure:
             task |= {"status": "Failed", "errorMessage": str(failure)}
         task["finishTime"] = int(time.time())
         self.note(session, task)
+
+    async def _bring_out(self, session: Session, context: Context, path: str) -> None:
+        place = self.new_place()
+        try:
+            await _copy_out(session, path, place)
+            self.keep(context, path, place)
+        except BaseException:
+            place.unlink(missing_ok=True)
+            raise
 
     def note(self, session: Session, task: dict[str, Any]) -> None:
         """Remember a finished task for GetContextInfo; a later one of its kind replaces it."""
@@ -162,6 +249,7 @@ class Contexts:
         tasks = self._tasks.setdefault(session.id, [])
         tasks[:] = [old for old in tasks if any(old[key] != task[key] for key in same)]
         tasks.append(task)
+        del tasks[:-TASKS_LIMIT]
 
     def tasks(self, session: Session, context_id: str, path: str, kind: str) -> str:
         """The tasks of a session as GetContextInfo tells them; empty arguments match all."""
@@ -199,7 +287,7 @@ async def _bring_in(session: Session, path: str, place: Path) -> None:
             mode = "append"
 
 
-async def _bring_out(session: Session, path: str, place: Path) -> None:
+async def _copy_out(session: Session, path: str, place: Path) -> None:
     with place.open("wb") as file:
         while True:
             text = await session.sandbox.agent.call(
@@ -208,7 +296,13 @@ async def _bring_out(session: Session, path: str, place: Path) -> None:
             if not text:
                 return
             file.write(base64.b64decode(text))
+            if file.tell() > FILE_LIMIT:
+                raise ContextsFull(f"{path} has more than {FILE_LIMIT:,} bytes.")
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _as_time(time.time())
+
+
+def _as_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

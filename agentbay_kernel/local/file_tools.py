@@ -46,6 +46,11 @@ async def change_events(session: Session, path: str, watcher: str) -> list[dict[
     return list(found)
 
 
+async def forget_watcher(session: Session, path: str, watcher: str) -> None:
+    """This watcher does not ask again."""
+    await session.sandbox.agent.call("file", do="forget", path=path, watcher=watcher)
+
+
 def _word(name: str, value: Any) -> str:
     match name:
         case "read_file" | "edit_file":
@@ -55,9 +60,15 @@ def _word(name: str, value: Any) -> str:
         case "get_file_info":
             return "\n".join(f"{key}: {_plain(item)}" for key, item in value.items())
         case "list_directory":
-            return "\n".join(f"[{'DIR' if folder else 'FILE'}] {entry}" for entry, folder in value)
+            lines = [
+                f"[{'DIR' if folder else 'FILE'}] {entry}" for entry, folder in value["entries"]
+            ]
+            if value["left_out"]:
+                lines.append(f"[cut: {value['left_out']:,} more entries]")
+            return "\n".join(lines)
         case "search_files":
-            return "\n".join(value) or "No matches found"
+            cut = [f"[cut: {value['cut']}]"] if value["cut"] else []
+            return "\n".join([*value["matches"], *cut]) or "No matches found"
     return "True"
 
 

@@ -1,17 +1,28 @@
-"""What all request handlers share: what they may use, and whom they answer.
+"""What all request handlers share: what they may use, whom they serve, how much they read.
 
-In: HTTP requests on a loopback address. Out: a refusal for each that names another host than this
-machine, so that no page in a browser can reach the runtime by a name of its own.
+A request passes these walls in this order, and nothing of its body is read before: its target is a
+path, its Host is a loopback name, it does not come from another page in a browser, its route takes
+its method and content type, whoever sends it has the route's token (the action route's key stands
+in the body, so that its body is bounded instead), and its body has the size that its route takes.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
 import re
+import ssl
+import sys
+from collections import deque
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, ClassVar
 
-from tornado import httputil, web
+from tornado import httputil, iostream, web
+from tornado.httpserver import HTTPServer
 
 from agentbay_kernel.local.actions import Actions
 from agentbay_kernel.local.behaviour import Behaviour
@@ -19,9 +30,75 @@ from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.sessions import Sessions
 from agentbay_kernel.local.tools import Tools
 
-LOOPBACK_NAMES = {"127.0.0.1", "localhost", "::1"}
-SCHEME = re.compile(r"^https?://")
-BODY_LIMIT = 1024 * 1024 * 1024
+LOOPBACK = re.compile(
+    r"(?:https?://)?(?P<authority>(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?)(?:/[!-~]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+KILOBYTE = 1024
+MEGABYTE = 1024 * KILOBYTE
+CONTROL_LIMIT = 256 * KILOBYTE
+TOOL_LIMIT = 16 * MEGABYTE
+UPLOAD_LIMIT = 1024 * MEGABYTE
+HEAD_LIMIT = 16 * KILOBYTE
+# Bodies up to this size are read at once; larger ones share a bounded memory.
+SMALL_BODY = 64 * KILOBYTE
+LARGE_BODIES = 2 * TOOL_LIMIT
+WAITING_LIMIT = 100
+CONNECTIONS_LIMIT = 500
+# Between the requests of a connection, and until a request's headers are complete.
+HEAD_S = 120.0
+BODY_S = 60.0
+UPLOAD_S = 3600.0
+# Numbers of bytes longer than this are larger than any limit.
+_DIGITS = 15
+
+_log = logging.getLogger(__name__)
+
+
+class BodyRoom:
+    """The memory that large bodies share; who comes first is served first.
+
+    Arguments:
+        size: bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether too many wait already."""
+        return len(self._waiting) >= WAITING_LIMIT
+
+    async def enter(self, size: int) -> None:
+        """Wait until that many bytes are free, and take them."""
+        if not self._waiting and size <= self._free:
+            self._free -= size
+            return
+        place = (size, asyncio.get_running_loop().create_future())
+        self._waiting.append(place)
+        try:
+            await place[1]
+        except asyncio.CancelledError:
+            if place in self._waiting:
+                self._waiting.remove(place)
+            elif not place[1].cancelled():
+                self._free += size
+            self._admit()
+            raise
+
+    def leave(self, size: int) -> None:
+        """Give bytes back."""
+        self._free += size
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
+            size, place = self._waiting.popleft()
+            if not place.done():
+                self._free -= size
+                place.set_result(None)
 
 
 @dataclass(frozen=True)
@@ -34,26 +111,66 @@ class Runtime:
     actions: Actions
     contexts: Contexts
     behaviour: Behaviour
+    room: BodyRoom
 
 
-class SchemeTolerantServer(httputil.HTTPServerConnectionDelegate):
-    """Accepts a `Host` header that carries a scheme, as the official client sends it."""
+class _Server(HTTPServer):
+    """Serves a bounded number of connections."""
 
+    def handle_stream(self, stream: iostream.IOStream, address: tuple[Any, ...]) -> None:
+        if len(self._connections) >= CONNECTIONS_LIMIT:
+            stream.close()
+            return
+        super().handle_stream(stream, address)
+
+
+def serve_application(
+    application: web.Application,
+    ssl_options: ssl.SSLContext | None = None,
+    header_s: float = HEAD_S,
+    body_s: float = BODY_S,
+) -> HTTPServer:
+    """A server of these routes that bounds what a connection may cost.
+
+    Arguments:
+        header_s: seconds for a request's headers, from the end of the request before.
+        body_s: seconds for a request's body, unless its route gives it more.
+    """
+    # A refused connection, or one that speaks no HTTP, is no event of the runtime.
+    for name in ("tornado.general", "tornado.access"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return _Server(
+        _Delegate(application),
+        ssl_options=ssl_options,
+        idle_connection_timeout=header_s,
+        body_timeout=body_s,
+        max_header_size=HEAD_LIMIT,
+        # What is streamed is held in pieces; the routes count.
+        max_buffer_size=2 * MEGABYTE,
+        max_body_size=CONTROL_LIMIT,
+    )
+
+
+class _Delegate(httputil.HTTPServerConnectionDelegate):
     def __init__(self, application: web.Application) -> None:
         self._application = application
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
-        """One request."""
-        return _SchemeStripper(self._application.start_request(server_conn, request_conn))
+        return _HostJudge(self._application.start_request(server_conn, request_conn))
 
     def on_close(self, server_conn: object) -> None:
-        """A connection ended."""
         self._application.on_close(server_conn)
 
 
-class _SchemeStripper(httputil.HTTPMessageDelegate):
+class _HostJudge(httputil.HTTPMessageDelegate):
+    """Reduces the Host header, which the official client sends with a scheme, to an authority.
+
+    A host that is not served becomes a name that is not served either, for the handler to refuse:
+    tornado's own refusal of a malformed one has no words.
+    """
+
     def __init__(self, wrapped: httputil.HTTPMessageDelegate) -> None:
         self._wrapped = wrapped
 
@@ -62,9 +179,11 @@ class _SchemeStripper(httputil.HTTPMessageDelegate):
         start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
         headers: httputil.HTTPHeaders,
     ) -> Awaitable[None] | None:
-        host = headers.get("Host")
-        if host is not None:
-            headers["Host"] = SCHEME.sub("", host).partition("/")[0]
+        hosts = headers.get_list("Host")
+        if len(hosts) != 1:
+            raise httputil.HTTPInputError("A request has one Host header")
+        found = LOOPBACK.fullmatch(hosts[0])
+        headers["Host"] = found["authority"] if found else "not-served.invalid"
         return self._wrapped.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -77,23 +196,176 @@ class _SchemeStripper(httputil.HTTPMessageDelegate):
         self._wrapped.on_connection_close()
 
 
+@web.stream_request_body
 class LoopbackHandler(web.RequestHandler):
-    """Base of all handlers: refuses what does not address this machine by a loopback name."""
+    """Base of all handlers: refuses, before the body is read, whom its route does not serve."""
+
+    # What a route takes; a route without a body takes none.
+    methods: ClassVar[tuple[str, ...]] = ()
+    content_type: ClassVar[str | None] = None
+    body_s: ClassVar[float | None] = None
+    held_in_memory: ClassVar[bool] = True
 
     def initialize(self, runtime: Runtime) -> None:
         """Called by tornado with the route's arguments."""
         self.runtime = runtime
+        self._limit = 0
+        self._size = 0
+        self._held = 0
 
-    def prepare(self) -> None:
-        """Refuse a foreign host before anything is read from the request."""
-        if self.request.host_name.strip("[]") not in LOOPBACK_NAMES:
-            self.set_status(403)
-            self.finish({"Code": "Forbidden", "Message": "Only loopback addresses are served."})
+    def admit(self) -> int | None:
+        """Judge whoever sends the request; returns the most bytes that its body may have.
+
+        One who is refused has been answered, and the result is None.
+        """
+        return 0
+
+    async def prepare(self) -> None:
+        """Refuse what may be refused without its body."""
+        limit = self._judge()
+        if limit is None:
+            return
+        self._limit = limit
+        length = self.request.headers.get("Content-Length")
+        chunked = "Transfer-Encoding" in self.request.headers
+        # Not a number, or a negative one: tornado refuses it, when it reads the body.
+        size = int(length) if length and length.isdecimal() and len(length) <= _DIGITS else None
+        if (length or "").isdecimal() and (size is None or size > limit):
+            self.refuse_size()
+            return
+        connection: Any = self.request.connection
+        # Counted here, for a refusal that says why.
+        connection.set_max_body_size(sys.maxsize)
+        if self.body_s is not None:
+            connection.set_body_timeout(self.body_s)
+        expected = size if size is not None else limit if length or chunked else 0
+        if expected > SMALL_BODY and self.held_in_memory:
+            await self._enter(expected)
+
+    def _judge(self) -> int | None:
+        request = self.request
+        origin = request.headers.get("Origin")
+        own = (f"http://{request.host}", f"https://{request.host}")
+        if not LOOPBACK.fullmatch(request.host):
+            self.refuse(403, "Forbidden", "Only loopback addresses are served.")
+        elif "Sec-Fetch-Site" in request.headers or (origin is not None and origin not in own):
+            self.refuse(403, "Forbidden", "Pages in a browser are not served.")
+        elif not (request.uri or "").startswith("/") or (request.uri or "").startswith("//"):
+            self.refuse(400, "InvalidRequest", "The target of a request must be a path.")
+        elif request.method not in self.methods:
+            self.set_header("Allow", ", ".join(self.methods))
+            self.refuse(405, "InvalidRequest", f"This route takes {', '.join(self.methods)}.")
+        elif not self._has_its_type():
+            self.refuse(415, "InvalidRequest", f"The body must be {self.content_type}.")
+        else:
+            return self.admit()
+        return None
+
+    def _has_its_type(self) -> bool:
+        headers = self.request.headers
+        if headers.get("Content-Encoding", "identity") != "identity":
+            return False
+        empty = headers.get("Content-Length", "0") == "0" and "Transfer-Encoding" not in headers
+        if empty or self.content_type is None:
+            return True
+        return headers.get("Content-Type", "").partition(";")[0].strip() == self.content_type
+
+    async def _enter(self, size: int) -> None:
+        room = self.runtime.room
+        if room.crowded:
+            self.refuse(503, "Throttling", "Too many large requests at once; try again.")
+            return
+        try:
+            async with asyncio.timeout(BODY_S):
+                await room.enter(size)
+        except TimeoutError:
+            self.refuse(503, "Throttling", "Too many large requests at once; try again.")
+            return
+        self._held = size
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Count a piece of the body, and take it."""
+        self._size += len(chunk)
+        if self._size > self._limit:
+            self.drop()
+            self.refuse_size()
+            return None
+        self.take(chunk)
+        return None
+
+    def take(self, chunk: bytes) -> None:
+        """A piece of the body."""
+
+    def drop(self) -> None:
+        """Forget what was taken: the body was too large, or its connection ended."""
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        """Answer with an error in the service's form, in one line."""
+        self.set_status(status)
+        self.reply({"Code": code, "Message": message, "HttpStatusCode": status, "Success": False})
+
+    def refuse_size(self) -> None:
+        """Answer that the body is too large."""
+        self.refuse(413, "InvalidRequest", f"The body has more than {self._limit:,} bytes.")
+
+    def reply(self, document: Any) -> None:
+        """Answer with a JSON document."""
+        self.set_header("Content-Type", "application/json;charset=utf-8")
+        self.finish(as_json(document))
+
+    def on_finish(self) -> None:
+        """The response is complete."""
+        self._leave()
+
+    def on_connection_close(self) -> None:
+        """The client is gone."""
+        super().on_connection_close()
+        self.drop()
+        self._leave()
+
+    def _leave(self) -> None:
+        held, self._held = self._held, 0
+        if held:
+            self.runtime.room.leave(held)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """What was not foreseen is answered in the service's form too."""
-        message = "the local runtime failed; its standard error says how"
-        self.finish({"Code": "InternalError", "Message": message, "Success": False})
+        if status_code < 500:
+            self.refuse(status_code, "InvalidRequest", "The request is malformed.")
+            return
+        self.refuse(500, "InternalError", "the local runtime failed; its standard error says how")
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Log what was not foreseen, without the address: it may hold a permission."""
+        if isinstance(value, web.HTTPError | iostream.StreamClosedError) or typ is None:
+            return
+        if value is not None:
+            _log.error("A request failed", exc_info=(typ, value, tb))
 
     def compute_etag(self) -> None:
         """Answers are never the same twice."""
+
+
+class NotFoundHandler(LoopbackHandler):
+    """Any other path."""
+
+    methods = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+
+    def admit(self) -> int | None:
+        """There is nothing here."""
+        self.refuse(404, "InvalidRequest", "There is no such route.")
+        return None
+
+
+def as_json(document: Any) -> str:
+    """A document as JSON that can be sent: half of a surrogate pair has no UTF-8."""
+    text = json.dumps(document, ensure_ascii=False)
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return text
+    return text.encode("utf-8", "replace").decode()

@@ -109,7 +109,25 @@ def _checked(document: Any, kind: type, name: str) -> dict[str, Any]:
     unknown = sorted(set(document) - set(known))
     if unknown:
         raise ValueError(f"a {name} has no {', '.join(unknown)}; it has {', '.join(known)}")
+    for item in dataclasses.fields(kind):
+        value = document.get(item.name)
+        if item.name in document and not _is_of(value, str(item.type)):
+            raise ValueError(f"{item.name} is {value!r}; it must be {item.type}")
     return dict(document)
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    """Whether a JSON value is of an annotated type; numbers must not be negative."""
+    if kind.startswith("tuple"):
+        numbers = value if isinstance(value, list) else [value]
+        return "FaultPlan" in kind or all(_is_of(number, "int") for number in numbers)
+    if kind.endswith(" | None"):
+        return value is None or _is_of(value, kind.removesuffix(" | None"))
+    if isinstance(value, bool):
+        return kind == "bool"
+    if isinstance(value, int | float):
+        return value >= 0 if kind == "float" else kind == "int" and isinstance(value, int)
+    return isinstance(value, str) and kind == "str"
 
 
 def load_profile(path: Path | None) -> Profile:

@@ -20,3 +20,13 @@ def not_logged_in() -> Refusal:
 def not_found() -> Refusal:
     """The answer about a session that is not there."""
     return Refusal("InvalidMcpSession.NotFound", "Resource [McpSession] is not found.")
+
+
+def no_such_action(action: str) -> Refusal:
+    """The answer to an action that there is not."""
+    return Refusal("InvalidAction.NotFound", f"The specified action {action[:100]} is not found.")
+
+
+def invalid_parameter(message: str) -> Refusal:
+    """The answer to a field that can't be read."""
+    return Refusal("InvalidParameter", message)

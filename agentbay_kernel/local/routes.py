@@ -14,13 +14,31 @@ from typing import Any
 
 from tornado import web
 
+from agentbay_kernel.local.actions import ACTIONS, TOOL_CALL
 from agentbay_kernel.local.faults import misbehave
-from agentbay_kernel.local.listener import LoopbackHandler, Runtime
+from agentbay_kernel.local.listener import (
+    CONTROL_LIMIT,
+    TOOL_LIMIT,
+    UPLOAD_LIMIT,
+    LoopbackHandler,
+    NotFoundHandler,
+    Runtime,
+    as_json,
+)
+from agentbay_kernel.local.parsing import read_form, read_object
 from agentbay_kernel.local.profile import FaultPlan
-from agentbay_kernel.local.refusals import Refusal, not_found, not_logged_in
+from agentbay_kernel.local.refusals import (
+    Refusal,
+    invalid_parameter,
+    no_such_action,
+    not_found,
+    not_logged_in,
+)
 from agentbay_kernel.local.sessions import Session, SessionGone
 from agentbay_kernel.local.transfer import FileHandler
 from agentbay_kernel.local.websocket import SocketHandler
+
+REQUEST_ID_LIMIT = 200
 
 
 def request_id() -> str:
@@ -28,45 +46,86 @@ def request_id() -> str:
     return str(uuid.uuid4()).upper()
 
 
-class ActionHandler(LoopbackHandler):
-    """The action route."""
+class BodyHandler(LoopbackHandler):
+    """A route whose body is needed as a whole."""
+
+    def initialize(self, runtime: Runtime) -> None:
+        """Called by tornado with the route's arguments."""
+        super().initialize(runtime)
+        self._body = bytearray()
+
+    def take(self, chunk: bytes) -> None:
+        """Keep a piece of the body."""
+        self._body += chunk
+
+    def drop(self) -> None:
+        """Forget the body."""
+        self._body = bytearray()
+
+    def whole_body(self) -> bytes:
+        """The body, once."""
+        body, self._body = bytes(self._body), bytearray()
+        return body
+
+
+class ActionHandler(BodyHandler):
+    """The action route: one action of the control plane, or a tool call."""
+
+    methods = ("POST",)
+    content_type = "application/x-www-form-urlencoded"
+
+    def admit(self) -> int | None:
+        """Refuse an unknown action, and a wrong key in the query: others stand in the body."""
+        self._number = request_id()
+        try:
+            self._query = self._read(self.request.query.encode("latin-1"))
+            self._action = self._query.get("Action") or self.request.headers.get("x-acs-action", "")
+            if self._action not in ACTIONS and self._action != TOOL_CALL:
+                raise no_such_action(self._action)
+            if "Authorization" in self._query:
+                self._authenticate(self._query["Authorization"])
+        except Refusal as refusal:
+            self._refused(refusal)
+            return None
+        return TOOL_LIMIT if self._action == TOOL_CALL else CONTROL_LIMIT
 
     async def post(self) -> None:
         """One action."""
-        fields = {
-            key: values[-1].decode("utf-8", "replace")
-            for key, values in self.request.arguments.items()
-        }
-        action = fields.get("Action") or self.request.headers.get("x-acs-action", "")
         behaviour = self.runtime.behaviour
         await behaviour.delay()
-        number = request_id()
         fault = None
         try:
+            fields = {**self._query, **self._read(self.whole_body())}
             self._authenticate(fields.get("Authorization", ""))
-            fault = behaviour.fault(action, fields.get("Name", ""))
+            fault = behaviour.fault(self._action, fields.get("Name", ""))
             if fault is not None and fault.comes_first:
                 await self._fail(fault, fields)
                 return
-            answer = await self.runtime.actions.perform(action, fields, number, fault)
-            envelope = {
-                "RequestId": number,
-                "HttpStatusCode": 200,
-                "Code": "ok",
-                "Success": True,
-                "Message": "",
-                **answer,
-            }
+            answer = await self.runtime.actions.perform(self._action, fields, self._number, fault)
         except Refusal as refusal:
-            envelope = self._refused(refusal, number)
-            fault = None
+            self._refused(refusal)
+            return
+        envelope = {
+            "RequestId": self._number,
+            "HttpStatusCode": 200,
+            "Code": "ok",
+            "Success": True,
+            "Message": "",
+            **answer,
+        }
         self.set_header("Content-Type", "application/json;charset=utf-8")
-        body = json.dumps(envelope, ensure_ascii=False)
+        body = as_json(envelope)
         await behaviour.transmit(len(body))
         if fault is not None:
             await misbehave(self, fault, body)
         else:
             self.finish(body)
+
+    def _read(self, data: bytes) -> dict[str, str]:
+        try:
+            return read_form(data)
+        except ValueError as failure:
+            raise invalid_parameter(f"The form can't be read: {failure}.") from None
 
     async def _fail(self, fault: FaultPlan, fields: dict[str, str]) -> None:
         """A fault that comes before anything is done."""
@@ -78,16 +137,19 @@ class ActionHandler(LoopbackHandler):
             raise not_found()
         await misbehave(self, fault)
 
-    def _refused(self, refusal: Refusal, number: str) -> dict[str, Any]:
+    def _refused(self, refusal: Refusal) -> None:
         self.set_status(refusal.status)
-        return {
-            "RequestId": number,
-            "HostId": self.request.host,
-            "Code": refusal.code,
-            "HttpStatusCode": refusal.status,
-            "Success": False,
-            "Message": f"code: {refusal.status}, {refusal} request id: {number}",
-        }
+        number = self._number
+        self.reply(
+            {
+                "RequestId": number,
+                "HostId": self.request.host,
+                "Code": refusal.code,
+                "HttpStatusCode": refusal.status,
+                "Success": False,
+                "Message": f"code: {refusal.status}, {refusal} request id: {number}",
+            }
+        )
 
     def _authenticate(self, authorization: str) -> None:
         key = authorization.removeprefix("Bearer").strip()
@@ -95,57 +157,53 @@ class ActionHandler(LoopbackHandler):
             raise not_logged_in()
 
 
-class LinkHandler(LoopbackHandler):
+class LinkHandler(BodyHandler):
     """The LinkUrl route: tool calls with the session's token."""
+
+    methods = ("POST",)
+    content_type = "application/json"
+
+    def admit(self) -> int | None:
+        """Refuse who has not the session's token."""
+        token = self.request.headers.get("X-Access-Token", "")
+        try:
+            session = self.runtime.sessions.find(self.path_args[0])
+        except SessionGone:
+            session = None
+        if session is None or not secrets.compare_digest(token.encode(), session.token.encode()):
+            self._refuse("Jwt verification fails" if token else "Jwt is missing")
+            return None
+        self._session = session
+        return TOOL_LIMIT
 
     async def post(self, session_id: str) -> None:
         """One tool call."""
         behaviour = self.runtime.behaviour
         await behaviour.delay()
-        session = self._authorized(session_id)
-        if session is None:
-            return
         try:
-            request = json.loads(self.request.body)
-            name, arguments = str(request["tool"]), dict(request.get("args") or {})
-        except (ValueError, KeyError, AttributeError, TypeError):
+            name, arguments, number = _tool_call(self.whole_body())
+        except ValueError as failure:
             self.set_status(400)
-            self.finish({"code": 400, "success": False, "message": "malformed request"})
+            self.reply({"code": 400, "success": False, "message": f"malformed request: {failure}"})
             return
-        fault = behaviour.fault("CallMcpTool", name)
+        fault = behaviour.fault(TOOL_CALL, name)
         if fault is not None and fault.comes_first:
             await self._fail(fault, session_id)
             return
-        number = str(request.get("requestId", ""))
+        session: Session = self._session
         answer = await self.runtime.tools.serve(session, name, arguments, number, fault)
         result = {
             "isError": answer.is_error,
             "content": [{"type": "text", "text": answer.text}],
         }
         data = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}, ensure_ascii=False)
-        document = {"code": 0, "success": True, "requestId": number, "data": data}
-        body = json.dumps(document, ensure_ascii=False)
+        body = as_json({"code": 0, "success": True, "requestId": number, "data": data})
         await behaviour.transmit(len(body))
         if fault is not None:
             await misbehave(self, fault, body)
             return
         self.set_header("Content-Type", "application/json;charset=utf-8")
         self.finish(body)
-
-    def _authorized(self, session_id: str) -> Session | None:
-        token = self.request.headers.get("X-Access-Token", "")
-        if not token:
-            self._refuse("Jwt is missing")
-            return None
-        try:
-            session = self.runtime.sessions.find(session_id)
-        except SessionGone:
-            self._refuse("Jwt verification fails")
-            return None
-        if not secrets.compare_digest(token.encode(), session.token.encode()):
-            self._refuse("Jwt verification fails")
-            return None
-        return session
 
     async def _fail(self, fault: FaultPlan, session_id: str) -> None:
         if fault.kind in ("key_refused", "expired"):
@@ -161,15 +219,40 @@ class LinkHandler(LoopbackHandler):
         self.finish(words)
 
 
+def _tool_call(body: bytes) -> tuple[str, dict[str, Any], str]:
+    """Name, arguments and id of a call.
+
+    Raises:
+        ValueError: the body is not one.
+    """
+    document = read_object(body)
+    name, arguments = document.get("tool"), document.get("args", {})
+    number = document.get("requestId", "")
+    if not isinstance(name, str):
+        raise ValueError("`tool` must be a string")
+    if not isinstance(arguments, dict):
+        raise ValueError("`args` must be an object")
+    if not isinstance(number, str) or len(number) > REQUEST_ID_LIMIT:
+        raise ValueError("`requestId` must be a short string")
+    return name, arguments, number
+
+
+# Each route, its handler, and the most bytes that a body may have.
+ROUTES: tuple[tuple[str, type[LoopbackHandler], int], ...] = (
+    (r"/", ActionHandler, TOOL_LIMIT),
+    (r"/link/([^/]+)/callTool", LinkHandler, TOOL_LIMIT),
+    (r"/ws/([^/]+)", SocketHandler, 0),
+    (r"/oss/([^/]+)", FileHandler, UPLOAD_LIMIT),
+)
+
+
 def make_application(runtime: Runtime) -> web.Application:
     """All routes."""
     arguments = {"runtime": runtime}
     return web.Application(
-        [
-            (r"/", ActionHandler, arguments),
-            (r"/link/([^/]+)/callTool", LinkHandler, arguments),
-            (r"/ws/([^/]+)", SocketHandler, arguments),
-            (r"/oss/([^/]+)", FileHandler, arguments),
-        ],
+        [(path, handler, arguments) for path, handler, _ in ROUTES],
+        default_handler_class=NotFoundHandler,
+        default_handler_args=arguments,
         log_function=lambda handler: None,
+        websocket_max_message_size=TOOL_LIMIT,
     )

@@ -11,14 +11,12 @@ import os
 import socket
 from typing import Any
 
-from tornado.httpserver import HTTPServer
-
 from agentbay_kernel.local.actions import Actions
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.certificate import make_certificate
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.isolation import Isolation
-from agentbay_kernel.local.listener import BODY_LIMIT, Runtime, SchemeTolerantServer
+from agentbay_kernel.local.listener import LARGE_BODIES, BodyRoom, Runtime, serve_application
 from agentbay_kernel.local.routes import make_application
 from agentbay_kernel.local.sandbox import Sandboxes
 from agentbay_kernel.local.sessions import Session, Sessions
@@ -59,15 +57,12 @@ class LocalRuntime:
             address=lambda path: self.endpoint + path,
             told=self._told,
         )
+        room = BodyRoom(LARGE_BODIES)
         application = make_application(
-            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour)
+            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, room)
         )
-        self._server = HTTPServer(
-            SchemeTolerantServer(application),
-            ssl_options=self._certificate.context() if self._certificate else None,
-            max_body_size=BODY_LIMIT,
-            max_buffer_size=BODY_LIMIT,
-        )
+        context = self._certificate.context() if self._certificate else None
+        self._server = serve_application(application, ssl_options=context)
 
     @property
     def endpoint(self) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import string
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentbay_kernel.local.parsing import read_object
 from agentbay_kernel.local.sandbox import Sandbox, Sandboxes
 
 DELETING_S = 0.3
@@ -289,7 +289,5 @@ def read_labels(text: str) -> dict[str, str]:
     Raises:
         ValueError: something else.
     """
-    labels = json.loads(text) if text else {}
-    if not isinstance(labels, dict):
-        raise ValueError("Labels must be a JSON object")
+    labels = read_object(text) if text else {}
     return {str(key): str(value) for key, value in labels.items()}

@@ -79,7 +79,7 @@ class Tools:
             return ToolAnswer(f"tool by name {name} not found", is_error=True)
         try:
             answer = await self._table[name][1](session, **arguments)
-        except (TypeError, KeyError) as failure:
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as failure:
             return ToolAnswer(f"Invalid arguments of tool {name}: {failure}", is_error=True)
         except AgentError as failure:
             code = failure.errno
@@ -100,7 +100,7 @@ class Tools:
             EngineError: (while iterating) the code was not run.
         """
         try:
-            known = find_language(language).name
+            known = find_language(language).name if isinstance(language, str) else ""
         except UnsupportedLanguageError:
             known = ""
         if known not in _ENGINES:
@@ -113,7 +113,7 @@ class Tools:
             timeout = DEFAULT_TIMEOUT_S if timeout_s is None else float(timeout_s)
         except (TypeError, ValueError):
             raise ToolError("timeout_s must be a number of seconds") from None
-        if timeout <= 0:
+        if not 0 < timeout < float("inf"):
             raise ToolError("timeout_s must be greater than 0")
         profile = self._behaviour.profile
         sandbox = session.sandbox

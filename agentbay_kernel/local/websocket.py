@@ -8,11 +8,11 @@ stay below 1 MiB, which is where the official client closes the connection.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -22,15 +22,56 @@ from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import stream_frames
 from agentbay_kernel.local.events import EngineError, Failure
 from agentbay_kernel.local.faults import reset
-from agentbay_kernel.local.listener import LoopbackHandler
+from agentbay_kernel.local.listener import LoopbackHandler, as_json
+from agentbay_kernel.local.parsing import read_object
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session, SessionGone
 from agentbay_kernel.local.tools import ToolError
 
 WATCH_INTERVAL_S = 0.3
-STALLED_S = 60.0
 PTY_SERVER = "PTY_SERVER"
-GONE = 1001
+GONE, MALFORMED, BINARY, TOO_SLOW = 1001, 1007, 1003, 1008
+# Calls of a connection at a time, characters of an id, bytes that a slow reader may leave unread.
+CALLS_LIMIT = 64
+NAME_LIMIT = 200
+UNREAD_LIMIT = 8 * 1024 * 1024
+UNREAD_S = 30.0
+# File changes in one frame.
+EVENTS_IN_FRAME = 1_000
+PTY_METHODS = ("create", "input", "resize", "list", "connect", "kill")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A frame that was understood."""
+
+    number: str
+    target: str
+    method: str
+    params: dict[str, Any]
+
+
+def _read_call(message: str) -> _Call:
+    """A client's frame.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    frame = read_object(message)
+    data = frame.get("data")
+    if isinstance(data, str):
+        data = read_object(data)
+    if not isinstance(data, dict):
+        raise ValueError("`data` must be an object")
+    number = frame.get("invocationId") or frame.get("requestId")
+    params = data.get("params") or {}
+    named = {"invocationId": number, "target": frame.get("target"), "method": data.get("method")}
+    for name, value in named.items():
+        if not isinstance(value, str) or len(value) > NAME_LIMIT:
+            raise ValueError(f"`{name}` must be a short string")
+    if not isinstance(params, dict):
+        raise ValueError("`params` must be an object")
+    return _Call(str(number), str(frame["target"]), str(data["method"]), params)
 
 
 class SocketHandler(WebSocketHandler, LoopbackHandler):
@@ -38,26 +79,32 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
 
     _session: Session | None = None
 
-    async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Upgrade, if the token is the session's."""
+    methods = ("GET",)
+
+    def admit(self) -> int | None:
+        """Refuse who has not the session's token."""
         token = self.request.headers.get("X-Access-Token", "")
         try:
-            session = self.runtime.sessions.find(args[0])
+            session = self.runtime.sessions.find(self.path_args[0])
         except SessionGone:
             session = None
         if session is None or not secrets.compare_digest(token.encode(), session.token.encode()):
             self.set_status(401)
             self.finish("Jwt verification fails" if token else "Jwt is missing")
-            return
+            return None
         self._session = session
-        await super().get(*args, **kwargs)
+        return 0
+
+    def check_origin(self, origin: str) -> bool:
+        """The listener has judged it."""
+        return True
 
     def open(self, *args: str, **kwargs: str) -> None:
         """The connection stands."""
         self.set_nodelay(True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, asyncio.Task[None]] = {}
-        self._terminals: set[str] = set()
+        self._unread = 0
         self.session.touch()
         self.agent.on("terminal.output", self._on_terminal)
         self.agent.on("terminal.exit", self._on_terminal)
@@ -88,65 +135,78 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         self.close(GONE, "session ended")
 
     def on_message(self, message: str | bytes) -> None:
-        """One frame; unintelligible ones are ignored."""
+        """One frame; one that can't be understood ends the connection."""
+        if isinstance(message, bytes):
+            self._refuse("a frame must be text", BINARY)
+            return
         try:
-            frame = json.loads(message)
-            data = frame["data"]
-            if isinstance(data, str):
-                data = json.loads(data)
-            number = frame.get("invocationId") or frame["requestId"]
-            target, method, params = frame["target"], data["method"], data.get("params") or {}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            call = _read_call(message)
+        except ValueError as failure:
+            self._refuse(f"malformed frame: {failure}", MALFORMED)
             return
         self.session.touch()
-        handlers: dict[str, Callable[[str, str, dict[str, Any]], Awaitable[None]]] = {
+        handlers: dict[str, Callable[[_Call], Awaitable[None]]] = {
             "run_code": self._run_code,
             "subscribe_file_change": self._subscribe,
             "unsubscribe_file_change": self._unsubscribe,
+            **{f"pty.{name}": self._terminal for name in PTY_METHODS},
         }
-        handler = self._terminal if method.startswith("pty.") else handlers.get(method)
+        handler = handlers.get(call.method)
         if handler is None:
-            self._send(number, target, {"error": f"unknown method: {method}"})
+            self._push(call.number, call.target, {"error": f"unknown method: {call.method}"})
             return
-        if method.startswith("pty."):
-            params = {"do": method.removeprefix("pty."), **params}
-        task = asyncio.get_running_loop().create_task(self._handle(handler, number, target, params))
+        if len(self._tasks) >= CALLS_LIMIT:
+            words = f"a connection has at most {CALLS_LIMIT} calls at once"
+            self._push(call.number, call.target, {"error": words})
+            return
+        task = asyncio.get_running_loop().create_task(self._handle(handler, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _handle(
-        self,
-        handler: Callable[[str, str, dict[str, Any]], Awaitable[None]],
-        number: str,
-        target: str,
-        params: dict[str, Any],
-    ) -> None:
+    def _refuse(self, words: str, code: int) -> None:
+        self._push("", "", {"error": words})
+        self.close(code, words[:100])
+
+    async def _handle(self, handler: Callable[[_Call], Awaitable[None]], call: _Call) -> None:
         with self.session.in_use():
             try:
-                await handler(number, target, params)
-            except (AgentError, KeyError, TypeError, ValueError) as failure:
-                self._send(number, target, {"error": f"{failure}"})
+                await handler(call)
+            except (AgentError, TypeError, ValueError, OverflowError) as failure:
+                await self._send(call.number, call.target, {"error": f"{failure}"})
 
-    def _send(self, number: str, source: str, data: dict[str, Any]) -> None:
-        frame = {"invocationId": number, "source": source, "target": "SDK", "data": data}
-        with suppress(WebSocketClosedError):
-            self.write_message(json.dumps(frame))
-
-    async def _send_in_turn(self, number: str, source: str, data: dict[str, Any]) -> None:
-        """Send a frame, and wait until the client has taken it: it holds back who writes."""
+    async def _send(self, number: str, source: str, data: dict[str, Any]) -> None:
+        """Send a frame, and wait until the client has taken it."""
         frame = {"invocationId": number, "source": source, "target": "SDK", "data": data}
         try:
-            async with asyncio.timeout(STALLED_S):
-                await self.write_message(json.dumps(frame))
-        except TimeoutError:
-            # The session's next cell must not wait for a client that reads no more.
-            self._drop()
+            async with asyncio.timeout(UNREAD_S):
+                await self.write_message(as_json(frame))
         except WebSocketClosedError:
             pass
+        except TimeoutError:
+            # Whoever does not read must not hold up the code that runs.
+            self._drop()
 
-    async def _run_code(self, number: str, target: str, params: dict[str, Any]) -> None:
+    def _push(self, number: str, source: str, data: dict[str, Any]) -> None:
+        """Send a frame that nothing waits for; a client that leaves too many unread is dropped."""
+        frame = as_json({"invocationId": number, "source": source, "target": "SDK", "data": data})
+        if self._unread > UNREAD_LIMIT:
+            self.close(TOO_SLOW, "frames were not read")
+            self._drop()
+            return
+        self._unread += len(frame)
+        with suppress(WebSocketClosedError):
+            sent = self.write_message(frame)
+            sent.add_done_callback(lambda done: self._taken(len(frame), done))
+
+    def _taken(self, size: int, sent: asyncio.Future[None]) -> None:
+        self._unread -= size
+        if not sent.cancelled():
+            sent.exception()  # the connection ended, which is seen elsewhere
+
+    async def _run_code(self, call: _Call) -> None:
+        number, target = call.number, call.target
         if self.session.status != "RUNNING":
-            self._send(number, target, {"error": f"The session is {self.session.status}."})
+            await self._send(number, target, {"error": f"The session is {self.session.status}."})
             return
         behaviour = self.runtime.behaviour
         fault = behaviour.fault("CallMcpTool", "run_code", streaming=True)
@@ -156,8 +216,8 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             elif fault.kind != "hang":
                 self._drop()
             return
-        with behaviour.recorded(self.session.id, number, "run_code", params, fault):
-            await self._stream(number, target, params, fault)
+        with behaviour.recorded(self.session.id, number, "run_code", call.params, fault):
+            await self._stream(number, target, call.params, fault)
 
     def _drop(self) -> None:
         """The connection breaks without a word."""
@@ -188,9 +248,9 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
                         if kind == "hang" or (kind == "end_missing" and data["phase"] == "end"):
                             continue
                         await self.runtime.behaviour.transmit(len(data.get("chunk", "")))
-                        await self._send_in_turn(number, target, data)
+                        await self._send(number, target, data)
                         if kind == "end_twice" and data["phase"] == "end":
-                            self._send(number, target, data)
+                            await self._send(number, target, data)
                         if kind in ("ws_drop", "reset"):
                             self._drop()
         except (ToolError, EngineError) as problem:
@@ -199,21 +259,19 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
                 "message": str(problem),
                 "traceId": uuid.uuid4().hex,
             }
-            self._send(number, target, {"phase": "error", "error": error})
+            await self._send(number, target, {"phase": "error", "error": error})
 
-    async def _terminal(self, number: str, target: str, params: dict[str, Any]) -> None:
-        do = params["do"]
-        if do not in ("create", "input", "resize", "list", "connect", "kill"):
-            self._send(number, target, {"error": f"unknown method: pty.{do}"})
-            return
+    async def _terminal(self, call: _Call) -> None:
+        do = call.method.removeprefix("pty.")
         if do == "create":
             for key in ("cols", "rows"):
-                if not 1 <= int(params.get(key, 24)) <= 500:
-                    self._send(number, target, {"error": f"{key} must be between 1 and 500"})
-                    return
-        result = await self.agent.call("terminal", **params)
+                if call.params.get(key, 24) not in range(1, 501):
+                    raise ValueError(f"{key} must be an integer between 1 and 500")
+        if not call.params.keys().isdisjoint(("do", "op", "id")):
+            raise ValueError("unknown parameter")
+        result = await self.agent.call("terminal", do=do, **call.params)
         if do not in ("input", "resize"):
-            self._send(number, target, {"method": f"pty.{do}", "result": result})
+            await self._send(call.number, call.target, {"method": call.method, "result": result})
 
     def _on_terminal(self, event: dict[str, Any]) -> None:
         self.session.touch()
@@ -221,21 +279,21 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         del data["event"]
         if "data" in data:
             data["encoding"] = "base64"
-        self._send(uuid.uuid4().hex, PTY_SERVER, data)
+        self._push(uuid.uuid4().hex, PTY_SERVER, data)
 
-    async def _subscribe(self, number: str, target: str, params: dict[str, Any]) -> None:
-        path = params["path"]
+    async def _subscribe(self, call: _Call) -> None:
+        path = _path(call)
         watcher = uuid.uuid4().hex
         await file_tools.change_events(self.session, path, watcher)
         await self._unwatch(path)
         self._watches[path] = asyncio.get_running_loop().create_task(
-            self._watch(target, path, watcher)
+            self._watch(call.target, path, watcher)
         )
-        self._send(number, target, {"phase": "end", "status": "finished"})
+        await self._send(call.number, call.target, {"phase": "end", "status": "finished"})
 
-    async def _unsubscribe(self, number: str, target: str, params: dict[str, Any]) -> None:
-        await self._unwatch(params["path"])
-        self._send(number, target, {"phase": "end", "status": "finished"})
+    async def _unsubscribe(self, call: _Call) -> None:
+        await self._unwatch(_path(call))
+        await self._send(call.number, call.target, {"phase": "end", "status": "finished"})
 
     async def _unwatch(self, path: str) -> None:
         watch = self._watches.pop(path, None)
@@ -243,10 +301,24 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             watch.cancel()
 
     async def _watch(self, target: str, path: str, watcher: str) -> None:
-        with suppress(AgentError):
+        try:
             while True:
                 await asyncio.sleep(WATCH_INTERVAL_S)
                 events = await file_tools.change_events(self.session, path, watcher)
-                if events:
-                    data = {"eventType": "file_change", "path": path, "events": events}
-                    self._send(uuid.uuid4().hex, target, data)
+                for start in range(0, len(events), EVENTS_IN_FRAME):
+                    some = events[start : start + EVENTS_IN_FRAME]
+                    data = {"eventType": "file_change", "path": path, "events": some}
+                    await self._send(uuid.uuid4().hex, target, data)
+        except AgentError as failure:
+            # The directory is gone, or holds too many files by now.
+            await self._send(uuid.uuid4().hex, target, {"error": str(failure)})
+        finally:
+            with suppress(AgentError):
+                await file_tools.forget_watcher(self.session, path, watcher)
+
+
+def _path(call: _Call) -> str:
+    path = call.params.get("path")
+    if not isinstance(path, str):
+        raise ValueError("`path` must be a string")
+    return path

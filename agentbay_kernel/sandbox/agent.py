@@ -122,7 +122,7 @@ class Agent:
         # Where processes can't be listed, their groups are all that is known of them.
         self.leaders: set[int] = set()
         self._terminals = Terminals(self._emit, self.leaders, identity)
-        self._changes = files.ChangeFinder()
+        self._files = files.FileOperations(workspace, identity.run)
         self._operations: dict[str, Operation] = {
             "hello": self._hello,
             "start": self._start,
@@ -314,25 +314,7 @@ class Agent:
         return {key: everything[key] for key in keys if key in everything}
 
     async def _file(self, do: str, **arguments: Any) -> Any:
-        if do == "changes":
-            path = self._absolute(arguments["path"])
-            now = await self._as_cell(files.snapshot, {"path": path})
-            return self._changes.since_last(path, arguments["watcher"], now)
-        for key in ("path", "source", "destination"):
-            if key in arguments:
-                arguments[key] = self._absolute(arguments[key])
-        if "paths" in arguments:
-            arguments["paths"] = [self._absolute(path) for path in arguments["paths"]]
-        return await self._as_cell(files.OPERATIONS[do], arguments)
-
-    async def _as_cell(self, operation: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        # In a thread: large files must not hold up an interrupt.
-        return await asyncio.get_running_loop().run_in_executor(
-            None, self._identity.run, operation, arguments
-        )
-
-    def _absolute(self, path: str) -> str:
-        return str(Path(self._workspace, path).expanduser())
+        return await self._files.do(do, arguments)
 
     async def _kill_for_memory(self, pid: int) -> None:
         self.killed_for_memory.add(pid)

@@ -2,20 +2,48 @@
 
 In: absolute paths and the arguments of the service's filesystem tools. Out: the values that the
 tools' answers are written from. An OSError is the caller's to word.
+
+Code in the sandbox makes the files, so each operation costs a bounded time and memory: only
+regular files are read and written, what is too much is cut and said to be, and nothing waits for
+another process (a FIFO, a device).
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import difflib
+import errno
 import fnmatch
+import heapq
+import itertools
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+# Bytes of files in one answer; the rest is read with `offset` and `length`.
+READ_LIMIT = 4 * 1024 * 1024
+EDIT_LIMIT = 1024 * 1024
+DIFFERENCE_LINES = 4_000
+# Entries in one answer, files that are looked at for one, and changes that are told at once.
+ENTRIES_LIMIT = 10_000
+WALK_LIMIT = 1_000_000
+WALK_S = 20.0
+WATCHED_LIMIT = 100_000
+EVENTS_LIMIT = 2_000
+PATHS_LIMIT = 10_000
+# Operations at a time; one that waits for a slow disk leaves places for others.
+THREADS = 4
+
+CUT = "[cut: {}]"
+
+# Runs an operation with its arguments and returns its value, which is JSON.
+Run = Callable[[Callable[..., Any], dict[str, Any]], Any]
 
 
 def create_directory(path: str) -> bool:
@@ -26,32 +54,52 @@ def create_directory(path: str) -> bool:
 
 def write_file(path: str, content: str, mode: str = "overwrite", encoding: str = "utf8") -> bool:
     """Write text (or base64) to a file; its folder is made."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    data = base64.b64decode(content) if encoding == "base64" else content.encode()
-    with target.open("ab" if mode == "append" else "wb") as file:
-        file.write(data)
+    data = content.encode()
+    if encoding == "base64":
+        data = base64.b64decode(data, validate=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _write(path, data, append=mode == "append")
     return True
 
 
 def read_file(path: str, offset: int = 0, length: int = 0, format: str = "text") -> str:
-    """`length` bytes from `offset` (0 means to the end) as text, or as base64 if `binary`."""
-    with Path(path).open("rb") as file:
-        file.seek(offset)
-        data = file.read(length if length > 0 else -1)
+    """`length` bytes from `offset` (0 means to the end) as text, or as base64 if `binary`.
+
+    Text that is too long is cut, with a last line that says so.
+
+    Raises:
+        OSError: it can't be read, or, as base64, has too many bytes for one answer.
+    """
+    data, size = _read(path, offset, length if 0 < length <= READ_LIMIT else READ_LIMIT + 1)
+    if len(data) > READ_LIMIT:
+        how = f"{READ_LIMIT:,} bytes from {offset:,} of {size:,}; read on with offset and length"
+        if format == "binary":
+            raise OSError(errno.EFBIG, f"At most {how}", path)
+        return f"{data[:READ_LIMIT].decode('utf-8', 'replace')}\n{CUT.format(how)}"
     if format == "binary":
         return base64.b64encode(data).decode()
     return data.decode("utf-8", "replace")
 
 
 def read_multiple_files(paths: list[str]) -> list[list[str]]:
-    """Pairs of path and content; an unreadable file's content is its error."""
+    """Pairs of path and content; an unreadable file's content is its error.
+
+    Together they have as many bytes as one answer; what comes after is left out.
+    """
+    cut = CUT.format("the answer is full; read this file alone")
     found = []
-    for path in paths:
+    room = READ_LIMIT
+    for path in paths[:PATHS_LIMIT]:
         try:
-            found.append([path, read_file(path)])
+            data, _ = _read(path, 0, room + 1)
         except OSError as failure:
             found.append([path, f"Error - {failure}"])
+            continue
+        content = data[:room].decode("utf-8", "replace")
+        found.append([path, content if len(data) <= room else f"{content}\n{cut}"])
+        room -= min(room, len(data))
+    if len(paths) > PATHS_LIMIT:
+        found.append(["", CUT.format(f"{len(paths) - PATHS_LIMIT:,} more files")])
     return found
 
 
@@ -69,16 +117,27 @@ def get_file_info(path: str) -> dict[str, Any]:
     }
 
 
-def list_directory(path: str) -> list[list[Any]]:
-    """Pairs of name and whether it is a folder, by name."""
-    with os.scandir(path) as entries:
-        return sorted([entry.name, entry.is_dir()] for entry in entries)
+def list_directory(path: str) -> dict[str, Any]:
+    """`entries`, pairs of name and whether it is a folder, by name; and how many are `left_out`."""
+    count = itertools.count()
+
+    def entries() -> Iterator[list[Any]]:
+        with os.scandir(path) as found:
+            for entry in found:
+                next(count)
+                yield [entry.name, _is_folder(entry)]
+
+    first = heapq.nsmallest(ENTRIES_LIMIT, entries())
+    return {"entries": first, "left_out": next(count) - len(first)}
 
 
 def move_file(source: str, destination: str) -> bool:
     """Rename; an existing destination is refused."""
     if os.path.lexists(destination):
         raise FileExistsError(17, "destination exists", destination)
+    mode = Path(source).lstat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        raise OSError(errno.EINVAL, "Only files, directories and links are moved", source)
     Path(destination).parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, destination)
     return True
@@ -96,8 +155,10 @@ def delete_file(path: str) -> bool:
 
 def edit_file(path: str, edits: list[dict[str, str]], dryRun: bool = False) -> str:
     """Replace each `oldText` by its `newText` once and return the difference."""
-    target = Path(path)
-    before = target.read_text()
+    if _size(path) > EDIT_LIMIT:
+        raise OSError(errno.EFBIG, f"At most {EDIT_LIMIT:,} bytes are edited", path)
+    with os.fdopen(_open_regular(path, os.O_RDONLY), "rb") as file:
+        before = file.read(EDIT_LIMIT).decode()
     after = before
     for edit in edits:
         old = edit["oldText"]
@@ -105,31 +166,50 @@ def edit_file(path: str, edits: list[dict[str, str]], dryRun: bool = False) -> s
             raise ValueError(f"Could not find the text to replace in {path}: {old[:80]!r}")
         after = after.replace(old, edit["newText"], 1)
     if not dryRun:
-        target.write_text(after)
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), path, path
-    )
-    return "".join(lines)
+        _write(path, after.encode())
+    lines = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    if max(map(len, lines)) > DIFFERENCE_LINES:
+        return CUT.format(f"{len(edits)} edits; the difference of so many lines is not shown")
+    return "".join(difflib.unified_diff(*lines, path, path))
 
 
 def search_files(
     path: str, pattern: str, excludePatterns: str | list[str] | None = None
-) -> list[str]:
-    """Files below a folder whose name (or path below it) matches a glob, as absolute paths."""
+) -> dict[str, Any]:
+    """Files below a folder whose name (or path below it) matches a glob.
+
+    Returns `matches`, absolute paths, and `cut`, what is missing from them, if anything.
+    """
     excluded = (
         excludePatterns.split(",") if isinstance(excludePatterns, str) else excludePatterns or []
     )
     if not Path(path).is_dir():
         raise NotADirectoryError(20, "Not a directory", path)
-    found = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not _matches(name, path, folder, excluded))
-        for name in sorted([*names, *folders]):
-            if _matches(name, path, folder, [pattern]) and not _matches(
-                name, path, folder, excluded
-            ):
-                found.append(str(Path(folder, name)))
-    return found
+    gives_up_at = time.monotonic() + WALK_S
+    found: list[str] = []
+    left_out = seen = 0
+    cut = ""
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        for entry in _scan(folder):
+            seen += 1
+            if seen > WALK_LIMIT or time.monotonic() > gives_up_at:
+                cut = f"the search stopped after {seen - 1:,} files"
+                folders = []
+                break
+            if _matches(entry.name, path, folder, excluded):
+                continue
+            if _is_folder(entry, follow=False):
+                folders.append(entry.path)
+            if _matches(entry.name, path, folder, [pattern]):
+                if len(found) < ENTRIES_LIMIT:
+                    found.append(entry.path)
+                else:
+                    left_out += 1
+    if left_out:
+        cut = f"{left_out:,} more matches" + (f"; {cut}" if cut else "")
+    return {"matches": sorted(found), "cut": cut}
 
 
 def _matches(name: str, top: str, folder: str, patterns: list[str]) -> bool:
@@ -139,6 +219,149 @@ def _matches(name: str, top: str, folder: str, patterns: list[str]) -> bool:
         for pattern in patterns
         if pattern.strip()
     )
+
+
+def _scan(folder: str) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder; none of one that can't be read."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError:
+        return
+
+
+def _is_folder(entry: os.DirEntry[str], follow: bool = True) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError:  # links in a circle
+        return False
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a file, and no FIFO, device, socket or folder; nothing is waited for.
+
+    Raises:
+        OSError: it is not a regular file, or can't be opened.
+    """
+    # A device could act on being opened: it is looked at before, and again once it is open.
+    if not flags & os.O_CREAT or Path(path).exists():
+        _must_be_regular(Path(path).stat().st_mode, path)
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    try:
+        _must_be_regular(os.fstat(fd).st_mode, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _must_be_regular(mode: int, path: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", path)
+
+
+def _read(path: str, offset: int, length: int) -> tuple[bytes, int]:
+    """At most so many bytes of a regular file, and the file's size."""
+    fd = _open_regular(path, os.O_RDONLY)
+    with os.fdopen(fd, "rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    if data is None:
+        raise OSError(errno.EAGAIN, "Nothing can be read now", path)
+    return data, Path(path).stat().st_size
+
+
+def _write(path: str, data: bytes, append: bool = False) -> None:
+    fd = _open_regular(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else 0))
+    with os.fdopen(fd, "wb") as file:
+        if not append:
+            file.truncate(0)
+        file.write(data)
+
+
+def _size(path: str) -> int:
+    return Path(path).stat().st_size
+
+
+class ChangeFinder:
+    """What changed below a folder since it was last asked; the first question is the baseline.
+
+    Arguments:
+        run: runs what looks at the files.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._seen: dict[tuple[str, str], dict[str, list[Any]]] = {}
+
+    def since_last(self, path: str, watcher: str) -> list[dict[str, str]]:
+        """Events in the service's form: a new file is a `create` and a `modify`.
+
+        Events that are too many for one answer come with the next.
+
+        Raises:
+            OSError: it is no folder, or there are too many files to watch.
+        """
+        key = (path, watcher)
+        before = self._seen.get(key)
+        others = sum(len(seen) for other, seen in self._seen.items() if other != key)
+        now = self._run(snapshot, {"path": path, "limit": WATCHED_LIMIT - others})
+        if before is None:
+            self._seen[key] = now
+            return []
+        events: list[dict[str, str]] = []
+        for name in [*now, *(name for name in before if name not in now)]:
+            if len(events) >= EVENTS_LIMIT:
+                break
+            state, older = now.get(name), before.get(name)
+            if state == older:
+                continue
+            if state is None:
+                events.append(_event("delete", name, before.pop(name)[0]))
+                continue
+            if older is None:
+                events.append(_event("create", name, state[0]))
+            if not state[0]:
+                events.append(_event("modify", name, False))
+            before[name] = state
+        return events
+
+    def forget(self, path: str, watcher: str) -> None:
+        """This watcher does not ask again."""
+        self._seen.pop((path, watcher), None)
+
+
+def snapshot(path: str, limit: int) -> dict[str, list[Any]]:
+    """Whether each name below a folder is a folder, its time of change (ns) and its size.
+
+    Raises:
+        OSError: it is no folder, or there are more than `limit` names.
+    """
+    if not Path(path).is_dir():
+        raise NotADirectoryError(20, "Not a directory", path)
+    found = {}
+    folders = [path]
+    while folders:
+        for entry in _scan(folders.pop()):
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            folder = stat.S_ISDIR(info.st_mode)
+            if folder:
+                folders.append(entry.path)
+            found[entry.path] = [folder, info.st_mtime_ns, info.st_size]
+            if len(found) > limit:
+                raise OSError(
+                    errno.ENOSPC, f"More than {WATCHED_LIMIT:,} files can't be watched", path
+                )
+    return found
+
+
+def _event(kind: str, path: str, folder: bool) -> dict[str, str]:
+    return {"eventType": kind, "path": path, "pathType": "directory" if folder else "file"}
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -158,48 +381,42 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-class ChangeFinder:
-    """What changed below a folder since it was last asked; the first question is the baseline."""
+class FileOperations:
+    """Carries out file operations beside the event loop, a bounded number at a time.
 
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    Arguments:
+        workspace: the folder that relative paths start from.
+        run: runs an operation with its arguments, as the user that cells are.
+    """
 
-    def since_last(
-        self, path: str, watcher: str, now: dict[str, list[Any]]
-    ) -> list[dict[str, str]]:
-        """Events in the service's form; `now` is a `snapshot` of the folder.
+    def __init__(self, workspace: str, run: Run) -> None:
+        self._workspace = workspace
+        self._run = run
+        self._threads = ThreadPoolExecutor(THREADS, "files")
+        changes = ChangeFinder(run)
+        # One thread, and so one after the other: they share what was seen.
+        self._watch = ThreadPoolExecutor(1, "watch")
+        self._changes = {"changes": changes.since_last, "forget": changes.forget}
 
-        A new file is a `create` and a `modify`.
+    async def do(self, name: str, arguments: dict[str, Any]) -> Any:
+        """One operation.
+
+        Raises:
+            OSError: the operating system refused, or there is too much.
+            TypeError: the arguments are not the operation's.
         """
-        before = self._seen.get((path, watcher))
-        self._seen[path, watcher] = now
-        if before is None:
-            return []
-        events = []
-        for name, state in now.items():
-            if name not in before:
-                events.append(_event("create", name, state[0]))
-            if before.get(name) != state and not state[0]:
-                events.append(_event("modify", name, False))
-        events += [_event("delete", name, before[name][0]) for name in before if name not in now]
-        return events
+        for key in ("path", "source", "destination"):
+            if key in arguments:
+                arguments[key] = self._absolute(arguments[key])
+        if "paths" in arguments:
+            paths = arguments["paths"]
+            if not isinstance(paths, list):
+                raise TypeError("paths must be a list")
+            arguments["paths"] = [self._absolute(path) for path in paths]
+        loop = asyncio.get_running_loop()
+        if (change := self._changes.get(name)) is not None:
+            return await loop.run_in_executor(self._watch, lambda: change(**arguments))
+        return await loop.run_in_executor(self._threads, self._run, OPERATIONS[name], arguments)
 
-
-def snapshot(path: str) -> dict[str, list[Any]]:
-    """Whether each name below a folder is a folder, its time of change (ns) and its size."""
-    if not Path(path).is_dir():
-        raise NotADirectoryError(20, "Not a directory", path)
-    found = {}
-    for folder, folders, names in os.walk(path):
-        for name in [*names, *folders]:
-            full = Path(folder, name)
-            try:
-                info = full.lstat()
-            except OSError:
-                continue
-            found[str(full)] = [stat.S_ISDIR(info.st_mode), info.st_mtime_ns, info.st_size]
-    return found
-
-
-def _event(kind: str, path: str, folder: bool) -> dict[str, str]:
-    return {"eventType": kind, "path": path, "pathType": "directory" if folder else "file"}
+    def _absolute(self, path: str) -> str:
+        return str(Path(self._workspace, path).expanduser())

@@ -28,6 +28,9 @@ from agentbay_kernel.sandbox.identity import Identity
 # A client learns of the terminal with the answer and would lose what comes before it.
 FIRST_OUTPUT_DELAY_S = 0.15
 KILLED = -9
+TERMINALS_LIMIT = 32
+# Bytes of one input; a program that does not read them makes the next ones wait.
+INPUT_LIMIT = 1024 * 1024
 # A controlling terminal is what makes Ctrl-C and job control work.
 TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
@@ -42,6 +45,8 @@ class Terminal:
         self.process = process
         self.fd = fd
         self.killed = False
+        # Inputs arrive whole, one after the other.
+        self.writing = asyncio.Lock()
 
 
 class Terminals:
@@ -80,7 +85,10 @@ class Terminals:
         if what == "input":
             data = arguments["data"]
             raw = base64.b64decode(data) if arguments.get("encoding") == "base64" else data.encode()
-            await _write_all(terminal.fd, raw)
+            if len(raw) > INPUT_LIMIT:
+                raise ValueError(f"an input has at most {INPUT_LIMIT:,} bytes")
+            async with terminal.writing:
+                await _write_all(terminal.fd, raw)
         elif what == "resize":
             _resize(terminal.fd, arguments["cols"], arguments["rows"])
         elif what == "kill":
@@ -97,10 +105,12 @@ class Terminals:
         rows: int = 24,
         shell: str | None = None,
     ) -> dict[str, str]:
+        if len(self._terminals) >= TERMINALS_LIMIT:
+            raise OSError(errno.EAGAIN, f"A session has at most {TERMINALS_LIMIT} terminals")
         with self._identity.files_of_cells():
             ours, theirs = pty.openpty()
-        _resize(ours, cols, rows)
         try:
+            _resize(ours, cols, rows)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", "-c", TAKE_TERMINAL),
                 *([shell] if shell else ["bash", "--norc", "--noprofile"]),
