@@ -70,6 +70,7 @@ class Tunnel:
         self._carried = 0  # of these, those that are on their way or there
         self._doubtful = 0  # of these, those that went and that nobody has confirmed
         self._after = 0  # outward bytes that are here
+        self._read = 0  # of these, those of whole messages, which are never asked for again
         self._arrivals = Arrivals()
         self._pumping = False
         self._call = ""  # id of the call that is on its way
@@ -106,7 +107,7 @@ class Tunnel:
             ) from None
         self.kernel_pid, self.output_path = start.pid, start.output
         self._posted = self._sent = self._carried = start.known
-        self._after = start.start
+        self._after = self._read = start.start
         if self._sent:
             self._arrivals.expect_left_behind()
         self._holder = start.holder
@@ -317,7 +318,7 @@ class Tunnel:
             "at": self._sent,
             "in": packed,
             "after": self._after,
-            "forget": self._after - self._incoming.begun,
+            "forget": self._read,
             "room": route.room,
             "wait": wait_s,
             "linger": route.linger_s,
@@ -343,6 +344,7 @@ class Tunnel:
             else:
                 self._hear_bridge(message)
         with self._lock:
+            self._read = self._after - self._incoming.begun
             self._end_idle_call()
 
     def _end_idle_call(self) -> None:
@@ -377,6 +379,7 @@ class Tunnel:
                 call = self._call
                 offset = max(self._carried, self._sent)
                 fresh = bytes(self._unsent[offset - self._sent :])
+                forget = self._read
                 if failed == _MOST_FAILED_WAKES:
                     self._wakeable, self._deaf = False, True
                 if not (call and fresh and self._wakeable):
@@ -387,7 +390,7 @@ class Tunnel:
                 done = self._waker.release(call)
                 brought = 0
             else:
-                done = self._waker.bring(offset, fresh)
+                done = self._waker.bring(offset, fresh, forget)
                 brought = len(fresh)
             with self._lock:
                 failed += not done

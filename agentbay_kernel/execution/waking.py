@@ -55,13 +55,18 @@ class Waker:
         """Write a line that says nothing: the bridge then knows that the pipe works."""
         return self._write([{}])
 
-    def bring(self, offset: int, data: bytes) -> bool:
-        """Hand over inward bytes that stand at that offset."""
+    def bring(self, offset: int, data: bytes, forget: int) -> bool:
+        """Hand over inward bytes that stand at that offset.
+
+        Arguments:
+            forget: offset of the outward stream before which nothing is asked for again.
+        """
         return self._write(
             [
                 {
                     "holder": self._holder,
                     "at": offset + start,
+                    "forget": forget,
                     "in": base64.b64encode(zlib.compress(data[start : start + _PIECE])).decode(),
                 }
                 for start in range(0, len(data), _PIECE)

@@ -11,8 +11,8 @@ message is one line of JSON:
 
 A call may wait for what happens, and then answer once, or go on answering, a line for each thing
 that happens. What must come in meanwhile is written to a named pipe in the bridge's private
-folder: lines of JSON, {"holder", "at", "in"} as in a call, or {"return": id of the call that is to
-end; "*" for whichever waits}.
+folder: lines of JSON, {"holder", "at", "in", "forget"} as in a call, or {"return": id of the call
+that is to end; "*" for whichever waits}.
 
 A bridge has one holder at a time, by number: whoever asked last where it is. What an earlier one
 had sent and comes late is not taken: its offsets are not those of now.
@@ -105,6 +105,8 @@ class Bridge:
         """One line of the pipe."""
         self.heard = True
         if "in" in line and line["holder"] == self.holder:
+            # First: what a cell before showed must not leave too little room for this one.
+            self.outbox.forget(line["forget"])
             self.accept(line["at"], unpack(line["in"]))
         if "return" in line:
             self.outbox.release(self.calling if line["return"] == "*" else line["return"])

@@ -2,7 +2,7 @@
 
 In: messages as lines of bytes, what came of each request. Out: the bytes from any offset that was
 not forgotten; waiting for more, or for the end of requests. Bounded: what nobody collects is
-dropped, and how much is said.
+dropped, and how much is said, before the end of the cell that lost it.
 
 Runs inside a sandbox, with Python 3.9 or newer.
 """
@@ -33,6 +33,8 @@ class Outbox:
         self.whole = whole
         self.start = 0
         self.kept = bytearray()
+        # The largest line that is kept: its size, and the offset behind it.
+        self.largest, self.largest_ends = 0, 0
         self.growing: dict[str, Any] | None = None
         self.dropped = 0
         # Requests under way, by id, and what has not come of each: its reply, its idle status.
@@ -53,11 +55,30 @@ class Outbox:
         """Append a message."""
         with self.changed:
             self.settle()
-            if droppable and len(self.kept) > self.bound:
+            if droppable and self.full():
                 self.dropped += 1
             else:
-                self.kept += line + b"\n"
+                if not droppable:
+                    self.say_dropped()
+                self.keep(line)
             self.changed.notify_all()
+
+    def full(self) -> bool:
+        """Is more kept than is kept for nobody? One large message alone is not too much: it would
+        push out what follows it."""
+        return len(self.kept) - self.largest > self.bound
+
+    def keep(self, line: bytes) -> None:
+        """Write down a message."""
+        self.kept += line + b"\n"
+        if len(line) >= self.largest:
+            self.largest, self.largest_ends = len(line), self.end()
+
+    def say_dropped(self) -> None:
+        """Write down how many messages were dropped, if any were."""
+        if self.dropped:
+            self.keep(json.dumps({"c": "bridge", "dropped": self.dropped}).encode())
+            self.dropped = 0
 
     def add_stream(self, message: dict[str, Any]) -> None:
         """Append what was printed."""
@@ -79,7 +100,7 @@ class Outbox:
                 last["size"] += len(text)
             else:
                 self.settle()
-                if len(self.kept) > self.bound:
+                if self.full():
                     self.dropped += 1
                 else:
                     self.growing = {**message, "texts": [text], "size": len(text)}
@@ -112,18 +133,18 @@ class Outbox:
         if last is not None:
             last["b"]["text"] = "".join(last.pop("texts"))
             del last["size"]
-            self.kept += json.dumps(last).encode() + b"\n"
+            self.keep(json.dumps(last).encode())
 
     def forget(self, before: int) -> None:
         """Bytes before that offset have arrived; say now what was dropped meanwhile."""
         with self.changed:
             del self.kept[: max(0, before - self.start)]
             self.start = max(self.start, before)
-            if self.dropped and len(self.kept) <= self.bound // 2:
+            if self.start >= self.largest_ends:
+                self.largest = 0
+            if len(self.kept) <= self.bound // 2:
                 self.settle()
-                line = {"c": "bridge", "dropped": self.dropped}
-                self.kept += json.dumps(line).encode() + b"\n"
-                self.dropped = 0
+                self.say_dropped()
 
     def begin(self, message: dict[str, Any]) -> None:
         """A request is on its way to the kernel."""

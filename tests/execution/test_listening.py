@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
@@ -106,8 +109,7 @@ def test_what_nobody_collects_is_dropped_and_that_is_told(
 ) -> None:
     bench = open_bench()
     late = Late(bench.tunnel)
-    bound = "__import__('sys').modules['_agentbay_bridge'].bridge.outbox.bound"
-    assert bench.session.code.run_code(f"{bound.rpartition('.')[0]}.bound = 200_000", "python")
+    keep_at_most(bench, 200_000)
     flood = (
         "import os, threading\ndone = threading.Event()\n"
         "def work():\n    for _ in range(100): print(os.urandom(10_000).hex(), flush=True)\n"
@@ -122,6 +124,43 @@ def test_what_nobody_collects_is_dropped_and_that_is_told(
         if "dropped in the sandbox" in text_of(shown):
             break
     assert value_of(bench.run("6 * 7")) == "42"
+
+
+def keep_at_most(bench: Bench, size: int) -> None:
+    """Let the sandbox keep so many bytes for a front end that does not collect."""
+    outbox = "__import__('sys').modules['_agentbay_bridge'].bridge.outbox"
+    assert bench.session.code.run_code(f"{outbox}.bound = {size}", "python").success
+
+
+def test_one_large_display_pushes_nothing_out(open_bench: Callable[..., Bench], route: str) -> None:
+    bench = open_bench(**ROUTES[route])
+    bench.warm_up()
+    keep_at_most(bench, 200_000)
+    large = "from IPython.display import display\nimport os\n"
+    large += "display({'text/plain': os.urandom(300_000).hex()}, raw=True)\nprint('after')"
+    # The call that listens after a cell takes the next one; what the first one showed is here by
+    # then, and the sandbox keeps it no longer.
+    for _ in range(3):
+        shown = bench.run(large, listen_s=LISTEN_S)
+        assert [m.type for m in shown] == ["display_data", "stream", "execute_reply"]
+        assert text_of(shown) == "after\n"
+    bench.tunnel.close()
+
+
+@pytest.mark.parametrize("what", ["display({'text/plain': text}, raw=True)", "print(text)"])
+def test_what_a_cell_loses_is_told_in_that_cell(
+    open_bench: Callable[..., Bench], what: str
+) -> None:
+    bench = open_bench(**ROUTES["action"])
+    keep_at_most(bench, 200_000)
+    shown = bench.run(
+        "from IPython.display import display\nimport os, sys\nfor number in range(100):\n"
+        f"    text = os.urandom(40_000).hex(); {what}; sys.stdout.flush()"
+    )
+    arrived = [m for m in shown if m.type == "display_data" or m.content.get("name") == "stdout"]
+    told = [int(found) for found in re.findall(r"(\d+) messages of this session", text_of(shown))]
+    assert len(arrived) < 100 <= len(arrived) + sum(told)
+    assert shown[-1].type == "execute_reply"
 
 
 def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench) -> None:
