@@ -239,7 +239,8 @@ class AgentBaySettings(Configurable):
 
     local_python = Unicode(
         sys.executable,
-        help="The interpreter that the local runtime runs Python cells in; it needs ipykernel.",
+        help="The interpreter that the local runtime runs Python cells in; it needs ipython, and "
+        "ipykernel for bridged execution.",
     ).tag(config=True)
 
     local_memory = Integer(

@@ -71,7 +71,7 @@ def inspect_interpreter(python: str) -> Interpreter:
     except (OSError, subprocess.SubprocessError, ValueError) as failure:
         raise LocalRuntimeError(
             f"--python {python} does not run: {failure}. Give the path of a Python that has "
-            "ipykernel installed."
+            "ipython installed, and ipykernel for bridged execution."
         ) from failure
 
 

@@ -31,6 +31,8 @@ from agentbay_kernel.local.worker import Frame, Inbox, Worker, started
 START_TIMEOUT_S = 60.0
 # How long an interrupted cell may take to end before its process is killed.
 INTERRUPT_GRACE_S = 2.0
+# And how long its traceback may take, once it is on its way.
+TRACEBACK_GRACE_S = 10.0
 STATE_LOST = "The {} process ended unexpectedly; a new one was started, all variables are lost.\n"
 
 
@@ -128,6 +130,7 @@ class Engine:
         number = next(self._numbers)
         inbox = Inbox()
         overrun = _Overrun(worker, inbox)
+        inbox.on_failing = overrun.failing.set
         loop = asyncio.get_running_loop()
         request = {"id": number, "op": "run", "code": code, "silent": silent}
         tasks = [
@@ -193,6 +196,7 @@ class _Overrun:
         self._inbox = inbox
         self._interrupt: asyncio.Task[None] | None = None
         self._kill: asyncio.Task[None] | None = None
+        self.failing = asyncio.Event()
         self.killed = False
 
     @property
@@ -203,6 +207,7 @@ class _Overrun:
     def start(self) -> None:
         """Interrupt the run."""
         self._inbox.hurry()
+        self.failing.clear()
         loop = asyncio.get_running_loop()
         self._interrupt = loop.create_task(self._signal(signal.SIGINT))
         self._kill = loop.create_task(self._end())
@@ -212,7 +217,9 @@ class _Overrun:
             await self._worker.signal(number)
 
     async def _end(self) -> None:
-        await asyncio.sleep(INTERRUPT_GRACE_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.failing.wait(), INTERRUPT_GRACE_S)
+            await asyncio.sleep(TRACEBACK_GRACE_S)
         self.killed = True
         await self._signal(signal.SIGKILL)
 

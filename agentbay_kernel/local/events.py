@@ -17,10 +17,10 @@ MEGABYTE = 2**20
 # of the answer. A bridge's longest call (16 MB, packed as text) fits the beginning.
 HEAD_LIMIT = 24 * MEGABYTE
 TAIL_LIMIT = 4 * MEGABYTE
-# A run whose answer is collected has so much of it for sure (a bridge's call by a request brings
-# 4 MB), and the rest from what all such runs share.
+# A run whose answer is collected, and encoded up to four times, has so much of it for sure (a
+# bridge's call by a request brings 4 MB), and as much again from what all such runs share.
 OWN_LIMIT = 6 * MEGABYTE
-SHARED_LIMIT = 18 * MEGABYTE
+SHARED_LIMIT = 6 * MEGABYTE
 
 
 @dataclass(frozen=True)

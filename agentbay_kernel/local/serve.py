@@ -45,7 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--python",
         metavar="PATH",
         default=sys.executable,
-        help="interpreter that runs Python cells; it needs ipykernel (default: this one)",
+        help="interpreter that runs Python cells; it needs ipython, and ipykernel for bridged "
+        "execution (default: this one)",
     )
     add(
         "--spares",

@@ -14,6 +14,7 @@ import re
 import signal
 import socket
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from agentbay_kernel.local.events import killed
 
 MEGABYTE = 2**20
 # A little more than the workers keep to (`sandbox/python_engine.py`).
-LINE_LIMIT = 17 * MEGABYTE
+LINE_LIMIT = 13 * MEGABYTE
 # What is no string takes much more memory when it is parsed than it has bytes.
 STRUCTURE_LIMIT = 3 * MEGABYTE
 CHUNK = 256 * 1024
@@ -210,6 +211,8 @@ class Inbox:
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self.left_out = 0
+        # Called when the run says that it fails.
+        self.on_failing: Callable[[], None] = lambda: None
 
     async def put(self, frame: Frame | None) -> None:
         """Add a frame, or None for the end of the process; waits for room."""
@@ -244,6 +247,9 @@ class Inbox:
         """Take the frames of a run to its end."""
         while True:
             frame = await worker.read()
+            if frame is not None and frame.event == "failing" and frame.data.get("id") == run:
+                self.on_failing()
+                continue
             # What an earlier run puts out late belongs to nobody any more.
             if frame is None or frame.data.get("id", run) == run:
                 await self.put(frame)

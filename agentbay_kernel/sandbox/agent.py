@@ -33,7 +33,7 @@ from agentbay_kernel.sandbox.process_tree import adopt_orphans, kill_descendants
 from agentbay_kernel.sandbox.terminals import Terminals
 
 # Of each output of a command: so much of its beginning, and so much of its end.
-OUTPUT_LIMIT = 4 * 1024 * 1024
+OUTPUT_LIMIT = 2 * 1024 * 1024
 TAIL_LIMIT = 256 * 1024
 # The local runtime takes no larger frame.
 FRAME_LIMIT = 64 * 1024 * 1024

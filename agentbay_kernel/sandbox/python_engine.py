@@ -7,7 +7,8 @@ to it, both as lines of JSON:
 - out: {"event": "ready"}, once; then for each run, with its id,
   {"event": "stdout" | "stderr", "text"},
   {"event": "display", "data", "metadata", "transient", "update"},
-  {"event": "result", "data", "metadata"}, {"event": "error", "name", "value", "stack"},
+  {"event": "result", "data", "metadata"},
+  {"event": "failing"}, {"event": "error", "name", "value", "stack"},
   and at last {"event": "done", "count"}.
 
 A write blocks while nobody reads. Output belongs to the cell that runs; between cells it is
@@ -61,7 +62,7 @@ except ImportError as missing:
 
 MEGABYTE = 1024 * 1024
 # Larger displays are refused here: neither the agent nor the runtime may hold them.
-FRAME_LIMIT = 16 * MEGABYTE
+FRAME_LIMIT = 12 * MEGABYTE
 # The part of a display that is not text grows when it is parsed.
 STRUCTURE_LIMIT = 2 * MEGABYTE
 ERROR_LIMIT = 256 * 1024
@@ -495,6 +496,11 @@ class ZMQInteractiveShell(InteractiveShell):
         """End the process after this cell."""
         self.exit_now = True
 
+    def showtraceback(self, *args: Any, **arguments: Any) -> None:
+        """Report an error; that it is on its way comes first, because a traceback takes time."""
+        self.output.send({"event": "failing"})
+        super().showtraceback(*args, **arguments)
+
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
         name = str(etype.__name__)
         if self.cancelled and issubclass(etype, asyncio.CancelledError):
@@ -541,9 +547,10 @@ class Engine:
         config.HistoryManager.enabled = False
         # Where tqdm looks for a notebook.
         config.IPKernelApp.engine = "agentbay"
-        self._shell: Any = ZMQInteractiveShell.instance(config=config, output=self._output)
-        self._shell.kernel = Kernel(self._shell)
-        self._shell.extension_manager.load_extension("storemagic")
+        shell: Any = ZMQInteractiveShell.instance(config=config, output=self._output)
+        shell.kernel = Kernel(shell)
+        shell.extension_manager.load_extension("storemagic")
+        self._shell = shell
         self._forbid_input()
         self._loop.add_reader(self._channel, self._receive)
         sys.stdout = TextStream(self._output, "stdout", 1)

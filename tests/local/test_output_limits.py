@@ -22,7 +22,8 @@ FLOODS: dict[str, tuple[str, str]] = {
     "written by a child": (
         "python",
         "import subprocess\n"
-        "_ = subprocess.run(['sh', '-c', 'echo piece   0; yes | head -c 600000000; echo piece 599'])",
+        "command = 'echo piece   0; yes | head -c 600000000; echo piece 599'\n"
+        "_ = subprocess.run(['sh', '-c', command])",
     ),
     "written to the descriptor": (
         "python",
@@ -39,7 +40,8 @@ FLOODS: dict[str, tuple[str, str]] = {
     ),
     "of JavaScript": (
         "javascript",
-        "for (let n = 0; n < 600; n++) console.log(`piece ${String(n).padStart(3)} ` + 'x'.repeat(1e6))",
+        "for (let n = 0; n < 600; n++)\n"
+        "  console.log(`piece ${String(n).padStart(3)} ` + 'x'.repeat(1e6))",
     ),
 }
 DISPLAYS = (

@@ -60,10 +60,10 @@ def test_another_interpreter(tmp_path: Path) -> None:
     with running_local_runtime("--python", str(python), "--isolation", "none") as runtime:
         session = post(runtime, "CreateMcpSession").json()["Data"]["SessionId"]
         call = {"SessionId": session, "Name": "run_code", "Args": '{"code": "1"}'}
-        # It has no ipykernel, which is told, and the next call tries again.
+        # It has no IPython, which is told, and the next call tries again.
         for _ in range(2):
             told = post(runtime, "CallMcpTool", **call).json()["Data"]["content"][0]["text"]
-            assert "No module named ipykernel_launcher" in told
+            assert "This Python has no usable IPython" in told and "Install ipython" in told
         # This environment's packages, by the other one's interpreter.
         (link,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
         (link / "packages.pth").write_text(
