@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import marshal
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -178,22 +180,115 @@ RUNS: dict[str, tuple[str, dict[str, bytes], list[str]]] = {
 }
 
 
+def outcome(command: tuple[str, ...], folder: Path) -> tuple[int, str]:
+    """The status and the output of a command in a notebook's folder."""
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@functools.cache
+def usual_status(command: tuple[str, ...]) -> int:
+    """The status of a command where nothing was downloaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in OWN.items():
+            Path(folder, name).write_text(text)
+        return outcome(command, Path(folder))[0]
+
+
 @pytest.mark.parametrize("kind", RUNS)
 def test_nothing_runs_what_was_downloaded(fetch: Fetch, tmp_path: Path, kind: str) -> None:
     line, files, command = RUNS[kind]
     for name, text in OWN.items():
         (tmp_path / name).write_text(text)
-
-    def outcome() -> tuple[int, str]:
-        environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    before, _ = outcome()
     with contextlib.suppress(AgentBayError):
         fetch(line.replace("{tag}", TAG or ""), files)
-    after, printed = outcome()
+    status, printed = outcome(tuple(command), tmp_path)
     assert not list(tmp_path.rglob(MARK)), printed
-    assert (before, "Zen of Python" in printed, "evil" in printed) == (after, False, False), printed
+    assert "Zen of Python" not in printed and "evil" not in printed
+    assert status == usual_status(tuple(command)), printed
+
+
+def listed(folder: Path) -> set[str]:
+    """All files below a folder, without our own."""
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return found - {"from-sandbox/conftest.py"}
+
+
+def test_data_is_where_it_was_asked_for_and_the_rest_is_not(fetch: Fetch, tmp_path: Path) -> None:
+    files = dict.fromkeys(
+        (
+            *("results/a.csv", "results/sub/plot.PNG", "results/run.py", "results/Makefile"),
+            *("results/sub/page.html", "results/out.parquet/part-0.parquet", "results/model.pkl"),
+            "results/.hidden/x.csv",
+        ),
+        b"x",
+    )
+    files["results/__pycache__/run.pyc"] = b"x"
+    (tmp_path / "results/sub").mkdir(parents=True)
+    shown = fetch("download TOP/results", files)
+    data = {"results/a.csv", "results/sub/plot.PNG", "results/out.parquet/part-0.parquet"}
+    rest = {f"from-sandbox/results/{name}" for name in ("run.py", "Makefile", "sub/page.html")}
+    assert listed(tmp_path) == data | rest | {"results/model.pkl"}
+    assert "Downloaded 7 files, 7 bytes, to results" in shown
+    assert "3 files are not data: they are below from-sandbox/: Makefile, run.py, page" in shown
+    assert "model.pkl: loading it can run code" in shown
+    assert "2 links, special files" in shown and "__pycache__" in shown
+
+
+def test_what_was_moved_is_found_again(fetch: Fetch, tmp_path: Path) -> None:
+    files = {"code/run.py": b"x", "code/a.csv": b"x"}
+    fetch("download TOP/code", files)
+    shown = fetch("download TOP/code", files)
+    assert "2 were there already" in shown
+    with pytest.raises(AgentBayError, match=r"from-sandbox/code/run\.py is here already"):
+        fetch("download TOP/code", {**files, "code/run.py": b"y"})
+    fetch("download TOP/code --force", {**files, "code/run.py": b"y"})
+    assert (tmp_path / "from-sandbox/code/run.py").read_bytes() == b"y"
+    assert listed(tmp_path) == {"code/a.csv", "from-sandbox/code/run.py"}
+
+
+def test_one_file_that_is_not_data(fetch: Fetch, tmp_path: Path) -> None:
+    shown = fetch("download TOP/run.py scripts/", {"run.py": b"x"})
+    assert "to from-sandbox/scripts/run.py" in shown and "run.py is not data" in shown
+    shown = fetch("download TOP/run.py from-sandbox/mine.py", {"run.py": b"x"})
+    assert "to from-sandbox/mine.py" in shown
+    assert listed(tmp_path) == {"from-sandbox/scripts/run.py", "from-sandbox/mine.py"}
+
+
+def test_configuration_allows_more_but_never_byte_code(fetch: Fetch, tmp_path: Path) -> None:
+    files = {"a.svg": b"x", "a.pyc": byte_code(), "conftest.py": b"x", "own.py": b"x"}
+    allowed = {"download_endings": ["svg", "PY", "pyc"]}
+    fetch("download TOP/a.svg", files, **allowed)
+    fetch("download TOP/own.py", files, **allowed)
+    fetch("download TOP/own.py random.py", files, **allowed)
+    for name in (f"__pycache__/own.{TAG}.pyc", "conftest.py", ".own.py"):
+        with pytest.raises(AgentBayError, match=r"Nothing was (read or )?written"):
+            fetch(f"download TOP/a.pyc {name}", files, **allowed)
+    assert listed(tmp_path) == {"a.svg", "own.py", "from-sandbox/random.py"}
+
+
+def test_a_cell_can_not_allow_more(manager: SessionManager, tmp_path: Path) -> None:
+    context = VerbContext(tmp_path, load_settings(), "kernel")
+    with pytest.raises(AgentBayError, match="download_endings"):
+        list(run_verb("config download_endings=py", manager, context))
+
+
+@pytest.mark.parametrize("kind", ["a link", "a file", "another conftest"])
+def test_what_stands_in_the_way_is_left_alone(fetch: Fetch, tmp_path: Path, kind: str) -> None:
+    outside = tmp_path.parent / f"outside of {tmp_path.name}"
+    outside.mkdir()
+    top = tmp_path / "from-sandbox"
+    if kind == "a link":
+        top.symlink_to(outside)
+    elif kind == "a file":
+        top.write_text("mine")
+    else:
+        top.mkdir()
+        (top / "conftest.py").write_text("mine")
+    before = listed(tmp_path)
+    with pytest.raises(AgentBayError, match="from-sandbox"):
+        fetch("download TOP/run.py", {"run.py": b"x"})
+    assert listed(tmp_path) == before and not list(outside.iterdir())

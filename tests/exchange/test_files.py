@@ -24,7 +24,7 @@ from tests.exchange.conftest import Bench
 
 CONTENT = {
     "a.txt": b"A",
-    "empty": b"",
+    "empty.csv": b"",
     "sub/large.bin": bytes(range(256)) * 8_000,
     "sub/deep/é ü.txt": "é\n".encode(),
     "twin.txt": b"A",
@@ -280,24 +280,27 @@ LISTINGS: dict[str, tuple[str, type[Exception]]] = {
         for path in PATHS[:5]
     },
     "a number as a path": ("ANSWER['files'] = [[5, 4, SHA, 0]]", UnsafePathError),
-    "a file twice": ("ANSWER['files'] = [['a', 4, SHA, 0], ['a', 4, SHA, 4]]", UnsafePathError),
+    "a file twice": (
+        "ANSWER['files'] = [['a.csv', 4, SHA, 0], ['a.csv', 4, SHA, 4]]",
+        UnsafePathError,
+    ),
     "a file in two spellings": (
-        "ANSWER['files'] = [['a', 4, SHA, 0], ['A', 4, SHA, 4]]",
+        "ANSWER['files'] = [['a.csv', 4, SHA, 0], ['A.csv', 4, SHA, 4]]",
         UnsafePathError,
     ),
     "a file below a file": (
-        "ANSWER['files'] = [['a', 4, SHA, 0], ['a/b', 4, SHA, 4]]",
+        "ANSWER['files'] = [['a.csv', 4, SHA, 0], ['a.csv/b.csv', 4, SHA, 4]]",
         TargetExistsError,
     ),
-    "a huge claim": ("ANSWER['files'] = [['a', 10**15, SHA, None]]", TooLargeError),
-    "a negative size": ("ANSWER['files'] = [['a', -1, SHA, None]]", MalformedValueError),
-    "a size of text": ("ANSWER['files'] = [['a', '4', SHA, None]]", MalformedValueError),
-    "no checksum": ("ANSWER['files'] = [['a', 4, '', 0]]", MalformedValueError),
-    "another content": ("ANSWER['files'] = [['a', 4, '0' * 64, 0]]", ChecksumError),
-    "more than there is": ("ANSWER['files'] = [['a', 400, SHA, 0]]", MalformedValueError),
-    "an offset of its own": ("ANSWER['files'] = [['a', 4, SHA, 8]]", MalformedValueError),
+    "a huge claim": ("ANSWER['files'] = [['a.csv', 10**15, SHA, None]]", TooLargeError),
+    "a negative size": ("ANSWER['files'] = [['a.csv', -1, SHA, None]]", MalformedValueError),
+    "a size of text": ("ANSWER['files'] = [['a.csv', '4', SHA, None]]", MalformedValueError),
+    "no checksum": ("ANSWER['files'] = [['a.csv', 4, '', 0]]", MalformedValueError),
+    "another content": ("ANSWER['files'] = [['a.csv', 4, '0' * 64, 0]]", ChecksumError),
+    "more than there is": ("ANSWER['files'] = [['a.csv', 400, SHA, 0]]", MalformedValueError),
+    "an offset of its own": ("ANSWER['files'] = [['a.csv', 4, SHA, 8]]", MalformedValueError),
     "too many files": (
-        "ANSWER['files'] = [['f%d' % n, 0, SHA, 0] for n in range(100_001)]",
+        "ANSWER['files'] = [['f%d.csv' % n, 0, SHA, 0] for n in range(100_001)]",
         MalformedValueError,
     ),
     "two files for one": (
@@ -323,7 +326,7 @@ def test_a_hostile_list_writes_nothing(bench: Bench, kind: str, tmp_path: Path) 
         bench.run(HONEST)
     assert list(tmp_path.iterdir()) == [outside]
     # At most what it may write: the folder that was asked for, and a file that was whole.
-    assert {path.name for path in outside.rglob("*")} <= {"target", "a"}
+    assert {path.name for path in outside.rglob("*")} <= {"target", "a.csv"}
     if target.exists():
         assert all(path.read_bytes() == b"EVIL" for path in target.rglob("*") if path.is_file())
 

@@ -62,17 +62,19 @@ REFUSED = [
     "download evil.txt /tmp/evil.txt",
     "download evil.txt .bashrc",
     "download evil.txt .ipython/profile_default/startup/evil.py",
-    "download evil.txt random.py",
-    "download random.py",
-    "download random.py .",
-    "download json",
-    "download evil.txt sitecustomize.py",
+    "download evil.txt __pycache__/evil.pyc",
+    "download evil.txt __PYCACHE__/evil.csv",
+    "download evil.txt conftest.py",
+    "download evil.txt from-sandbox/conftest.py",
+    "download evil.txt from-sandbox/conftest/__init__.py",
+    "download evil.txt sub/HEAD",
     "download evil.txt link --force",
     "download evil.txt agentbay.toml/../../evil -s default",
     "last --save ../evil.txt",
     "last --save .env --force",
     "last --save link --force",
-    "last --save zmq.py",
+    "last --save __pycache__/zmq.pyc",
+    "last --save conftest.py --force",
     # Loosen a policy.
     *(
         f"config {change}"
@@ -90,6 +92,7 @@ REFUSED = [
             "idle_minutes=100000",
             "max_sessions=1000",
             "exchange_limit=2000000001",
+            "download_endings=py",
             "output_limit=20000001",
             "answer_limit=9999999999",
             "state_dir=/tmp",
@@ -216,8 +219,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         neighbour = SessionManager(AgentBaySettings(state_dir=str(user / "state")))
         list(neighbour.execute(Cell("precious = 41", "python"), "neighbour"))
         with running_kernel("agentbay-python", env, folder) as kernel:
-            kernel.run("import os; os.makedirs('json'); open('json/__init__.py', 'w').write('1')")
-            kernel.run("open('evil.txt', 'w').write('evil'); open('random.py', 'w').write('1')")
+            kernel.run("open('evil.txt', 'w').write('evil')")
             yield World(user, client, neighbour, agent, kernel)
         neighbour.close()
         agent.delete(wait=False)

@@ -54,6 +54,17 @@ def test_a_file_goes_in_and_out(kernel: RunningKernel, folder: Path) -> None:
     assert "with the same content" in told(kernel, "%agentbay download made.bin")
 
 
+def test_what_is_not_data_is_below_our_own_folder(kernel: RunningKernel, folder: Path) -> None:
+    kernel.run("open('random.py', 'w').write('raise SystemExit')")
+    assert "to from-sandbox/random.py" in told(kernel, "%agentbay download random.py")
+    kernel.run("print('all of it')")
+    assert "written to from-sandbox/out.html" in told(kernel, "%agentbay last --save out.html")
+    assert (folder / "from-sandbox/out.html").read_text() == "all of it\n"
+    assert not (folder / "out.html").exists() and not (folder / "random.py").exists()
+    # Still there for a program of the user's own.
+    assert (folder / "from-sandbox/conftest.py").exists()
+
+
 def test_a_folder_goes_without_what_is_hidden(kernel: RunningKernel) -> None:
     told(kernel, "%agentbay upload many")
     ran = kernel.run("import os; print([files for _, _, files in os.walk('many')])")

@@ -220,9 +220,7 @@ def _refuse_views(types: list[Any]) -> None:
     """Views of texts and lists may all name the same bytes, which no check of a size shows."""
     for one in types:
         if str(one).partition("<")[0] in _VIEWS:
-            raise Refused(
-                UNSUPPORTED, "holds the Arrow type %s: cast it to one without views" % one
-            )
+            raise Refused(UNSUPPORTED, "holds the Arrow type %s: cast it first" % one)
         if hasattr(one, "storage_type"):
             _refuse_views([one.storage_type])
         if hasattr(one, "value_type"):
