@@ -14,9 +14,13 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
+from agentbay_kernel.errors import LocalRuntimeError
+from agentbay_kernel.local.cgroup import MEMORY, PROCESSES, Cgroup, Parent
 from agentbay_kernel.local.confinement import (
     PACKAGE,
     START,
@@ -49,6 +53,8 @@ ALLOW = (
     'docs/local-runtime.md, "In a container".'
 )
 RUN_SIZE = 64 * MEGABYTE
+# bwrap, the agent and its threads.
+OWN_PROCESSES = 24
 KEYCTL_JOIN_SESSION_KEYRING = 1
 SYSTEM_FILES = (
     "/etc/alternatives",
@@ -80,17 +86,32 @@ class BubblewrapConfinement(Confinement):
     """One sandbox.
 
     Arguments:
-        own_uid: give the session a user id of its own (root only), else a user namespace.
+        own_uid: give the session user ids of its own (root only), else a user namespace.
+        parents: cgroups below which the session gets its own.
     """
 
-    def __init__(self, settings: Settings, interpreter: Interpreter, own_uid: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        interpreter: Interpreter,
+        own_uid: bool,
+        parents: list[Parent],
+    ) -> None:
         super().__init__(settings, interpreter)
         self._own_uid = own_uid
         self._uid = _next_uid() if own_uid else NAMESPACE_UID
         self._memory_watch: asyncio.Task[None] | None = None
+        self._parents = parents
+        self._cgroups: list[Cgroup] = []
         self.folders = Folders(WORKSPACE, TEMPORARY, RUN, "", LIBRARY)
 
     def _command(self, fd: int) -> list[str]:
+        limits = self._settings.limits
+        most = {MEMORY: limits.memory + RUN_SIZE, PROCESSES: limits.processes + OWN_PROCESSES}
+        try:
+            self._cgroups = [parent.make(most) for parent in self._parents]
+        except OSError as failure:
+            raise LocalRuntimeError(f"The session's cgroup can't be made: {failure}") from failure
         self._info, info = os.pipe()
         filtering: list[str] = []
         program = allow_list()
@@ -120,6 +141,8 @@ class BubblewrapConfinement(Confinement):
         ]
 
     def _before_exec(self) -> None:
+        for cgroup in self._cgroups:
+            cgroup.join()
         # The user's keys are not the session's: a new keyring, which cells can't exchange.
         _join_new_keyring()
 
@@ -133,10 +156,22 @@ class BubblewrapConfinement(Confinement):
         limit = self._settings.limits.memory
         watch = MemoryWatch(Path(self._root), IN_MEMORY, limit, self.agent, self._kill)
         self._memory_watch = asyncio.get_running_loop().create_task(watch.run())
+        # Before whoever else listens: a process that the kernel killed was not killed by the agent.
+        self.agent.on("exit", self._on_exit)
+        self._memory_kills = 0
+
+    def _on_exit(self, event: dict[str, Any]) -> None:
+        kills = sum(cgroup.memory_kills() for cgroup in self._cgroups)
+        if kills > self._memory_kills and event["code"] == -signal.SIGKILL:
+            event["memory"] = True
+        self._memory_kills = kills
 
     async def _clean(self) -> None:
         if self._memory_watch is not None:
             self._memory_watch.cancel()
+        for cgroup in self._cgroups:
+            await cgroup.remove()
+        self._cgroups = []
 
     def _read_info(self) -> str:
         with os.fdopen(self._info) as info:

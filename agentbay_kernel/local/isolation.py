@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.errors import LocalRuntimeError
-from agentbay_kernel.local import bubblewrap
+from agentbay_kernel.local import bubblewrap, cgroup
 from agentbay_kernel.local.bubblewrap import BubblewrapConfinement
+from agentbay_kernel.local.cgroup import MEMORY, PROCESSES
 from agentbay_kernel.local.confinement import Confinement, Interpreter, inspect_interpreter
 from agentbay_kernel.local.plain import PlainConfinement
 from agentbay_kernel.local.settings import MEGABYTE, Settings
+from agentbay_kernel.local.syscall_filter import allow_list
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,21 @@ class Choice:
 
 def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) -> Isolation:
     limits = settings.limits
+    parents, no_cgroup = cgroup.find(settings.cgroup)
+    by_kernel = {name for parent in parents for name in parent.controllers}
+    counted = "by the kernel (cgroup)" if MEMORY in by_kernel else "from outside, 4 times a second"
     confined = [
         "files: the system is read-only, your home is not there, "
         "/workspace and /tmp are the session's own and end with it",
         "processes: only the session's own are seen, all of them end with it",
         "environment: none of your variables, keys or tokens",
-        f"memory: {_megabytes(limits.memory)} for all processes of a session",
+        f"memory: {_megabytes(limits.memory)} for all processes and files of a session, "
+        f"counted {counted}",
         f"disk: {_megabytes(limits.disk)} in each of /workspace and /tmp, "
         f"{_megabytes(limits.file_size)} a file",
         f"processor: {limits.cpu_s} s for one process",
+        "agent: cells can't stop, signal or read what watches them"
+        + (", which has a user id of its own" if own_uid else ""),
     ]
     not_confined = [
         "the kernel of the operating system is shared: this is no virtual machine",
@@ -121,8 +129,19 @@ def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) 
         not_confined.insert(0, "network: this machine's, its loopback services included")
     else:
         confined.insert(0, network)
+    if MEMORY not in by_kernel:
+        not_confined.append(
+            "memory of the system for a session (pipes, sockets, cached files): not counted, "
+            f"because there is no cgroup: {no_cgroup or 'the one given has no memory limit'}"
+        )
+    if allow_list() is not None:
+        confined.append("system calls: an allow list; sockets: local, IPv4, IPv6, route netlink")
+    else:
+        not_confined.append("system calls: there is no list for this machine")
     # Root outside is exempt from the limit, also as another user inside a user namespace.
-    if own_uid or os.geteuid() != 0:
+    if PROCESSES in by_kernel:
+        confined.append(f"processes and threads: {limits.processes} of a session (cgroup)")
+    elif own_uid or os.geteuid() != 0:
         confined.append(f"processes and threads: {limits.processes} of a session")
     else:
         not_confined.append("the number of processes (the limit does not hold for root)")
@@ -133,7 +152,9 @@ def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) 
         confined=tuple(confined),
         not_confined=tuple(not_confined),
     )
-    return Isolation(lambda _: BubblewrapConfinement(settings, interpreter, own_uid), report)
+    return Isolation(
+        lambda _: BubblewrapConfinement(settings, interpreter, own_uid, parents), report
+    )
 
 
 def _plain_report(settings: Settings, reason: str, cure: str) -> Report:

@@ -62,6 +62,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="bubblewrap where it works, only with it, or never (default: auto)",
     )
     add("--network", action="store_true", help="give isolated sessions this machine's network")
+    add(
+        "--cgroup",
+        metavar="DIR",
+        default="auto",
+        help="make sessions' cgroups in this one; none: never; auto: in one that systemd delegated "
+        "(default: auto)",
+    )
     add("--tls", action="store_true", help="serve https by a certificate made at the start")
     add("--max-sessions", metavar="N", type=int, help="most sessions at once (default: no limit)")
     add(
@@ -91,6 +98,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
         python=flags.python,
         isolation=flags.isolation,
         network=flags.network,
+        cgroup=flags.cgroup,
         spares=flags.spares,
         max_sessions=flags.max_sessions,
         idle_s=flags.idle_seconds or None,

@@ -41,13 +41,15 @@ class Settings:
     """How sessions are made.
 
     `python` is the interpreter that cells run in; `isolation` is auto, required or none;
-    `network` gives isolated sessions the machine's network; `spares` prepared sessions wait;
-    `idle_s` seconds an unused session stays whose request says nothing (None: for ever).
+    `network` gives isolated sessions the machine's network; `cgroup` is auto, none, or the folder
+    of a cgroup in which sessions get theirs; `spares` prepared sessions wait; `idle_s` seconds an
+    unused session stays whose request says nothing (None: for ever).
     """
 
     python: str = sys.executable
     isolation: str = "auto"
     network: bool = False
+    cgroup: str = "auto"
     spares: int = 1
     max_sessions: int | None = None
     idle_s: float | None = 300.0

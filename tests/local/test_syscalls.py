@@ -14,6 +14,8 @@ import pytest
 from agentbay import CreateSessionParams
 
 from agentbay_kernel.local.syscall_filter import MACHINES, allow_list, verdicts
+from tests.kernel.conftest import LOCAL
+from tests.kernels import running_kernel
 from tests.local.conftest import drop, official_client
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
@@ -254,15 +256,15 @@ with concurrent.futures.ProcessPoolExecutor(2) as processes:
 async def ask():
     child = await asyncio.create_subprocess_exec("true")
     return await child.wait()
-print(subprocess.run([sys.executable, "-c", "import asyncio\\nasync def a():\\n"
-    " return await (await asyncio.create_subprocess_exec('true')).wait()\\nprint(asyncio.run(a()))"],
-    capture_output=True, text=True).stdout)
+with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    assert thread.submit(asyncio.run, ask()).result() == 0
 os.sched_setaffinity(0, os.sched_getaffinity(0)); os.nice(1)
 """,
     "psutil": """
 import os, psutil
 me = psutil.Process()
-assert me.pid == os.getpid() and me.memory_info().rss and me.num_threads() and me.open_files() is not None
+assert me.pid == os.getpid() and me.memory_info().rss and me.num_threads()
+me.open_files(); me.memory_full_info(); me.cpu_affinity()
 psutil.cpu_percent(); psutil.virtual_memory(); psutil.disk_usage("/"); psutil.net_if_addrs()
 psutil.net_connections(); psutil.cpu_count(); list(psutil.process_iter(["name", "cmdline"]))
 """,
@@ -303,7 +305,8 @@ def test_a_package_can_be_installed(session: Any) -> None:
 import zipfile
 with zipfile.ZipFile("/tmp/tiny-1-py3-none-any.whl", "w") as wheel:
     wheel.writestr("tiny.py", "value = 7\\n")
-    wheel.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n")
+    about = "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n"
+    wheel.writestr("tiny-1.dist-info/METADATA", about)
     wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
     wheel.writestr("tiny-1.dist-info/RECORD", "")
 """
@@ -328,3 +331,57 @@ JAVASCRIPT = {
 def test_what_javascript_needs_works(session: Any, name: str) -> None:
     result = session.code.run_code(JAVASCRIPT[name], "javascript")
     assert result.success, result.error_message
+
+
+# Reserves 4 GB of addresses and uses 64 kB.
+RESERVE = "new WebAssembly.Memory({ initial: 1, maximum: 65536 }).buffer.byteLength"
+# What parses HTTP in Node's `fetch` is WebAssembly.
+FETCH = """
+const server = require('http').createServer((request, response) => response.end('hello'));
+server.listen(0, '127.0.0.1', async () => {
+  const response = await fetch(`http://127.0.0.1:${server.address().port}/`);
+  process.stdout.write(await response.text() + '\\n');
+  server.close();
+});
+"""
+WORKER = """
+const { Worker } = require('worker_threads');
+new Worker("require('worker_threads').parentPort.postMessage(7)", { eval: true })
+  .on('message', (value) => process.stdout.write(value + '\\n'));
+"""
+
+
+def test_node_may_reserve_addresses(session: Any) -> None:
+    assert session.code.run_code(RESERVE, "javascript").result == "65536"
+    for name, script, printed in (("f", FETCH, "hello\n"), ("w", WORKER, "7\n")):
+        session.file_system.write_file(f"/tmp/{name}.js", script)
+        done = session.command.execute_command(f"node /tmp/{name}.js")
+        assert done.stdout == printed, done.stderr
+        # Also where Python starts it.
+        code = f"import subprocess; print(subprocess.getoutput('node /tmp/{name}.js'))"
+        assert python(session, code) == printed
+    code = "require('child_process').execSync(process.execPath + ' /tmp/f.js').toString()"
+    assert session.code.run_code(code, "javascript").result == "'hello\\n'"
+
+
+def test_a_notebooks_javascript_can_fetch() -> None:
+    with running_kernel("agentbay-javascript", LOCAL) as kernel:
+        assert kernel.run(RESERVE).of_type("execute_result")[0]["data"]["text/plain"] == "65536"
+        kernel.run(
+            "const server = require('http').createServer((_, response) => response.end('hello'));\n"
+            "await new Promise((done) => server.listen(0, '127.0.0.1', done));"
+        )
+        ran = kernel.run(
+            "const got = await fetch(`http://127.0.0.1:${server.address().port}/`);\n"
+            "await got.text()"
+        )
+        assert ran.reply["status"] == "ok", ran
+        assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "'hello'"
+
+
+@pytest.mark.parametrize("size", ["1 << 40", "12 << 30", "6 << 30"])
+def test_what_is_far_too_large_is_an_ordinary_error(session: Any, size: str) -> None:
+    python(session, "kept = 7")
+    for code in (f"bytearray({size})", f"import numpy; numpy.zeros({size}, 'u1')"):
+        assert "MemoryError" in session.code.run_code(code, "python").error_message
+    assert python(session, "print(kept)") == "7\n"
