@@ -123,8 +123,9 @@ class Agent:
             await self._emit({"id": number, "ok": value})
 
     async def _emit(self, frame: dict[str, Any]) -> None:
-        data = json.dumps(frame).encode()
         async with self._write_lock:
+            # Here, so that frames that wait are not in memory twice.
+            data = json.dumps(frame).encode()
             self._writer.write(struct.pack(">I", len(data)) + data)
             await self._writer.drain()
 
