@@ -1,6 +1,12 @@
 # JupyterLab with the AgentBay kernels on the local runtime: no account, every cell isolated.
 # docs/local-runtime.md, "In a container", has the commands and says why they need their flags.
-FROM python:3.13-slim-trixie
+#
+# A tag can come to mean another image. A digest can't; yours is told by
+#     docker buildx imagetools inspect python:3.13-slim-trixie --format '{{.Manifest.Digest}}'
+# and used with --build-arg BASE=python:3.13-slim-trixie@sha256:...
+ARG BASE=python:3.13-slim-trixie
+# hadolint ignore=DL3006
+FROM ${BASE}
 
 # Which bubblewrap it is, is the distribution's choice.
 # hadolint ignore=DL3008

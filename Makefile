@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: setup demo lab notebooks test test-failed test-all test-gallery lint bench docs pictures clean help
+.PHONY: setup demo lab notebooks test test-failed test-all test-gallery lint bench docs constraints pictures clean help
 
 help:
 	@echo "make demo      run notebooks/01-first-steps.ipynb in a sandbox; the result is in build/demo/"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-gallery  show charts of all libraries in all readers; writes docs/gallery.md"
 	@echo "make bench     run the benchmarks"
 	@echo "make docs      build the documentation; it is in build/docs/"
+	@echo "make constraints write the versions of this environment into constraints.txt"
 	@echo "make pictures  take the documentation's pictures anew, into docs/images/"
 	@echo "make clean     remove what these commands made"
 
@@ -86,6 +87,11 @@ docs: setup
 	@$(BIN)/python docs/reference.py
 	$(BIN)/python -m sphinx -q -W --keep-going -n docs build/docs
 	@echo "build/docs/index.html"
+
+# What the image is built with: the versions that the tests pass with.
+constraints: setup
+	$(BIN)/python binder/constraints.py > constraints.txt.new
+	mv constraints.txt.new constraints.txt
 
 pictures: setup
 	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py

@@ -23,6 +23,9 @@ from agentbay_kernel.cli.main import make_parser
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.local import serve
+from agentbay_kernel.local.actions import ACTIONS, TOOL_CALL
+from agentbay_kernel.local.listener import CONTROL_LIMIT, TOOL_LIMIT
+from agentbay_kernel.local.routes import ROUTES
 from agentbay_kernel.verbs.cell_options import cell_parser
 from agentbay_kernel.verbs.table import VERBS
 
@@ -159,6 +162,47 @@ def serving() -> str:
     return _table(("flag", "meaning"), _arguments(serve.make_parser()))
 
 
+def actions() -> str:
+    """The routes of the local runtime, then its actions with the largest body of each."""
+    paths = [
+        (
+            f"`{'`, `'.join(kind.methods)}`",
+            f"`{path.replace('([^/]+)', name) if name else '/?Action=NAME'}`",
+            _first_line(kind),
+            _bytes(limit),
+        )
+        for (path, kind, limit), name in zip(ROUTES, ("", "ID", "ID", "TOKEN"), strict=True)
+    ]
+    rows = [
+        (
+            f"`{name}`",
+            _first_line(action),
+            _bytes(TOOL_LIMIT if name == TOOL_CALL else CONTROL_LIMIT),
+        )
+        for name, action in sorted(ACTIONS.items())
+    ]
+    return "\n\n".join(
+        [
+            _table(("method", "route", "does", "largest body"), paths),
+            _table(("action", "does", "largest body"), rows),
+        ]
+    )
+
+
+def _first_line(thing: object) -> str:
+    line = (inspect.getdoc(thing) or "").partition("\n")[0]
+    if not line:
+        raise ValueError(f"{thing} lacks a docstring")
+    return line.rstrip(".")
+
+
+def _bytes(number: int) -> str:
+    for unit, size in (("GB", 2**30), ("MB", 2**20), ("kB", 2**10)):
+        if number >= size:
+            return f"{number // size} {unit}"
+    return "none"
+
+
 def _arguments(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
     rows = []
     for action in parser._actions:
@@ -236,6 +280,7 @@ WRITTEN: dict[str, tuple[str, Callable[[], str]]] = {
     "verbs": ("verbs.md", verbs),
     "commands": ("command-line.md", commands),
     "serve": ("local-runtime.md", serving),
+    "actions": ("local-runtime.md", actions),
     "errors": ("troubleshooting.md", failures),
 }
 

@@ -6,10 +6,17 @@ by the session's agent, inside its sandbox.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from agentbay_kernel.local.sessions import Session
+
+# Tools of a session at a time: each may hold an answer of some megabytes.
+AT_ONCE = 4
+_at_once: WeakKeyDictionary[Session, asyncio.Semaphore] = WeakKeyDictionary()
 
 SERVER = "wuying_filesystem"
 NAMES = (
@@ -36,7 +43,10 @@ async def call(session: Session, name: str, arguments: dict[str, Any]) -> str:
     if name == "get_file_change":
         found = await change_events(session, arguments["path"], watcher="tool")
         return json.dumps(found, ensure_ascii=False)
-    value = await session.sandbox.agent.call("file", do=name, **arguments)
+    async with _at_once.setdefault(session, asyncio.Semaphore(AT_ONCE)):
+        value = await session.sandbox.agent.call("file", do=name, **arguments)
+    if name == "read_file" and arguments.get("format") != "binary":
+        return _unpacked(value)
     return _word(name, value)
 
 
@@ -56,7 +66,7 @@ def _word(name: str, value: Any) -> str:
         case "read_file" | "edit_file":
             return str(value)
         case "read_multiple_files":
-            return "\n---\n".join(f"{path}: \n{content}\n" for path, content in value)
+            return "\n---\n".join(f"{path}: \n{_unpacked(text)}\n" for path, text in value)
         case "get_file_info":
             return "\n".join(f"{key}: {_plain(item)}" for key, item in value.items())
         case "list_directory":
@@ -70,6 +80,11 @@ def _word(name: str, value: Any) -> str:
             cut = [f"[cut: {value['cut']}]"] if value["cut"] else []
             return "\n".join([*value["matches"], *cut]) or "No matches found"
     return "True"
+
+
+def _unpacked(text: str) -> str:
+    """Text that came as base64, because JSON makes some characters six times as long."""
+    return base64.b64decode(text).decode("utf-8", "replace")
 
 
 def _plain(value: Any) -> str:

@@ -15,8 +15,8 @@ import re
 import ssl
 import sys
 from collections import deque
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar
@@ -43,11 +43,15 @@ HEAD_LIMIT = 16 * KILOBYTE
 # Bodies up to this size are read at once; larger ones share a bounded memory.
 SMALL_BODY = 64 * KILOBYTE
 LARGE_BODIES = 2 * TOOL_LIMIT
+LARGE_ANSWERS = 64 * MEGABYTE
+# JSON in JSON: a character becomes up to seven.
+ANSWER_COST = 8
 WAITING_LIMIT = 100
 CONNECTIONS_LIMIT = 500
 # Between the requests of a connection, and until a request's headers are complete.
 HEAD_S = 120.0
 BODY_S = 60.0
+SEND_S = 60.0
 UPLOAD_S = 3600.0
 # Numbers of bytes longer than this are larger than any limit.
 _DIGITS = 15
@@ -63,7 +67,7 @@ class BodyRoom:
     """
 
     def __init__(self, size: int) -> None:
-        self._free = size
+        self._free = self._size = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
@@ -93,6 +97,18 @@ class BodyRoom:
         self._free += size
         self._admit()
 
+    @asynccontextmanager
+    async def of(self, size: int) -> AsyncIterator[None]:
+        """Have that many bytes for a while; small ones need not wait."""
+        size = 0 if size <= SMALL_BODY else min(size, self._size)
+        if size:
+            await self.enter(size)
+        try:
+            yield
+        finally:
+            if size:
+                self.leave(size)
+
     def _admit(self) -> None:
         while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
             size, place = self._waiting.popleft()
@@ -111,7 +127,9 @@ class Runtime:
     actions: Actions
     contexts: Contexts
     behaviour: Behaviour
+    # What large bodies, and large responses, may have together.
     room: BodyRoom
+    answers: BodyRoom
 
 
 class _Server(HTTPServer):
@@ -313,6 +331,16 @@ class LoopbackHandler(web.RequestHandler):
         self.set_header("Content-Type", "application/json;charset=utf-8")
         self.finish(as_json(document))
 
+    async def send(self, body: bytes) -> None:
+        """Answer with these bytes, and wait until the client has taken them."""
+        self.set_header("Content-Type", "application/json;charset=utf-8")
+        try:
+            async with asyncio.timeout(SEND_S):
+                await self.finish(body)
+        except TimeoutError:
+            connection: Any = self.request.connection
+            connection.close()
+
     def on_finish(self) -> None:
         """The response is complete."""
         self._leave()
@@ -362,10 +390,10 @@ class NotFoundHandler(LoopbackHandler):
         return None
 
 
-def as_json(document: Any) -> str:
+def as_json(document: Any) -> bytes:
     """A document as JSON that can be sent: half of a surrogate pair has no UTF-8."""
     text = json.dumps(document, ensure_ascii=False)
-    with suppress(UnicodeEncodeError):
-        text.encode()
-        return text
-    return text.encode("utf-8", "replace").decode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

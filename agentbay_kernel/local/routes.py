@@ -15,8 +15,10 @@ from typing import Any
 from tornado import web
 
 from agentbay_kernel.local.actions import ACTIONS, TOOL_CALL
+from agentbay_kernel.local.answers import ToolAnswer
 from agentbay_kernel.local.faults import misbehave
 from agentbay_kernel.local.listener import (
+    ANSWER_COST,
     CONTROL_LIMIT,
     TOOL_LIMIT,
     UPLOAD_LIMIT,
@@ -113,13 +115,14 @@ class ActionHandler(BodyHandler):
             "Message": "",
             **answer,
         }
-        self.set_header("Content-Type", "application/json;charset=utf-8")
-        body = as_json(envelope)
-        await behaviour.transmit(len(body))
-        if fault is not None:
-            await misbehave(self, fault, body)
-        else:
-            self.finish(body)
+        content = envelope["Data"]["content"] if self._action == TOOL_CALL else []
+        async with self.runtime.answers.of(sum(len(it["text"]) * ANSWER_COST for it in content)):
+            body = as_json(envelope)
+            await behaviour.transmit(len(body))
+            if fault is not None:
+                await misbehave(self, fault, body.decode())
+            else:
+                await self.send(body)
 
     def _read(self, data: bytes) -> dict[str, str]:
         try:
@@ -192,18 +195,13 @@ class LinkHandler(BodyHandler):
             return
         session: Session = self._session
         answer = await self.runtime.tools.serve(session, name, arguments, number, fault)
-        result = {
-            "isError": answer.is_error,
-            "content": [{"type": "text", "text": answer.text}],
-        }
-        data = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}, ensure_ascii=False)
-        body = as_json({"code": 0, "success": True, "requestId": number, "data": data})
-        await behaviour.transmit(len(body))
-        if fault is not None:
-            await misbehave(self, fault, body)
-            return
-        self.set_header("Content-Type", "application/json;charset=utf-8")
-        self.finish(body)
+        async with self.runtime.answers.of(len(answer.text) * ANSWER_COST):
+            body = _tool_result(answer, number)
+            await behaviour.transmit(len(body))
+            if fault is not None:
+                await misbehave(self, fault, body.decode())
+            else:
+                await self.send(body)
 
     async def _fail(self, fault: FaultPlan, session_id: str) -> None:
         if fault.kind in ("key_refused", "expired"):
@@ -235,6 +233,13 @@ def _tool_call(body: bytes) -> tuple[str, dict[str, Any], str]:
     if not isinstance(number, str) or len(number) > REQUEST_ID_LIMIT:
         raise ValueError("`requestId` must be a short string")
     return name, arguments, number
+
+
+def _tool_result(answer: ToolAnswer, number: str) -> bytes:
+    """The document of a tool's answer, which holds another as a string."""
+    result = {"isError": answer.is_error, "content": [{"type": "text", "text": answer.text}]}
+    data = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}, ensure_ascii=False)
+    return as_json({"code": 0, "success": True, "requestId": number, "data": data})
 
 
 # Each route, its handler, and the most bytes that a body may have.

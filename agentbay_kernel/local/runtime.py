@@ -16,7 +16,13 @@ from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.certificate import make_certificate
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.isolation import Isolation
-from agentbay_kernel.local.listener import LARGE_BODIES, BodyRoom, Runtime, serve_application
+from agentbay_kernel.local.listener import (
+    LARGE_ANSWERS,
+    LARGE_BODIES,
+    BodyRoom,
+    Runtime,
+    serve_application,
+)
 from agentbay_kernel.local.routes import make_application
 from agentbay_kernel.local.sandbox import Sandboxes
 from agentbay_kernel.local.sessions import Session, Sessions
@@ -57,9 +63,9 @@ class LocalRuntime:
             address=lambda path: self.endpoint + path,
             told=self._told,
         )
-        room = BodyRoom(LARGE_BODIES)
+        rooms = (BodyRoom(LARGE_BODIES), BodyRoom(LARGE_ANSWERS))
         application = make_application(
-            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, room)
+            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, *rooms)
         )
         context = self._certificate.context() if self._certificate else None
         self._server = serve_application(application, ssl_options=context)

@@ -75,7 +75,7 @@ def _read_call(message: str) -> _Call:
 
 
 class SocketHandler(WebSocketHandler, LoopbackHandler):
-    """One connection to one session."""
+    """The WebSocket route: streaming `run_code`, terminals, pushed file changes."""
 
     _session: Session | None = None
 

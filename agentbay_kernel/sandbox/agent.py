@@ -195,13 +195,14 @@ class Agent:
             await self._emit({"id": number, "ok": value})
 
     async def _emit(self, frame: dict[str, Any]) -> None:
-        data = json.dumps(frame, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        if len(data) > FRAME_LIMIT:
-            message = f"the answer is larger than {FRAME_LIMIT >> 20} MB"
-            error = {"errno": errno.EFBIG, "message": message}
-            data = json.dumps({"id": frame["id"], "error": error}).encode()
         loop = asyncio.get_running_loop()
         async with self._write_lock:
+            # Here, so that frames that wait are not in memory twice.
+            data = json.dumps(frame, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            if len(data) > FRAME_LIMIT:
+                message = f"the answer is larger than {FRAME_LIMIT >> 20} MB"
+                error = {"errno": errno.EFBIG, "message": message}
+                data = json.dumps({"id": frame["id"], "error": error}).encode()
             with contextlib.suppress(ConnectionError):
                 await loop.sock_sendall(self._socket, struct.pack(">I", len(data)))
                 await loop.sock_sendall(self._socket, data)

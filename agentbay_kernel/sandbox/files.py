@@ -34,11 +34,11 @@ DIFFERENCE_LINES = 4_000
 ENTRIES_LIMIT = 10_000
 WALK_LIMIT = 1_000_000
 WALK_S = 20.0
-WATCHED_LIMIT = 100_000
+WATCHED_LIMIT = 80_000
 EVENTS_LIMIT = 2_000
 PATHS_LIMIT = 10_000
 # Operations at a time; one that waits for a slow disk leaves places for others.
-THREADS = 4
+THREADS = 3
 
 CUT = "[cut: {}]"
 
@@ -63,26 +63,26 @@ def write_file(path: str, content: str, mode: str = "overwrite", encoding: str =
 
 
 def read_file(path: str, offset: int = 0, length: int = 0, format: str = "text") -> str:
-    """`length` bytes from `offset` (0 means to the end) as text, or as base64 if `binary`.
+    """`length` bytes from `offset` (0 means to the end), as base64.
 
-    Text that is too long is cut, with a last line that says so.
+    Unless the format is `binary` they are text in UTF-8, and what is too long is cut, with a last
+    line that says so.
 
     Raises:
-        OSError: it can't be read, or, as base64, has too many bytes for one answer.
+        OSError: it can't be read, or, if binary, has too many bytes for one answer.
     """
     data, size = _read(path, offset, length if 0 < length <= READ_LIMIT else READ_LIMIT + 1)
-    if len(data) > READ_LIMIT:
-        how = f"{READ_LIMIT:,} bytes from {offset:,} of {size:,}; read on with offset and length"
-        if format == "binary":
-            raise OSError(errno.EFBIG, f"At most {how}", path)
-        return f"{data[:READ_LIMIT].decode('utf-8', 'replace')}\n{CUT.format(how)}"
-    if format == "binary":
-        return base64.b64encode(data).decode()
-    return data.decode("utf-8", "replace")
+    how = f"{READ_LIMIT:,} bytes from {offset:,} of {size:,}; read on with offset and length"
+    if len(data) > READ_LIMIT and format == "binary":
+        raise OSError(errno.EFBIG, f"At most {how}", path)
+    if format != "binary":
+        text = data[:READ_LIMIT].decode("utf-8", "replace")
+        data = (text if len(data) <= READ_LIMIT else f"{text}\n{CUT.format(how)}").encode()
+    return base64.b64encode(data).decode()
 
 
 def read_multiple_files(paths: list[str]) -> list[list[str]]:
-    """Pairs of path and content; an unreadable file's content is its error.
+    """Pairs of path and text (base64); an unreadable file's text is its error.
 
     Together they have as many bytes as one answer; what comes after is left out.
     """
@@ -93,13 +93,17 @@ def read_multiple_files(paths: list[str]) -> list[list[str]]:
         try:
             data, _ = _read(path, 0, room + 1)
         except OSError as failure:
-            found.append([path, f"Error - {failure}"])
+            error = f"Error - {failure}".encode("utf-8", "replace")
+            found.append([path, base64.b64encode(error).decode()])
             continue
         content = data[:room].decode("utf-8", "replace")
-        found.append([path, content if len(data) <= room else f"{content}\n{cut}"])
+        if len(data) > room:
+            content = f"{content}\n{cut}"
+        found.append([path, base64.b64encode(content.encode()).decode()])
         room -= min(room, len(data))
     if len(paths) > PATHS_LIMIT:
-        found.append(["", CUT.format(f"{len(paths) - PATHS_LIMIT:,} more files")])
+        words = CUT.format(f"{len(paths) - PATHS_LIMIT:,} more files")
+        found.append(["", base64.b64encode(words.encode()).decode()])
     return found
 
 
@@ -294,7 +298,7 @@ class ChangeFinder:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._seen: dict[tuple[str, str], dict[str, list[Any]]] = {}
+        self._seen: dict[tuple[str, str], dict[str, int]] = {}
 
     def since_last(self, path: str, watcher: str) -> list[dict[str, str]]:
         """Events in the service's form: a new file is a `create` and a `modify`.
@@ -319,12 +323,12 @@ class ChangeFinder:
             if state == older:
                 continue
             if state is None:
-                events.append(_event("delete", name, before.pop(name)[0]))
+                events.append(_event("delete", name, before.pop(name)))
                 continue
             if older is None:
-                events.append(_event("create", name, state[0]))
-            if not state[0]:
-                events.append(_event("modify", name, False))
+                events.append(_event("create", name, state))
+            if not state & 1:
+                events.append(_event("modify", name, state))
             before[name] = state
         return events
 
@@ -333,8 +337,8 @@ class ChangeFinder:
         self._seen.pop((path, watcher), None)
 
 
-def snapshot(path: str, limit: int) -> dict[str, list[Any]]:
-    """Whether each name below a folder is a folder, its time of change (ns) and its size.
+def snapshot(path: str, limit: int) -> dict[str, int]:
+    """A number for each name below a folder, which changes with the file.
 
     Raises:
         OSError: it is no folder, or there are more than `limit` names.
@@ -352,7 +356,8 @@ def snapshot(path: str, limit: int) -> dict[str, list[Any]]:
             folder = stat.S_ISDIR(info.st_mode)
             if folder:
                 folders.append(entry.path)
-            found[entry.path] = [folder, info.st_mtime_ns, info.st_size]
+            # One integer, for there may be many: size, time, and whether it is a folder.
+            found[entry.path] = (info.st_size << 64 | info.st_mtime_ns) << 1 | folder
             if len(found) > limit:
                 raise OSError(
                     errno.ENOSPC, f"More than {WATCHED_LIMIT:,} files can't be watched", path
@@ -360,8 +365,8 @@ def snapshot(path: str, limit: int) -> dict[str, list[Any]]:
     return found
 
 
-def _event(kind: str, path: str, folder: bool) -> dict[str, str]:
-    return {"eventType": kind, "path": path, "pathType": "directory" if folder else "file"}
+def _event(kind: str, path: str, state: int) -> dict[str, str]:
+    return {"eventType": kind, "path": path, "pathType": "directory" if state & 1 else "file"}
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

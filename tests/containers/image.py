@@ -46,9 +46,13 @@ class Image:
         Raises:
             AssertionError: a command failed, or an instruction is not known here.
         """
+        arguments: dict[str, str] = {}
         for name, text in instructions(dockerfile):
-            if name == "FROM":
-                self._make_base(text.rpartition("-")[2])
+            if name == "ARG":
+                key, _, value = text.partition("=")
+                arguments[key] = value
+            elif name == "FROM":
+                self._make_base(arguments["BASE"].rpartition("-")[2])
             elif name == "RUN":
                 done = self.run("/bin/sh", "-c", text)
                 assert done.returncode == 0, f"RUN {text}\n{done.stdout}{done.stderr}"

@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from agentbay_kernel.config import load_settings
 from tests.containers.image import CHECKOUT, Image, instructions
 
 BINDER = CHECKOUT / "binder"
 SCRIPTS = ("postBuild", "start")
+# What `make constraints` covers.
+EXTRAS = ("demo", "local", "charts", "tls")
 
 
 def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
@@ -47,6 +51,52 @@ def test_the_dockerfile_uses_the_same_scripts() -> None:
 def test_scripts_can_be_run(name: str) -> None:
     assert os.access(BINDER / name, os.X_OK)
     subprocess.run(["bash", "-n", BINDER / name], check=True)
+
+
+def test_the_constraints_are_what_the_package_needs() -> None:
+    pins = {}
+    for line in (CHECKOUT / "constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            # A name and a version: no address, no option.
+            name, version = re.fullmatch(r"([a-z0-9-]+)==([0-9][\w.+!]*)", line).groups()  # type: ignore[union-attr]
+            pins[name] = version
+    assert list(pins) == sorted(pins)
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(it for name in EXTRAS for it in extras[name])]
+    for needed in map(Requirement, lines):
+        if needed.name != "agentbay-kernel":
+            pin = pins.get(canonicalize_name(needed.name))
+            assert pin is not None and needed.specifier.contains(pin, prereleases=True), needed
+
+
+def test_the_constraints_cover_what_is_installed() -> None:
+    written = subprocess.run(
+        [sys.executable, BINDER / "constraints.py"], capture_output=True, text=True, check=True
+    )
+    names = {
+        line.partition("==")[0]
+        for text in (written.stdout, (CHECKOUT / "constraints.txt").read_text())
+        for line in text.splitlines()
+        if not line.startswith("#")
+    }
+    # Another Python, or another system, may need a few others; not the other way round.
+    pinned = (CHECKOUT / "constraints.txt").read_text()
+    missing = {name for name in names if f"\n{name}==" not in pinned}
+    assert len(missing) < 10, f"run `make constraints`: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("script", [CHECKOUT / "Dockerfile", BINDER / "postBuild"])
+def test_nothing_is_installed_without_the_constraints(script: Path) -> None:
+    installs = re.findall(r"pip install .*", script.read_text())
+    assert all("--constraint constraints.txt" in line for line in installs)
+    assert installs or script.name == "Dockerfile"
+
+
+def test_the_base_can_be_pinned() -> None:
+    told = list(instructions(CHECKOUT / "Dockerfile"))
+    assert told[0][0] == "ARG" and told[0][1].startswith("BASE=python:")
+    assert told[1] == ("FROM", "${BASE}")
 
 
 def test_binders_python_is_one_of_ours() -> None:
