@@ -195,7 +195,7 @@ def test_local_names_are_not_offered_beside_remote_ones(notebook: RunningKernel)
     assert completions(notebook, "%agentbay status only_h|", tries=1) == []
 
 
-def completions(notebook: RunningKernel, code: str, tries: int = 10) -> list[str]:
+def completions(notebook: RunningKernel, code: str, tries: int = 30) -> list[str]:
     """The matches where `|` stands. The sandbox's first completion may come too late."""
     for _ in range(tries):
         notebook.client.complete(code.replace("|", ""), code.index("|"))
