@@ -41,8 +41,9 @@ _CLASSES = frozenset(
     """.split()
 )
 # What the page makes of a trait: `data` stays data or becomes the text of a field; a `label` is
-# text that MathJax sees; a `look` is a value of CSS, of which a `size` may be calculated; `mark` ends
-# the name of a class; `widgets` names other widgets; `bytes` come beside the state only.
+# text that MathJax sees; a `look` is a value of CSS, a `size` may be calculated, `digits` say how a
+# number is written; `mark` ends the name of a class; `widgets` names other widgets; `bytes` come
+# beside the state only, `nothing` does not come at all.
 _TRAITS = {
     name: kind
     for kind, names in {
@@ -51,7 +52,7 @@ _TRAITS = {
             allowed_tags autoplay base behavior concise connected continuous_update controls
             description_tooltip disabled ensure_option error indent index interval loop mapping max
             min msg_id multiple name options orientation placeholder playing pressed readout
-            readout_format repeat rows selected_index show_repeat step tabbable timestamp tooltip
+            repeat rows selected_index show_repeat step tabbable timestamp tooltip
             tooltips value
             """,
         "label": "_options_labels _titles description titles",
@@ -64,6 +65,7 @@ _TRAITS = {
             justify_content justify_items margin object_fit object_position order overflow
             overflow_x overflow_y text_color text_decoration visibility
             """,
+        "digits": "readout_format",
         "size": "height max_height max_width min_height min_width padding width",
         # They would move a widget out of its place.
         "nothing": "bottom left right top",
@@ -390,6 +392,8 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "label": _label,
     "look": _look,
     "size": lambda value: _look(value, "width"),
+    # As wide as it says, a number takes all memory of a page.
+    "digits": _word(lambda text: re.search(r"\d{3}", text) is None and len(text) < 40, ".0f"),
     "mark": _word(_MARKS.__contains__),
     "widgets": _word(lambda text: _reference.match(text) is not None, None),
     "classes": _word(_DOM_CLASSES.__contains__, None),
