@@ -28,24 +28,47 @@ _PROPERTIES = frozenset(
 _FUNCTIONS = frozenset(
     "rgb rgba hsl hsla linear-gradient radial-gradient calc min max repeat minmax var".split()
 )
-# No backslash, colon, @ or <: neither escapes nor addresses. No negative lengths: they move what
-# they are set on out of its place.
-_value = re.compile(r"(?!.*(?:^|[\s,(])-[\d.])[\w\s#%.,()+*/'\"-]*(?:!\s*important)?\s*\Z", re.A)
-_function = re.compile(r"([\w-]*)\(")
+# What a value consists of: names, strings, colours, numbers without a sign. No backslash, colon, @
+# or <: neither escapes nor addresses. A minus stands within a name only, so that no length is
+# negative: that moves what it is set on out of its place.
+_PIECES = (
+    r"[\s,()]|/(?!\*)|-{0,2}[a-z][\w-]*+|#[0-9a-f]++"
+    r"|\+?(?:\d++(?:\.\d++)?+|\.\d++)(?:%|[a-z]++)?+(?![\w.-])"
+    r"|'[\w\s#%.,()+*/-]*+'|\"[\w\s#%.,()+*/-]*+\""
+)
+_END = r")*+(?:!\s*+important)?+\s*+\Z"
+_value = re.compile(f"(?:{_PIECES}{_END}", re.A | re.I)
+_size = re.compile(rf"(?:{_PIECES}|[+-](?=\s)|\*(?!/){_END}", re.A | re.I)
+# What they come to may be less than zero, which only a size can't be.
+_calculates = re.compile(r"\b(?:calc|min|max)\(", re.I)
+_SIZES = frozenset(
+    """
+    width min-width max-width height min-height max-height padding padding-top padding-right
+    padding-bottom padding-left
+    """.split()
+)
+_function = re.compile(r"(?<![\w-])([\w-]*+)\(")
 _declaration = re.compile(r"\s*([a-z-]+)\s*:([^;{}]*)\Z", re.I)
 # Each selector begins at the output's own table. `+` and `~` would reach beside it.
-_own_table = re.compile(r"\s*#T_\w+(?:[\s>]*[\w.:#-]|\(\w+\))*\s*\Z", re.A)
-_any_table = re.compile(r"\s*\.dataframe(?:[\s>]+[a-z]+(?::[a-z-]+)?)*\s*\Z")
-_rule = re.compile(r"([^{}]*)\{([^{}]*)\}")
+_own_table = re.compile(r"\s*+#T_\w++(?:[\s>]*+[\w.:#-]|\(\w++\))*+\s*+\Z", re.A)
+_any_table = re.compile(r"\s*+\.dataframe(?:[\s>]++[a-z]++(?::[a-z-]++)?+)*+\s*+\Z")
+_rule = re.compile(r"([^{}]*+)\{([^{}]*+)\}")
 # All that pandas itself says of `.dataframe`, which is in other outputs too.
 _OF_ANY_TABLE = frozenset(("vertical-align", "text-align"))
 
 
-def is_safe_value(value: str) -> bool:
-    """Can this value only look like something?"""
-    return _value.match(value) is not None and all(
-        name.lower() in _FUNCTIONS or not name for name in _function.findall(value)
-    )
+def is_safe_value(value: str, name: str = "") -> bool:
+    """Can this value only look like something?
+
+    Arguments:
+        name: the property that it is for.
+    """
+    is_size = name.lower() in _SIZES
+    if (_size if is_size else _value).match(value) is None:
+        return False
+    if not is_size and _calculates.search(value):
+        return False
+    return all(it.lower() in _FUNCTIONS or not it for it in _function.findall(value))
 
 
 def is_safe_style(declarations: str) -> bool:
@@ -56,9 +79,7 @@ def is_safe_style(declarations: str) -> bool:
 def is_safe_block(css: str) -> bool:
     """May a style element stay as it is? Those of pandas' tables and of its Styler may."""
     at = 0
-    for rule in _rule.finditer(css):
-        if rule.start() != at:
-            return False
+    while (rule := _rule.match(css, at)) is not None:
         at = rule.end()
         selectors = rule[1].split(",")
         if all(_own_table.match(selector) for selector in selectors):
@@ -77,6 +98,10 @@ def _allowed(declarations: str, properties: frozenset[str]) -> bool:
         if not part.strip():
             continue
         found = _declaration.match(part)
-        if found is None or found[1].lower() not in properties or not is_safe_value(found[2]):
+        if (
+            found is None
+            or found[1].lower() not in properties
+            or not is_safe_value(found[2], found[1])
+        ):
             return False
     return True

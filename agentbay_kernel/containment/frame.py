@@ -26,18 +26,20 @@ import base64
 import gzip
 import hashlib
 import html
+import itertools
 import re
 import shlex
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agentbay_kernel.containment.hosts import allowed_hosts, is_host
+from agentbay_kernel.containment.text import one_line
 from agentbay_kernel.errors import ConfigurationError
 
 SANDBOX = "allow-scripts"
 # What the frame loads is told in it; one can't list a hostile output's thousand addresses.
-_MOST_TOLD = 8
+_MOST_TOLD, _LONGEST_NAME = 8, 80
 _LOWEST_PX, _HIGHEST_PX, _WITH_SCRIPT_PX = 24, 700, 450
 # Characters from which a document is stored packed: scripts of libraries become a third.
 _PACKED_FROM = 50_000
@@ -53,17 +55,22 @@ _loading = re.compile(
 _in_nested_script = re.compile(r"""(?<!href=)["'](https?://[^\s"'<>\\]+)["']""")
 _nested = re.compile(r"""srcdoc\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.I)
 _doctype = re.compile(r"\s*<!doctype[^>]*>", re.I)
-_end_of_script = re.compile(r"</script(?=[\s/>])[^>]*>", re.I)
-# Documents in documents in documents are shown, deeper ones not.
-_DEEPEST = 3
+_end_of_script = re.compile(r"</script(?=[\s/>])[^<>]*+>", re.I)
+# Documents in documents in documents are shown, deeper ones not. Of more than so many, the others
+# have no scripts: the guard in each takes room.
+_DEEPEST, _MOST_DOCUMENTS = 3, 50
 _host = re.compile(r"(?:https?:)?//([^/?#@\s]*@)?([^/?#\s]+)", re.I)
 _height = re.compile(
     r"""height\\?["']?\s*[:=]\s*\\?["']?(\d{2,4})(?:\.\d+)?(px|pt)?(?![\d%])""", re.I
 )
 # A box as high as a share of its width, as maps have it.
 _by_width = re.compile(r"padding-bottom\s*:\s*\d+%", re.I)
-_script = re.compile(r"<script\b[^>]*>(.*?)</script>", re.I | re.S)
-_tags = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
+# None of these searches reads a part of hostile HTML more than once or twice: they stop at the next
+# `<`, and `_cut` at an element without an end.
+_scripts = re.compile(r"<(script)\b[^<>]*+>", re.I)
+_code = re.compile(r"<(script|style)\b[^<>]*+>", re.I)
+_ends = {name: re.compile(rf"</{name}\b[^<>]*+>?", re.I) for name in ("script", "style")}
+_tag = re.compile(r"<[^<>]*+>")
 _png = re.compile(r"data:image/png;base64,\s*(iVBORw0KGgo[A-Za-z0-9+/\s\\]{40,60})")
 
 # How to have without the network what some libraries fetch from it.
@@ -75,7 +82,9 @@ _ADVICE = {
 
 # The buttons of matplotlib's animations have their signs from a font of an outside host.
 _ICON_HOSTS = ("maxcdn.bootstrapcdn.com",)
-_ICON_LINK = re.compile(r'<link\b[^>]*"https://maxcdn\.bootstrapcdn\.com/font-awesome/[^>]*>')
+_ICON_LINK = re.compile(
+    r'<link\b(?=[^<>]*"https://maxcdn\.bootstrapcdn\.com/font-awesome/)[^<>]*+>'
+)
 _SIGNS = {
     "fast-backward": "\u23ee",
     "step-backward": "\u23f4",
@@ -200,7 +209,7 @@ def _guarded(source: str, depth: int = 0) -> str:
     What is not found here doesn't run: the policy sees to that, no parser of ours.
     """
     parts, end = [], 0
-    for found in _nested.finditer(source):
+    for found in itertools.islice(_nested.finditer(source), _MOST_DOCUMENTS):
         document = html.unescape(found[1] or found[2] or "")
         inner = _with_guard(document, depth + 1) if depth < _DEEPEST else ""
         quote = found[0][-1]
@@ -262,13 +271,13 @@ def _outside(source: str) -> list[str]:
     for nested in _documents(source):
         found += [address for address in _addresses(nested) if _host.match(address)]
         found += _in_nested_script.findall(nested)
-    hosts = []
+    hosts: dict[str, None] = {}
     for address in found:
         match = _host.match(address)
-        host = re.sub(r"[^\w.:*-]", "", re.sub(r"\{[^}]*\}", "*", match[2])) if match else ""
-        if host and host not in hosts:
-            hosts.append(host.lower())
-    return hosts
+        host = re.sub(r"[^\w.:*-]", "", re.sub(r"\{[^{}]*+\}", "*", match[2])) if match else ""
+        if host:
+            hosts[host.lower()] = None
+    return list(hosts)
 
 
 def _addresses(source: str) -> list[str]:
@@ -282,13 +291,36 @@ def _documents(source: str) -> list[str]:
 
 def _files(source: str) -> list[str]:
     """What the HTML names by an address without a host: the page would ask the Jupyter server."""
-    names = [address for address in _addresses(_script.sub("", source)) if not _host.match(address)]
+    names = [
+        address for address in _addresses(_without(_scripts, source)) if not _host.match(address)
+    ]
     return list(dict.fromkeys(name for name in names if re.search(r"[./]", name)))
 
 
 def _short_scripts(source: str) -> str:
     # A library of megabytes says nothing about what this output loads.
-    return _script.sub(lambda found: found[0] if len(found[1]) < 200_000 else "", source)
+    return "".join(
+        before + (script if len(script) < 200_000 else "")
+        for before, script in _cut(_scripts, source)
+    )
+
+
+def _cut(elements: re.Pattern[str], source: str) -> Iterator[tuple[str, str]]:
+    """Yield what stands before each of these elements, and the element.
+
+    One without an end ends with the source, as browsers have it.
+    """
+    at = 0
+    while (found := elements.search(source, at)) is not None:
+        end = _ends[found[1].lower()].search(source, found.end())
+        stop = end.end() if end else len(source)
+        yield source[at : found.start()], source[found.start() : stop]
+        at = stop
+    yield source[at:], ""
+
+
+def _without(elements: re.Pattern[str], source: str) -> str:
+    return " ".join(before for before, _ in _cut(elements, source))
 
 
 def _note(blocked: list[str], files: list[str], source: str) -> str:
@@ -297,7 +329,8 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
         told += f" and {len(blocked) - _MOST_TOLD} more"
     parts = []
     if files:
-        names = ", ".join(files[:_MOST_TOLD])
+        # On one line, and short: the note is ours, and must not read as something else.
+        names = ", ".join(one_line(name)[:_LONGEST_NAME] for name in files[:_MOST_TOLD])
         parts.append(
             f"Not loaded: <b>{html.escape(names)}</b>. A page can't load files of the sandbox by "
             "their address; display them, for example with IPython.display.Image(filename=...)."
@@ -329,7 +362,7 @@ def _typed(hosts: list[str]) -> str:
 
 
 def _fallback(source: str, plain: str, blocked: list[str]) -> str:
-    text = html.unescape(_tags.sub(" ", source)) if not _RUNS.search(source) else ""
+    text = html.unescape(_tag.sub(" ", _without(_code, source))) if not _RUNS.search(source) else ""
     shown = plain if plain and not plain.startswith("<") else " ".join(text.split())[:2000]
     told = "[Output of a sandbox that needs a frame of its own"
     if blocked:
@@ -350,7 +383,7 @@ def _height_px(source: str) -> int:
     if _by_width.search(text):
         sizes.append(_WITH_SCRIPT_PX)
     rows = len(re.findall(r"<tr\b", text, re.I))
-    words = len(_tags.sub("", _script.sub("", text)))
+    words = len(_tag.sub("", _without(_code, text)))
     wanted = max([size for size in sizes if size <= 1200], default=0) + 90 if sizes else 0
     wanted = max(wanted, rows * 26 + 40 if rows else 0, min(words / 5, 400) + 40)
     if not sizes and _draws(text):
@@ -360,7 +393,7 @@ def _height_px(source: str) -> int:
 
 def _draws(text: str) -> bool:
     """Does it look as if scripts or other documents fill it?"""
-    programs = sum(len(script) for script in _script.findall(text))
+    programs = sum(len(script) for _, script in _cut(_scripts, text))
     return programs > 400 or re.search(r"<(?:canvas|iframe|object|embed)\b", text, re.I) is not None
 
 

@@ -32,8 +32,9 @@
       frame.style.height = wanted + "px";
       size();
     }
-    if (typeof host !== "string" || !/^[a-z0-9.:-]{1,80}$/.test(host) || known.has(host)
-      || known.size > MOST) return;
+    // A host and nothing else, as `jupyter agentbay allow` takes it: it is typed in a terminal.
+    if (typeof host !== "string" || host.length > 80 || known.has(host) || known.size > MOST
+      || !/^(?!-)[a-z0-9-]+(?<!-)(\.(?!-)[a-z0-9-]+(?<!-))*(:\d{1,5})?$/.test(host)) return;
     known.add(host);
     known.delete("");
     told.textContent = [...known].join(", ");

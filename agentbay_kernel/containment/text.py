@@ -25,6 +25,11 @@ _SPOOFING = (
     "|(?<=[\ufe00-\ufe0f\U000e0100-\U000e01ef])[\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
 _spoofing = re.compile(_SPOOFING)
+# All of these characters at once: one class is found ten times as fast as the alternatives.
+_suspect = re.compile(
+    "[\x00-\x07\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206f\ud800-\udfff\U000e0000-\U000e007f"
+    "\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
 _parts = re.compile(f"(?P<kept>{_ANSI}|{_FLAG})|{_SPOOFING}")
 # How far a sequence may have come where a piece of a stream ends.
 _begun = re.compile(r"\x1b(?:\[[0-9;:?]{0,64}|\()?\Z")
@@ -32,7 +37,7 @@ _begun = re.compile(r"\x1b(?:\[[0-9;:?]{0,64}|\()?\Z")
 
 def is_plain(text: str) -> bool:
     """Is there nothing in it that would have to be made visible, and no ANSI?"""
-    return _spoofing.search(text) is None
+    return _suspect.search(text) is None or _spoofing.search(text) is None
 
 
 def visible(text: str) -> str:

@@ -110,6 +110,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
+def _between(least: float, most: float) -> _Check:
+    """Check for a number. What a page counts up to, or draws as large, must be bounded."""
+    return lambda value: _is_number(value) and least <= value <= most
+
+
 def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -201,12 +206,17 @@ def _is_category(value: Any) -> bool:
 
 
 def _are_rows(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_row(row) for row in value)
+    return (
+        isinstance(value, list) and len(value) <= _MOST_ROWS and all(_is_row(row) for row in value)
+    )
 
 
 _is_title = _any(_is_label, _list(_is_label, 20), _words("", None))
 _is_color = _text(r"#[0-9a-fA-F]{3,8}|[a-zA-Z]{1,30}|(?:rgb|hsl)a?\([0-9., %]{1,40}\)")
-_is_format = _text(r"[\w%.,+\-()$~ :/#=*^<>]{0,40}")
+# Numbers of three digits are widths that a page has no memory for.
+_is_format = _text(r"(?!.*\d{3})[\w%.,+\-()$~ :/#=*^<>]{0,40}")
+_is_size = _between(-10_000, 10_000)
+_is_count = _between(0, 1000)
 _is_font = _text(r"[\w ,\-]{1,100}")
 _are_numbers = _list(_is_number, 20)
 _align = _words("left right center top middle bottom alphabetic line-top line-bottom")
@@ -239,10 +249,10 @@ _STYLE: dict[str, _Check] = {
         "radius2 rowPadding size spacing step strokeDashOffset strokeMiterLimit strokeOffset "
         "strokeOpacity strokeWidth subtitleFontSize subtitleLineHeight subtitlePadding "
         "symbolOpacity symbolSize symbolStrokeWidth tension theta theta2 thickness tickBand "
-        "tickCount tickMinStep tickOffset tickOpacity tickSize tickWidth titleAngle "
+        "tickMinStep tickOffset tickOpacity tickSize tickWidth titleAngle "
         "titleFontSize titleLimit titleLineHeight titleOpacity titlePadding titleX titleY "
         "translate width x x2 xOffset y y2 yOffset zindex".split(),
-        _is_number,
+        _is_size,
     ),
     **dict.fromkeys(
         "aria clip disable domain filled grid invalid labelFlush labels rule tickRound ticks "
@@ -270,6 +280,7 @@ _STYLE: dict[str, _Check] = {
         ("dash", "domainDash", "gridDash", "strokeDash", "symbolDash", "tickDash"), _are_numbers
     ),
     **dict.fromkeys(("shape", "symbolType"), _shape),
+    "tickCount": _is_count,
     "cursor": _words("default pointer crosshair auto none"),
     "format": _is_format,
     "frame": _words("bounds group"),
@@ -287,7 +298,6 @@ _is_guide = _any(
         {
             **_STYLE,
             "values": _list(_is_category),
-            "tickCount": _any(_is_number, _words("year month week day hour minute second")),
             "type": _words("symbol gradient"),
         }
     ),
@@ -311,12 +321,12 @@ _is_mark = _any(
             **dict.fromkeys(
                 ("box", "median", "outliers", "ticks", "rule", "band", "borders"), _is_part
             ),
-            "width": _any(_is_number, _object({"band": _is_number})),
-            "height": _any(_is_number, _object({"band": _is_number})),
+            "width": _any(_is_size, _object({"band": _is_size})),
+            "height": _any(_is_size, _object({"band": _is_size})),
             # Text that is shown, and edges of the view.
             "text": _is_label,
-            **dict.fromkeys(("x", "x2"), _any(_is_number, _words("width"))),
-            **dict.fromkeys(("y", "y2"), _any(_is_number, _words("height"))),
+            **dict.fromkeys(("x", "x2"), _any(_is_size, _words("width"))),
+            **dict.fromkeys(("y", "y2"), _any(_is_size, _words("height"))),
         }
     ),
 )
@@ -331,19 +341,21 @@ _is_scale = _object(
             _list(_any(_is_number, _is_color, _shape, _are_numbers)),
             _words("category ordinal ramp diverging heatmap symbol width height"),
         ),
-        "scheme": _text(r"[a-z0-9]{1,30}(?:-[0-9]{1,2})?"),
+        "scheme": _text(r"(?!constructor)[a-z0-9]{1,30}(?:-[0-9]{1,2})?"),
         "nice": _any(
-            _is_bool, _is_number, _words("millisecond second minute hour day week month year")
+            _is_bool, _is_count, _words("millisecond second minute hour day week month year")
         ),
         "interpolate": _words("rgb hsl hsl-long lab hcl hcl-long cubehelix cubehelix-long"),
         **dict.fromkeys(("clamp", "reverse", "round", "zero"), _is_bool),
         **dict.fromkeys(
             (
-                *("align", "base", "bins", "constant", "domainMax", "domainMid", "domainMin"),
+                *("align", "constant", "domainMax", "domainMid", "domainMin"),
                 *("exponent", "padding", "paddingInner", "paddingOuter", "rangeMax", "rangeMin"),
             ),
             _is_number,
         ),
+        # The page counts its powers, and the multiples of these.
+        "base": _between(2, 100),
     }
 )
 _CHANNELS = frozenset(
@@ -364,8 +376,9 @@ _is_definition = _object(
             _words("binned", None),
             _object(
                 {
-                    **dict.fromkeys(("base", "maxbins", "minstep", "step", "anchor"), _is_number),
-                    **dict.fromkeys(("extent", "steps", "divide"), _are_numbers),
+                    # Not `base` and `step`: the page would count bins without end.
+                    "maxbins": _between(2, 1000),
+                    "extent": _are_numbers,
                     **dict.fromkeys(("nice", "binned"), _is_bool),
                 }
             ),
@@ -416,7 +429,7 @@ _is_config = _object(
         "padding": _is_number,
     }
 )
-_is_extent = _any(_is_number, _words("container"), _object({"step": _is_number}))
+_is_extent = _any(_between(0, 10_000), _words("container"), _object({"step": _is_count}))
 _is_shared = _object(dict.fromkeys(_CHANNELS, _words("shared independent")))
 _CHART: dict[str, _Check] = {
     "$schema": _text(r"https?://vega\.github\.io/schema/vega-lite/v[0-9.]{1,20}\.json"),
@@ -447,6 +460,8 @@ _CHART: dict[str, _Check] = {
     "width": _is_extent,
 }
 _SEVERAL = frozenset(("concat", "hconcat", "layer", "vconcat"))
+# Altair itself stops at 5,000.
+_MOST_ROWS = 50_000
 # Charts of charts of charts are drawn, deeper ones go to the frame.
 _DEEPEST = 4
 _MOST_PARTS = 100

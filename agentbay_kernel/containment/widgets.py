@@ -41,8 +41,9 @@ _CLASSES = frozenset(
     """.split()
 )
 # What the page makes of a trait: `data` stays data or becomes the text of a field; a `label` is
-# text that MathJax sees; a `look` is a value of CSS; `mark` ends the name of a class; `widgets`
-# names other widgets; `bytes` come beside the state only.
+# text that MathJax sees; a `look` is a value of CSS, a `size` may be calculated, `digits` say how a
+# number is written; `mark` ends the name of a class; `widgets` names other widgets; `bytes` come
+# beside the state only, `nothing` does not come at all.
 _TRAITS = {
     name: kind
     for kind, names in {
@@ -51,20 +52,23 @@ _TRAITS = {
             allowed_tags autoplay base behavior concise connected continuous_update controls
             description_tooltip disabled ensure_option error indent index interval loop mapping max
             min msg_id multiple name options orientation placeholder playing pressed readout
-            readout_format repeat rows selected_index show_repeat step tabbable timestamp tooltip
+            repeat rows selected_index show_repeat step tabbable timestamp tooltip
             tooltips value
             """,
         "label": "_options_labels _titles description titles",
         "look": """
             align_content align_items align_self background bar_color border border_bottom
-            border_left border_right border_top bottom button_color button_width description_width
+            border_left border_right border_top button_color button_width description_width
             display flex flex_flow font_family font_size font_style font_variant font_weight
             grid_area grid_auto_columns grid_auto_flow grid_auto_rows grid_column grid_gap grid_row
-            grid_template_areas grid_template_columns grid_template_rows handle_color height
-            justify_content justify_items left margin max_height max_width min_height min_width
-            object_fit object_position order overflow overflow_x overflow_y padding right
-            text_color text_decoration top visibility width
+            grid_template_areas grid_template_columns grid_template_rows handle_color
+            justify_content justify_items margin object_fit object_position order overflow
+            overflow_x overflow_y text_color text_decoration visibility
             """,
+        "digits": "readout_format",
+        "size": "height max_height max_width min_height min_width padding width",
+        # They would move a widget out of its place.
+        "nothing": "bottom left right top",
         "mark": "bar_style box_style button_style tag_style",
         "widgets": "axes buttons children layout style",
         "classes": "_dom_classes",
@@ -374,9 +378,9 @@ def _label(value: Any) -> Any:
     return tex.as_text(visible(as_text(value)))
 
 
-def _look(value: Any) -> Any:
+def _look(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
-        return value if is_safe_value(value) else None
+        return value if is_safe_value(value, name) else None
     return value if isinstance(value, int | float) else None
 
 
@@ -387,6 +391,9 @@ def _word(allowed: Callable[[str], bool], otherwise: str | None = "") -> Callabl
 _SCALARS: dict[str, Callable[[Any], Any]] = {
     "label": _label,
     "look": _look,
+    "size": lambda value: _look(value, "width"),
+    # As wide as it says, a number takes all memory of a page.
+    "digits": _word(lambda text: re.search(r"\d{3}", text) is None and len(text) < 40, ".0f"),
     "mark": _word(_MARKS.__contains__),
     "widgets": _word(lambda text: _reference.match(text) is not None, None),
     "classes": _word(_DOM_CLASSES.__contains__, None),
@@ -395,7 +402,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "icons": _word(lambda text: _icon.match(text) is not None),
     "format": _word(lambda text: _format.match(text) is not None),
     "version": _word(lambda text: _version.match(text) is not None),
-    "bytes": lambda value: None,
+    **dict.fromkeys(("bytes", "nothing"), lambda value: None),
 }
 
 

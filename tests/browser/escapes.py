@@ -25,6 +25,16 @@ window.__pwned = window === window.top ? [] : {push: i => window.top.__pwned.pus
 if (window === window.top) {
   window.__heard = [];
   window.addEventListener("message", e => { if (e.data === "pwned") window.__heard.push(1); });
+  // Who listens to what is typed, pasted or sent in the whole page.
+  window.__listening = new Set();
+  const listen = EventTarget.prototype.addEventListener;
+  EventTarget.prototype.addEventListener = function (type, ...more) {
+    const whole = this === window || this === undefined ? "window" : this === document
+      ? "document" : this === document.body ? "body" : "";
+    if (whole && /^(key|paste|copy|cut|beforeinput|input|message)/.test(type))
+      window.__listening.add(whole + " " + type);
+    return listen.call(this || window, type, ...more);
+  };
 }
 """
 _TRACES = """() => {
@@ -49,6 +59,17 @@ _CLICK_ALL = """() => {
     if (e.closest(".jp-RenderedText") || /^https?:/.test(e.getAttribute("href"))) continue;
     else if (e.click) e.click(); else e.dispatchEvent(new MouseEvent("click", {bubbles: true}));
 }"""
+# At these points of the window: is there an output in a place that is not its own?
+_LAID_OVER = """points => {
+  for (const [x, y] of points) {
+    const found = document.elementFromPoint(x, y), output = found?.closest(".jp-OutputArea-child");
+    const box = output?.getBoundingClientRect();
+    if (box && (x < box.left - 1 || x > box.right + 1 || y < box.top - 1 || y > box.bottom + 1))
+      window.__pwned?.push("laid over the page: " + found.outerHTML.slice(0, 80));
+  }
+}"""
+_SCROLL = """at => { const e = document.querySelector(".jp-NotebookPanel .jp-WindowedPanel-outer");
+  e.scrollTop = at; return e.scrollTop; }"""
 _CLICKABLE = "a, button, b, .click, summary, [href], [data-commandlinker-command]"
 _OUTPUTS = ", ".join(f".jp-OutputArea-output {part.strip()}" for part in _CLICKABLE.split(","))
 RUN_MS = 120_000
@@ -81,6 +102,22 @@ class Traces:
         if self.beacon.datagrams:
             found.append("beacon: datagrams")
         return found
+
+    def listeners(self) -> set[str]:
+        """What is listened to in the whole page: the target and the event's type."""
+        return set(self.page.evaluate("[...window.__listening]"))
+
+    def hover_and_type(self) -> None:
+        """Move the pointer over all outputs, and type keys that JupyterLab gives no meaning."""
+        points = [(x, y) for y in range(150, 900, 125) for x in range(350, 1200, 200)]
+        at, reached = 0, -1.0
+        while (now := self.page.evaluate(_SCROLL, at)) > reached:
+            reached, at = now, at + 700
+            for x, y in points[::2]:
+                self.page.mouse.move(x, y)
+            self.page.evaluate(_LAID_OVER, points)
+        for key in ("7", "q", "Shift"):
+            self.page.keyboard.press(key)
 
     def click_all(self) -> None:
         """Click on everything in the outputs, and in their frames."""

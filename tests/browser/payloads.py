@@ -374,11 +374,17 @@ def escape_payloads(beacon: str) -> list[Payload]:
         "hit": json.dumps("HIT"),
     }
     cells += [(name, code.format(**literals)) for name, code in _CODE.items()]
+    return with_beacon(cells, beacon, "p")
+
+
+def with_beacon(cells: list[tuple[str, str]], beacon: str, prefix: str) -> list[Payload]:
+    """Named cells as payloads, whose HITs are called by the prefix and their number."""
     payloads = []
     for number, (name, code) in enumerate(cells):
-        named = code.replace("HIT", _in_literal(_HIT)).replace("NAME", f"p{number}")
-        named = named.replace("BEACON", f"{beacon}/p{number}")
-        named = named.replace("PROTOCOL", f"{beacon.partition(':')[2]}/p{number}")
+        hit = f"{prefix}{number}"
+        named = code.replace("HIT", _in_literal(_HIT)).replace("NAME", hit)
+        named = named.replace("BEACON", f"{beacon}/{hit}")
+        named = named.replace("PROTOCOL", f"{beacon.partition(':')[2]}/{hit}")
         payloads.append(Payload(name, named))
     return payloads
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browser.attacks import attack_payloads
 from tests.browser.beacon import Beacon, listening_beacon
 from tests.browser.benign import ALTAIR_ONLINE, BENIGN, FOLIUM, altair_inline
 from tests.browser.escapes import Traces, opened, run_all, write_notebook
@@ -16,7 +17,7 @@ from tests.browser.payloads import SETUP, escape_payloads
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
-TRUSTING = "agentbay-trusting"
+TRUSTING, SANITIZING = "agentbay-trusting", "agentbay-sanitizing"
 FRAMES = ".jp-OutputArea iframe"
 # Where nothing contains them, these end the page that is to be looked at afterwards.
 ENDS_THE_PAGE = (
@@ -41,30 +42,32 @@ def beacon() -> Iterator[Beacon]:
 
 @pytest.fixture(scope="module")
 def lab(server: LabServer) -> LabServer:
-    """The server, with a kernel that trusts, and pages that draw every cell at once."""
+    """The server, with kernels that trust and sanitize, and pages that draw all cells at once."""
     home = server.notebooks.parent
     settings = home / "settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    spec = home / "data" / "kernels" / TRUSTING
-    spec.mkdir(parents=True, exist_ok=True)
-    (spec / "kernel.json").write_text(
-        json.dumps(
-            {
-                "argv": ["python", "-m", "agentbay_kernel", "-f", "{connection_file}"],
-                "display_name": TRUSTING,
-                "language": "python",
-                "interrupt_mode": "message",
-                "env": {"AGENTBAY_HTML": "trust"},
-            }
+    for name, html in ((TRUSTING, "trust"), (SANITIZING, "sanitize")):
+        spec = home / "data" / "kernels" / name
+        spec.mkdir(parents=True, exist_ok=True)
+        (spec / "kernel.json").write_text(
+            json.dumps(
+                {
+                    "argv": ["python", "-m", "agentbay_kernel", "-f", "{connection_file}"],
+                    "display_name": name,
+                    "language": "python",
+                    "interrupt_mode": "message",
+                    "env": {"AGENTBAY_HTML": html},
+                }
+            )
         )
-    )
     return server
 
 
 def settle(notebook: NotebookPage, traces: Traces) -> list[str]:
-    """What was found once everything has loaded and everything was clicked."""
+    """What was found once everything has loaded, the pointer was over it, and it was clicked."""
     notebook.page.wait_for_timeout(2000)
+    traces.hover_and_type()
     traces.click_all()
     notebook.page.wait_for_timeout(1500)
     return traces.found()
@@ -74,12 +77,52 @@ def magic(code: str) -> str:
     return f"%%agentbay python\n{code}"
 
 
+@pytest.fixture(scope="module")
+def listened_to(browser: Browser, lab: LabServer, beacon: Beacon) -> set[str]:
+    """What JupyterLab itself listens to in the whole page, with ordinary outputs."""
+    cells = [SETUP, "1 + 1", "HTML('<b>x</b>')", "HTML('<script>1</script>')", "w.Text('x')"]
+    write_notebook(lab.notebooks / "ordinary" / "cells.ipynb", "agentbay-python", cells)
+    with opened(browser, lab, beacon, "ordinary") as (notebook, traces):
+        run_all(notebook, len(cells))
+        assert settle(notebook, traces) == []
+        notebook.save()
+        return traces.listeners()
+
+
+@pytest.mark.parametrize("way", ["agentbay-python", SANITIZING, "python3"])
+def test_no_attack_gets_out(
+    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], way: str
+) -> None:
+    payloads = attack_payloads(beacon.address)
+    assert len(payloads) >= 60
+    cells = [SETUP, *(payload.code for payload in payloads)]
+    if way == "python3":
+        cells = ["%load_ext agentbay_kernel", *map(magic, cells)]
+    folder = f"attacks-{way}"
+    write_notebook(lab.notebooks / folder / "cells.ipynb", way, cells)
+    with opened(browser, lab, beacon, folder) as (notebook, traces):
+        run_all(notebook, len(cells))
+        assert settle(notebook, traces) == []
+        assert traces.listeners() <= listened_to
+        assert bool(notebook.page.locator(FRAMES).count()) is (way != SANITIZING)
+        hosts = notebook.page.frame_locator(FRAMES).locator("#typed")
+        assert not any("-" in it[:1] or " -" in it for it in hosts.all_text_contents())
+        notebook.save()
+    # Stored and signed by this server, its outputs are trusted.
+    with opened(browser, lab, beacon, folder) as (notebook, traces):
+        notebook.page.locator(".jp-OutputArea-output").first.wait_for()
+        assert settle(notebook, traces) == []
+        assert traces.listeners() <= listened_to
+
+
 @pytest.mark.parametrize(
     ("kernel", "step"),
     [
         ("agentbay-python", 1),
         # The magics take the same way from the containment on: every second payload.
         ("python3", 2),
+        (SANITIZING, 3),
+        pytest.param(SANITIZING, 1, marks=pytest.mark.slow),
         pytest.param("python3", 1, marks=pytest.mark.slow),
     ],
 )
@@ -97,7 +140,8 @@ def test_nothing_gets_out(
         run_all(notebook, len(cells))
         assert settle(notebook, traces) == []
         # The outputs are there: it is not for want of them that nothing got out.
-        assert notebook.page.locator(FRAMES).count() > len(payloads) / 3
+        framed = notebook.page.locator(FRAMES).count()
+        assert framed == 0 if kernel == SANITIZING else framed > len(payloads) / 3
         stored = notebook.save()
     # Changed by a stranger's hand it has no signature any more: JupyterLab does not trust it.
     stored["metadata"]["changed"] = True
@@ -108,8 +152,8 @@ def test_nothing_gets_out(
         expect(notebook.page.locator(".jp-OutputArea-output").first).to_be_visible()
         assert settle(notebook, traces) == []
         assert notebook.page.locator(FRAMES).count() == 0
-        told = notebook.page.get_by_text("Run the cell again to see it")
-        assert told.count() > len(payloads) / 3
+        told = notebook.page.get_by_text("Run the cell again to see it").count()
+        assert told == 0 if kernel == SANITIZING else told > len(payloads) / 3
 
 
 @pytest.mark.slow

@@ -45,6 +45,8 @@ HOSTILE = (
     "jp-Dialog",
     "$\\href{javascript:x}{y}$ \\class{jp-Dialog}{z}",
     "position:fixed",
+    "/**/-500px",
+    "0-500px",
     "a;position:fixed",
     "\\75rl(x)",
     "IPY_MODEL_x y",
@@ -132,7 +134,10 @@ def check(kind: str, text: str, kept: Any) -> None:
         assert "\\\\href" not in text and "\\\\class" not in text
     elif kind != "data":
         # Icons get a prefix in the page, and a word of CSS names nothing of the page's.
-        parts = {"look": ("url(",), "icon": ("(",), "icons": (" ",)}.get(kind, ("url", " ", "jp-"))
+        css = ("url(", "-5")
+        parts = {"look": css, "size": css, "icon": ("(",), "icons": (" ",)}.get(
+            kind, ("url", " ", "jp-")
+        )
         for part in ("<", "javascript:", "\\\\", ":fixed", *parts):
             assert part not in text.replace(", ", ",").replace(": ", ":"), (kind, kept)
 
