@@ -333,13 +333,31 @@ class CellCharts:
         if self.budget.admit(self.cell, display, is_update, library, len(frame) if library else 0):
             return shown
         static = picture_of(shown) or f"<pre>{html.escape(as_text(shown.get(_PLAIN)))}</pre>"
-        return {**shown, _HTML: f"{static}<p><small>{_FULL}</small></p>"}
+        return {**shown, _HTML: f"{static}<p><small>{_full(source)}</small></p>"}
 
 
-_FULL = (
-    f"The charts of this library already take up {MOST_STORED // 1_000_000} MB of this notebook, "
-    "so this one is not live. To see it live, restart the kernel and run this cell first."
-)
+# What only charts of a library have in their HTML, and what stores a chart in a file of its own.
+_SAVES = {
+    "Plotly.newPlot(": 'fig.write_html("chart.html")',
+    "vegaEmbed(\'#": 'chart.save("chart.html", inline=True)',
+}
+
+
+def _full(source: str) -> str:
+    """Return what is told of a chart that does not fit."""
+    told = (
+        f"The charts of this library already take up {MOST_STORED // 1_000_000} MB of this "
+        "notebook, so this one is not live. To see it live, "
+    )
+    save = next((code for mark, code in _SAVES.items() if mark in source), None)
+    if save is not None:
+        told += (
+            f"type <code>{html.escape(save)}</code> in a cell and <code>%agentbay download "
+            "chart.html</code> in the next one, then open the file. Or "
+        )
+    return told + "take the chart out of an earlier cell, run that cell, then run this one again."
+
+
 _script = re.compile(r"<script\b", re.I)
 
 

@@ -41,6 +41,9 @@ SANDBOX = "allow-scripts"
 # What the frame loads is told in it; one can't list a hostile output's thousand addresses.
 _MOST_TOLD, _LONGEST_NAME = 8, 80
 _LOWEST_PX, _HIGHEST_PX, _WITH_SCRIPT_PX = 24, 700, 450
+_SPARE_PX = 150 - _LOWEST_PX
+# What is shown of the output's text where the frame is taken out.
+_MOST_FALLBACK_CHARS, _MOST_FALLBACK_LINES = 2_000, 40
 # Characters from which a document is stored packed: scripts of libraries become a third.
 _PACKED_FROM = 50_000
 
@@ -112,12 +115,13 @@ def _script_text(name: str, **values: int) -> str:
 # Every document with output begins with the guard; it starts the scripts before each `_RUN`.
 _GUARD, _REPORT = _script_text("frame_guard.js"), _script_text("frame_report.js")
 _RUN = "agentbayRun()"
+_SIZED = _script_text("frame_sized.js")
 _OUTER_SCRIPT = _script_text(
     "frame_outer.js", LOWEST=_LOWEST_PX, HIGHEST=_HIGHEST_PX, MOST=_MOST_TOLD
 )
 _hashes = " ".join(
     f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
-    for code in (_GUARD, _RUN, _REPORT, _OUTER_SCRIPT)
+    for code in (_GUARD, _RUN, _REPORT, _SIZED, _OUTER_SCRIPT)
 )
 # No script that a parser found runs, in this document and in all that are made in it, but these.
 # The guard and what it started may start others.
@@ -131,22 +135,25 @@ _INNER = """<!doctype html>{head}<script>{guard}</script><script>{report}</scrip
 <style>html{{background:#fff;color:#000;color-scheme:light}}\
 body{{margin:8px;font-family:system-ui,sans-serif;font-size:13px}}</style>{content}"""
 
-_OUTER = """<!doctype html>{head}<meta name="responsive-embedded-sizing" \
-content="allow-origins=*"><style>html,body{{margin:0;height:100%;background:#fff;overflow:hidden}}\
+_OUTER = """<!doctype html>{head}<script>{sized}</script><meta name="responsive-embedded-sizing" \
+content="allow-origins=* file:"><style>\
+html,body{{margin:0;height:100%;background:#fff;overflow:hidden}}\
 body{{display:flex;flex-direction:column;font:12px/1.4 system-ui,sans-serif}}\
 iframe{{display:block;width:100%;flex:1 1 auto;min-height:0;border:0;height:{height}px}}\
-.fits,.fits body{{height:auto;display:block}}\
+.fits,.fits body{{height:auto;display:block}}.fits{{padding-bottom:{spare}px}}\
 #note{{background:#fff4ce;color:#3b2f00;padding:4px 8px;border-bottom:1px solid #e0c97f;\
 max-height:200px;overflow:auto}}#note[hidden]{{display:none}}</style>\
 <div id="note"{hidden}>{note}</div><iframe sandbox="{sandbox}"{document}></iframe>{packed}\
 <script>{script}</script>"""
 
-# At least as high as it was judged to be. More, where the browser lets a frame be as high as its
-# document: Chromium 154 and later, about three times of four (it loses a frame's first height).
+# As high as its content where the browser does that, which is Chromium 154 and later; else as high
+# as it was judged to be. Chromium takes no content for lower than the 150 px that a frame has at
+# first, so the document is higher than its content by the spare.
 _WRAPPER = """<div><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
 referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;\
-min-height:{height}px;height:{height}px;height:if(supports(frame-sizing:content-height):auto;\
-else:{height}px);frame-sizing:content-height" srcdoc="{outer}">{fallback}</iframe></div>"""
+height:{height}px;height:if(supports(frame-sizing:content-height):\
+calc-size(auto,max({lowest}px,size - {spare}px));else:{height}px);\
+frame-sizing:content-height" srcdoc="{outer}">{fallback}</iframe></div>"""
 
 
 def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str = "") -> str:
@@ -174,8 +181,10 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
     packed = _pack(inner) if len(inner) > _PACKED_FROM else ""
     outer = _OUTER.format(
         head=head,
+        sized=_SIZED,
         sandbox=SANDBOX,
         height=height,
+        spare=_SPARE_PX,
         document="" if packed else f' srcdoc="{html.escape(inner)}"',
         packed=packed and f'<script type="text/plain" id="packed">{packed}</script>',
         note=note,
@@ -184,9 +193,11 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
     )
     return _WRAPPER.format(
         height=height + (40 if blocked or files else 0),
+        lowest=_LOWEST_PX,
+        spare=_SPARE_PX,
         sandbox=SANDBOX,
         outer=html.escape(outer),
-        fallback=_without_end(static) or html.escape(_fallback(source, plain, blocked)),
+        fallback=_without_end(static) or _fallback(source, plain, blocked),
     )
 
 
@@ -363,11 +374,18 @@ def _typed(hosts: list[str]) -> str:
 
 def _fallback(source: str, plain: str, blocked: list[str]) -> str:
     text = html.unescape(_tag.sub(" ", _without(_code, source))) if not _RUNS.search(source) else ""
-    shown = plain if plain and not plain.startswith("<") else " ".join(text.split())[:2000]
+    shown = plain if plain and not plain.startswith("<") else " ".join(text.split())
     told = "[Output of a sandbox that needs a frame of its own"
     if blocked:
         told += f" and wants to load from {', '.join(blocked[:_MOST_TOLD])}"
-    return f"{told}. Run the cell again to see it.] {shown}".strip()
+    told = html.escape(f"{told}. Run the cell again to see it.]")
+    return f"{told}<pre>{html.escape(_shortened(shown))}</pre>" if shown else told
+
+
+def _shortened(text: str) -> str:
+    lines = text.strip("\n").split("\n", _MOST_FALLBACK_LINES)
+    short = "\n".join(lines[:_MOST_FALLBACK_LINES])[:_MOST_FALLBACK_CHARS]
+    return short if short == text.strip("\n") else f"{short} \u2026"
 
 
 def _height_px(source: str) -> int:

@@ -4,18 +4,20 @@
   const told = document.getElementById("hosts"), packed = document.getElementById("packed");
   const typed = document.getElementById("typed"), known = new Set(told.textContent.split(", "));
   const root = document.documentElement, can = CSS.supports("frame-sizing", "content-height");
-  // This frame as high as what is in it, where the browser does that; else the output fills it.
+  // This frame is as high as what is in it, where the browser does that. Else, and where the user
+  // has dragged it to another height, the output fills it.
   let wanted = 0;
   const settle = () => {
     const needed = wanted + note.offsetHeight;
-    root.className = wanted && Math.abs(innerHeight - needed) < 2 ? "fits" : "";
+    root.className = can && (!wanted || Math.abs(innerHeight - needed) < 2) ? "fits" : "";
   };
   const size = () => {
     if (!can) return;
     root.className = "fits";
     try { requestResize(); } catch {}
-    setTimeout(settle, 100);
+    setTimeout(settle, 500);
   };
+  settle();
   addEventListener("resize", settle);
   addEventListener("load", size);
   if (packed) {

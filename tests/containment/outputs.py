@@ -27,7 +27,8 @@ _vega = re.compile(r"application/vnd\.vegalite\.v[345]\+json")
 _frame = re.compile(
     r'<div><iframe title="Output of the sandbox, contained" sandbox="allow-scripts" '
     r'referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;'
-    r"min-height:(\d+)px;height:\1px;height:if\(supports\(frame-sizing:content-height\):auto;"
+    r"height:(\d+)px;height:if\(supports\(frame-sizing:content-height\):"
+    r"calc-size\(auto,max\(24px,size - 126px\)\);"
     r'else:\1px\);frame-sizing:content-height" srcdoc="([^"<>]*)">(.*?)</iframe></div>',
     re.S,
 )

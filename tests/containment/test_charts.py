@@ -611,7 +611,7 @@ def test_ten_charts_of_one_library_take_no_more_than_is_allowed() -> None:
         assert not is_static(stored[0])
         assert is_static(stored[9])
         assert stored[9].startswith('<img src="data:image/png;base64,')
-        assert "restart the kernel and run this cell first" in stored[9]
+        assert "take the chart out of an earlier cell, run that cell" in stored[9]
         assert harm_in(stored[9]) == ""
         # Other libraries have room of their own, and a new kernel begins anew.
         assert not is_static(display(containment.for_cell("other"), chart_of("second")))

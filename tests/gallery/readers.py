@@ -21,6 +21,8 @@ from tests.gallery.entries import Shown
 DRAWN_S = 12.0
 # A blank area has one colour, and a line of text is more than this share of it.
 LEAST_COLOURS, LEAST_SHARE = 5, 0.003
+# Below the content of a frame.
+MOST_EMPTY_PX = 40
 # What a frame, or a page that draws none, says in place of an output.
 NOTICES = (
     *("Blocked:", "Not loaded:", "Run the cell again", "Error displaying widget"),
@@ -85,6 +87,45 @@ def _texts_of_frames(area: Locator) -> Iterator[str]:
             except Error:
                 # It was just replaced.
                 yield ""
+
+
+@dataclass(frozen=True)
+class Height:
+    """How high a frame is, and what stands in it (CSS pixels)."""
+
+    frame: int
+    content: int
+    scrolls: bool
+
+    @property
+    def fits(self) -> bool:
+        """Is all of the content in view, and little else? The highest frames scroll."""
+        return self.content - 2 <= self.frame <= self.content + MOST_EMPTY_PX and not self.scrolls
+
+
+# The bottom of the lowest thing that is drawn, and whether the document is scrolled.
+_CONTENT = """() => {
+  const root = document.documentElement, drawn = document.querySelectorAll(
+    "canvas, svg, img, video, td, th, button, input, pre, p, h1, span, label, li, a, b");
+  const bottoms = [...drawn].filter(one => one.offsetParent !== null || one.closest("svg"))
+    .map(one => one.getBoundingClientRect().bottom + scrollY);
+  const flow = root.getBoundingClientRect();
+  return [Math.ceil(Math.max(...bottoms, flow.height < innerHeight ? flow.bottom + scrollY : 0)),
+    root.scrollHeight > root.clientHeight];
+}"""
+
+
+def heights(cell: Locator) -> list[Height]:
+    """The heights of a cell's frames around outputs."""
+    found = []
+    for element in cell.locator("iframe").element_handles():
+        box, outer = element.bounding_box(), element.content_frame()
+        if box is None or outer is None or not outer.child_frames:
+            continue
+        content, scrolls = outer.child_frames[0].evaluate(_CONTENT)
+        note = outer.evaluate("document.getElementById('note').offsetHeight")
+        found.append(Height(round(box["height"] - note), content, scrolls))
+    return found
 
 
 def keep(look: Look, folder: Path, name: str, colours: int | None = None) -> None:

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.lab import LabServer, NotebookPage, lab_server
 from tests.gallery.entries import GALLERY, SETUP, Entry, Shown
-from tests.gallery.readers import Look, keep, look_at
+from tests.gallery.readers import Height, Look, heights, keep, look_at
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 
@@ -49,6 +49,7 @@ class Gallery:
         self.server = server
         self.entries = entries
         self.looks: Looks = {}
+        self.heights: dict[str, dict[str, list[Height]]] = {}
         self.stored: dict[str, int] = {}
 
     def run(self) -> None:
@@ -116,6 +117,7 @@ class Gallery:
         for number, entry in enumerate(self.entries, 1):
             cell = page.locator(".jp-CodeCell").nth(number)
             found[entry.name] = look_at(page, cell, expected(entry))
+            self.heights.setdefault(reader, {})[entry.name] = heights(cell)
             keep(found[entry.name], PICTURES / reader.lower().replace(" ", "-"), entry.name)
 
     def run_all(self, page: NotebookPage) -> None:
@@ -219,6 +221,9 @@ def test_the_gallery(browser: Browser, home: Path, tmp_path: Path) -> None:
         gallery.reopen()
         gallery.convert()
         gallery.run_in_notebook_7()
+    (PICTURES / "heights.txt").write_text(
+        "\n".join(f"{r} {n} {h}" for r, all_ in gallery.heights.items() for n, h in all_.items())
+    )
     (PICTURES / "table.md").write_text(table(gallery), encoding="utf-8")
     if os.environ.get("GALLERY_DOCS"):
         text = DOCS.read_text(encoding="utf-8")
