@@ -87,10 +87,13 @@ class Engine:
     async def _start(self) -> Worker:
         argv = await self.argv()
         worker = Worker(self._agent, f"{self.language.lower()}{next(self._numbers)}")
-        problem = await started(worker, argv, START_TIMEOUT_S)
-        if problem:
+        try:
+            problem = await started(worker, argv, START_TIMEOUT_S)
+            if problem:
+                raise EngineError(f"{self.language} could not be started: {problem}")
+        except BaseException:
             worker.close()
-            raise EngineError(f"{self.language} could not be started: {problem}")
+            raise
         return worker
 
     def _forget(self) -> None:
@@ -184,8 +187,9 @@ class Engine:
         """Let go of the worker's socket; the confinement ends the process."""
         if self._starting is not None:
             self._starting.cancel()
-        if self._worker is not None:
-            self._worker.close()
+        # A run that is under way ends with its process, and closes it then.
+        if self._worker is not None and not self._lock.locked():
+            self._forget()
 
 
 class _Overrun:

@@ -187,8 +187,8 @@ def _parse(line: bytes) -> Frame | None:
             valid = isinstance(event, str) and isinstance(data.get("count", 0), int)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    # In an answer, which is JSON in JSON, each escape doubles.
-    size = len(line) + line.count(b"\\") + OVERHEAD
+    # An answer is JSON in JSON in JSON: each escape doubles, and doubles.
+    size = len(line) + 2 * line.count(b"\\") + OVERHEAD
     return Frame(event, data, size) if valid else None
 
 

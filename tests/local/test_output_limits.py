@@ -22,12 +22,13 @@ FLOODS: dict[str, tuple[str, str]] = {
     "written by a child": (
         "python",
         "import subprocess\n"
-        "command = 'echo piece   0; yes | head -c 600000000; echo piece 599'\n"
+        "command = 'echo \"piece   0\"; yes | head -c 150000000; echo piece 599'\n"
         "_ = subprocess.run(['sh', '-c', command])",
     ),
     "written to the descriptor": (
         "python",
-        "import os\nfor n in range(600):\n    data = f'piece {n:3}'.encode() + b'x' * 10**6\n"
+        "import os\nfor n in range(450, 600):\n"
+        "    data = f'piece {n - 450 if n == 450 else n:3}'.encode() + b'x' * 10**6\n"
         "    while data: data = data[os.write(1, data):]",
     ),
     "quotes to be escaped": ("python", "for n in range(100): print(f'piece {n:3}', '\"' * 10**6)"),
