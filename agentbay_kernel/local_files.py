@@ -196,12 +196,14 @@ def placed(parts: Sequence[str], endings: Collection[str] = ()) -> tuple[str, ..
                 f"{part[:80]!r} of {'/'.join(parts)[:200]!r} {fault}. Nothing was written; give "
                 "it another name."
             )
-    if parts and _folded(parts[-1]) == "head":
+    if not parts:
+        raise NotAllowedError("The notebook's folder is not a file. Nothing was written.")
+    if _folded(parts[-1]) == "head":
         raise NotAllowedError(
             f"{'/'.join(parts)[:200]!r} could make its folder a repository of git, whose settings "
             "name programs to run. Nothing was written; give it another name."
         )
-    below = tuple(parts[1:] if parts and parts[0] == FROM_SANDBOX else parts)
+    below = tuple(parts[1:] if parts[0] == FROM_SANDBOX else parts)
     place = tuple(parts) if is_data(parts, endings) else (FROM_SANDBOX, *below)
     if place[0] == FROM_SANDBOX and (
         not below or (_folded(below[0]).partition(".")[0] == "conftest" and not is_data(below))

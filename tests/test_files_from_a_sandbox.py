@@ -175,7 +175,7 @@ RUNS: dict[str, tuple[str, dict[str, bytes], list[str]]] = {
             "x.egg-info/entry_points.txt": b"[pytest11]\nx = this\n",
             "x.egg-info/PKG-INFO": b"Name: x",
         },
-        [*PYTEST, "-s"],
+        PYTEST,
     ),
 }
 

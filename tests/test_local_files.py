@@ -173,7 +173,15 @@ NEVER = [
     *("__PYCA~1/a.csv", "GIT~1/a.csv", "\u2024git/a.csv", "\uff0egit/hooks", "\ufeff.git/a.csv"),
     *("a.py::$DATA", "a.csv:b.py", "CON", "con.csv", "sub/lpt1.txt", "a\\b.csv", "a|b.csv"),
     *(".a.csv", "sub/.ipynb_checkpoints/a.csv", " .git/a.csv", "a.csv ", "a\n.csv", "repo/HEAD"),
-    *("repo/head", "from-sandbox/conftest.py", "from-sandbox/conftest/__init__.py", "conftest.py"),
+    *(
+        ".",
+        "./.",
+        "from-sandbox",
+        "repo/head",
+        "from-sandbox/conftest.py",
+        "from-sandbox/conftest/__init__.py",
+        "conftest.py",
+    ),
     *("from-sandbox/conftest.cpython-311-x86_64-linux-gnu.so", "Conftest.py", "conftest.pyc"),
 ]
 

@@ -61,7 +61,6 @@ def test_what_is_not_data_is_below_our_own_folder(kernel: RunningKernel, folder:
     assert "written to from-sandbox/out.html" in told(kernel, "%agentbay last --save out.html")
     assert (folder / "from-sandbox/out.html").read_text() == "all of it\n"
     assert not (folder / "out.html").exists() and not (folder / "random.py").exists()
-    # Still there for a program of the user's own.
     assert (folder / "from-sandbox/conftest.py").exists()
 
 

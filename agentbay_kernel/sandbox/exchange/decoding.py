@@ -25,7 +25,7 @@ from agentbay_kernel.sandbox.exchange.values import (
     MALFORMED,
     MOST_DEPTH,
     TAG,
-    TOO_LARGE,
+    UNSUPPORTED,
     ZONE_NAME,
     Refused,
     parse,
@@ -235,7 +235,7 @@ def _decode_set(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
     # Made in one go, which nothing can watch.
     if len(values) > MOST_UNWATCHED and not _have_secret_hashes(values):
         text = "is a frozenset of %s items other than texts and bytes: send a set"
-        raise Refused(TOO_LARGE, text % format(len(values), ","))
+        raise Refused(UNSUPPORTED, text % format(len(values), ","))
     return frozenset(made)
 
 
@@ -287,7 +287,7 @@ def _decode_decimal(decoder: Decoder, node: dict[str, Any], depth: int) -> decim
 def _decode_parts(kind: Any) -> Callable[[Decoder, dict[str, Any], int], Any]:
     def decode(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
         if kind is fractions.Fraction and len(str(node["v"])) > MOST_FRACTION:
-            raise Refused(TOO_LARGE, "is a fraction of more than %d digits" % MOST_FRACTION)
+            raise Refused(UNSUPPORTED, "is a fraction of more than %d digits" % MOST_FRACTION)
         parts = decoder.items(node["v"], depth)
         if kind is not slice and any(type(part) not in (int, float) for part in parts):
             raise Refused(MALFORMED, "a number in it is none")

@@ -14,7 +14,7 @@ from agentbay_kernel.sandbox.exchange.columns import ColumnReader, ColumnWriter
 from agentbay_kernel.sandbox.exchange.decoding import MOST_UNWATCHED, Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.series import decode_array, encode_array_like
-from agentbay_kernel.sandbox.exchange.values import MALFORMED, TOO_LARGE, Refused, whole
+from agentbay_kernel.sandbox.exchange.values import MALFORMED, UNSUPPORTED, Refused, whole
 
 
 def encode_lone_index(encoder: Encoder, index: Any, depth: int) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def decode_index(decoder: Decoder, reader: ColumnReader, node: Any, depth: int) 
         levels = [decode_lone_index(decoder, level, depth) for level in node["levels"]]
         if not all(map(is_cheaply_unique, levels)):
             text = "is an index whose levels have more than %d items that are not sorted"
-            raise Refused(TOO_LARGE, text % MOST_UNWATCHED)
+            raise Refused(UNSUPPORTED, text % MOST_UNWATCHED)
         return pandas.MultiIndex(
             levels=levels,
             codes=[reader[number] for number in node["codes"]],
