@@ -20,8 +20,10 @@ from agentbay_kernel.local.agent_client import AgentClient, AgentError
 INTERVAL_S = 0.25
 # A process that starts another shares its memory with it for a moment, and counts twice then.
 CONFIRM_S = 0.03
-# How often one process is asked to be killed before the whole session is.
+# Rounds that the end of a killed process is waited for before the whole session is ended.
 PATIENCE = 20
+# The agent may be busy; whether it has done it is seen from here.
+ANSWER_S = 1.0
 AGENT = 1
 
 # One thread for all sessions: reading /proc must not hold up the event loop.
@@ -67,26 +69,36 @@ class MemoryWatch:
         self._end = end
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled; a session that can't be watched is ended."""
+        try:
+            await self._run()
+        except Exception:
+            self._end()
+            raise
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        asked: dict[int, int] = {}
+        victim, waited = 0, 0
         while True:
             await asyncio.sleep(INTERVAL_S)
             if not await loop.run_in_executor(_reader, self._exceeded):
-                asked.clear()
+                continue
+            if victim and waited < PATIENCE and _alive(self._proc / str(victim)):
+                # What it holds is freed when it has ended.
+                waited += 1
                 continue
             await asyncio.sleep(CONFIRM_S)
             usage = await loop.run_in_executor(_reader, self.measure)
             if usage.total <= self._limit:
                 continue
-            largest = max(usage.processes, key=lambda pid: usage.processes[pid], default=AGENT)
-            asked[largest] = asked.get(largest, 0) + 1
-            # Files are nobody's: without a process to kill, only the session's end frees them.
-            if usage.files > self._limit or asked[largest] > PATIENCE:
+            # Files stay when processes end: without one to kill, only the session's end frees them.
+            if not usage.processes or waited == PATIENCE:
                 self._end()
                 return
-            with contextlib.suppress(AgentError):
-                await self._agent.call("kill_for_memory", pid=largest)
+            victim, waited = max(usage.processes, key=lambda pid: usage.processes[pid]), 0
+            with contextlib.suppress(AgentError, TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    await self._agent.call("kill_for_memory", pid=victim)
 
     def _exceeded(self) -> bool:
         """Whether the limit is exceeded; asks for exact figures only near it."""
@@ -102,10 +114,13 @@ class MemoryWatch:
 
     def measure(self) -> Usage:
         """What is used: memory that several processes share counts once."""
-        devices = {folder.stat().st_dev for folder in self._folders}
+        devices = set()
+        for folder in self._folders:
+            with contextlib.suppress(OSError):
+                devices.add(folder.stat().st_dev)
         usage = Usage(files=self._files())
         for path in self._processes():
-            if path.name != str(AGENT):
+            if path.name != str(AGENT) and _alive(path):
                 usage.processes[int(path.name)] = _share(path, devices)
         return usage
 
@@ -122,6 +137,15 @@ class MemoryWatch:
                 found = os.statvfs(folder)
                 used += (found.f_blocks - found.f_bfree) * found.f_frsize
         return used
+
+
+def _alive(process: Path) -> bool:
+    """Whether it has not ended; its first thread may have, before the others."""
+    for folder in (process, *_threads(process)):
+        with contextlib.suppress(OSError):
+            if (folder / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
+    return False
 
 
 def _share(process: Path, devices: set[int]) -> int:
