@@ -98,6 +98,7 @@ _MARKS = frozenset(("", "success", "info", "warning", "danger", "primary"))
 _icon = re.compile(r"[\w-]{0,60}\Z", re.A)
 # Of a picture, a sound or a film. `url` would make its value an address to load from.
 _format = re.compile(r"(?!url\Z)[a-z0-9][a-z0-9.+-]{0,30}\Z", re.A)
+_digits = re.compile(r"(?!.*\d{3})[ +(-]?[$#]?\d{0,2},?(?:\.\d{1,2})?~?[a-zA-Z%]?\Z", re.A)
 _version = re.compile(r"[\^~<>=*]{0,3}(?:\d[\w.+-]{0,40})?\Z", re.A)
 # Any other class means something only by a style sheet, and the page has its own: `jp-Dialog`
 # covers all of it. `interact` gives this one.
@@ -393,7 +394,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "look": _look,
     "size": lambda value: _look(value, "width"),
     # As wide as it says, a number takes all memory of a page.
-    "digits": _word(lambda text: re.search(r"\d{3}", text) is None and len(text) < 40, ".0f"),
+    "digits": _word(lambda text: _digits.match(text) is not None, ".0f"),
     "mark": _word(_MARKS.__contains__),
     "widgets": _word(lambda text: _reference.match(text) is not None, None),
     "classes": _word(_DOM_CLASSES.__contains__, None),

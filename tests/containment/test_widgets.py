@@ -47,6 +47,7 @@ HOSTILE = (
     "position:fixed",
     "/**/-500px",
     "0-500px",
+    "999999999d",
     "a;position:fixed",
     "\\75rl(x)",
     "IPY_MODEL_x y",
@@ -135,7 +136,8 @@ def check(kind: str, text: str, kept: Any) -> None:
     elif kind != "data":
         # Icons get a prefix in the page, and a word of CSS names nothing of the page's.
         css = ("url(", "-5")
-        parts = {"look": css, "size": css, "icon": ("(",), "icons": (" ",)}.get(
+        digits = ("999", "url")
+        parts = {"look": css, "size": css, "digits": digits, "icon": ("(",), "icons": (" ",)}.get(
             kind, ("url", " ", "jp-")
         )
         for part in ("<", "javascript:", "\\\\", ":fixed", *parts):
