@@ -339,7 +339,7 @@ class CellCharts:
 # What only charts of a library have in their HTML, and what stores a chart in a file of its own.
 _SAVES = {
     "Plotly.newPlot(": 'fig.write_html("chart.html")',
-    "vegaEmbed(\'#": 'chart.save("chart.html", inline=True)',
+    "vegaEmbed('#": 'chart.save("chart.html", inline=True)',
 }
 
 
