@@ -74,6 +74,8 @@ _scripts = re.compile(r"<(script)\b[^<>]*+>", re.I)
 _code = re.compile(r"<(script|style)\b[^<>]*+>", re.I)
 _ends = {name: re.compile(rf"</{name}\b[^<>]*+>?", re.I) for name in ("script", "style")}
 _tag = re.compile(r"<[^<>]*+>")
+# What is left of a terminal's colours when its escape characters are made visible.
+_colours = re.compile("[\x1b\u241b\ufffd]\\[[\\d;]*m")
 _png = re.compile(r"data:image/png;base64,\s*(iVBORw0KGgo[A-Za-z0-9+/\s\\]{40,60})")
 
 # How to have without the network what some libraries fetch from it.
@@ -383,6 +385,7 @@ def _fallback(source: str, plain: str, blocked: list[str]) -> str:
 
 
 def _shortened(text: str) -> str:
+    text = _colours.sub("", text)
     lines = text.strip("\n").split("\n", _MOST_FALLBACK_LINES)
     short = "\n".join(lines[:_MOST_FALLBACK_LINES])[:_MOST_FALLBACK_CHARS]
     return short if short == text.strip("\n") else f"{short} \u2026"

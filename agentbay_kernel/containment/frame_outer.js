@@ -20,6 +20,15 @@
   settle();
   addEventListener("resize", settle);
   addEventListener("load", size);
+  // Seldom, a frame that has started over is never laid out: it starts over once more, three times at
+  // most. Its name is what it keeps.
+  const again = () => {
+    const times = Number(window.name), lost = !root.getBoundingClientRect().height;
+    if (!(innerWidth && innerHeight && lost && times < 3)) return;
+    window.name = String(times + 1);
+    location.reload();
+  };
+  if (can) for (const later of [1000, 3000, 9000]) setTimeout(again, later);
   if (packed) {
     fetch("data:application/gzip;base64," + packed.textContent)
       .then(got => new Response(got.body.pipeThrough(new DecompressionStream("gzip"))).text())

@@ -21,8 +21,6 @@ from tests.gallery.entries import Shown
 DRAWN_S = 12.0
 # A blank area has one colour, and a line of text is more than this share of it.
 LEAST_COLOURS, LEAST_SHARE = 5, 0.003
-# Below the content of a frame.
-MOST_EMPTY_PX = 40
 # What a frame, or a page that draws none, says in place of an output.
 NOTICES = (
     *("Blocked:", "Not loaded:", "Run the cell again", "Error displaying widget"),
@@ -96,11 +94,6 @@ class Height:
     frame: int
     content: int
     scrolls: bool
-
-    @property
-    def fits(self) -> bool:
-        """Is all of the content in view, and little else? The highest frames scroll."""
-        return self.content - 2 <= self.frame <= self.content + MOST_EMPTY_PX and not self.scrolls
 
 
 # The bottom of the lowest thing that is drawn, and whether the document is scrolled.
