@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 import zlib
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _MODULES = {
 _MAIN = "bridge.py"
 _WORKER = "node_worker.js"
 _HOOKS = "display_hooks.py"
+# Lines that are comments stay behind, empty: the call has to be small.
+_COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
 
 _INSTALL = """\
 import sys, types
@@ -46,7 +49,10 @@ def installing_code(module: str = MODULE) -> str:
     """The source text; it leaves no names behind but that of the bridge's module."""
     folder = Path(__file__).parents[1] / "sandbox"
     files = {**_MODULES, module: _MAIN}
-    sources = {name: folder.joinpath(file).read_text("utf-8") for name, file in files.items()}
+    sources = {
+        name: _COMMENT.sub("", folder.joinpath(file).read_text("utf-8"))
+        for name, file in files.items()
+    }
     worker, hooks = (folder.joinpath(file).read_text("utf-8") for file in (_WORKER, _HOOKS))
     digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
     return _packed(
