@@ -1,5 +1,7 @@
 """How fast the local runtime is: its start, a first cell, later cells, and what it costs idle.
 
+Then what a session's cells take while ten others print 600 MB each, and how large the runtime gets.
+
 In: nothing. Out: tables. A cell is measured beside the same cell in a bare ipykernel, in turn, so
 that what else the machine does falls on both.
 """
@@ -11,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,6 +28,8 @@ STARTS = 10
 SESSIONS = 8
 CELLS = 100
 SPARE_READY_S = 3.0
+FLOODS = 10
+FLOOD = "for _ in range(600): print('x' * 10**6)"
 
 
 @contextmanager
@@ -67,9 +73,9 @@ class Client:
         """A new session's id."""
         return str(self.act("CreateMcpSession")["Data"]["SessionId"])
 
-    def cell(self, session: str, language: str = "python") -> None:
+    def cell(self, session: str, language: str = "python", code: str = "1 + 1") -> None:
         """Run a cell."""
-        arguments = json.dumps({"code": "1 + 1", "language": language, "timeout_s": 60})
+        arguments = json.dumps({"code": code, "language": language, "timeout_s": 60})
         data = self.act("CallMcpTool", SessionId=session, Name="run_code", Args=arguments)["Data"]
         assert not data["isError"], data
 
@@ -196,11 +202,40 @@ def idle_cost() -> None:
     print(table(("spares", "processes", "resident (MB)", "one processor (%)"), rows))
 
 
+def floods() -> None:
+    """Cells of one session, alone and while others print without end."""
+    rows = []
+    with serving("--spares", "0", "--max-sessions", str(FLOODS + 1)) as (told, _, pid):
+        client = Client(told)
+        session = client.session()
+        client.cell(session)
+        alone = [seconds(lambda: client.cell(session)) for _ in range(CELLS)]
+        sessions = [client.session() for _ in range(FLOODS)]
+        for other in sessions:
+            client.cell(other)
+        with ThreadPoolExecutor(FLOODS) as pool:
+            running = [pool.submit(Client(told).cell, one, "python", FLOOD) for one in sessions]
+            beside = []
+            while not all(one.done() for one in running):
+                beside.append(seconds(lambda: client.cell(session)))
+            for one in running:
+                one.result()
+        for name, measured in (("alone", alone), (f"beside {FLOODS} floods", beside)):
+            rows.append((name, f"{Spread.of(measured).median:.1f}"))
+        status = Path(f"/proc/{pid}/status").read_text()
+        peak = int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    print(
+        f"A cell while other sessions print 600 MB each:\n\n{table(('cells', 'median (ms)'), rows)}"
+    )
+    print(f"\nThe runtime's largest resident memory: {peak} MB\n")
+
+
 def main() -> None:
     """Measure and print."""
     starts()
     first_cells()
     later_cells()
+    floods()
     idle_cost()
 
 

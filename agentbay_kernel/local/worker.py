@@ -26,7 +26,8 @@ MEGABYTE = 2**20
 LINE_LIMIT = 13 * MEGABYTE
 # What is no string takes much more memory when it is parsed than it has bytes.
 STRUCTURE_LIMIT = 3 * MEGABYTE
-CHUNK = 256 * 1024
+# Small: a turn of the loop takes as long as all sessions that flood it have one each.
+CHUNK = 32 * 1024
 # Bytes of frames that wait for whoever reads a run.
 INBOX_LIMIT = 4 * MEGABYTE
 # What a frame takes beside its bytes.

@@ -224,7 +224,7 @@ class Output:
         """Add text to a stream."""
         with self.guard:
             now = time.monotonic()
-            if now - self._touched > CHILD_S:
+            if not self._parts or now - self._touched > CHILD_S:
                 self._drain_pipes()
             self._add(name, text)
             self._touched = time.monotonic()
