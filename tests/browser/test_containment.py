@@ -149,7 +149,7 @@ def test_nothing_gets_out(
     (lab.notebooks / folder).mkdir()
     (lab.notebooks / folder / "cells.ipynb").write_text(json.dumps(stored))
     with opened(browser, lab, beacon, folder) as (notebook, traces):
-        expect(notebook.page.locator(".jp-OutputArea-output").first).to_be_visible()
+        expect(notebook.page.locator(".jp-OutputArea-output:visible").first).to_be_visible()
         assert settle(notebook, traces) == []
         assert notebook.page.locator(FRAMES).count() == 0
         told = notebook.page.get_by_text("Run the cell again to see it").count()
@@ -232,7 +232,7 @@ def test_ordinary_outputs_look_right(browser: Browser, lab: LabServer, beacon: B
             cell.scroll_into_view_if_needed()
             note = cell.frame_locator("iframe").locator("#note")
             expect(note).to_be_visible()
-            for told in (*hosts, "AGENTBAY_HTML_HOSTS"):
+            for told in (*hosts, "jupyter agentbay allow"):
                 expect(note).to_contain_text(told)
             expect(note).not_to_contain_text("Not loaded")
             cell.screenshot(path=pictures / f"{name}.png", animations="disabled")

@@ -23,12 +23,14 @@ def test_streams_values_and_state(python_kernel: RunningKernel) -> None:
 def test_displays_keep_their_whole_bundle(python_kernel: RunningKernel) -> None:
     ran = python_kernel.run(
         "from IPython.display import display\n"
-        "display({'text/plain': 'p', 'application/vnd.dataresource+json': {'a': [1]}}, raw=True,\n"
+        "table = {'schema': {'fields': [{'name': 'a'}]}, 'data': [{'a': 1}]}\n"
+        "display({'text/plain': 'p', 'application/vnd.dataresource+json': table}, raw=True,\n"
         "        metadata={'text/plain': {'width': 5}})\n"
         "display({'text/html': '<b>h</b>'}, raw=True)"
     )
     first, second = ran.of_type("display_data")
-    assert first["data"] == {"text/plain": "p", "application/vnd.dataresource+json": {"a": [1]}}
+    table = {"schema": {"fields": [{"name": "a"}]}, "data": [{"a": 1}]}
+    assert first["data"] == {"text/plain": "p", "application/vnd.dataresource+json": table}
     assert first["metadata"] == {"text/plain": {"width": 5}}
     assert second["data"] == {"text/html": "<b>h</b>"}
 
