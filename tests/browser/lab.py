@@ -22,7 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    Locator,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
@@ -165,6 +172,23 @@ def find_chromium() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
+_started: list[Playwright] = []
+
+
+@contextlib.contextmanager
+def _playwright() -> Iterator[Playwright]:
+    """This process's Playwright: a second one can't be started beside it."""
+    if _started:
+        yield _started[0]
+        return
+    with sync_playwright() as playwright:
+        _started.append(playwright)
+        try:
+            yield playwright
+        finally:
+            _started.clear()
+
+
 @contextlib.contextmanager
 def chromium(path: str, *more: str) -> Iterator[Browser]:
     """A headless Chromium that reaches nothing but loopback; of two arguments of a name in `more`
@@ -183,7 +207,7 @@ def chromium(path: str, *more: str) -> Iterator[Browser]:
     arguments += more
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")
-    with sync_playwright() as playwright:
+    with _playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path, headless=True, args=arguments, handle_sigint=False
         )
