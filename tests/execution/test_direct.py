@@ -91,7 +91,8 @@ def test_a_failure_is_shown_once(direct: DirectExecution, language: str) -> None
 def test_more_than_the_limit_is_left_out_and_told(direct: DirectExecution) -> None:
     shown = list(direct.execute(Cell("print('x' * 500_000)", "python", output_limit=1000)))
     text = "".join(m.content["text"] for m in shown if m.type == "stream")
-    assert "limit of 1,000 characters" in text and len(text) < 2000
+    notes = "".join(m.content["data"]["text/plain"] for m in shown if m.type == "display_data")
+    assert "limit of 1,000 characters" in notes and len(text) < 2000
 
 
 def test_a_cell_given_up_keeps_its_turn_until_it_ends(direct: DirectExecution) -> None:
