@@ -212,4 +212,4 @@ def altair_inline() -> str:
 
 
 FOLIUM = "import folium\nfolium.Map(location=[53.5, 9.9], zoom_start=10)"
-ALTAIR_ONLINE = "chart"
+ALTAIR_ONLINE = "from IPython.display import HTML\nHTML(chart.to_html())"
