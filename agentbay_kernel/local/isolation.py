@@ -131,7 +131,7 @@ def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) 
         confined.insert(0, network)
     if MEMORY not in by_kernel:
         not_confined.append(
-            "memory of the system for a session (pipes, sockets, cached files): not counted, "
+            "memory of the system for a session (pipes, sockets, page cache): not counted, "
             f"because there is no cgroup: {no_cgroup or 'the one given has no memory limit'}"
         )
     if allow_list() is not None:
