@@ -8,9 +8,9 @@ import sys
 def main() -> int | None:
     """Dispatch; the kernel's and the command line's imports stay apart."""
     if any(argument == "-f" or argument.startswith("-f=") for argument in sys.argv[1:]):
-        from agentbay_kernel import kernel_app
+        from agentbay_kernel.kernel import app
 
-        kernel_app.main()
+        app.main()
         return 0
     from agentbay_kernel import cli
 

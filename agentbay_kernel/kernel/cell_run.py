@@ -23,9 +23,9 @@ from agentbay_kernel.cures import Here, find_cure
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, notice, reply_error, reply_ok, stream
-from agentbay_kernel.frontend import FrontEnd
+from agentbay_kernel.kernel.late_output import LateOutput
+from agentbay_kernel.kernel.publisher import FrontEnd
 from agentbay_kernel.languages import PYTHON
-from agentbay_kernel.late_output import LateOutput
 from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.verbs import (
     CellMagic,

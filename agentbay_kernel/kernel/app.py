@@ -20,7 +20,7 @@ from ipykernel.kernelapp import IPKernelApp
 from ipykernel.parentpoller import ParentPollerUnix
 
 from agentbay_kernel import threads
-from agentbay_kernel.kernel import SHUTDOWN_WITHIN_S, AgentBayKernel
+from agentbay_kernel.kernel.kernel import SHUTDOWN_WITHIN_S, AgentBayKernel
 
 
 class AgentBayKernelApp(IPKernelApp):

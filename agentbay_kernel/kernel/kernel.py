@@ -20,23 +20,23 @@ from typing import TYPE_CHECKING, Any
 from traitlets import CaselessStrEnum
 
 from agentbay_kernel import __version__, threads
-from agentbay_kernel.banner import make_banner
-from agentbay_kernel.cell_run import CellRun
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import reply_ok, stream
-from agentbay_kernel.frontend import Comms, FrontEnd
-from agentbay_kernel.history import History
+from agentbay_kernel.kernel.banner import make_banner
+from agentbay_kernel.kernel.cell_run import CellRun
+from agentbay_kernel.kernel.concurrent import PassingKernel
+from agentbay_kernel.kernel.history import History
+from agentbay_kernel.kernel.late_output import LateOutput
+from agentbay_kernel.kernel.pacing import Pace
+from agentbay_kernel.kernel.publisher import Comms, FrontEnd
 from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
-from agentbay_kernel.late_output import LateOutput
 from agentbay_kernel.outcome import Outcome
-from agentbay_kernel.pacing import Pace
-from agentbay_kernel.passing import PassingKernel
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment
-    from agentbay_kernel.questions import Questions
+    from agentbay_kernel.kernel.introspection import Questions
     from agentbay_kernel.sessions import SessionManager
 
 JsonObject = dict[str, Any]
@@ -364,7 +364,7 @@ class AgentBayKernel(PassingKernel):
     @property
     def _questions(self) -> Questions:
         # Imported here: not needed to answer kernel_info.
-        from agentbay_kernel.questions import Questions
+        from agentbay_kernel.kernel.introspection import Questions
 
         return Questions(self.language, self._folder, self._manager, self._containment)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ipykernel.kernelbase import Kernel
 
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.pacing import Pace, in_pieces
+from agentbay_kernel.kernel.pacing import Pace, in_pieces
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment

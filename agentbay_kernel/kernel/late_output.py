@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agentbay_kernel import threads
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.frontend import FrontEnd
+from agentbay_kernel.kernel.publisher import FrontEnd
 
 if TYPE_CHECKING:
     from agentbay_kernel.sessions import SessionManager
