@@ -17,13 +17,13 @@ __version__ = "0.1.0"
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register `%agentbay` and `%%agentbay`; called by `%load_ext agentbay_kernel`."""
-    from agentbay_kernel.magics import load
+    from agentbay_kernel.magics.magics import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Close this notebook's sessions; called by `%unload_ext agentbay_kernel`."""
-    from agentbay_kernel.magics import unload
+    from agentbay_kernel.magics.magics import unload
 
     unload(shell)

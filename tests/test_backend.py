@@ -114,6 +114,6 @@ def test_kernel_and_magics_import_nothing_that_only_posix_has() -> None:
         "import sys\n"
         "import ipykernel.kernelapp, IPython, psutil, requests, dotenv, tempfile\n"
         f"for name in {posix_only}: sys.modules[name] = None\n"
-        "import agentbay_kernel.kernel.kernel, agentbay_kernel.magics, agentbay_kernel.cli\n"
+        "import agentbay_kernel.kernel.kernel, agentbay_kernel.magics.magics, agentbay_kernel.cli\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from agentbay_kernel import threads
 from agentbay_kernel.displaying import display_message, remote_error
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Stop
-from agentbay_kernel.magic_cell import MagicCell
+from agentbay_kernel.magics.cell import MagicCell
 from agentbay_kernel.outcome import Outcome
 
 
