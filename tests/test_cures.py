@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentbay_kernel.cures import Here, find_cure
+from agentbay_kernel.verbs.hints import Here, find_cure
 
 
 @pytest.fixture

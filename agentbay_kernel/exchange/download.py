@@ -27,18 +27,18 @@ from agentbay_kernel.errors import (
     TooLargeError,
     UnsafePathError,
 )
+from agentbay_kernel.exchange.local_files import (
+    FROM_SANDBOX,
+    keep_tools_out,
+    placed,
+    runs_when_loaded,
+)
 from agentbay_kernel.exchange.post import Post
 from agentbay_kernel.exchange.refusals import raised
 from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
 from agentbay_kernel.exchange.transfers import Courier
 from agentbay_kernel.exchange.tree import Folder, open_folder, safe_parts
 from agentbay_kernel.exchange.upload import MOST_FILES, left_out
-from agentbay_kernel.local_files import (
-    FROM_SANDBOX,
-    keep_tools_out,
-    placed,
-    runs_when_loaded,
-)
 from agentbay_kernel.sandbox.exchange.pieces import Stream
 from agentbay_kernel.sandbox.exchange.values import Refused
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
 from agentbay_kernel.containment.text import lines, visible
-from agentbay_kernel.cures import Here, find_cure
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, notice, reply_error, reply_ok, stream
@@ -37,6 +36,7 @@ from agentbay_kernel.verbs import (
 )
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions, read_cell_line
+from agentbay_kernel.verbs.hints import Here, find_cure
 
 if TYPE_CHECKING:
     from agentbay_kernel.sessions import LiveSession, SessionManager

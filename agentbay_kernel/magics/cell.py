@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 from IPython.core.display_functions import clear_output
 
 from agentbay_kernel import threads
-from agentbay_kernel.cures import Here, find_cure
 from agentbay_kernel.displaying import display_message, remote_error
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.exchange import Exchange, Reporter
@@ -32,6 +31,7 @@ from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions
+from agentbay_kernel.verbs.hints import Here, find_cure
 from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
 
 T = TypeVar("T")

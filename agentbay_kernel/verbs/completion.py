@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.exchange.local_files import path_to_read
 from agentbay_kernel.languages import LANGUAGES
-from agentbay_kernel.local_files import path_to_read
 from agentbay_kernel.verbs.cell_options import cell_parser, read_cell_line
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, CellMagic, VerbCell, parse_cell
 from agentbay_kernel.verbs.parser import LineParser

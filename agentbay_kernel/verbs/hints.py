@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.local_files import path_to_read
+from agentbay_kernel.exchange.local_files import path_to_read
 
 _NAME = re.compile(r"(?:name '(\w{1,200})' is not defined|(\w{1,200}) is not defined)")
 _FILE = re.compile(r"(?:No such file or directory: |ENOENT: [^']*)'([^']{1,4000})'")
