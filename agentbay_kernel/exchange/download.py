@@ -27,13 +27,13 @@ from agentbay_kernel.errors import (
     TooLargeError,
     UnsafePathError,
 )
+from agentbay_kernel.exchange.jobs import Post
 from agentbay_kernel.exchange.local_files import (
     FROM_SANDBOX,
     keep_tools_out,
     placed,
     runs_when_loaded,
 )
-from agentbay_kernel.exchange.post import Post
 from agentbay_kernel.exchange.refusals import raised
 from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
 from agentbay_kernel.exchange.transfers import Courier

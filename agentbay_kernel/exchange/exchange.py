@@ -24,7 +24,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.exchange import download, upload
 from agentbay_kernel.exchange.javascript import JavaScriptEncoder
-from agentbay_kernel.exchange.post import Execution, Post
+from agentbay_kernel.exchange.jobs import Execution, Post
 from agentbay_kernel.exchange.refusals import raised
 from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred
 from agentbay_kernel.exchange.source import Source

@@ -26,7 +26,7 @@ from agentbay_kernel.errors import (
     TooLargeError,
     UnsafePathError,
 )
-from agentbay_kernel.exchange.post import Post
+from agentbay_kernel.exchange.jobs import Post
 from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
 from agentbay_kernel.exchange.source import Source, open_plain
 from agentbay_kernel.exchange.transfers import Courier, Stretch
