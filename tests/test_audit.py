@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.errors import ConfigurationError, NotAllowedError
+from agentbay_kernel.sessions.audit_log import AuditLog
 from tests.kernel.conftest import LOCAL
 from tests.kernels import running_kernel
 

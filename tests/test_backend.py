@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agentbay_kernel.backend import open_backend
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.errors import LocalRuntimeError, NoBackendError
 from agentbay_kernel.service import CreateSessionParams
+from agentbay_kernel.sessions.backend import open_backend
 
 KEY = "akm-00000000-test"
 

@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.errors import (
     MalformedValueError,
     TooLargeError,
@@ -41,6 +40,7 @@ from agentbay_kernel.sandbox.exchange.named import (
 from agentbay_kernel.sandbox.exchange.pieces import unpack
 from agentbay_kernel.sandbox.exchange.values import Refused
 from agentbay_kernel.service import Session
+from agentbay_kernel.sessions.audit_log import AuditLog
 
 LIMIT = 2_000_000_000
 # Values whose text is no longer go with the job itself.

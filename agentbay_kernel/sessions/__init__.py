@@ -5,15 +5,15 @@ In: settings, cells, names of sessions. Out: Jupyter messages, and frozen values
 
 from __future__ import annotations
 
-from agentbay_kernel.sessions.keeper import DEFAULT_SESSION, Lost
 from agentbay_kernel.sessions.lifetime import Lifetime, clock
-from agentbay_kernel.sessions.live import LiveSession, PastCell
-from agentbay_kernel.sessions.look import Look, Variable
 from agentbay_kernel.sessions.manager import SessionManager
 from agentbay_kernel.sessions.recipe import Recipe, read_recipe
 from agentbay_kernel.sessions.registry import whose
+from agentbay_kernel.sessions.session import LiveSession, PastCell
 from agentbay_kernel.sessions.statefile import Record
+from agentbay_kernel.sessions.store import DEFAULT_SESSION, Lost
 from agentbay_kernel.sessions.sweeping import Swept
+from agentbay_kernel.sessions.top import Look, Variable
 
 __all__ = [
     "DEFAULT_SESSION",

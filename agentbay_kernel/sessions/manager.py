@@ -19,11 +19,11 @@ from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.languages import PYTHON
-from agentbay_kernel.sessions.keeper import DEFAULT_SESSION, Lost
 from agentbay_kernel.sessions.lifetime import Lifetime
-from agentbay_kernel.sessions.live import LiveSession
-from agentbay_kernel.sessions.look import Look, look_into
-from agentbay_kernel.sessions.running import SessionRunner
+from agentbay_kernel.sessions.runner import SessionRunner
+from agentbay_kernel.sessions.session import LiveSession
+from agentbay_kernel.sessions.store import DEFAULT_SESSION, Lost
+from agentbay_kernel.sessions.top import Look, look_into
 
 
 class SessionManager(SessionRunner):

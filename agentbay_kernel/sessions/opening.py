@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentbay_kernel import __version__
-from agentbay_kernel.backend import Backend
 from agentbay_kernel.errors import (
     AgentBayError,
     AuthenticationError,
@@ -25,9 +24,10 @@ from agentbay_kernel.execution.bridge_state import end_bridge
 from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.waking import release_any
 from agentbay_kernel.service import CREATE_LABEL, AgentBay, CreateSessionParams, Session
+from agentbay_kernel.sessions.backend import Backend
 from agentbay_kernel.sessions.lifetime import Lifetime, clock
-from agentbay_kernel.sessions.live import LiveSession
 from agentbay_kernel.sessions.registry import HOW_TO_FREE, Registry, described
+from agentbay_kernel.sessions.session import LiveSession
 from agentbay_kernel.sessions.statefile import HANDED, Record
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from agentbay_kernel import threads
-from agentbay_kernel.audit import AuditLog
 from agentbay_kernel.exchange import Exchange, Progress, Reporter, Transferred
 from agentbay_kernel.exchange.local_files import FROM_SANDBOX, path_asked_for, path_to_read
 from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.sessions.audit_log import AuditLog
 from agentbay_kernel.verbs.bundles import MimeBundle, text
 from agentbay_kernel.verbs.parser import LineParser, add_session_argument, completed_by
 from agentbay_kernel.verbs.verb import Verb, VerbContext

@@ -28,8 +28,8 @@ from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
 from agentbay_kernel.execution.request import OUTPUTS, Carried, as_message
 from agentbay_kernel.languages import PYTHON
-from agentbay_kernel.sessions.keeper import DEFAULT_SESSION, SessionKeeper
-from agentbay_kernel.sessions.live import Execution, LiveSession
+from agentbay_kernel.sessions.session import Execution, LiveSession
+from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionKeeper
 from agentbay_kernel.sessions.waiting import wait_for_turn
 
 # How often a running cell looks whether a warning is due.

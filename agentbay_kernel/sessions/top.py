@@ -18,7 +18,7 @@ from agentbay_kernel.errors import CommandError
 from agentbay_kernel.execution.bridged import BridgedExecution
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import Session
-from agentbay_kernel.sessions.live import LiveSession
+from agentbay_kernel.sessions.session import LiveSession
 
 _SHELL_S = 10
 _ANSWER_S = 3.0
