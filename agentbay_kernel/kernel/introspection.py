@@ -23,8 +23,8 @@ from agentbay_kernel.verbs.completion import (
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment
-    from agentbay_kernel.execution.bridged import BridgedExecution
-    from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+    from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
+    from agentbay_kernel.execution.bridge.python import BridgedExecution
     from agentbay_kernel.sessions import SessionManager
 
 JsonObject = dict[str, Any]

@@ -15,7 +15,7 @@ from agentbay_kernel.errors import (
     SessionError,
     SessionNotFoundError,
 )
-from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.languages import PYTHON

@@ -20,9 +20,9 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-from agentbay_kernel.execution.bridge_state import end_bridge
-from agentbay_kernel.execution.claims import Claims
-from agentbay_kernel.execution.waking import release_any
+from agentbay_kernel.execution.bridge.bridge_state import end_bridge
+from agentbay_kernel.execution.bridge.claims import Claims
+from agentbay_kernel.execution.bridge.wakeup import release_any
 from agentbay_kernel.service import CREATE_LABEL, AgentBay, CreateSessionParams, Session
 from agentbay_kernel.sessions.backend import Backend
 from agentbay_kernel.sessions.lifetime import Lifetime, clock

@@ -21,12 +21,12 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     SilentSessionError,
 )
-from agentbay_kernel.execution.bridged import BridgedExecution
-from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
+from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.requests import OUTPUTS, Carried, as_message
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
-from agentbay_kernel.execution.request import OUTPUTS, Carried, as_message
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.session import Execution, LiveSession
 from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionKeeper

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
-from agentbay_kernel.execution.bridge_state import end_bridge, fate_of
-from agentbay_kernel.execution.bridged import BridgedExecution, signal_by_shell
-from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+from agentbay_kernel.execution.bridge.bridge_state import end_bridge, fate_of
+from agentbay_kernel.execution.bridge.claims import Claims
+from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.installer import MODULE
+from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
+from agentbay_kernel.execution.bridge.python import BridgedExecution, signal_by_shell
+from agentbay_kernel.execution.bridge.requests import Carried
+from agentbay_kernel.execution.bridge.wakeup import release_any
 from agentbay_kernel.execution.cell import Cell
-from agentbay_kernel.execution.claims import Claims
 from agentbay_kernel.execution.direct import DirectExecution
-from agentbay_kernel.execution.installing import MODULE
-from agentbay_kernel.execution.request import Carried
-from agentbay_kernel.execution.tunnel import Tunnel
-from agentbay_kernel.execution.waking import release_any
 from agentbay_kernel.languages import JAVASCRIPT, PYTHON
 from agentbay_kernel.service import Session
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import CommandError
-from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import Session
 from agentbay_kernel.sessions.session import LiveSession

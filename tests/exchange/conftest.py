@@ -12,10 +12,10 @@ import pytest
 import requests
 
 from agentbay_kernel.exchange import Exchange
-from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
-from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.service import AgentBay, Session
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.execution.bridged import BridgedExecution
+from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.tunnel import Tunnel
 from agentbay_kernel.service import Session
 
 # What the service carries on the action route (AgentBay wire protocol).

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from agentbay_kernel.execution.tunnel import Tunnel
+from agentbay_kernel.execution.bridge.client import Tunnel
 from agentbay_kernel.service import AgentBay, Session
 from tests.execution.bench import ROUTES, Bench
 from tests.runtime import LocalRuntimeProcess, running_local_runtime

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from jupyter_client.session import json_packer
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
-from agentbay_kernel.execution import incoming
-from agentbay_kernel.execution.claims import Claims
-from agentbay_kernel.execution.incoming import (
+from agentbay_kernel.execution.bridge import decoder as incoming
+from agentbay_kernel.execution.bridge.claims import Claims
+from agentbay_kernel.execution.bridge.decoder import (
     Answer,
     Carried,
     Incoming,
@@ -23,7 +23,7 @@ from agentbay_kernel.execution.incoming import (
     read_answer,
     read_message,
 )
-from agentbay_kernel.execution.request import Request, as_message
+from agentbay_kernel.execution.bridge.requests import Request, as_message
 from tests.fuzzing import FEW, MANY, broken, deep, fuzz, mutated, texts, values
 
 DISPLAY = {"data": {"text/plain": "x", "application/json": {"a": [1]}}, "metadata": {}}
@@ -187,7 +187,7 @@ def test_a_sandbox_has_no_hold_on_what_another_one_shows() -> None:
 
 
 def test_ids_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentbay_kernel.execution.claims.MOST_IDS", 10)
+    monkeypatch.setattr("agentbay_kernel.execution.bridge.claims.MOST_IDS", 10)
     claims, owner = Claims(), object()
     assert all(claims.claim(str(number), owner) for number in range(100))
     assert claims.claim("5", object())

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from agentbay_kernel.execution.bridged import BridgedExecution
-from agentbay_kernel.execution.bridged_javascript import BridgedJavaScript
+from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.decoder import Answer
+from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
+from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.requests import as_message
 from agentbay_kernel.execution.cell import Cell
-from agentbay_kernel.execution.incoming import Answer
-from agentbay_kernel.execution.request import as_message
-from agentbay_kernel.execution.tunnel import Tunnel
 from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
 
 LISTEN_S = 60.0

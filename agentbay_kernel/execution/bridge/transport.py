@@ -21,7 +21,7 @@ from agentbay_kernel.errors import (
     InvalidAnswerError,
     KernelEndedError,
 )
-from agentbay_kernel.execution.incoming import Answer, Lines, read_answer
+from agentbay_kernel.execution.bridge.decoder import Answer, Lines, read_answer
 from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
 
 # How long a call waits for something to happen: one that can be woken, one that can't, one that

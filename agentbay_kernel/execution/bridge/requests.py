@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError
-from agentbay_kernel.execution.incoming import Carried as Carried
+from agentbay_kernel.execution.bridge.decoder import Carried as Carried
 from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message, notice
 

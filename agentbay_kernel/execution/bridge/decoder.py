@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
-from agentbay_kernel.execution.claims import Claims
-from agentbay_kernel.execution.schemas import SCHEMAS
+from agentbay_kernel.execution.bridge.claims import Claims
+from agentbay_kernel.execution.bridge.schemas import SCHEMAS
 from agentbay_kernel.service.envelope import decode_json, nests_deeper
 from agentbay_kernel.service.log import get_logger
 

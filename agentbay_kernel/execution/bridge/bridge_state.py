@@ -7,8 +7,8 @@ begins with fresh interpreters. Files stay.
 from __future__ import annotations
 
 from agentbay_kernel.errors import BridgeError
-from agentbay_kernel.execution.installing import MODULE
-from agentbay_kernel.execution.waking import release_any
+from agentbay_kernel.execution.bridge.installer import MODULE
+from agentbay_kernel.execution.bridge.wakeup import release_any
 from agentbay_kernel.service import Session
 from agentbay_kernel.service.envelope import decode_json
 

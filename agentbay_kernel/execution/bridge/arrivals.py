@@ -12,15 +12,15 @@ import threading
 from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError, InvalidAnswerError
-from agentbay_kernel.execution.incoming import Carried, Refused
-from agentbay_kernel.execution.limit import OutputLimit
-from agentbay_kernel.execution.request import (
+from agentbay_kernel.execution.bridge.decoder import Carried, Refused
+from agentbay_kernel.execution.bridge.requests import (
     Request,
     as_left_behind,
     limited,
     notice_line,
     stderr_line,
 )
+from agentbay_kernel.execution.limit import OutputLimit
 
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000
