@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentbay_kernel.execution.limit import DEFAULT_CHARACTERS, DEFAULT_DISPLAY_BYTES
+from agentbay_kernel.execution.output_limit import DEFAULT_CHARACTERS, DEFAULT_DISPLAY_BYTES
 
 
 @dataclass(frozen=True, eq=False)

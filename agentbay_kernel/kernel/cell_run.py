@@ -22,10 +22,10 @@ from agentbay_kernel.containment.text import lines, visible
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, notice, reply_error, reply_ok, stream
+from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.kernel.late_output import LateOutput
 from agentbay_kernel.kernel.publisher import FrontEnd
 from agentbay_kernel.languages import PYTHON
-from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.verbs import (
     CellMagic,
     VerbCell,

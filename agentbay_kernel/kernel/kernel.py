@@ -24,6 +24,7 @@ from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import reply_ok, stream
+from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.kernel.banner import make_banner
 from agentbay_kernel.kernel.cell_run import CellRun
 from agentbay_kernel.kernel.concurrent import PassingKernel
@@ -32,7 +33,6 @@ from agentbay_kernel.kernel.late_output import LateOutput
 from agentbay_kernel.kernel.pacing import Pace
 from agentbay_kernel.kernel.publisher import Comms, FrontEnd
 from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
-from agentbay_kernel.outcome import Outcome
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment

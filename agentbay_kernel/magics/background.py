@@ -9,11 +9,11 @@ import concurrent.futures
 from typing import Any
 
 from agentbay_kernel import threads
-from agentbay_kernel.displaying import display_message, remote_error
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Stop
+from agentbay_kernel.execution.display import display_message, remote_error
+from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.magics.cell import MagicCell
-from agentbay_kernel.outcome import Outcome
 
 
 class BackgroundCell:

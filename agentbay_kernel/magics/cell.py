@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 from IPython.core.display_functions import clear_output
 
 from agentbay_kernel import threads
-from agentbay_kernel.displaying import display_message, remote_error
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.exchange import Exchange, Reporter
 from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.display import display_message, remote_error
 from agentbay_kernel.execution.messages import Message, notice
-from agentbay_kernel.outcome import Outcome
+from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions

@@ -27,11 +27,11 @@ from agentbay_kernel import threads
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.containment.messages import Containment
 from agentbay_kernel.containment.text import lines
-from agentbay_kernel.displaying import display_message
 from agentbay_kernel.errors import AgentBayError, RemoteError, VerbError
+from agentbay_kernel.execution.display import display_message
+from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.magics.background import BackgroundCell
 from agentbay_kernel.magics.cell import MagicCell
-from agentbay_kernel.outcome import Outcome
 from agentbay_kernel.sessions import SessionManager
 from agentbay_kernel.verbs import VerbContext, is_cell_verb, run_verb
 from agentbay_kernel.verbs.bundles import text

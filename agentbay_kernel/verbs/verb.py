@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.outcome import Outcome
+from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.verbs.parser import LineParser
 
 if TYPE_CHECKING:

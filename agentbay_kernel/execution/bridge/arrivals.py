@@ -20,7 +20,7 @@ from agentbay_kernel.execution.bridge.requests import (
     notice_line,
     stderr_line,
 )
-from agentbay_kernel.execution.limit import OutputLimit
+from agentbay_kernel.execution.output_limit import OutputLimit
 
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000

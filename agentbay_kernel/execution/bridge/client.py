@@ -38,7 +38,7 @@ from agentbay_kernel.execution.bridge.patience import Patience
 from agentbay_kernel.execution.bridge.requests import Request
 from agentbay_kernel.execution.bridge.transport import Calls
 from agentbay_kernel.execution.bridge.wakeup import MOST_BROUGHT, Waker
-from agentbay_kernel.execution.limit import OutputLimit
+from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.service import Session
 from agentbay_kernel.service.log import get_logger
 

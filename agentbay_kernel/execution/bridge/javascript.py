@@ -15,10 +15,10 @@ from agentbay_kernel.execution.bridge.client import Tunnel
 from agentbay_kernel.execution.bridge.python import signal_by_shell
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, as_message
 from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.interrupts import Overdue, RunningCells
 from agentbay_kernel.execution.javascript import rewrite
-from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.running import Overdue, RunningCells
+from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.execution.whole_text import InSandbox, replied
 from agentbay_kernel.service import Session
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError
 from agentbay_kernel.execution.bridge.decoder import Carried as Carried
-from agentbay_kernel.execution.limit import OutputLimit
 from agentbay_kernel.execution.messages import Message, notice
+from agentbay_kernel.execution.output_limit import OutputLimit
 
 # What a cell's kernel may publish; anything else is not passed on.
 OUTPUTS = frozenset(

@@ -155,7 +155,7 @@ class Outcome:
 
     def show(self) -> None:
         """Show the outputs in the notebook's current cell."""
-        from agentbay_kernel.displaying import display_message
+        from agentbay_kernel.execution.display import display_message
 
         for message in self.messages():
             display_message(message)
