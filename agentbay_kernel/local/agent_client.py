@@ -2,7 +2,7 @@
 
 In: a connected socket. Out: `call(op, ...)` awaits one answer; events go to the function that was
 registered for their name. A descriptor can go with a call; none is ever taken from the sandbox.
-The frames are described in `agentbay_kernel.sandbox.agent`.
+The frames are described in `agentbay_kernel.local.agent.agent`.
 """
 
 from __future__ import annotations

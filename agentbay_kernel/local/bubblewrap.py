@@ -241,7 +241,8 @@ def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool)
     command += ["--symlink", "/tmp", "/var/tmp", "--remount-ro", "/dev"]
     package = f"{LIBRARY}/agentbay_kernel"
     shown = {path: path for path in _needed_folders(interpreter)}
-    shown[str(PACKAGE / "sandbox")] = f"{package}/sandbox"
+    for inside in ("sandbox", "local/agent"):
+        shown[str(PACKAGE / inside)] = f"{package}/{inside}"
     shown[str(PACKAGE / "__init__.py")] = f"{package}/__init__.py"
     for source, target in shown.items():
         for parent in reversed(Path(target).parents[:-1]):

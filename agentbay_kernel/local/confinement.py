@@ -30,7 +30,7 @@ TRANSFER_FOLDER = "/tmp/file-transfer"
 
 START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from agentbay_kernel.sandbox.agent import main; main()"
+    "from agentbay_kernel.local.agent.agent import main; main()"
 )
 
 

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agentbay_kernel.sandbox.identity import Identity
+from agentbay_kernel.local.agent.identity import Identity
 
 # A client learns of the terminal with the answer and would lose what comes before it.
 FIRST_OUTPUT_DELAY_S = 0.15

@@ -16,7 +16,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.sandbox.process_tree import descendants
+from agentbay_kernel.local.agent.process_tree import descendants
 
 WATCH_INTERVAL_S = 0.25
 

@@ -27,10 +27,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, Any
 
-from agentbay_kernel.sandbox import files, limits, metrics
-from agentbay_kernel.sandbox.identity import Identity, close_to_others
-from agentbay_kernel.sandbox.process_tree import adopt_orphans, kill_descendants, reap_orphans
-from agentbay_kernel.sandbox.terminals import Terminals
+from agentbay_kernel.local.agent import files, limits, metrics
+from agentbay_kernel.local.agent.identity import Identity, close_to_others
+from agentbay_kernel.local.agent.process_tree import adopt_orphans, kill_descendants, reap_orphans
+from agentbay_kernel.local.agent.terminals import Terminals
 
 # Of each output of a command: so much of its beginning, and so much of its end.
 OUTPUT_LIMIT = 2 * 1024 * 1024
