@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from agentbay_kernel import __version__
+from agentbay_kernel._version import __version__
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError, ConfigurationError
 from agentbay_kernel.service import AgentBay, Credentials, find_credentials

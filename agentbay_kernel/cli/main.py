@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentbay_kernel import __version__
+from agentbay_kernel._version import __version__
 from agentbay_kernel.containment.text import lines
 from agentbay_kernel.errors import AgentBayError
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agentbay_kernel import __version__, threads
+from agentbay_kernel import threads
+from agentbay_kernel._version import __version__
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell

@@ -34,8 +34,7 @@ from agentbay_kernel.exchange.local_files import (
     placed,
     runs_when_loaded,
 )
-from agentbay_kernel.exchange.refusals import raised
-from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
+from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred, raised
 from agentbay_kernel.exchange.transfers import Courier
 from agentbay_kernel.exchange.tree import Folder, open_folder, safe_parts
 from agentbay_kernel.exchange.upload import MOST_FILES, left_out

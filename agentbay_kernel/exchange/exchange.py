@@ -24,10 +24,8 @@ from agentbay_kernel.errors import (
 from agentbay_kernel.exchange import download, upload
 from agentbay_kernel.exchange.javascript import JavaScriptEncoder
 from agentbay_kernel.exchange.jobs import Execution, Post
-from agentbay_kernel.exchange.refusals import raised
-from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred
-from agentbay_kernel.exchange.source import Source
-from agentbay_kernel.exchange.transfers import Courier
+from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred, raised
+from agentbay_kernel.exchange.transfers import Courier, Source
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.named import (

@@ -24,7 +24,7 @@ from agentbay_kernel.errors import (
     ExchangeError,
     MalformedValueError,
 )
-from agentbay_kernel.exchange.refusals import raised
+from agentbay_kernel.exchange.reports import raised
 from agentbay_kernel.exchange.transfers import Courier
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message

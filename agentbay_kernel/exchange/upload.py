@@ -28,8 +28,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.exchange.jobs import Post
 from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
-from agentbay_kernel.exchange.source import Source, open_plain
-from agentbay_kernel.exchange.transfers import Courier, Stretch
+from agentbay_kernel.exchange.transfers import Courier, Source, Stretch, open_plain
 
 MOST_FILES = 100_000
 _READ = 1024 * 1024

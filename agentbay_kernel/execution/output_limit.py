@@ -8,12 +8,15 @@ when the cell ends; what is between is counted. Memory is bounded whatever a cel
 from __future__ import annotations
 
 import json
+import posixpath
+import shutil
+import tempfile
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import IO, Any
 
-from agentbay_kernel.execution.messages import notice
-from agentbay_kernel.execution.progress import collapse
+from agentbay_kernel.execution.messages import Message, notice
 
 DEFAULT_CHARACTERS = 20_000_000
 DEFAULT_DISPLAY_BYTES = 100_000_000
@@ -204,3 +207,92 @@ def _stream(name: str, text: str) -> tuple[str, Content]:
 def _note(text: str) -> tuple[str, Content]:
     told = notice(text)
     return told.type, told.content
+
+
+def collapse(text: str) -> str:
+    """The piece without the parts of its lines that later parts cover.
+
+    A part is left out only where it is certain: one that is as long or longer follows in the same
+    line, and no terminal sequence moves or colours anything. The piece's first part is kept when
+    it continues a line that began before.
+    """
+    if "\r" not in text:
+        return text
+    return "\n".join(_collapsed(line) for line in text.split("\n"))
+
+
+def _collapsed(line: str) -> str:
+    # "\r\n" is the end of a line, not the beginning of another text in it.
+    end = "\r" if line.endswith("\r") else ""
+    parts = line.removesuffix("\r").split("\r")
+    if len(parts) < 3 or "\x1b" in line or "\b" in line:
+        return line
+    kept: list[str] = []
+    longest = -1
+    for part in reversed(parts[1:]):
+        if len(part) > longest:
+            kept.append(part)
+            longest = len(part)
+    return "\r".join([parts[0], *reversed(kept)]) + end
+
+
+# Bytes of one cell that are kept, as the bridge keeps them in a sandbox.
+BOUND = 1024 * 1024 * 1024
+_IN_MEMORY = 4_000_000
+# Its name in the reply's metadata.
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class InSandbox:
+    """The bridge keeps it.
+
+    Arguments:
+        next_cells: the file in which the session's next cell finds it.
+    """
+
+    next_cells: str
+
+    @property
+    def path(self) -> str:
+        """Where it is as long as no other cell has run in that session."""
+        return posixpath.join(posixpath.dirname(self.next_cells), "output.txt")
+
+    @property
+    def told(self) -> str:
+        """Where it is, in words."""
+        return f"{KeptHere.told} The next cell finds it in {self.next_cells!r}."
+
+
+class KeptHere:
+    """A direct cell's text has come here anyway: kept in a file without a name.
+
+    It goes with this object, which goes with the next cell.
+    """
+
+    told = "`%agentbay last --save FILE` brings all of it."
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+        self._size = 0
+
+    def add(self, text: str) -> None:
+        """A piece of what the cell printed; beyond a bound it is not kept."""
+        data = text.encode("utf-8", "replace")
+        if self._size + len(data) <= BOUND:
+            self._size += self._file.write(data)
+
+    def write_to(self, file: IO[bytes]) -> int:
+        """Write all of it; returns the number of bytes."""
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, file)
+        return self._size
+
+
+def replied(reply: Message, whole: InSandbox | KeptHere | None, request_id: str = "") -> Message:
+    """A cell's reply that tells where all of its text is; its sandbox has no say in that.
+
+    `request_id` names the cell's request to the service, should one ask there about it.
+    """
+    metadata = {WHOLE: whole, "request_id": request_id}
+    return replace(reply, metadata={name: value for name, value in metadata.items() if value})

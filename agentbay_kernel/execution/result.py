@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.whole_text import WHOLE, InSandbox, KeptHere
+from agentbay_kernel.execution.output_limit import WHOLE, InSandbox, KeptHere
 
 _OUTPUTS = ("display_data", "execute_result", "error")
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import CaselessStrEnum
 
-from agentbay_kernel import __version__, threads
+from agentbay_kernel import threads
+from agentbay_kernel._version import __version__
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
@@ -28,10 +29,9 @@ from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.kernel.banner import make_banner
 from agentbay_kernel.kernel.cell_run import CellRun
 from agentbay_kernel.kernel.concurrent import PassingKernel
-from agentbay_kernel.kernel.history import History
+from agentbay_kernel.kernel.introspection import History
 from agentbay_kernel.kernel.late_output import LateOutput
-from agentbay_kernel.kernel.pacing import Pace
-from agentbay_kernel.kernel.publisher import Comms, FrontEnd
+from agentbay_kernel.kernel.publisher import Comms, FrontEnd, Pace
 from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
 
 if TYPE_CHECKING:

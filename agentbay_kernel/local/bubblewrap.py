@@ -243,7 +243,8 @@ def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool)
     shown = {path: path for path in _needed_folders(interpreter)}
     for inside in ("sandbox", "local/agent"):
         shown[str(PACKAGE / inside)] = f"{package}/{inside}"
-    shown[str(PACKAGE / "__init__.py")] = f"{package}/__init__.py"
+    for module in ("__init__.py", "_version.py"):
+        shown[str(PACKAGE / module)] = f"{package}/{module}"
     for source, target in shown.items():
         for parent in reversed(Path(target).parents[:-1]):
             command += ["--perms", "0755", "--dir", str(parent)]

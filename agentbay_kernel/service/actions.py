@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from agentbay_kernel import __version__
+from agentbay_kernel._version import __version__
 from agentbay_kernel.errors import (
     AnswerLostError,
     CommandError,

@@ -18,8 +18,7 @@ from agentbay_kernel.errors import (
     InvalidTimeoutError,
 )
 from agentbay_kernel.languages import find_language
-from agentbay_kernel.service.answers import read_execution
-from agentbay_kernel.service.failures import TIMEOUT
+from agentbay_kernel.service.answers import TIMEOUT, read_execution
 from agentbay_kernel.service.log import get_logger
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult
 from agentbay_kernel.service.streaming import CodeStream

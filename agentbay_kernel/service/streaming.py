@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.errors import InvalidAnswerError, ServiceFaultError, ToolNotFoundError
-from agentbay_kernel.service.answers import StreamedAnswer
+from agentbay_kernel.service.answers import StreamedAnswer, is_traced
 from agentbay_kernel.service.envelope import Quote
-from agentbay_kernel.service.failures import is_traced
 from agentbay_kernel.service.results import CodeExecutionResult, CodeOutput
 from agentbay_kernel.service.websocket import WebSocketCall
 

@@ -5,6 +5,7 @@ In: settings, cells, names of sessions. Out: Jupyter messages, and frozen values
 
 from __future__ import annotations
 
+from agentbay_kernel.sessions.ending import Swept
 from agentbay_kernel.sessions.lifetime import Lifetime, clock
 from agentbay_kernel.sessions.manager import SessionManager
 from agentbay_kernel.sessions.recipe import Recipe, read_recipe
@@ -12,7 +13,6 @@ from agentbay_kernel.sessions.registry import whose
 from agentbay_kernel.sessions.session import LiveSession, PastCell
 from agentbay_kernel.sessions.statefile import Record
 from agentbay_kernel.sessions.store import DEFAULT_SESSION, Lost
-from agentbay_kernel.sessions.sweeping import Swept
 from agentbay_kernel.sessions.top import Look, Variable
 
 __all__ = [

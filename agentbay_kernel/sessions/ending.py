@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from agentbay_kernel.errors import AgentBayError, SessionNotFoundError
 from agentbay_kernel.service import CREATE_LABEL, AgentBay, get_logger
@@ -108,3 +109,38 @@ def start_finisher(client: AgentBay, registry: Registry, marks: Iterable[str]) -
     except OSError as error:
         # The state file says that these sessions are to end: the next start ends them.
         _log.warning("The process that deletes sessions could not be started: %s", error)
+
+
+# A server that restarts a killed kernel does so within seconds; a kernel that was idle for long
+# before it was killed is given that time too.
+_LOOK_AGAIN_S = 15.0
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep did: the sessions that it deleted, and those it tried to but could not yet."""
+
+    deleted: tuple[Record, ...] = ()
+    failed: tuple[Record, ...] = ()
+
+
+def sweep(client: AgentBay, registry: Registry, grace_s: float) -> Swept:
+    """Delete what dead kernels left at the client's service.
+
+    Arguments:
+        grace_s: seconds for which a dead kernel's session waits to be taken back.
+
+    Raises:
+        StateFileError: the state file can't be used; nothing was deleted.
+    """
+    found = registry.abandoned(client.endpoint.url, grace_s)
+    if not found:
+        return Swept()
+    if any(record.stage != "ending" for record in found):
+        time.sleep(min(grace_s, _LOOK_AGAIN_S))
+    deleted: list[Record] = []
+    failed: list[Record] = []
+    for record in registry.claim_abandoned(found):
+        (deleted if end_record(client, record) else failed).append(record)
+    registry.forget(record.mark for record in deleted)
+    return Swept(tuple(deleted), tuple(failed))

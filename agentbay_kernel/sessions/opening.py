@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agentbay_kernel import __version__
+from agentbay_kernel._version import __version__
 from agentbay_kernel.errors import (
     AgentBayError,
     AuthenticationError,
@@ -20,8 +20,8 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-from agentbay_kernel.execution.bridge.bridge_state import end_bridge
-from agentbay_kernel.execution.bridge.claims import Claims
+from agentbay_kernel.execution.bridge.decoder import Claims
+from agentbay_kernel.execution.bridge.installer import end_bridge
 from agentbay_kernel.execution.bridge.wakeup import release_any
 from agentbay_kernel.service import CREATE_LABEL, AgentBay, CreateSessionParams, Session
 from agentbay_kernel.sessions.backend import Backend

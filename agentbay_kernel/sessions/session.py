@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
-from agentbay_kernel.execution.bridge.bridge_state import end_bridge, fate_of
-from agentbay_kernel.execution.bridge.claims import Claims
 from agentbay_kernel.execution.bridge.client import Tunnel
-from agentbay_kernel.execution.bridge.installer import MODULE
+from agentbay_kernel.execution.bridge.decoder import Claims
+from agentbay_kernel.execution.bridge.installer import MODULE, end_bridge, fate_of
 from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
 from agentbay_kernel.execution.bridge.python import BridgedExecution, signal_by_shell
 from agentbay_kernel.execution.bridge.requests import Carried

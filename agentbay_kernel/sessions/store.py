@@ -23,17 +23,15 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.messages import Message, notice, stream
 from agentbay_kernel.service import find_credentials, get_logger
-from agentbay_kernel.sessions.attachments import Attachments
 from agentbay_kernel.sessions.audit_log import AuditLog
 from agentbay_kernel.sessions.backend import Backend, open_backend
-from agentbay_kernel.sessions.ending import end_now, end_record
+from agentbay_kernel.sessions.ending import Swept, end_now, end_record, sweep
 from agentbay_kernel.sessions.opening import Opener
 from agentbay_kernel.sessions.recipe import Recipe, find_recipe
 from agentbay_kernel.sessions.registry import Registry, open_state_file
 from agentbay_kernel.sessions.session import LiveSession, PastCell
 from agentbay_kernel.sessions.setup import set_up
-from agentbay_kernel.sessions.statefile import HANDED, Record
-from agentbay_kernel.sessions.sweeping import Swept, sweep
+from agentbay_kernel.sessions.statefile import HANDED, Attachments, Record
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings

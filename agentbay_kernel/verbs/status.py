@@ -10,7 +10,7 @@ import time
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from agentbay_kernel import __version__
+from agentbay_kernel._version import __version__
 from agentbay_kernel.containment.hosts import allowed_hosts
 from agentbay_kernel.errors import ConfigurationError
 from agentbay_kernel.languages import LANGUAGES

@@ -13,10 +13,10 @@ from jupyter_client.session import json_packer
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
 from agentbay_kernel.execution.bridge import decoder as incoming
-from agentbay_kernel.execution.bridge.claims import Claims
 from agentbay_kernel.execution.bridge.decoder import (
     Answer,
     Carried,
+    Claims,
     Incoming,
     Lines,
     Refused,

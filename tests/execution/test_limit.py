@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from agentbay_kernel.execution.output_limit import OutputLimit
-from agentbay_kernel.execution.progress import collapse
+from agentbay_kernel.execution.output_limit import OutputLimit, collapse
 from tests.fuzzing import FEW, MANY, fuzz
 
 

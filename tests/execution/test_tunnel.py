@@ -9,9 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
-from agentbay_kernel.execution.bridge.bridge_state import fate_of
 from agentbay_kernel.execution.bridge.client import Tunnel
-from agentbay_kernel.execution.bridge.installer import installing_code
+from agentbay_kernel.execution.bridge.installer import fate_of, installing_code
 from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agentbay_kernel.execution.progress import collapse
+from agentbay_kernel.execution.output_limit import collapse
 from tests.fidelity.notebook import Stored
 
 # A rule's name is what stands in the place of what it found.

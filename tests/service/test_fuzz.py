@@ -18,8 +18,7 @@ from jupyter_client.session import json_packer
 
 from agentbay_kernel.errors import CommandError, SessionError
 from agentbay_kernel.execution.direct import messages_of
-from agentbay_kernel.execution.output_limit import OutputLimit
-from agentbay_kernel.execution.whole_text import KeptHere
+from agentbay_kernel.execution.output_limit import KeptHere, OutputLimit
 from agentbay_kernel.service import AgentBay, CodeExecutionResult, Session
 from agentbay_kernel.service.access import read_access
 from agentbay_kernel.service.answers import read_execution

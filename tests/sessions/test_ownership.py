@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from agentbay_kernel.errors import StateFileError
+from agentbay_kernel.sessions.ending import sweep
 from agentbay_kernel.sessions.ownership import (
     OUTERMOST_SPACE,
     Fate,
@@ -27,7 +28,6 @@ from agentbay_kernel.sessions.ownership import (
 )
 from agentbay_kernel.sessions.registry import Registry
 from agentbay_kernel.sessions.statefile import StateFile
-from agentbay_kernel.sessions.sweeping import sweep
 from tests.sessions.conftest import Service
 
 PLACE = "https://agentbay.example"

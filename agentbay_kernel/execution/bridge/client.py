@@ -29,14 +29,17 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-from agentbay_kernel.execution.bridge.arrivals import Arrivals
-from agentbay_kernel.execution.bridge.claims import Claims
-from agentbay_kernel.execution.bridge.decoder import Answer, Carried, Incoming, Refused, read_start
+from agentbay_kernel.execution.bridge.decoder import (
+    Answer,
+    Carried,
+    Claims,
+    Incoming,
+    Refused,
+    read_start,
+)
 from agentbay_kernel.execution.bridge.installer import MODULE, installing_code
-from agentbay_kernel.execution.bridge.listening import Listening
-from agentbay_kernel.execution.bridge.patience import Patience
-from agentbay_kernel.execution.bridge.requests import Request
-from agentbay_kernel.execution.bridge.transport import Calls
+from agentbay_kernel.execution.bridge.requests import Arrivals, Listening, Request
+from agentbay_kernel.execution.bridge.transport import Calls, Patience
 from agentbay_kernel.execution.bridge.wakeup import MOST_BROUGHT, Waker
 from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.service import Session

@@ -11,13 +11,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
-from agentbay_kernel.execution.bridge.claims import Claims
 from agentbay_kernel.execution.bridge.schemas import SCHEMAS
 from agentbay_kernel.service.envelope import decode_json, nests_deeper
 from agentbay_kernel.service.log import get_logger
@@ -264,3 +265,35 @@ def _problem(message: Carried, channel: str, kind: str) -> str:
     except (TypeError, ValueError, binascii.Error):
         return "its buffers are no base64"
     return ""
+
+
+# Ids that one sandbox may hold; then the one that it named longest ago is free again.
+MOST_IDS = 100_000
+
+
+class Claims:
+    """The ids of one notebook's displays and comms. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owners: dict[str, object] = {}
+        self._held: dict[object, OrderedDict[str, None]] = {}
+
+    def claim(self, name: str, owner: object) -> bool:
+        """May this owner use that id? It is its own from then on; False if it is another's."""
+        with self._lock:
+            if self._owners.setdefault(name, owner) is not owner:
+                return False
+            held = self._held.setdefault(owner, OrderedDict())
+            held[name] = None
+            held.move_to_end(name)
+            if len(held) > MOST_IDS:
+                oldest, _ = held.popitem(last=False)
+                del self._owners[oldest]
+            return True
+
+    def release(self, owner: object) -> None:
+        """This owner is gone: its ids are free."""
+        with self._lock:
+            for name in self._held.pop(owner, ()):
+                del self._owners[name]

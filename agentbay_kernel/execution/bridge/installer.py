@@ -14,6 +14,11 @@ import re
 import zlib
 from pathlib import Path
 
+from agentbay_kernel.errors import BridgeError
+from agentbay_kernel.execution.bridge.wakeup import release_any
+from agentbay_kernel.service import Session
+from agentbay_kernel.service.envelope import decode_json
+
 # How calls find the bridge in the sandbox's Python; a guest's has a name of its own.
 MODULE = "_agentbay_bridge"
 # The sandbox keeps this many bytes for a front end that does not collect.
@@ -75,3 +80,48 @@ def _packed(script: str) -> str:
     packed = base64.b64encode(zlib.compress(script.encode(), 9)).decode()
     unpacked = f"__import__('zlib').decompress(__import__('base64').b64decode({packed!r}))"
     return f"exec({unpacked}, {{'__name__': '_agentbay'}})"
+
+
+_CALL_TIMEOUT_S = 30
+_ENDING_CODE = """(lambda bridge: bridge and bridge.close())(
+    getattr(__import__('sys').modules.pop({module!r}, None), 'bridge', None))
+"""
+
+_FATES = ("unknown", "running", "ended")
+
+
+def fate_of(session: Session, message_id: str, module: str = MODULE) -> str:
+    """What became of a cell: `unknown` (it never reached the bridge), `running` or `ended`.
+
+    Arguments:
+        message_id: of its execute_request.
+        module: name of the bridge.
+
+    Raises:
+        BridgeError: there is no bridge any more.
+        CommandError: the service failed.
+    """
+    code = f"__import__('sys').modules[{module!r}].fate({message_id!r})"
+    result = session.code.run_code(code, "python", _CALL_TIMEOUT_S)
+    if not result.success:
+        raise BridgeError(f"The bridge could not be asked: {result.error_message}")
+    try:
+        fate = decode_json("".join(result.logs.stdout))
+    except ValueError:
+        fate = None
+    if fate not in _FATES:
+        raise BridgeError("The bridge did not say what became of the cell.")
+    return str(fate)
+
+
+def end_bridge(session: Session, module: str = MODULE) -> None:
+    """End a session's bridge, if it has one.
+
+    Raises:
+        BridgeError: the sandbox could not do it.
+        CommandError: the service failed.
+    """
+    release_any(session)
+    result = session.code.run_code(_ENDING_CODE.format(module=module), "python", _CALL_TIMEOUT_S)
+    if not result.success:
+        raise BridgeError(f"the session's bridge could not be ended: {result.error_message}")

@@ -17,8 +17,7 @@ from agentbay_kernel.execution.bridge.requests import OUTPUTS, as_message
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.interrupts import Overdue, RunningCells
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.output_limit import OutputLimit
-from agentbay_kernel.execution.whole_text import InSandbox, replied
+from agentbay_kernel.execution.output_limit import InSandbox, OutputLimit, replied
 from agentbay_kernel.service import Session
 
 _QUICK_S = 10

@@ -1,10 +1,10 @@
 """What runs beside a session, inside its sandbox: the standard library only.
 
-    agent         answers the local runtime: shell, files, terminals, engines
-    files         the operations on files
-    terminals     pseudo-terminals
-    metrics       processor, memory and disk
-    process_tree  a session's processes: found, adopted, killed
-    limits        limits that the kernel keeps for each process
-    identity      the user id that cells run with
+agent         answers the local runtime: shell, files, terminals, engines
+files         the operations on files
+terminals     pseudo-terminals
+metrics       processor, memory and disk
+process_tree  a session's processes: found, adopted, killed
+limits        limits that the kernel keeps for each process
+identity      the user id that cells run with
 """

@@ -20,13 +20,14 @@ from agentbay_kernel.sandbox.exchange.columns import (
 )
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
-from agentbay_kernel.sandbox.exchange.indexes import (
+from agentbay_kernel.sandbox.exchange.series import (
+    decode_array,
     decode_index,
     decode_lone_index,
+    encode_array_like,
     encode_index,
     encode_lone_index,
 )
-from agentbay_kernel.sandbox.exchange.series import decode_array, encode_array_like
 from agentbay_kernel.sandbox.exchange.values import (
     MALFORMED,
     TAG,
