@@ -14,10 +14,10 @@ import threading
 from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError, ServiceUnreachableError
-from agentbay_kernel.execution.bridge.installer import display_hooks_code
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.execution.output_limit import KeptHere, OutputLimit, replied
+from agentbay_kernel.execution.sources import display_hooks_code
 from agentbay_kernel.languages import JAVASCRIPT, PYTHON
 from agentbay_kernel.service import CodeExecutionResult, CodeOutput, CodeStream, Session
 

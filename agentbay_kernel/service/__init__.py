@@ -45,11 +45,10 @@ from agentbay_kernel.service.results import (
     LabelsResult,
     OperationResult,
     SessionListResult,
-    SessionResult,
     SessionStatusResult,
     ToolResult,
 )
-from agentbay_kernel.service.session import Session
+from agentbay_kernel.service.session import Session, SessionResult
 from agentbay_kernel.service.streaming import CodeChunk, CodeEvent, CodeStream
 
 __all__ = [

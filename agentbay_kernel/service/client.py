@@ -20,10 +20,9 @@ from agentbay_kernel.service.listing import list_all, list_page
 from agentbay_kernel.service.results import (
     DeleteResult,
     SessionListResult,
-    SessionResult,
     refused,
 )
-from agentbay_kernel.service.session import Session, open_session
+from agentbay_kernel.service.session import Session, SessionResult, open_session
 from agentbay_kernel.service.transport import LARGEST_ANSWER, Transport
 
 _CONNECT_TIMEOUT_S = 10.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from agentbay_kernel.errors import (
     AnswerLostError,
@@ -19,13 +20,11 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.languages import find_language
 from agentbay_kernel.service.answers import TIMEOUT, read_execution
+from agentbay_kernel.service.envelope import ToolAnswer
 from agentbay_kernel.service.log import get_logger
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult
 from agentbay_kernel.service.streaming import CodeStream
 from agentbay_kernel.service.syntax import syntax_problem
-
-if TYPE_CHECKING:
-    from agentbay_kernel.service.session import Session
 
 # The gateway ends each request after 60 seconds (Code API reference, run_code).
 LONGEST_TIMEOUT_S = 60
@@ -37,8 +36,13 @@ _log = get_logger("code")
 class Code:
     """Handles code execution in a session. Thread-safe; the sandbox runs one cell at a time."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(
+        self,
+        call_tool: Callable[[str, dict[str, Any], float], ToolAnswer],
+        stream: Callable[[dict[str, Any], float, float | None], CodeStream],
+    ) -> None:
+        self._call_tool = call_tool
+        self._stream = stream
 
     def run_code(
         self, code: str, language: str, timeout_s: float = 60, *, check_syntax: bool = False
@@ -72,7 +76,7 @@ class Code:
         arguments: dict[str, Any] = {"code": code, "language": name, "timeout_s": seconds}
         started = time.monotonic()
         try:
-            answer = self._session.call_tool("run_code", arguments, seconds)
+            answer = self._call_tool("run_code", arguments, seconds)
         except AnswerLostError as error:
             waited_s = time.monotonic() - started
             # The gateway's own limit is reached before the sandbox's answer gets through. An
@@ -114,7 +118,7 @@ class Code:
         name = find_language(language).name
         _check_code(code)
         seconds = _checked_timeout(timeout_s)
-        return self._session.stream_code(
+        return self._stream(
             {"code": code, "language": name, "timeoutS": seconds}, seconds, silence_s
         )
 

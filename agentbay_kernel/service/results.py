@@ -7,7 +7,7 @@ service's refusals are values too (`success=False`); what is raised instead is i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from agentbay_kernel.errors import (
     AgentBayError,
@@ -18,9 +18,6 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-
-if TYPE_CHECKING:
-    from agentbay_kernel.service.session import Session
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,6 @@ def refused(result: type[R], error: CommandError | SessionError) -> R:
         raise error
     request_id = error.request_id if isinstance(error, CommandError) else ""
     return result(request_id=request_id, success=False, error_message=str(error), failure=error)
-
-
-@dataclass(frozen=True)
-class SessionResult(Refusable):
-    """Answer to `create` and `get`: the session, or None and why."""
-
-    session: Session | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentbay_kernel.errors import (
@@ -47,6 +47,7 @@ from agentbay_kernel.service.results import (
     DeleteResult,
     LabelsResult,
     OperationResult,
+    Refusable,
     SessionStatusResult,
     ToolResult,
     refused,
@@ -83,7 +84,7 @@ class Session:
         self._actions = actions
         self._session_id = session_id
         self._access = self._hidden(access)
-        self._code = Code(self)
+        self._code = Code(self.call_tool, self.stream_code)
         self._lock = threading.Lock()
         self._route: WebSocketRoute | None = None
         self._streams_again_at = 0.0
@@ -417,6 +418,13 @@ class Session:
 
     def _fields(self) -> dict[str, str]:
         return {"SessionId": self._session_id}
+
+
+@dataclass(frozen=True)
+class SessionResult(Refusable):
+    """Answer to `create` and `get`: the session, or None and why."""
+
+    session: Session | None = None
 
 
 def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> Session:

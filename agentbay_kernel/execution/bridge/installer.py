@@ -7,15 +7,13 @@ one alone; each time it prints where the bridge is and where its streams stand (
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
 import re
-import zlib
-from pathlib import Path
 
 from agentbay_kernel.errors import BridgeError
 from agentbay_kernel.execution.bridge.wakeup import release_any
+from agentbay_kernel.execution.sources import DISPLAY_HOOKS, packed, read_source
 from agentbay_kernel.service import Session
 from agentbay_kernel.service.envelope import decode_json
 
@@ -30,7 +28,6 @@ _MODULES = {
 }
 _MAIN = "bridge.py"
 _WORKER = "node_worker.js"
-_HOOKS = "display_hooks.py"
 # Lines that are comments stay behind, empty: the call has to be small.
 _COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
 
@@ -52,34 +49,15 @@ module.tell()
 @functools.cache
 def installing_code(module: str = MODULE) -> str:
     """The source text; it leaves no names behind but that of the bridge's module."""
-    folder = Path(__file__).parents[1] / "sandbox"
     files = {**_MODULES, module: _MAIN}
-    sources = {
-        name: _COMMENT.sub("", folder.joinpath(file).read_text("utf-8"))
-        for name, file in files.items()
-    }
-    worker, hooks = (folder.joinpath(file).read_text("utf-8") for file in (_WORKER, _HOOKS))
+    sources = {name: _COMMENT.sub("", read_source(file)) for name, file in files.items()}
+    worker, hooks = (read_source(file) for file in (_WORKER, DISPLAY_HOOKS))
     digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
-    return _packed(
+    return packed(
         _INSTALL.format(
             module=module, digest=digest, sources=sources, bound=_BOUND, worker=worker, hooks=hooks
         )
     )
-
-
-@functools.cache
-def display_hooks_code() -> str:
-    """Source that prepares the Python that runs cells to show charts (`sandbox/display_hooks`).
-
-    The bridge does so in the kernel that it starts; run again it does nothing.
-    """
-    return _packed(Path(__file__).parents[1].joinpath("sandbox", _HOOKS).read_text("utf-8"))
-
-
-def _packed(script: str) -> str:
-    packed = base64.b64encode(zlib.compress(script.encode(), 9)).decode()
-    unpacked = f"__import__('zlib').decompress(__import__('base64').b64decode({packed!r}))"
-    return f"exec({unpacked}, {{'__name__': '_agentbay'}})"
 
 
 _CALL_TIMEOUT_S = 30
