@@ -255,7 +255,7 @@ def _state_file(settings: AgentBaySettings) -> Check:
     from agentbay_kernel.sessions import SessionManager
 
     try:
-        records = SessionManager(settings).own_records()
+        records = SessionManager(settings).store.own_records()
     except AgentBayError as error:
         return Check("sessions", MEND, "the file that says which are yours", str(error))
     return Check("sessions", OK, f"{len(records)} of yours are known to this machine")

@@ -23,12 +23,12 @@ def list_sessions(options: Namespace) -> int:
     """Show this user's sessions, or with `--all` every one that the key has."""
     manager = SessionManager(load_settings())
     try:
-        here = manager.registry.owner
-        records = {record.session_id: record for record in manager.own_records()}
+        here = manager.store.registry.owner
+        records = {record.session_id: record for record in manager.store.own_records()}
         if options.all:
             rows = [
                 _row(entry["sessionId"], entry.get("sessionStatus", ""), records, here)
-                for entry in manager.listed()
+                for entry in manager.store.listed()
             ]
         else:
             rows = [_row(session_id, "", records, here) for session_id in records]
@@ -70,10 +70,12 @@ def delete_sessions(options: Namespace) -> int:
     try:
         ids = list(options.ids)
         if options.mine:
-            ids += [record.session_id for record in manager.own_records() if record.session_id]
+            ids += [
+                record.session_id for record in manager.store.own_records() if record.session_id
+            ]
         for session_id in ids:
             try:
-                manager.delete(session_id)
+                manager.store.delete(session_id)
                 print(f"Deleted {session_id}")
             except AgentBayError as error:
                 failed += 1
@@ -92,7 +94,7 @@ def sweep_sessions(options: Namespace) -> int:
     """Delete what kernels of this user that are provably dead left behind."""
     manager = SessionManager(load_settings())
     try:
-        swept = manager.sweep()
+        swept = manager.store.sweep()
     finally:
         manager.close()
     for record in swept.deleted:

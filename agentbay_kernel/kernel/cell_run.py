@@ -278,7 +278,7 @@ class CellRun:
 
     def _numbered(self, message: Message, manager: SessionManager) -> Message:
         """A result or a reply; its number is the notebook's, or is left out."""
-        if self._cell.language == PYTHON.name and manager.bridged(self._session) is not None:
+        if self._cell.language == PYTHON.name and manager.runner.bridged(self._session) is not None:
             return message
         # The sandbox counts what it runs, of whatever notebook.
         content = {name: it for name, it in message.content.items() if name != "execution_count"}
@@ -286,5 +286,5 @@ class CellRun:
 
     async def _ask(self, question: Message, manager: SessionManager) -> None:
         typed = await self._front_end.ask(question.content)
-        if (bridge := manager.bridged(self._session)) is not None:
+        if (bridge := manager.runner.bridged(self._session)) is not None:
             bridge.answer_input(typed)

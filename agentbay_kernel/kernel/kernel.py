@@ -238,7 +238,7 @@ class AgentBayKernel(PassingKernel):
         self._comms.note(kind, content)
         self._containment.note_from_page(kind, content)
         manager = self._manager
-        bridge = manager.bridged() if manager is not None else None
+        bridge = manager.runner.bridged() if manager is not None else None
         if manager is None or bridge is None:
             return
         from agentbay_kernel.sessions import DEFAULT_SESSION
@@ -295,7 +295,7 @@ class AgentBayKernel(PassingKernel):
             run.cancel()
         self._late_output.close()
         if (manager := self._manager) is not None:
-            close = manager.hand_over if restart else manager.close
+            close = manager.store.hand_over if restart else manager.close
             await asyncio.wait(
                 [asyncio.wrap_future(threads.start(close))], timeout=SHUTDOWN_WITHIN_S
             )

@@ -44,7 +44,7 @@ class LateOutput:
             self._front_ends.move_to_end(front_end.request_id)
             while len(self._front_ends) > _REMEMBERED:
                 self._front_ends.popitem(last=False)
-        if (late := manager.late(session)) is not None:
+        if (late := manager.runner.late(session)) is not None:
             end = threading.Event()
             with self._lock:
                 self._ends = [one for one in self._ends if not one.is_set()] + [end]

@@ -207,7 +207,9 @@ class MagicCell:
     ) -> T:
         """Do it with the session's exchange; shows its progress if it takes a while."""
         live = self._start_opening().result()
-        exchange = exchange_of(live, self._manager.settings.exchange_limit, self._manager.audit)
+        exchange = exchange_of(
+            live, self._manager.settings.exchange_limit, self._manager.store.audit
+        )
         display = ProgressDisplay()
         doing = watched(lambda report: work(exchange, report), display, stopped)
         with contextlib.closing(doing):
@@ -263,7 +265,7 @@ class MagicCell:
     def _ask(self, question: Message) -> None:
         ask = getpass if question.content.get("password") else input
         typed = ask(question.content.get("prompt", ""))
-        if (bridge := self._manager.bridged(self._session)) is not None:
+        if (bridge := self._manager.runner.bridged(self._session)) is not None:
             bridge.answer_input(typed)
 
     def _told_with_cure(self, error: dict[str, Any]) -> dict[str, Any]:

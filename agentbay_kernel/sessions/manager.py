@@ -1,16 +1,15 @@
 """SessionManager: the one object that has sessions; kernel, magics and command line use it.
 
-In: cells, names of sessions, what is to be done to them. Out: Jupyter messages, and what became
-of the sessions. How they come and go is `keeper`'s, how cells run in them is `running`'s.
+Which sessions there are is the store's, how a cell runs in one is the runner's.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import (
-    AgentBayError,
     AttachedSessionError,
     SessionError,
     SessionNotFoundError,
@@ -22,18 +21,51 @@ from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.lifetime import Lifetime
 from agentbay_kernel.sessions.runner import SessionRunner
 from agentbay_kernel.sessions.session import LiveSession
-from agentbay_kernel.sessions.store import DEFAULT_SESSION, Lost
+from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionStore
 from agentbay_kernel.sessions.top import Look, look_into
 
+if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
 
-class SessionManager(SessionRunner):
+
+class SessionManager:
     """Runs cells in sessions, and does to sessions what a user asks for. Thread-safe.
 
     Arguments:
         settings: the settings in force.
-        notebook: path of the kernel's connection file; empty when there is none.
-        folder: the notebook's folder; the working directory unless given.
+        notebook: path of the kernel's connection file: a restarted kernel has the same one, and
+            by it takes its sessions back. Empty when there is none.
+        folder: the notebook's folder, where a recipe may lie; the working directory unless given.
     """
+
+    def __init__(
+        self, settings: AgentBaySettings, notebook: str = "", folder: Path | None = None
+    ) -> None:
+        self.settings = settings
+        #: Which sessions there are.
+        self.store = SessionStore(settings, notebook, folder)
+        #: How a cell runs in one.
+        self.runner = SessionRunner(self.store)
+
+    def execute(self, cell: Cell, name: str = DEFAULT_SESSION) -> Iterator[Message]:
+        """Run a cell in the session of that name; see `SessionRunner.execute`."""
+        return self.runner.execute(cell, name)
+
+    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> Stop:
+        """Stop a cell; see `SessionRunner.interrupt`."""
+        return self.runner.interrupt(cell, name)
+
+    def open(self, name: str = DEFAULT_SESSION, language: str = "") -> LiveSession:
+        """Return the session of that name, created if there is none; see `SessionStore.open`."""
+        return self.store.open(name, language)
+
+    def sessions(self) -> list[LiveSession]:
+        """Return the sessions in use, oldest first."""
+        return self.store.sessions()
+
+    def close(self) -> None:
+        """Delete all sessions of this notebook; see `SessionStore.close`."""
+        self.store.close()
 
     def stop(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> str:
         """Delete a session; the next cell of that name gets a new one.
@@ -49,7 +81,7 @@ class SessionManager(SessionRunner):
             AttachedSessionError: it is another's.
             CommandError: the service could not do it.
         """
-        live = self._named(name)
+        live = self.store.named(name)
         if live.attached and not force:
             raise AttachedSessionError(
                 f"The session {live.session.session_id} is attached: it is not this notebook's, "
@@ -58,7 +90,7 @@ class SessionManager(SessionRunner):
         answer = live.session.delete(wait=False)
         if not answer.success and not isinstance(answer.failure, SessionNotFoundError):
             raise answer.failure or SessionError(answer.error_message)
-        self._forget(live, "it was stopped here")
+        self.store.forget(live, "it was stopped here")
         return live.session.session_id
 
     def restart(self, name: str = DEFAULT_SESSION, *, kill: bool = False) -> bool:
@@ -73,7 +105,7 @@ class SessionManager(SessionRunner):
             AttachedSessionError: it is another's.
             CommandError: the service could not do it.
         """
-        live = self._named(name)
+        live = self.store.named(name)
         if live.running and not kill:
             raise SessionError(
                 f"A cell runs in {name!r}, so nothing was restarted. `%agentbay interrupt` "
@@ -84,13 +116,11 @@ class SessionManager(SessionRunner):
                 f"The session {live.session.session_id} is attached, and its interpreters are its "
                 "owner's: they were not restarted. `%agentbay detach` leaves it."
             )
-        with self._turn(name):
-            if live.attached or self.settings.on_restart == "interpreter":
-                cells = tuple(live.past)
-                if live.renew():
-                    live.past.clear()
-                    self._lost[name] = Lost(live.session.session_id, "it was restarted", cells)
-                    return True
+        with self.store.turn(name):
+            if (live.attached or self.settings.on_restart == "interpreter") and live.renew():
+                self.store.lose(live, "it was restarted")
+                live.past.clear()
+                return True
             self.stop(name)
         return False
 
@@ -102,7 +132,7 @@ class SessionManager(SessionRunner):
             SessionError: there is none of that name.
             AttachedSessionError: what runs there is its owner's.
         """
-        live = self._named(name)
+        live = self.store.named(name)
         running = list(live.running)
         if running:
             return [self.interrupt(cell, name) for cell in running]
@@ -137,25 +167,7 @@ class SessionManager(SessionRunner):
             raise SessionError(
                 f"{type(session).__name__} names no session. Give a session's id, or a Session."
             )
-        with self._turn(name):
-            with self._lock:
-                present = self._live.get(name)
-            if present is not None:
-                raise SessionError(
-                    f"{name!r} is in use: {present.session.session_id}. "
-                    + ("`%agentbay detach`" if present.attached else "`%agentbay stop`")
-                    + " first, or attach under another name with --session NAME."
-                )
-            wanted = "bridged" if bridged else "direct"
-            backend = self._open_backend()
-            live = self._opener.attach(backend, session_id.strip(), name, wanted)
-            self._tidy()
-            with self._lock:
-                self._live[name] = live
-            self._attachments.note(
-                name, backend.client.endpoint.url, live.session.session_id, bridged=bridged
-            )
-            return live
+        return self.store.attach(session_id.strip(), name, bridged=bridged)
 
     def detach(self, name: str = DEFAULT_SESSION) -> str:
         """Leave an attached session as it is; returns its id.
@@ -163,27 +175,7 @@ class SessionManager(SessionRunner):
         Raises:
             SessionError: there is none of that name, or it is this notebook's own.
         """
-        with self._lock:
-            waits = name not in self._live
-        if waits and (before := self._attachments.find(name)) is not None:
-            # Of the kernel before; no cell has used it since.
-            self._attachments.forget(name)
-            return before.session_id
-        live = self._named(name)
-        if not live.attached:
-            raise SessionError(
-                f"{name!r} is this notebook's own session {live.session.session_id}, and nobody "
-                "else would end it. `%agentbay stop` deletes it."
-            )
-        with self._lock:
-            self._live.pop(name, None)
-        self._attachments.forget(name)
-        if live.is_bridged:
-            # Nothing of ours stays in it; what can't be reached now ends with it.
-            with contextlib.suppress(AgentBayError):
-                live.renew()
-        live.close("it was detached from here")
-        return live.session.session_id
+        return self.store.detach(name)
 
     def extend(self, seconds: float, name: str = DEFAULT_SESSION) -> Lifetime:
         """Keep a session alive for so long, with or without a cell; at most to its greatest age.
@@ -194,7 +186,7 @@ class SessionManager(SessionRunner):
         Raises:
             SessionError: there is none of that name, or its life is not this notebook's to change.
         """
-        live = self._named(name)
+        live = self.store.named(name)
         if live.attached:
             raise AttachedSessionError(
                 f"The session {live.session.session_id} is attached: its life is not changed here."
@@ -212,7 +204,7 @@ class SessionManager(SessionRunner):
         Raises:
             SessionError: there is none of that name.
         """
-        return look_into(self._named(name))
+        return look_into(self.store.named(name))
 
     def replay(self, name: str = DEFAULT_SESSION) -> Iterator[Message]:
         """Run the cells of the lost session again, in order, until one fails; yields messages,
@@ -222,7 +214,7 @@ class SessionManager(SessionRunner):
             SessionError: no session of that name was lost.
             AgentBayError: a cell could not be run.
         """
-        lost = self._lost.get(name)
+        lost = self.store.lost(name)
         if lost is None:
             raise SessionError(f"No session {name!r} of this kernel was lost: nothing to replay.")
         reply: Message | None = None
@@ -238,6 +230,6 @@ class SessionManager(SessionRunner):
             if reply is None or reply.content.get("status") != "ok":
                 break
         else:
-            self._lost.pop(name, None)
+            self.store.found_again(name)
         if reply is not None:
             yield reply

@@ -29,7 +29,7 @@ from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.session import Execution, LiveSession
-from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionKeeper
+from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionStore
 from agentbay_kernel.sessions.waiting import wait_for_turn
 
 # How often a running cell looks whether a warning is due.
@@ -48,8 +48,11 @@ _ENDED_TOO = "this cell ended with them"
 _ENDED = ("FINISH", "DELETED", "DELETING")
 
 
-class SessionRunner(SessionKeeper):
-    """Runs cells in the sessions that it keeps. Thread-safe."""
+class SessionRunner:
+    """Runs cells in the sessions of a store. Thread-safe."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
 
     def execute(self, cell: Cell, name: str = DEFAULT_SESSION) -> Iterator[Message]:
         """Run a cell in the session of that name; yields messages, an `execute_reply` last.
@@ -57,11 +60,11 @@ class SessionRunner(SessionKeeper):
         Raises:
             AgentBayError: the cell could not be run; the message says what became of it.
         """
-        live = self.open(name, cell.language)
+        live = self._store.open(name, cell.language)
         if cell.stopped.is_set():
             return
-        self.audit.code(live.session.session_id, cell.language, cell.code)
-        yield from self._notices()
+        self._store.audit.code(live.session.session_id, cell.language, cell.code)
+        yield from self._store.notices()
         live.note_begin(cell)
         execution: Execution | None = None
         try:
@@ -82,7 +85,7 @@ class SessionRunner(SessionKeeper):
         except AnswerLostError as error:
             if self._has_ended(live):
                 raise self._gone(live, error, _LOST_TOO) from error
-            self._check_runtime(_ENDED_TOO)
+            self._store.check_runtime(_ENDED_TOO)
             raise
         except BridgeError as error:
             if live.ended or self._has_ended(live):
@@ -97,8 +100,7 @@ class SessionRunner(SessionKeeper):
 
     def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> Stop:
         """Stop a cell; says what became of it."""
-        with self._lock:
-            live = self._live.get(name)
+        live = self._store.find(name)
         if live is None:
             cell.stopped.set()
             return Stop.UNSENT
@@ -119,16 +121,14 @@ class SessionRunner(SessionKeeper):
     def late(self, name: str = DEFAULT_SESSION) -> Iterator[tuple[str, Message]] | None:
         """What a session's code publishes when no cell of it runs, and the id of the request that
         caused it; None where there is no bridge, and for all who ask but the first."""
-        with self._lock:
-            live = self._live.get(name)
+        live = self._store.find(name)
         carried = live.late() if live is not None else None
         return None if carried is None else _late_messages(carried)
 
     # Inside
 
     def _execution_in_use(self, language: str, name: str) -> Execution | None:
-        with self._lock:
-            live = self._live.get(name)
+        live = self._store.find(name)
         return live.execution_in_use(language) if live is not None else None
 
     def _looked_after(
@@ -149,7 +149,7 @@ class SessionRunner(SessionKeeper):
                 try:
                     yield feed.next_within(_LOOK_AFTER_S)
                 except TimeoutError:
-                    self._check_runtime(_ENDED_TOO)
+                    self._store.check_runtime(_ENDED_TOO)
                     if cell.stopped.is_set():
                         return
                 except StopIteration:
@@ -158,7 +158,7 @@ class SessionRunner(SessionKeeper):
     def _stamp(self, live: LiveSession) -> None:
         if live.mark:
             with contextlib.suppress(AgentBayError):
-                self.registry.stamp(live.mark)
+                self._store.registry.stamp(live.mark)
 
     def _has_ended(self, live: LiveSession) -> bool:
         """After a fault: does the service say that the session is gone?"""
@@ -172,7 +172,7 @@ class SessionRunner(SessionKeeper):
 
     def _gone(self, live: LiveSession, error: CommandError, cell: str) -> SessionNotFoundError:
         why = live.ended or _why_gone(live)
-        self._forget(live, why)
+        self._store.forget(live, why)
         return SessionNotFoundError(
             f"The session {live.session.session_id} is gone ({why}), and its variables and files "
             f"with it; {cell}. The next cell gets a new session"

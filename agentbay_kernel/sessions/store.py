@@ -1,7 +1,7 @@
-"""The sessions that a notebook has: opened, held by name, taken back, given up at the end.
+"""Which sessions a notebook has: opened, held by name, taken back, given up at the end.
 
-In: names, the settings. Out: sessions in use. One is created when it is first asked for and used
-again under its name; however the process ends, none is left behind.
+A session is created when it is first asked for and used again under its name. However the process
+ends, none is left behind.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Lost:
     cells: tuple[PastCell, ...]
 
 
-class SessionKeeper:
+class SessionStore:
     """Opens, holds and ends the sessions of one notebook. Thread-safe.
 
     Arguments:
@@ -115,11 +115,11 @@ class SessionKeeper:
             RecipeError, StateFileError: nothing was created.
             LocalRuntimeError: the local runtime did not start.
         """
-        with self._turn(name):
+        with self.turn(name):
             with self._lock:
                 live = self._live.get(name)
             if live is not None:
-                self._check_runtime()
+                self.check_runtime()
             else:
                 live = self._find_or_create(name)
                 with self._lock:
@@ -141,9 +141,70 @@ class SessionKeeper:
                     live.execution_of(language)
             return live
 
+    def attach(self, session_id: str, name: str, *, bridged: bool) -> LiveSession:
+        """Use another's session under that name; see `SessionManager.attach`.
+
+        Raises:
+            SessionError: a session is in use under that name.
+            SessionNotFoundError: there is none with that id.
+            CommandError: the service refused, or was not reached.
+        """
+        with self.turn(name):
+            if (present := self.find(name)) is not None:
+                raise SessionError(
+                    f"{name!r} is in use: {present.session.session_id}. "
+                    + ("`%agentbay detach`" if present.attached else "`%agentbay stop`")
+                    + " first, or attach under another name with --session NAME."
+                )
+            wanted = "bridged" if bridged else "direct"
+            backend = self._open_backend()
+            live = self._opener.attach(backend, session_id, name, wanted)
+            self._tidy()
+            with self._lock:
+                self._live[name] = live
+            self._attachments.note(
+                name, backend.client.endpoint.url, live.session.session_id, bridged=bridged
+            )
+            return live
+
+    def detach(self, name: str) -> str:
+        """Leave an attached session as it is; returns its id.
+
+        Raises:
+            SessionError: there is none of that name, or it is this notebook's own.
+        """
+        if self.find(name) is None and (before := self._attachments.find(name)) is not None:
+            # Of the kernel before; no cell has used it since.
+            self._attachments.forget(name)
+            return before.session_id
+        live = self.named(name)
+        if not live.attached:
+            raise SessionError(
+                f"{name!r} is this notebook's own session {live.session.session_id}, and nobody "
+                "else would end it. `%agentbay stop` deletes it."
+            )
+        with self._lock:
+            self._live.pop(name, None)
+        self._attachments.forget(name)
+        if live.is_bridged:
+            # Nothing of ours stays in it; what can't be reached now ends with it.
+            with contextlib.suppress(AgentBayError):
+                live.renew()
+        live.close("it was detached from here")
+        return live.session.session_id
+
     def lost(self, name: str = DEFAULT_SESSION) -> Lost | None:
         """The session of that name that was lost, if one was and its cells were not run again."""
         return self._lost.get(name)
+
+    def lose(self, live: LiveSession, why: str) -> None:
+        """Keep the cells of a session whose variables are lost, to run them again."""
+        if live.past:
+            self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
+
+    def found_again(self, name: str) -> None:
+        """The cells of the lost session were run again."""
+        self._lost.pop(name, None)
 
     @property
     def recipe(self) -> Recipe | None:
@@ -245,11 +306,22 @@ class SessionKeeper:
             if marks:
                 end_now(open_backend(self.settings).client, self.registry, marks)
 
-    def _turn(self, name: str) -> threading.RLock:
+    def turn(self, name: str) -> threading.RLock:
+        """Return the lock of a name: held while its session is opened, attached or restarted."""
         with self._lock:
             return self._turns.setdefault(name, threading.RLock())
 
-    def _named(self, name: str) -> LiveSession:
+    def find(self, name: str) -> LiveSession | None:
+        """Return the session in use under that name; None if there is none."""
+        with self._lock:
+            return self._live.get(name)
+
+    def named(self, name: str) -> LiveSession:
+        """Return the session in use under that name.
+
+        Raises:
+            SessionError: there is none.
+        """
         with self._lock:
             live = self._live.get(name)
             names = ", ".join(sorted(self._live)) or "none"
@@ -346,7 +418,7 @@ class SessionKeeper:
         client = self._open_backend().client
         return sweep(client, self.registry, self.settings.grace_minutes * 60)
 
-    def _check_runtime(self, cell: str = "this cell did not run") -> None:
+    def check_runtime(self, cell: str = "this cell did not run") -> None:
         """Raise a SessionError where the local runtime of our own has ended.
 
         Arguments:
@@ -358,9 +430,8 @@ class SessionKeeper:
             lost, self._live = self._live, {}
             self._used_s += sum(live.age_s for live in lost.values() if not live.attached)
         why = "its local runtime ended"
-        for name, live in lost.items():
-            if live.past:
-                self._lost[name] = Lost(live.session.session_id, why, tuple(live.past))
+        for live in lost.values():
+            self.lose(live, why)
             live.close(why)
         raise SessionError(
             "The local runtime of this notebook has ended, and its sessions with it: variables "
@@ -368,7 +439,8 @@ class SessionKeeper:
             + ("; `%agentbay replay` runs the lost ones again." if self._lost else ".")
         )
 
-    def _notices(self) -> Iterator[Message]:
+    def notices(self) -> Iterator[Message]:
+        """Yield, once, what is to be known before the next cell."""
         with self._lock:
             due, self._notice_due = self._notice_due, False
             notes, self._notes = self._notes, []
@@ -377,7 +449,8 @@ class SessionKeeper:
             yield stream("stderr", self._backend.notice + "\n")
         yield from notes
 
-    def _forget(self, live: LiveSession, why: str) -> None:
+    def forget(self, live: LiveSession, why: str) -> None:
+        """Use a session no more that is gone; its cells may be run again in a new one."""
         with self._lock:
             if self._live.get(live.name) is not live:
                 return
@@ -386,8 +459,7 @@ class SessionKeeper:
                 self._attachments.forget(live.name)
             else:
                 self._used_s += live.age_s
-            if live.past:
-                self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
+        self.lose(live, why)
         live.close(why)
         if live.mark:
             with contextlib.suppress(AgentBayError):

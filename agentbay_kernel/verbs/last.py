@@ -70,7 +70,7 @@ def _fetch(
         force=options.force,
     )
     local = path_asked_for(context.folder, options.save)
-    exchange = exchange_of(live, context.settings.exchange_limit, manager.audit)
+    exchange = exchange_of(live, context.settings.exchange_limit, manager.store.audit)
     display = ProgressDisplay()
     brought = yield from watched(
         lambda report: exchange.download(

@@ -43,7 +43,7 @@ def _named(parser: LineParser) -> None:
 
 
 def _sessions(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
-    here = manager.registry.owner
+    here = manager.store.registry.owner
     rows: list[dict[str, str | float | None]] = [
         {
             "name": live.name,
@@ -54,7 +54,7 @@ def _sessions(options: Namespace, manager: SessionManager, context: VerbContext)
         for live in manager.sessions()
     ]
     shown = {row["id"] for row in rows}
-    for record in manager.own_records():
+    for record in manager.store.own_records():
         if record.session_id not in shown:
             shown.add(record.session_id)
             rows.append(
@@ -68,7 +68,7 @@ def _sessions(options: Namespace, manager: SessionManager, context: VerbContext)
     if options.all:
         rows += [
             {"name": "", "id": row["sessionId"], "age_minutes": None, "whose": "not in your list"}
-            for row in manager.listed()
+            for row in manager.store.listed()
             if row["sessionId"] not in shown
         ]
     if options.json:

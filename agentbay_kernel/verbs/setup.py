@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _setup(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     if options.body is None:
-        recipe = manager.recipe
+        recipe = manager.store.recipe
         if not recipe:
             return text("New sessions are given nothing: there is no recipe.")
         return _described(recipe)
@@ -33,7 +33,7 @@ def _setup(options: Namespace, manager: SessionManager, context: VerbContext) ->
             "This recipe takes files or environment variables of this machine, and the setting "
             "`untrusted` turns that off for this notebook. Nothing was done."
         )
-    manager.set_recipe(recipe)
+    manager.store.set_recipe(recipe)
     return _described(recipe)
 
 

@@ -28,7 +28,7 @@ def report(manager: SessionManager) -> dict[str, Any]:
     """What is known of a notebook's sessions, as data."""
     from importlib.metadata import version
 
-    backend, settings = manager.backend, manager.settings
+    backend, settings = manager.store.backend, manager.settings
     sessions = [_session(live, manager) for live in manager.sessions()]
     document: dict[str, Any] = {
         "backend": settings.backend,
@@ -38,7 +38,7 @@ def report(manager: SessionManager) -> dict[str, Any]:
         if backend is not None and not backend.is_local
         else None,
         "sessions": sessions,
-        "minutes_used": round(manager.used_s / 60, 1),
+        "minutes_used": round(manager.store.used_s / 60, 1),
         "released": _released(manager),
         "policy": {name: getattr(settings, name) for name in _POLICY if hasattr(settings, name)},
         "frame_hosts": _frame_hosts(settings.html_hosts),
@@ -64,7 +64,7 @@ def _frame_hosts(configured: list[str]) -> list[str]:
 
 def _session(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
     age, life = live.age_s / 60, live.lifetime
-    backend = manager.backend
+    backend = manager.store.backend
     ends_itself = backend is not None and backend.releases_sessions and life is not None
     now = time.time()
     return {
@@ -91,7 +91,7 @@ def _execution(live: LiveSession, language: str) -> dict[str, Any]:
 
 
 def _released(manager: SessionManager) -> str:
-    settings, backend = manager.settings, manager.backend
+    settings, backend = manager.settings, manager.store.backend
     if backend is not None and not backend.releases_sessions:
         return "when this notebook's kernel ends"
     return f"after {settings.idle_minutes} min without use, at most {settings.max_minutes} min"

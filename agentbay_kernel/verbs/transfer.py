@@ -156,7 +156,7 @@ def _open(options: Namespace, manager: SessionManager, context: VerbContext) -> 
     from agentbay_kernel.sessions import DEFAULT_SESSION
 
     live = manager.open(options.session or DEFAULT_SESSION, context.language)
-    return exchange_of(live, context.settings.exchange_limit, manager.audit)
+    return exchange_of(live, context.settings.exchange_limit, manager.store.audit)
 
 
 def _told(brought: Transferred, done: str, where: str) -> str:

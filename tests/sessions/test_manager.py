@@ -55,7 +55,7 @@ def test_sessions_have_names_labels_and_a_life_and_nothing_of_the_user(
     live = {it.name: it for it in one.sessions()}["second"]
     labels = live.session.get_labels().labels
     assert set(labels) == {"tool", "version", "owner", "session", "agentbay_kernel_create"}
-    assert labels["session"] == "second" and labels["owner"] == one.registry.owner.id
+    assert labels["session"] == "second" and labels["owner"] == one.store.registry.owner.id
     assert live.lifetime is not None
     assert round(live.lifetime.ends_at - live.created_at) == 480 * 60
     one.close()
@@ -98,7 +98,7 @@ def test_a_full_account_lists_ones_own_sessions_with_age_and_how_to_free_one(
         assert "0 min old" in said
         assert "%agentbay stop" in said and "sessions delete SESSION_ID" in said
         # Nothing stands in the state file that was not created.
-        assert {record.session_id for record in here.own_records()} == mine
+        assert {record.session_id for record in here.store.own_records()} == mine
         here.stop("one")
         wait_until(lambda: len(list(client.list_all())) == 2, "it has ended")
         assert here.open("three").session.session_id not in mine
@@ -262,13 +262,13 @@ def test_the_cells_of_a_lost_session_run_again_only_when_asked(
     with pytest.raises(SessionNotFoundError, match="replay"):
         run(one, "numbers")
     assert "NameError" in str(run(one, "numbers"))
-    lost = one.lost()
+    lost = one.store.lost()
     assert lost is not None and len(lost.cells) == 2
     messages = list(one.replay())
     assert "[1/2]" in shown(messages) and "again 2" in shown(messages)
     assert messages[-1].type == "execute_reply"
     assert "[1, 2]" in shown(run(one, "numbers"))
-    assert one.lost() is None
+    assert one.store.lost() is None
     with pytest.raises(SessionError, match="nothing to replay"):
         list(one.replay())
 
@@ -307,7 +307,7 @@ def test_a_recipe_is_given_to_each_new_session(
         )
     # A recipe of a cell replaces the file's, also for the session that is there.
     (tmp_path / "more.txt").write_text("more")
-    one.set_recipe(read_recipe('files = ["more.txt"]', tmp_path, "a cell", []))
+    one.store.set_recipe(read_recipe('files = ["more.txt"]', tmp_path, "a cell", []))
     assert "more" in shown(run(one, "print(open('more.txt').read())", "one"))
 
 
@@ -315,11 +315,11 @@ def test_what_can_not_be_set_up_is_told_and_tried_again(
     service: Service, manager: MakeManager, tmp_path: Path
 ) -> None:
     one = manager()
-    one.set_recipe(read_recipe('pip = ["./no-such-package.whl"]', tmp_path, "a cell", []))
+    one.store.set_recipe(read_recipe('pip = ["./no-such-package.whl"]', tmp_path, "a cell", []))
     with pytest.raises(SetupError, match="pip"):
         run(one, "print('ran')")
     assert len(service.ids()) == 1
-    one.set_recipe(None)
+    one.store.set_recipe(None)
     assert "ran" in shown(run(one, "print('ran')"))
     assert len(service.ids()) == 1
 

@@ -90,5 +90,5 @@ def test_what_is_not_there_fails_with_the_installers_own_words(
         list(manager.execute(Cell("print(1)", "python")))
     assert "This cell did not run" in str(failed.value)
     (folder / "agentbay.toml").unlink()
-    manager.set_recipe(None)
+    manager.store.set_recipe(None)
     assert "1\n" in shown(run(manager, "print(1)"))
