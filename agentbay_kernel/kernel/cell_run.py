@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,15 +34,11 @@ from agentbay_kernel.verbs import (
 )
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions, read_cell_line
-from agentbay_kernel.verbs.hints import Here, find_cure
 
 if TYPE_CHECKING:
-    from agentbay_kernel.sessions import LiveSession, SessionManager
+    from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.verbs.running_cell import RunningCell
 
-# A session that starts faster than this needs no progress message.
-_PATIENCE_S = 1.0
-_STARTING_NOTE = "Starting an AgentBay session ...\n"
-_AGAIN_NOTE = "Connecting to the AgentBay session again ...\n"
 _RUNS_ON_NOTE = (
     "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
     "seconds; the next cell of this language waits for that.\n"
@@ -86,15 +80,16 @@ class CellRun:
         self._folder = folder
         self._last = last
         self._options = CellOptions(cell.language)
-        self._session = ""
-        self._opening: Future[LiveSession] | None = None
-        # What becomes of it; None as long as nothing is sent.
-        self.outcome: Outcome | None = None
-        # Known when the cell is the session manager's: from then on it is asked to stop it.
-        self._manager: SessionManager | None = None
+        # What is sent of it; None as long as nothing is.
+        self._running: RunningCell | None = None
         # A subshell has a loop of its own, so a run keeps the one it began on.
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Message] | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of it; None if nothing was sent."""
+        return self._running.result if self._running is not None else None
 
     async def to_its_end(self) -> dict[str, Any]:
         """Run; returns the content of the execute_reply."""
@@ -134,12 +129,7 @@ class CellRun:
             self._loop.call_soon_threadsafe(call, *args)
 
     def _stop(self) -> None:
-        stop = Stop.UNSENT
-        if self._manager is not None:
-            try:
-                stop = self._manager.interrupt(self._cell, self._session)
-            except AgentBayError:
-                stop = Stop.RUNS_ON
+        stop = self._running.interrupt() if self._running is not None else Stop.UNSENT
         if stop is Stop.ENDING:
             self._soon(self._loop.call_later, _STUBBORN_S, self._tell_if_running)
         else:
@@ -160,36 +150,17 @@ class CellRun:
         if self._is_empty():
             return reply_ok()
         # Imported here: the service client is not needed to answer kernel_info.
-        from agentbay_kernel.sessions import DEFAULT_SESSION
+        from agentbay_kernel.verbs.running_cell import RunningCell
 
-        self._session = self._options.session or DEFAULT_SESSION
-        if self._options.no_state:
-            self._session = f"once-{uuid.uuid4().hex[:12]}"
+        cell = replace(self._cell, listen_s=manager.settings.idle_listen)
+        running = RunningCell(manager, cell, self._options, self._folder)
         try:
-            await self._open_session(manager)
-            self._late_output.follow(manager, self._front_end, self._session)
-            settings = manager.settings
-            self._cell = replace(
-                self._cell,
-                timeout=self._options.timeout or settings.timeout,
-                output_limit=settings.output_limit,
-                display_limit=settings.display_limit,
-                listen_s=settings.idle_listen,
-                strict_const=settings.strict_const,
-            )
-            self._manager = manager
-            self.outcome = Outcome(self._cell.language, self._session, self._cell.message_id)
-            return await self._execute(manager)
+            await self._open_session(running)
+            self._late_output.follow(manager, self._front_end, running.session)
+            self._running = running
+            return await self._execute(running)
         finally:
-            if self.outcome is not None:
-                self.outcome.end()
-            if self._options.no_state:
-                threads.start(lambda: self._delete_session(manager))
-
-    def _delete_session(self, manager: SessionManager) -> None:
-        # It may still be under way when the cell was interrupted.
-        if self._opening is not None and self._opening.exception() is None:
-            manager.stop(self._session)
+            running.end()
 
     async def _read_first_lines(self, manager: SessionManager) -> None:
         """Answer the verbs, take the options; what is left is the sandbox's."""
@@ -226,65 +197,55 @@ class CellRun:
         async for message in threads.Feed(answer, context.stopped):
             await self._front_end.pass_on(message)
 
-    async def _open_session(self, manager: SessionManager) -> None:
-        is_there = any(live.name == self._session for live in manager.sessions())
-        self._opening = threads.start(lambda: manager.open(self._session, self._cell.language))
-        opening = asyncio.wrap_future(self._opening)
-        done, _ = await asyncio.wait([opening], timeout=_PATIENCE_S)
+    async def _open_session(self, running: RunningCell) -> None:
+        from agentbay_kernel.verbs.running_cell import NOTICE_AFTER_S
+
+        words = running.opening_notice
+        opening = asyncio.wrap_future(running.open())
+        done, _ = await asyncio.wait([opening], timeout=NOTICE_AFTER_S)
         if not done:
-            self._front_end.publish(notice(_AGAIN_NOTE if is_there else _STARTING_NOTE))
+            self._front_end.publish(notice(words))
             try:
                 await opening
             finally:
                 self._front_end.publish(Message("clear_output", {"wait": False}))
         await opening
 
-    async def _execute(self, manager: SessionManager) -> Message:
+    async def _execute(self, running: RunningCell) -> Message:
         asking: asyncio.Task[None] | None = None
-        messages = manager.execute(self._cell, self._session)
         try:
-            async for message in threads.Feed(messages, self._cell.stopped):
+            async for message in threads.Feed(running.messages(), running.cell.stopped):
                 if message.type in ("execute_result", "execute_reply"):
-                    message = self._numbered(message, manager)
-                self._record(message)
+                    message = _numbered(message, running)
+                running.result.add(message)
                 if message.type == "execute_reply":
                     return self._front_end.reply(message)
                 if message.type == "input_request":
                     if asking is not None:
                         # No longer asked. Other messages don't say so: threads may print.
                         asking.cancel()
-                    asking = asyncio.create_task(self._ask(message, manager))
+                    asking = asyncio.create_task(self._ask(message, running))
                 elif message.type == "error":
                     await self._front_end.pass_on(message)
-                    self._tell_cure(message, manager)
+                    if (hint := running.hint(message.content)) is not None:
+                        self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
                 elif not self._options.silent:
                     await self._front_end.pass_on(message)
         finally:
             if asking is not None:
                 asking.cancel()
-        if self._cell.stopped.is_set():
+        if running.cell.stopped.is_set():
             raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
 
-    def _record(self, message: Message) -> None:
-        if self.outcome is not None:
-            self.outcome.add(message)
+    async def _ask(self, question: Message, running: RunningCell) -> None:
+        running.answer_input(await self._front_end.ask(question.content))
 
-    def _tell_cure(self, failure: Message, manager: SessionManager) -> None:
-        here = Here(self._folder, untrusted=manager.settings.untrusted)
-        cure = find_cure(failure.content["ename"], failure.content["evalue"], here)
-        if cure is not None:
-            self._front_end.publish(stream("stderr", visible(f"{cure}\n")))
 
-    def _numbered(self, message: Message, manager: SessionManager) -> Message:
-        """A result or a reply; its number is the notebook's, or is left out."""
-        if self._cell.language == PYTHON.name and manager.runner.bridged(self._session) is not None:
-            return message
-        # The sandbox counts what it runs, of whatever notebook.
-        content = {name: it for name, it in message.content.items() if name != "execution_count"}
-        return replace(message, content=content)
-
-    async def _ask(self, question: Message, manager: SessionManager) -> None:
-        typed = await self._front_end.ask(question.content)
-        if (bridge := manager.runner.bridged(self._session)) is not None:
-            bridge.answer_input(typed)
+def _numbered(message: Message, running: RunningCell) -> Message:
+    """A result or a reply; its number is the notebook's, or is left out."""
+    if running.cell.language == PYTHON.name and running.manager.runner.bridged(running.session):
+        return message
+    # The sandbox counts what it runs, of whatever notebook.
+    content = {name: it for name, it in message.content.items() if name != "execution_count"}
+    return replace(message, content=content)

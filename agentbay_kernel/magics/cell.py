@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import uuid
 from collections.abc import Callable, MutableMapping
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from getpass import getpass
 from pathlib import Path
@@ -27,17 +25,14 @@ from agentbay_kernel.exchange import Exchange, Reporter
 from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.display import display_message, remote_error
 from agentbay_kernel.execution.messages import Message, notice
-from agentbay_kernel.execution.result import Outcome
-from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
+from agentbay_kernel.sessions import SessionManager
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions
-from agentbay_kernel.verbs.hints import Here, find_cure
+from agentbay_kernel.verbs.running_cell import NOTICE_AFTER_S, RunningCell
 from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
 
 T = TypeVar("T")
 
-# A session that starts faster than this needs no progress message.
-_PATIENCE_S = 1.0
 # Code that is not ended by so many interrupts is left to itself.
 _MOST_INTERRUPTS = 3
 
@@ -66,27 +61,13 @@ class MagicCell:
         *,
         can_ask: bool = False,
     ) -> None:
-        self._manager = manager
         self._contain = contain
         self._options = options
-        self._folder = folder
         self._variables = variables
-        self._opening: Future[LiveSession] | None = None
-        self._session = options.session or DEFAULT_SESSION
-        if options.no_state:
-            self._session = f"once-{uuid.uuid4().hex[:12]}"
-        settings = manager.settings
-        self.cell = Cell(
-            code,
-            options.language,
-            options.timeout or settings.timeout,
-            settings.output_limit,
-            settings.display_limit,
-            strict_const=settings.strict_const,
-            allow_stdin=can_ask,
-            message_id=uuid.uuid4().hex,
-        )
-        self.outcome = Outcome(options.language, self._session, self.cell.message_id)
+        cell = Cell(code, options.language, allow_stdin=can_ask)
+        self._running = RunningCell(manager, cell, options, folder, variables)
+        #: What becomes of it.
+        self.outcome = self._running.result
 
     def show(self, *, keep: bool = False) -> None:
         """Run it and show what it publishes.
@@ -108,9 +89,9 @@ class MagicCell:
             self.outcome.fail(error)
             raise
         finally:
-            self._end()
+            self._running.end()
         if self.outcome.error is not None and not keep:
-            raise remote_error(**self._told_with_cure(self.outcome.error))
+            raise remote_error(**self._with_hint(self.outcome.error))
         if self.outcome.error is None:
             self._bring()
 
@@ -127,41 +108,28 @@ class MagicCell:
     def collect(self) -> None:
         """Run it and keep what it publishes; nothing is shown and nothing raised."""
         try:
-            self._start_opening().result()
-            for message in self._manager.execute(self.cell, self._session):
+            self._running.open().result()
+            for message in self._running.messages():
                 for contained in self._contain(message):
                     self.outcome.add(contained)
-            if self.cell.stopped.is_set() and self.outcome.error is None:
+            if self._running.cell.stopped.is_set() and self.outcome.error is None:
                 raise KeyboardInterrupt
         except (AgentBayError, KeyboardInterrupt) as error:
             self.outcome.fail(error)
         finally:
-            self._end()
+            self._running.end()
 
     def interrupt(self) -> Stop:
         """Stop the code in the sandbox; code that was not sent never will be."""
-        return self._manager.interrupt(self.cell, self._session)
-
-    def _end(self) -> None:
-        self.outcome.end()
-        if self._options.no_state:
-            threads.start(self._delete_session)
-
-    def _delete_session(self) -> None:
-        # It may still be under way when the cell was interrupted.
-        if self._opening is not None and self._opening.exception() is None:
-            self._manager.stop(self._session)
-
-    def _start_opening(self) -> Future[LiveSession]:
-        self._opening = threads.start(lambda: self._manager.open(self._session, self.cell.language))
-        return self._opening
+        return self._running.interrupt()
 
     def _open(self) -> None:
-        opening = self._start_opening()
+        words = self._running.opening_notice
+        opening = self._running.open()
         try:
-            opening.result(_PATIENCE_S)
+            opening.result(NOTICE_AFTER_S)
         except NotYet:
-            display_message(notice("Starting an AgentBay session ..."))
+            display_message(notice(words))
             try:
                 opening.result()
             finally:
@@ -177,7 +145,7 @@ class MagicCell:
                 "was sent and nothing run."
             )
         values = {name: self._variables[name] for name in names}
-        language, stopped = self.cell.language, self.cell.stopped
+        language, stopped = self._options.language, self._running.cell.stopped
         for note in self._exchanged(
             lambda exchange, report: exchange.send(
                 values, language, progress=report, stopped=stopped
@@ -190,7 +158,7 @@ class MagicCell:
     def _bring(self) -> None:
         if not (names := self._options.brings):
             return
-        language, stopped = self.cell.language, threading.Event()
+        language, stopped = self._options.language, threading.Event()
         fetched = self._exchanged(
             lambda exchange, report: exchange.fetch(
                 names, language, progress=report, stopped=stopped
@@ -206,10 +174,8 @@ class MagicCell:
         self, work: Callable[[Exchange, Reporter], T], stopped: threading.Event, done_line: str
     ) -> T:
         """Do it with the session's exchange; shows its progress if it takes a while."""
-        live = self._start_opening().result()
-        exchange = exchange_of(
-            live, self._manager.settings.exchange_limit, self._manager.store.audit
-        )
+        live, manager = self._running.open().result(), self._running.manager
+        exchange = exchange_of(live, manager.settings.exchange_limit, manager.store.audit)
         display = ProgressDisplay()
         doing = watched(lambda report: work(exchange, report), display, stopped)
         with contextlib.closing(doing):
@@ -224,8 +190,7 @@ class MagicCell:
 
     def _run(self, show: Callable[[Message], None]) -> None:
         interrupts = 0
-        messages = self._manager.execute(self.cell, self._session)
-        with threads.Feed(messages, self.cell.stopped) as feed:
+        with threads.Feed(self._running.messages(), self._running.cell.stopped) as feed:
             while True:
                 # The interrupt may come at any moment, while a message is displayed too.
                 try:
@@ -259,18 +224,11 @@ class MagicCell:
             except KeyboardInterrupt:
                 # Pressed again before the first was through.
                 continue
-            except AgentBayError:
-                return Stop.RUNS_ON
 
     def _ask(self, question: Message) -> None:
         ask = getpass if question.content.get("password") else input
-        typed = ask(question.content.get("prompt", ""))
-        if (bridge := self._manager.runner.bridged(self._session)) is not None:
-            bridge.answer_input(typed)
+        self._running.answer_input(ask(question.content.get("prompt", "")))
 
-    def _told_with_cure(self, error: dict[str, Any]) -> dict[str, Any]:
-        here = Here(self._folder, self._variables, self._manager.settings.untrusted)
-        cure = find_cure(error["ename"], error["evalue"], here)
-        if cure is None:
-            return error
-        return {**error, "traceback": [*error["traceback"], cure]}
+    def _with_hint(self, error: dict[str, Any]) -> dict[str, Any]:
+        hint = self._running.hint(error)
+        return error if hint is None else {**error, "traceback": [*error["traceback"], hint]}

@@ -1,0 +1,114 @@
+"""The life of one cell, from its options to its end: what the kernel and the magics share.
+
+They differ in how they wait (an event loop, a thread that a KeyboardInterrupt ends) and in how
+they publish. Everything else about a cell is here: its session, its limits, its result.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Container, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentbay_kernel import threads
+from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
+from agentbay_kernel.verbs.hints import Here, find_cure
+
+if TYPE_CHECKING:
+    from agentbay_kernel.verbs.cell_options import CellOptions
+
+# A session that opens faster than this needs no notice.
+NOTICE_AFTER_S = 1.0
+_STARTING = "Starting an AgentBay session ..."
+_CONNECTING = "Connecting to the AgentBay session again ..."
+
+
+class RunningCell:
+    """One cell that runs, or is about to.
+
+    Arguments:
+        manager: has the sessions.
+        cell: as the front end sent it; the settings' limits are put into it.
+        options: of its first line.
+        folder: the notebook's directory.
+        variables: names that exist in the notebook and could be sent; none in our kernel.
+    """
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        cell: Cell,
+        options: CellOptions,
+        folder: Path,
+        variables: Container[str] = (),
+    ) -> None:
+        settings = manager.settings
+        self.manager = manager
+        self.options = options
+        self.session = options.session or DEFAULT_SESSION
+        if options.no_state:
+            self.session = f"once-{uuid.uuid4().hex[:12]}"
+        self.cell = replace(
+            cell,
+            timeout=options.timeout or settings.timeout,
+            output_limit=settings.output_limit,
+            display_limit=settings.display_limit,
+            strict_const=settings.strict_const,
+        )
+        #: What becomes of it.
+        self.result = Outcome(cell.language, self.session, cell.message_id)
+        self._here = Here(folder, variables, settings.untrusted)
+        self._opening: Future[LiveSession] | None = None
+
+    def open(self) -> Future[LiveSession]:
+        """Start to open its session, on a thread."""
+        self._opening = threads.start(lambda: self.manager.open(self.session, self.cell.language))
+        return self._opening
+
+    @property
+    def opening_notice(self) -> str:
+        """What to show if opening the session takes longer than `NOTICE_AFTER_S`."""
+        is_there = any(live.name == self.session for live in self.manager.sessions())
+        return _CONNECTING if is_there else _STARTING
+
+    def messages(self) -> Iterator[Message]:
+        """Run it: its messages as they come, an `execute_reply` last.
+
+        Raises:
+            AgentBayError: it could not be run; the message says what became of it.
+        """
+        return self.manager.execute(self.cell, self.session)
+
+    def interrupt(self) -> Stop:
+        """Stop it; code that was not sent never will be."""
+        try:
+            return self.manager.interrupt(self.cell, self.session)
+        except AgentBayError:
+            return Stop.RUNS_ON
+
+    def answer_input(self, typed: str) -> None:
+        """Send what the user typed for an `input_request`."""
+        if (bridge := self.manager.runner.bridged(self.session)) is not None:
+            bridge.answer_input(typed)
+
+    def hint(self, error: dict[str, Any]) -> str | None:
+        """Return one line on how to fix an error with something that exists here, or None."""
+        return find_cure(error["ename"], error["evalue"], self._here)
+
+    def end(self) -> None:
+        """It has ended, however it did."""
+        self.result.end()
+        if self.options.no_state:
+            threads.start(self._delete_session)
+
+    def _delete_session(self) -> None:
+        # It may still be opening when the cell was interrupted.
+        if self._opening is not None and self._opening.exception() is None:
+            self.manager.stop(self.session)
