@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -21,6 +22,30 @@ T = TypeVar("T")
 _MOST_WAITING = 256
 # How often held-up work looks whether its reader is gone.
 _LOOK_AGAIN_S = 0.2
+
+
+class Backoff:
+    """A pause between attempts that doubles up to a longest; both in seconds."""
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
+        self.pause_s = first_s
+
+    def grow(self) -> None:
+        """Make the next pause longer."""
+        self.pause_s = min(self.pause_s * 2, self._longest_s)
+
+    def reset(self) -> None:
+        """Begin with the first pause again."""
+        self.pause_s = self._first_s
+
+    def sleep(self, until: float) -> bool:
+        """Pause; return False, at once, if the pause would end after that monotonic time."""
+        if time.monotonic() + self.pause_s > until:
+            return False
+        time.sleep(self.pause_s)
+        self.grow()
+        return True
 
 
 def start(work: Callable[[], T]) -> Future[T]:

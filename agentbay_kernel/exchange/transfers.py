@@ -27,6 +27,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from agentbay_kernel import threads
 from agentbay_kernel.errors import (
     PASSING_FAILURES,
     ChecksumError,
@@ -37,12 +38,11 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.service import Session
 
-# Bytes of a piece. The action route carries about 63 KB a message (the SDK's own pieces are 51 KB
-# of text); LinkUrl has no known limit, and larger pieces are not faster (docs/data-exchange.md).
-_PIECE_ACTION, _PIECE_LINK = 38_400, 1_000_000
+# Larger pieces are not faster (docs/data-exchange.md).
+_LARGEST_PIECE = 1_000_000
 # Calls at a time: what a distance of 60 ms to the service costs is shared by so many.
-_WORKERS_ACTION, _WORKERS_LINK = 8, 8
-_CALL_S = 60
+_WORKERS = 8
+_CALL_S, _SHELL_S = 60, 10
 _PATIENCE_S = 60.0
 _PATH = re.compile(r"/[\w./-]{1,200}")
 
@@ -66,9 +66,7 @@ class Courier:
             CommandError: the service failed.
         """
         if not self._folder:
-            done = self._session.call_mcp_tool(
-                "shell", {"command": "mktemp -d /tmp/ab-XXXXXXXXXX", "timeout_ms": 10_000}, 15
-            )
+            done = self._session.run_shell("mktemp -d /tmp/ab-XXXXXXXXXX", _SHELL_S)
             made = _stdout(done.data).strip()
             if not done.success or not _PATH.fullmatch(made):
                 raise ExchangeError(
@@ -90,18 +88,15 @@ class Courier:
         """Remove the files whose paths begin with a base. That they stay is no harm."""
         command = f"rm -rf -- {shlex.quote(base)}.*"
         try:
-            self._session.call_mcp_tool("shell", {"command": command, "timeout_ms": 10_000}, 15)
+            self._session.run_shell(command, _SHELL_S)
         except CommandError:
             return
 
     @property
     def piece(self) -> int:
         """Bytes that go well into one call."""
-        return _PIECE_LINK if self._by_link else _PIECE_ACTION
-
-    @property
-    def _by_link(self) -> bool:
-        return bool(self._session.link_url and "write_file" in self._session.tools)
+        # In base64, which adds a third.
+        return min(_LARGEST_PIECE, self._session.capacity("write_file").sent * 3 // 4)
 
     def write(self, path: str, text: str) -> None:
         """Write a short text to a file."""
@@ -198,15 +193,13 @@ class Courier:
 
     def _call(self, tool: str, arguments: dict[str, object]) -> str:
         gives_up_at = time.monotonic() + _PATIENCE_S
-        pause_s = 0.1
+        backoff = threads.Backoff(0.1, 5.0)
         while True:
             try:
                 done = self._session.call_mcp_tool(tool, arguments, _CALL_S)
             except PASSING_FAILURES:
-                if time.monotonic() + pause_s > gives_up_at:
+                if not backoff.sleep(gives_up_at):
                     raise
-                time.sleep(pause_s)
-                pause_s = min(5.0, pause_s * 2)
                 continue
             if not done.success:
                 raise ExchangeError(
@@ -221,9 +214,8 @@ class Courier:
         items: Iterator[Stretch],
         stopped: threading.Event | None,
     ) -> Iterator[Done]:
-        workers = _WORKERS_LINK if self._by_link else _WORKERS_ACTION
         under_way: collections.deque[Future[Done]] = collections.deque()
-        with ThreadPoolExecutor(workers, "agentbay-exchange") as pool:
+        with ThreadPoolExecutor(_WORKERS, "agentbay-exchange") as pool:
             try:
                 for item in items:
                     if stopped is not None and stopped.is_set():
@@ -233,7 +225,7 @@ class Courier:
                         )
                     under_way.append(pool.submit(carry, item))
                     # What waits to be taken is held in memory.
-                    if len(under_way) > workers:
+                    if len(under_way) > _WORKERS:
                         yield under_way.popleft().result()
                 while under_way:
                     yield under_way.popleft().result()

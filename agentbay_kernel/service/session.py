@@ -72,6 +72,20 @@ _SESSION_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 _log = get_logger("session")
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """Characters that one call of a tool carries: `sent` in its arguments, `received` back."""
+
+    sent: int
+    received: int
+
+
+# The action route carries about 63 KB a message, envelope included (AgentBay wire protocol; the
+# SDK's own pieces are 51 KB). LinkUrl has no known limit.
+_BY_ACTION = Capacity(51_200, 44_000)
+_BY_LINK = Capacity(2_500_000, 4_000_000)
+
+
 class Session:
     """One remote sandbox. Thread-safe.
 
@@ -142,6 +156,19 @@ class Session:
             error_message=answer.text if answer.is_error else "",
             data="" if answer.is_error else answer.text,
         )
+
+    def run_shell(self, command: str, timeout_s: float = 5) -> ToolResult:
+        """Run a shell command in the sandbox. It does not wait for code that runs there.
+
+        Raises:
+            CommandError: the service could not do it.
+        """
+        arguments = {"command": command, "timeout_ms": int(timeout_s * 1000)}
+        return self.call_mcp_tool("shell", arguments, timeout_s)
+
+    def capacity(self, tool: str) -> Capacity:
+        """Return how much one call of that tool carries, by the route that it takes."""
+        return _BY_LINK if self.link_url and tool in self.tools else _BY_ACTION
 
     def call_tool(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
         """The tool's own words; what `call_mcp_tool` and `Code` are made of."""

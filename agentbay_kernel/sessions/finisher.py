@@ -18,6 +18,7 @@ from agentbay_kernel.service import AgentBay
 from agentbay_kernel.sessions.ending import end_record
 from agentbay_kernel.sessions.registry import Registry
 from agentbay_kernel.sessions.statefile import StateFile
+from agentbay_kernel.threads import Backoff
 
 _TRY_FOR_S = 600.0
 _LONGEST_PAUSE_S = 15.0
@@ -37,15 +38,13 @@ def main() -> int:
 def finish(client: AgentBay, registry: Registry, marks: list[str]) -> bool:
     """End the sessions of these records; says whether all have ended."""
     left = registry.take_over(marks)
-    give_up_at, pause_s = time.monotonic() + _TRY_FOR_S, 0.5
+    give_up_at, backoff = time.monotonic() + _TRY_FOR_S, Backoff(0.5, _LONGEST_PAUSE_S)
     while True:
         ended = [record for record in left if end_record(client, record)]
         registry.forget(record.mark for record in ended)
         left = [record for record in left if record not in ended]
-        if not left or time.monotonic() + pause_s > give_up_at:
+        if not left or not backoff.sleep(give_up_at):
             return not left
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from agentbay_kernel.errors import CommandError, SetupError
 from agentbay_kernel.service import Session
 from agentbay_kernel.sessions.recipe import Recipe
 
-# A request carries so many bytes of a file (AgentBay wire protocol: 63 KB on the action route).
-_PIECE_ACTION, _PIECE_LINK = 40_000, 1_500_000
 _LARGEST_FILE = 100 * 1024 * 1024
 _INSTALL_WITHIN_S = 900.0
 _LOOK_EVERY_S = 0.7
@@ -69,8 +67,8 @@ def set_up(session: Session, recipe: Recipe) -> None:
 
 
 def _bring(session: Session, recipe: Recipe, name: str, data: bytes) -> None:
-    piece = _PIECE_LINK if session.link_url and "run_code" in session.tools else _PIECE_ACTION
-    size = piece * 3 // 4
+    # In base64, which adds a third; half of what fits, because code is quoted on its way.
+    size = session.capacity("run_code").sent * 3 // 8
     for start in range(0, max(1, len(data)), size):
         facts = {
             "path": name,

@@ -91,9 +91,7 @@ def look_into(live: LiveSession) -> Look:
 
 
 def _shell(session: Session, command: str) -> str:
-    answer = session.call_mcp_tool(
-        "shell", {"command": command, "timeout_ms": _SHELL_S * 1000}, _SHELL_S
-    )
+    answer = session.run_shell(command, _SHELL_S)
     text = answer.data or answer.error_message
     try:
         told = json.loads(text)

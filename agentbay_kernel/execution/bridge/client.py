@@ -227,7 +227,7 @@ class Tunnel:
                         self._pumping = False
                         return
                     if not (self._calls.stream and self._wakeable):
-                        self._posting.wait(self._listening.pause_s)
+                        self._posting.wait(self._listening.backoff.pause_s)
             try:
                 self._exchange_patiently()
             except CommandError as error:

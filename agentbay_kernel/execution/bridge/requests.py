@@ -17,6 +17,7 @@ from agentbay_kernel.execution.bridge.decoder import Carried as Carried
 from agentbay_kernel.execution.bridge.decoder import Refused
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.execution.output_limit import OutputLimit
+from agentbay_kernel.threads import Backoff
 
 # What a cell's kernel may publish; anything else is not passed on.
 OUTPUTS = frozenset(
@@ -288,12 +289,12 @@ class Listening:
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
-        self.pause_s = _PAUSE_S
+        self.backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
 
     def begin(self, what: str, seconds: float) -> None:
         """Listen to that for so long from now."""
         self._until[what] = time.monotonic() + seconds
-        self.pause_s = _PAUSE_S
+        self.backoff.reset()
 
     def end(self, what: str) -> None:
         """From there nothing more will come."""
@@ -305,7 +306,10 @@ class Listening:
 
     def heard(self, something: bool) -> None:
         """An answer has come; one that holds nothing makes the pauses longer."""
-        self.pause_s = _PAUSE_S if something else min(self.pause_s * 2, _LONGEST_PAUSE_S)
+        if something:
+            self.backoff.reset()
+        else:
+            self.backoff.grow()
 
     @property
     def left_s(self) -> float:

@@ -26,6 +26,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.bridge.decoder import Answer, Lines, read_answer
 from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
+from agentbay_kernel.threads import Backoff
 
 # How long a call waits for something to happen: one that can be woken, one that can't, one that
 # streams and can be woken. The gateway ends each after 60 s.
@@ -65,11 +66,9 @@ class Route:
         return piece, packed
 
 
-# The action route carries about 63 KB a message, envelope included; LinkUrl has no known limit,
-# and frames of a WebSocket are best below 1 MiB.
-_ACTION = Route(44_000, 40_000, 0.15)
-_LINK = Route(4_000_000, 2_000_000, 0.15)
+# Frames of a WebSocket are best below 1 MiB.
 _STREAM = Route(400_000, 600_000, 0.006)
+_LINGER_S = 0.15
 
 
 class Calls:
@@ -90,8 +89,9 @@ class Calls:
         """The one that the next call takes."""
         if self.stream:
             return _STREAM
-        by_link = bool(self._session.link_url and "run_code" in self._session.tools)
-        return _LINK if by_link else _ACTION
+        capacity = self._session.capacity("run_code")
+        # Code is quoted on its way, so that not all of it is there for the bytes.
+        return Route(capacity.received, capacity.sent * 4 // 5, _LINGER_S)
 
     def wait_s(self, wakeable: bool) -> float:
         """How long the next call may wait for something to happen."""
@@ -167,7 +167,7 @@ class Patience:
         self._told = False
         self._asked_at = time.monotonic()
         self._failing_since = 0.0
-        self._pause_s = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         self._unsent = True
 
     def wait(self, error: CommandError, answered_at: float, started: bool) -> None:
@@ -192,7 +192,7 @@ class Patience:
                 f"AgentBay: the session has not answered for {silent_s:.0f} s. What runs in it "
                 "runs on; the connection is tried again.\n"
             )
-        if now + self._pause_s > self._failing_since + patience_s:
+        if not self._backoff.sleep(self._failing_since + patience_s):
             if self._unsent and not started:
                 raise error
             raise SilentSessionError(
@@ -201,5 +201,3 @@ class Patience:
                 "out and shows what this one printed; `%agentbay look` shows what runs. The last "
                 f"attempt: {error}"
             ) from error
-        time.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)

@@ -20,8 +20,6 @@ from agentbay_kernel.service import Session
 _PIECE = 2_900
 # More than this is better brought by a call.
 MOST_BROUGHT = 8 * _PIECE
-_TIMEOUT_S = 5
-
 
 # Each bridge has its pipe in a folder of this name (sandbox/bridge.py).
 _RELEASE_ANY = """for pipe in "${TMPDIR:-/tmp}"/ab-*/wake; do
@@ -33,9 +31,8 @@ def release_any(session: Session) -> None:
 
     Where the shell can't, it ends by itself, after a minute at most.
     """
-    arguments = {"command": _RELEASE_ANY, "timeout_ms": _TIMEOUT_S * 1000}
     with contextlib.suppress(CommandError):
-        session.call_mcp_tool("shell", arguments, _TIMEOUT_S)
+        session.run_shell(_RELEASE_ANY)
 
 
 class Waker:
@@ -85,8 +82,6 @@ class Waker:
         prints = "; ".join(f"printf '%s\\n' {shlex.quote(json.dumps(line))}" for line in lines)
         command = f"[ -p {pipe} ] && {{ {prints}; }} 1<>{pipe}"
         try:
-            return self._session.call_mcp_tool(
-                "shell", {"command": command, "timeout_ms": _TIMEOUT_S * 1000}, _TIMEOUT_S
-            ).success
+            return self._session.run_shell(command).success
         except CommandError:
             return False
