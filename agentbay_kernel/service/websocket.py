@@ -348,7 +348,7 @@ class _Connection:
                         break
                     self._socket.ping()
                     pinged_at = now
-                if self._is_idle(now):
+                if self._close_if_idle(now):
                     break
         except TooMuchError:
             why = f"a message was larger than {LARGEST_MESSAGE // 2**20} MB, which is not taken"
@@ -357,7 +357,7 @@ class _Connection:
             why = f"the connection broke: {type(error).__name__}"
         self._end(why)
 
-    def _is_idle(self, now: float) -> bool:
+    def _close_if_idle(self, now: float) -> bool:
         with self._lock:
             for call in [call for call in self._calls.values() if call.ended]:
                 self._doubtful = self._doubtful or call.lost

@@ -30,7 +30,8 @@ def _is_stream(content: dict[str, Any]) -> bool:
     return content.get("name") in ("stdout", "stderr") and _is_text(content.get("text"))
 
 
-def _is_display(content: dict[str, Any]) -> bool:
+def _normalize_display(content: dict[str, Any]) -> bool:
+    """Is it valid? What may be missing is put in, and values are made what they must be."""
     data, metadata = (content.setdefault(name, {}) for name in ("data", "metadata"))
     transient = content.get("transient", {})
     if not (isinstance(data, dict) and isinstance(metadata, dict) and isinstance(transient, dict)):
@@ -48,13 +49,13 @@ def _as_text(value: object) -> str:
     return str(value)
 
 
-def _is_update(content: dict[str, Any]) -> bool:
-    return _is_display(content) and _is_id(content.get("transient", {}).get("display_id"))
+def _normalize_update(content: dict[str, Any]) -> bool:
+    return _normalize_display(content) and _is_id(content.get("transient", {}).get("display_id"))
 
 
-def _is_result(content: dict[str, Any]) -> bool:
+def _normalize_result(content: dict[str, Any]) -> bool:
     transient = "transient" in content
-    valid = _is_display(content) and _is_count(content.get("execution_count"))
+    valid = _normalize_display(content) and _is_count(content.get("execution_count"))
     if not transient:
         # Results have none, unless they are shown under an id.
         content.pop("transient", None)
@@ -75,12 +76,12 @@ def _is_clear(content: dict[str, Any]) -> bool:
     return isinstance(content.get("wait", False), bool)
 
 
-def _is_comm(content: dict[str, Any]) -> bool:
+def _normalize_comm(content: dict[str, Any]) -> bool:
     return _is_id(content.get("comm_id")) and isinstance(content.setdefault("data", {}), dict)
 
 
-def _is_comm_open(content: dict[str, Any]) -> bool:
-    return _is_comm(content) and _is_text(content.get("target_name"))
+def _normalize_comm_open(content: dict[str, Any]) -> bool:
+    return _normalize_comm(content) and _is_text(content.get("target_name"))
 
 
 def _is_status(content: dict[str, Any]) -> bool:
@@ -107,7 +108,7 @@ def _is_reply(content: dict[str, Any]) -> bool:
 _PAYLOADS = ("page", "set_next_input")
 
 
-def _is_execute_reply(content: dict[str, Any]) -> bool:
+def _normalize_execute_reply(content: dict[str, Any]) -> bool:
     payload = content.get("payload", [])
     if not _is_reply(content) or not isinstance(payload, list):
         return False
@@ -176,21 +177,21 @@ _REPLIES: dict[str, Schema] = dict.fromkeys(
 SCHEMAS: dict[str, dict[str, Schema]] = {
     "iopub": {
         "clear_output": _is_clear,
-        "comm_close": _is_comm,
-        "comm_msg": _is_comm,
-        "comm_open": _is_comm_open,
-        "display_data": _is_display,
+        "comm_close": _normalize_comm,
+        "comm_msg": _normalize_comm,
+        "comm_open": _normalize_comm_open,
+        "display_data": _normalize_display,
         "error": _is_error,
         "execute_input": _is_input,
-        "execute_result": _is_result,
+        "execute_result": _normalize_result,
         "status": _is_status,
         "stream": _is_stream,
-        "update_display_data": _is_update,
+        "update_display_data": _normalize_update,
     },
     "stdin": {"input_request": _is_question},
     "shell": {
         "complete_reply": _is_complete_reply,
-        "execute_reply": _is_execute_reply,
+        "execute_reply": _normalize_execute_reply,
         "history_reply": _is_history_reply,
         "inspect_reply": _is_inspect_reply,
         **_REPLIES,
@@ -199,7 +200,7 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
     # The Node worker's, in words of the bridge's own (sandbox/bridge.py).
     "node": {
         "complete_reply": _is_word_reply,
-        "execute_reply": _is_execute_reply,
+        "execute_reply": _normalize_execute_reply,
         "inspect_reply": _is_word_reply,
         "interrupt_reply": _is_reply,
         "start_reply": _is_reply,
