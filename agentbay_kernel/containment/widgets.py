@@ -100,6 +100,8 @@ _icon = re.compile(r"[\w-]{0,60}\Z", re.A)
 _format = re.compile(r"(?!url\Z)[a-z0-9][a-z0-9.+-]{0,30}\Z", re.A)
 _digits = re.compile(r"(?!.*\d{3})[ +(-]?[$#]?\d{0,2},?(?:\.\d{1,2})?~?[a-zA-Z%]?\Z", re.A)
 _version = re.compile(r"[\^~<>=*]{0,3}(?:\d[\w.+-]{0,40})?\Z", re.A)
+# A page fails to open a widget of another version, and loses the message behind it.
+_protocol = re.compile(r"2\.\d{1,3}\.\d{1,3}\Z", re.A)
 # Any other class means something only by a style sheet, and the page has its own: `jp-Dialog`
 # covers all of it. `interact` gives this one.
 _DOM_CLASSES = frozenset(("widget-interact",))
@@ -114,6 +116,7 @@ _REFUSED_PACKAGE = (
     "its code would run in the notebook's page. The setting widget_packages allows packages"
 )
 _UNNAMED = "it does not say what it is"
+_OTHER_PROTOCOL = "it is not of version 2 of the widgets' protocol"
 _OTHER_CLASS = "a widget of its id has another class"
 
 
@@ -206,6 +209,9 @@ class Widgets:
         target = message.content.get("target_name")
         if target != TARGET:
             return Refusal(f"comm to {str(target)[:80]!r}", "only widgets may open a comm")
+        version = message.metadata.get("version")
+        if not isinstance(version, str) or not _protocol.match(version):
+            return Refusal("widget", _OTHER_PROTOCOL)
         state = data.get("state")
         if not isinstance(state, dict):
             return None
@@ -219,10 +225,7 @@ class Widgets:
             "target_module": None,
             "data": {"state": self._state(state, model), "buffer_paths": paths},
         }
-        version = message.metadata.get("version")
-        known = isinstance(version, str) and _version.match(version)
-        metadata = {"version": version} if known else {}
-        return Message("comm_open", content, metadata, buffers)
+        return Message("comm_open", content, {"version": version}, buffers)
 
     def _changed(
         self, message: Message, comm_id: str, data: dict[str, Any], model: _Model

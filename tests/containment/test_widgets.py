@@ -271,6 +271,14 @@ def test_a_description_stays_what_it_was() -> None:
     assert "onerror" not in json.dumps(message.content)
 
 
+@pytest.mark.parametrize("version", ["1.0.0", "3.0.0", "", "2.x", "2.1.0\n", None, 2])
+def test_only_widgets_of_the_pages_protocol_are_opened(version: Any) -> None:
+    data = {"state": opened_as("Text"), "buffer_paths": []}
+    content = {"comm_id": "w", "target_name": "jupyter.widget", "data": data}
+    (note,) = new().for_cell()(Message("comm_open", content, {"version": version}))
+    assert note.type == "display_data"
+
+
 def test_a_sandbox_does_not_take_the_keyboard() -> None:
     """What is typed into a widget goes to the sandbox."""
     containment = new_with("Text")
