@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import functools
 import html
+import itertools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.containment.tex import LONGEST, is_safe_tex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, MutableMapping, Sequence
 
     from markdown_it import MarkdownIt
+    from markdown_it.rules_core import StateCore
     from markdown_it.token import Token
 
 # The languages that a block of code may name; JupyterLab draws some others as pictures.
@@ -49,6 +51,12 @@ _plain = re.compile(
     re.A,
 )
 _formula = re.compile(r"\$\$?([^$]+)\$\$?")
+# An address in a text that becomes a link; a mark at its end belongs to the sentence.
+_autolink = re.compile(
+    r"(?<![\w@.:/-])https?://[a-zA-Z0-9](?:[a-zA-Z0-9./?=#%+_,:;&~@!-]{0,500}[a-zA-Z0-9/=#%+_~-])?",
+    re.A,
+)
+_task = re.compile(r"\[([ xX])\](?= )")
 # Parsing takes time that grows faster than what is parsed, with brackets above all.
 _LONGEST, _MOST_BRACKETS = 200_000, 10_000
 
@@ -93,6 +101,9 @@ def _parser() -> MarkdownIt:
     parser.use(amsmath_plugin)
     for name in _FORMULAS:
         parser.add_render_rule(name, _as_text)
+    parser.add_render_rule("fence", _as_code)
+    parser.core.ruler.push("tasks", _mark_tasks)
+    parser.core.ruler.push("autolinks", _link_addresses)
     return parser
 
 
@@ -109,3 +120,122 @@ def _as_text(_: object, tokens: Sequence[Token], index: int, *__: object) -> str
     element, marks = _FORMULAS[tokens[index].type]
     formula = html.escape(tokens[index].content, quote=False)
     return f"<{element}>{marks}{formula}{marks}</{element}>"
+
+
+def _mark_tasks(state: StateCore) -> None:
+    """Write a list's `[ ]` and `[x]` as ☐ and ☑: a page's own HTML has no boxes to tick."""
+    for item, paragraph, inline in zip(
+        state.tokens, state.tokens[1:], state.tokens[2:], strict=False
+    ):
+        if (item.type, paragraph.type) != ("list_item_open", "paragraph_open"):
+            continue
+        text = inline.children[0] if inline.children else None
+        if text is not None and text.type == "text" and (task := _task.match(text.content)):
+            box = "\u2610" if task[1] == " " else "\u2611"
+            text.content = box + text.content[task.end() :]
+            item.attrSet("style", "list-style-type:none")
+
+
+def _link_addresses(state: StateCore) -> None:
+    """Make links of addresses of the web that stand in the text."""
+    for block in state.tokens:
+        if block.type == "inline" and block.children and "://" in block.content:
+            block.children = list(_with_links(state, block.children))
+
+
+def _with_links(state: StateCore, tokens: Sequence[Token]) -> Iterator[Token]:
+    from markdown_it.token import Token
+
+    within = 0
+    for token in tokens:
+        if token.type == "html_inline" and re.match(r"</?a\b", token.content, re.I):
+            within += -1 if token.content.startswith("</") else 1
+        elif token.type in ("link_open", "link_close"):
+            within += token.nesting
+        if token.type != "text" or within > 0:
+            yield token
+            continue
+        at = 0
+        for found in _autolink.finditer(token.content):
+            address = state.md.normalizeLink(found[0])
+            yield Token("text", "", 0, content=token.content[at : found.start()])
+            yield Token("link_open", "a", 1, attrs={"href": address})
+            yield Token("text", "", 0, content=found[0])
+            yield Token("link_close", "a", -1)
+            at = found.end()
+        yield Token("text", "", 0, content=token.content[at:])
+
+
+# The languages whose code is coloured, by the names that a block of code may give them. Those of
+# them are missing whose lexers take very long for hostile code.
+_COLOURED = {
+    name: lexer
+    for lexer, names in {
+        "PythonLexer": "ipython ipython3 py python python3",
+        "BashLexer": "bash sh shell",
+        "JavascriptLexer": "javascript js",
+        "JsonLexer": "json",
+        "SLexer": "r",
+        "SqlLexer": "sql",
+        "HtmlLexer": "html",
+        "CssLexer": "css",
+        "CLexer": "c",
+    }.items()
+    for name in names.split()
+}
+# Characters of code in one text, since lexers take their time.
+_MOST_COLOURED = 10_000
+# JupyterLab's own colours, which follow its theme; behind them what other pages show.
+_COLOURS = {
+    "Comment": ("comment", "#408080", "italic"),
+    "Comment.Preproc": ("meta", "#a2f", ""),
+    "Keyword": ("keyword", "#008000", "bold"),
+    "Keyword.Constant": ("atom", "#66c", ""),
+    "Literal.Number": ("number", "#080", ""),
+    "Literal.String": ("string", "#ba2121", ""),
+    "Name.Attribute": ("attribute", "#00c", ""),
+    "Name.Builtin": ("builtin", "#008000", ""),
+    "Name.Class": ("def", "#00f", ""),
+    "Name.Decorator": ("meta", "#a2f", ""),
+    "Name.Function": ("def", "#00f", ""),
+    "Name.Tag": ("tag", "#170", ""),
+    "Operator": ("operator", "#7800c2", ""),
+    "Operator.Word": ("keyword", "#008000", "bold"),
+}
+
+
+def _as_code(
+    _: object, tokens: Sequence[Token], index: int, __: object, env: MutableMapping[str, Any]
+) -> str:
+    token = tokens[index]
+    language = token.info.strip().partition(" ")[0].lower()
+    return f"<pre><code>{_coloured(token.content, language, env)}</code></pre>\n"
+
+
+def _coloured(code: str, language: str, env: MutableMapping[str, Any]) -> str:
+    """Return code as HTML: coloured, if its language is known."""
+    so_far = env.get("coloured", 0)
+    name = _COLOURED.get(language)
+    if name is None or so_far + len(code) > _MOST_COLOURED:
+        return html.escape(code, quote=False)
+    env["coloured"] = so_far + len(code)
+    from pygments import lexers  # type: ignore[import-untyped]
+
+    lexer = getattr(lexers, name)(stripnl=False, ensurenl=False)
+    styled = ((_style_of(kind), text) for kind, text in lexer.get_tokens(code))
+    pieces = []
+    for style, run in itertools.groupby(styled, key=lambda it: it[0]):
+        shown = html.escape("".join(text for _, text in run), quote=False)
+        pieces.append(f'<span style="{style}">{shown}</span>' if style else shown)
+    return "".join(pieces)
+
+
+@functools.cache
+def _style_of(kind: tuple[str, ...]) -> str:
+    """Return the style of a kind of token; empty for plain text."""
+    for length in range(len(kind), 0, -1):
+        if found := _COLOURS.get(".".join(kind[:length])):
+            variable, colour, more = found
+            font = {"bold": ";font-weight:bold", "italic": ";font-style:italic"}.get(more, "")
+            return f"color:var(--jp-mirror-editor-{variable}-color,{colour}){font}"
+    return ""

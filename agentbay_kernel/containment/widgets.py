@@ -100,6 +100,8 @@ _icon = re.compile(r"[\w-]{0,60}\Z", re.A)
 _format = re.compile(r"(?!url\Z)[a-z0-9][a-z0-9.+-]{0,30}\Z", re.A)
 _digits = re.compile(r"(?!.*\d{3})[ +(-]?[$#]?\d{0,2},?(?:\.\d{1,2})?~?[a-zA-Z%]?\Z", re.A)
 _version = re.compile(r"[\^~<>=*]{0,3}(?:\d[\w.+-]{0,40})?\Z", re.A)
+# A page fails to open a widget of another version, and loses the message behind it.
+_protocol = re.compile(r"2\.\d{1,3}\.\d{1,3}\Z", re.A)
 # Any other class means something only by a style sheet, and the page has its own: `jp-Dialog`
 # covers all of it. `interact` gives this one.
 _DOM_CLASSES = frozenset(("widget-interact",))
@@ -114,6 +116,8 @@ _REFUSED_PACKAGE = (
     "its code would run in the notebook's page. The setting widget_packages allows packages"
 )
 _UNNAMED = "it does not say what it is"
+_OTHER_PROTOCOL = "it is not of version 2 of the widgets' protocol"
+_OTHER_CLASS = "a widget of its id has another class"
 
 
 def kind_of(classes: frozenset[str], trait: str) -> str | None:
@@ -154,6 +158,9 @@ class Widgets:
     def __init__(self, policy: Callable[[], Policy]) -> None:
         self._policy = policy
         self._models: dict[str, _Model] = {}
+        # Of ids that were closed: a page may still have the old widget of such an id, if it could
+        # not open the new one, or if another page closed it.
+        self._closed: dict[str, _Model] = {}
         self._control: set[str] = set()
         # All that the page opened itself, of whatever target: those may be closed.
         self._of_page: set[str] = set()
@@ -171,7 +178,8 @@ class Widgets:
             self._forget(comm_id)
 
     def _forget(self, comm_id: str) -> None:
-        self._models.pop(comm_id, None)
+        if (model := self._models.pop(comm_id, None)) is not None:
+            self._closed[comm_id] = model
         self._control.discard(comm_id)
         self._of_page.discard(comm_id)
 
@@ -201,6 +209,9 @@ class Widgets:
         target = message.content.get("target_name")
         if target != TARGET:
             return Refusal(f"comm to {str(target)[:80]!r}", "only widgets may open a comm")
+        version = message.metadata.get("version")
+        if not isinstance(version, str) or not _protocol.match(version):
+            return Refusal("widget", _OTHER_PROTOCOL)
         state = data.get("state")
         if not isinstance(state, dict):
             return None
@@ -214,10 +225,7 @@ class Widgets:
             "target_module": None,
             "data": {"state": self._state(state, model), "buffer_paths": paths},
         }
-        version = message.metadata.get("version")
-        known = isinstance(version, str) and _version.match(version)
-        metadata = {"version": version} if known else {}
-        return Message("comm_open", content, metadata, buffers)
+        return Message("comm_open", content, {"version": version}, buffers)
 
     def _changed(
         self, message: Message, comm_id: str, data: dict[str, Any], model: _Model
@@ -230,8 +238,9 @@ class Widgets:
             contained = {"method": method, "state": kept, "buffer_paths": paths}
         elif method == "custom":
             custom = data.get("content")
-            # All that core widgets are told in this way (ipywidgets 8, `DOMWidget.focus`).
-            if model.is_core and custom not in ({"do": "focus"}, {"do": "blur"}):
+            # Core widgets know `focus` too (ipywidgets 8). What is typed next, wherever it was
+            # meant for, would go to the sandbox.
+            if model.is_core and custom != {"do": "blur"}:
                 return None
             contained, buffers = {"method": method, "content": all_visible(custom)}, message.buffers
         else:
@@ -247,12 +256,11 @@ class Widgets:
             state = told.get("state") if isinstance(told, dict) else None
             if not isinstance(state, dict) or widget_id in UNSAFE_NAMES:
                 continue
-            # The names stand both in the state and beside it.
-            whole = {
-                **state,
-                **{f"_{key}": told.get(key) for key in ("model_name", "model_module")},
-            }
-            model = self._admit(str(widget_id), whole)
+            # The names stand both in the state and beside it; a page may read either.
+            beside = {f"_{key}": told.get(key) for key in ("model_name", "model_module")}
+            if any(state.get(name, value) != value for name, value in beside.items()):
+                continue
+            model = self._admit(str(widget_id), {**state, **beside})
             if isinstance(model, _Model):
                 names = {key: told[key] for key in ("model_name", "model_module") if key in told}
                 version = _SCALARS["version"](told.get("model_module_version"))
@@ -286,6 +294,13 @@ class Widgets:
         if is_core and not (classes and classes <= _CLASSES):
             return Refusal("widget", _UNNAMED)
         model = _Model(classes, is_core, state.get("description_allow_html") is True)
+        known = self._models.get(comm_id) or self._closed.get(comm_id)
+        if known is not None:
+            # A widget stays what it was: links and changes are judged by that.
+            if known.is_core != is_core or not classes <= known.classes:
+                return Refusal("widget", _OTHER_CLASS)
+            model = known
+            self._closed.pop(comm_id, None)
         self._models[comm_id] = model
         return model
 
@@ -300,8 +315,8 @@ class Widgets:
                     kept[key] = value
                 continue
             if key == "description_allow_html":
-                # Set once: its description was judged by it.
-                if opening or value is not True:
+                # Set once: its description is judged by it.
+                if value is not True or (opening and model.html_description):
                     kept[key] = value is True
                 continue
             kind = model.kind_of(key)

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from agentbay_kernel.containment.bundle import HTML, PLAIN, contain_bundle
+from agentbay_kernel.containment.bundle import HTML, PLAIN, contain_bundle, contain_html
+from agentbay_kernel.containment.markdown import as_html
+from agentbay_kernel.containment.markup import Fate, judge
 from agentbay_kernel.containment.policy import Policy
 from tests.containment.outputs import harm_in
 from tests.containment.test_messages import contain, opened
@@ -218,6 +220,18 @@ def test_other_latex_is_shown_as_it_is_written(tex: str) -> None:
     assert set(picture) == {"image/png", PLAIN}
 
 
+TASK = '<li style="list-style-type:none">'
+
+
+def link(address: str) -> str:
+    return f'<a href="{address}">{address}</a>'
+
+
+def coloured(colour: str, code: str) -> str:
+    name, _, otherwise = colour.partition(",")
+    return f'<span style="color:var(--jp-mirror-editor-{name}-color,{otherwise})">{code}</span>'
+
+
 def test_ordinary_markdown_is_kept() -> None:
     for source in (
         "# Title\n\n*a* **b** `c` ~~d~~ [link](https://example.org/a_b?c=1#d) $a_1$, $x < y$",
@@ -252,6 +266,27 @@ def test_ordinary_markdown_is_kept() -> None:
         ("```mermaid\ngraph\n```", "<pre><code>graph\n</code></pre>"),
         ("[x](https://a/@\\@0@@) $y$", '<p><a href="https://a/@@0@@">x</a> <span>$y$</span></p>'),
         ("[" * 20_000, "<pre>[["),
+        ("- [ ] a\\_b\n- [x] **c**", f"<ul>\n{TASK}\u2610 a_b</li>\n{TASK}\u2611 <strong>c<"),
+        ("1. [X]b\n2. c [ ] d\\_", "<ol>\n<li>[X]b</li>\n<li>c [ ] d_</li>"),
+        ("at https://a.org/?b=1&c. \\_", f"<p>at {link('https://a.org/?b=1&amp;c')}. _</p>"),
+        ("(https://a.org) \\_", f"<p>({link('https://a.org')}) _</p>"),
+        (
+            "[https://a.org](https://b.org/\\_)",
+            '<p><a href="https://b.org/_">https://a.org</a></p>',
+        ),
+        (
+            "<a href='https://b.org'>https://a.org</a>",
+            "<p><a href='https://b.org'>https://a.org</a>",
+        ),
+        (
+            "`https://a.org` javascript:https://a.org ws://a.org \\_",
+            "<p><code>https://a.org</code> j",
+        ),
+        ("```python\nx = {'a': 1}\n```", f"<pre><code>x {coloured('operator,#7800c2', '=')} {{"),
+        ("```json\n{1}\n```", f"<pre><code>{{{coloured('number,#080', '1')}}}\n</code></pre>"),
+        ("```sh\necho ${x}\n```", f"<pre><code>{coloured('builtin,#008000', 'echo')} "),
+        ("```other\n{a}\n```", "<pre><code>{a}\n</code></pre>"),
+        ("```\n{a} $b$ \\c\n```", "<pre><code>{a} $b$ \\c\n</code></pre>"),
     ],
 )
 def test_other_markdown_is_rendered(source: str, shown: str) -> None:
@@ -300,3 +335,23 @@ def test_what_a_widget_sets_holds_only_mathematics(widget: str, key: str) -> Non
     # What nothing sets stays as it is.
     (message,) = contain(opened("1", "Text", {"value": "$\\href{x}{y}$"}))
     assert message.content["data"]["state"]["value"] == "$\\href{x}{y}$"
+
+
+@pytest.mark.parametrize(
+    "language", ["python", "ipython", "bash", "javascript", "json", "r", "sql", "html", "css", "c"]
+)
+@given(code=st.text(st.sampled_from("{}$\\<>'\"`/*#()[] \n\r\tab1&;:-@\u202e\u00e9"), max_size=60))
+def test_coloured_code_is_the_code_and_inert(language: str, code: str) -> None:
+    code = code.replace("`", "'")
+    shown = as_html(f"```{language}\n{code}\n```")
+    plain = as_html(f"```\n{code}\n```")
+    assert re.sub(r"</?span[^<>]*>", "", shown) == plain
+    assert judge(shown).fate is not Fate.FOREIGN
+    assert not harm_in(contain_html(shown, Policy()))
+
+
+def test_not_more_is_coloured_than_takes_a_moment() -> None:
+    block = "```python\nx = {1}\n```\n\n"
+    shown = as_html(block * 5_000)
+    assert shown.count("<pre>") == 5_000
+    assert 1_000 < shown.count("<pre><code>x <span") < 1_500

@@ -186,3 +186,103 @@ def test_only_values_are_binary() -> None:
     (message,) = shown(new(), "w", state, paths=paths, buffers=(b"1", b"2", b"3", b"4", b"5"))
     assert message.content["data"]["buffer_paths"] == [["value"]]
     assert message.buffers == (b"1",)
+
+
+def opened_as(name: str) -> dict[str, Any]:
+    """The state in which a widget of ipywidgets is opened."""
+    state: dict[str, Any] = made(getattr(ipywidgets, name)).get_state()
+    return state
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_widget_stays_of_its_class(closed: bool) -> None:
+    """A page keeps the old widget of an id where it refuses the new one."""
+    containment = new()
+    shown(containment, "w", opened_as("HTML"))
+    shown(containment, "source", opened_as("Text"))
+    if closed:
+        containment.for_cell()(Message("comm_close", {"comm_id": "w", "data": {}}))
+    for state in (opened_as("Text"), {**opened_as("HTML"), "_view_name": "LabelView"}):
+        assert not any(it.type == "comm_open" for it in shown(containment, "w", state))
+    # What is sent to it is still HTML.
+    assert closed or not harm_in(updated(containment, "w", HOSTILE[0]))
+    ends = {"source": ["IPY_MODEL_source", "value"], "target": ["IPY_MODEL_w", "value"]}
+    (link,) = shown(containment, "link", {**made(widget_link.Link).get_state(), **ends})
+    assert "target" not in link.content["data"]["state"]
+    # What it was it may be again.
+    assert shown(containment, "w", opened_as("HTML"))[0].type == "comm_open"
+
+
+def updated(containment: Containment, comm_id: str, value: str) -> str:
+    """What reaches the page of a new value of a widget."""
+    data = {"method": "update", "state": {"value": value}, "buffer_paths": []}
+    (message,) = containment.for_cell()(Message("comm_msg", {"comm_id": comm_id, "data": data}))
+    return str(message.content["data"]["state"].get("value", ""))
+
+
+@pytest.mark.parametrize(
+    ("was", "told"),
+    [
+        ("HTML", "Text"),
+        ("HTMLMath", "Textarea"),
+        ("Label", "Combobox"),
+        ("ColorPicker", "Text"),
+        ("Image", "Text"),
+        ("Text", "HTML"),
+    ],
+)
+def test_all_states_change_no_class(was: str, told: str) -> None:
+    """A page that asks for the states of all widgets has some of them already."""
+    containment = new()
+    shown(containment, "w", opened_as(was))
+    containment.note_from_page(
+        "comm_open", {"comm_id": "c", "target_name": "jupyter.widget.control", "data": {}}
+    )
+    state = opened_as(told)
+    names = {key: state[f"_{key}"] for key in ("model_name", "model_module")}
+    for also in ({}, {"_model_name": opened_as(was)["_model_name"]}):
+        states = {"w": {**names, "model_module_version": "2.0.0", "state": {**state, **also}}}
+        data = {"method": "update_states", "states": states, "buffer_paths": []}
+        (message,) = containment.for_cell()(Message("comm_msg", {"comm_id": "c", "data": data}))
+        assert message.content["data"]["states"] == {}
+    # A change is judged as of the class that it has.
+    assert was in ("Text", "Label") or updated(containment, "w", HOSTILE[0]) != HOSTILE[0]
+
+
+def new_with(name: str) -> Containment:
+    """A containment that has a widget open."""
+    containment = new()
+    shown(containment, "w", opened_as(name))
+    return containment
+
+
+def test_a_description_stays_what_it_was() -> None:
+    """It is HTML in the page for as long as it was opened so."""
+    containment = new()
+    shown(containment, "w", {**opened_as("Text"), "description_allow_html": True})
+    containment.note_from_page(
+        "comm_open", {"comm_id": "c", "target_name": "jupyter.widget.control", "data": {}}
+    )
+    state = {**opened_as("Text"), "description": HOSTILE[0]}
+    state.pop("description_allow_html", None)
+    names = {key: state[f"_{key}"] for key in ("model_name", "model_module")}
+    data = {"method": "update_states", "states": {"w": {**names, "state": state}}}
+    (message,) = containment.for_cell()(Message("comm_msg", {"comm_id": "c", "data": data}))
+    assert "onerror" not in json.dumps(message.content)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "3.0.0", "", "2.x", "2.1.0\n", None, 2])
+def test_only_widgets_of_the_pages_protocol_are_opened(version: Any) -> None:
+    data = {"state": opened_as("Text"), "buffer_paths": []}
+    content = {"comm_id": "w", "target_name": "jupyter.widget", "data": data}
+    (note,) = new().for_cell()(Message("comm_open", content, {"version": version}))
+    assert note.type == "display_data"
+
+
+def test_a_sandbox_does_not_take_the_keyboard() -> None:
+    """What is typed into a widget goes to the sandbox."""
+    containment = new_with("Text")
+    for do in ("focus", "blur"):
+        data = {"method": "custom", "content": {"do": do}}
+        messages = containment.for_cell()(Message("comm_msg", {"comm_id": "w", "data": data}))
+        assert len(messages) == (do == "blur")
