@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from agentbay_kernel.containment.frame import framed
+from agentbay_kernel.containment.frame import _height_px, framed
 
 pytestmark = pytest.mark.browser
 
@@ -145,6 +145,16 @@ def test_a_frame_is_as_high_as_its_content(
 def test_what_is_very_high_is_scrolled(page: Page) -> None:
     serve(page, framed(_BOX.format(5000) + _SCRIPT))
     assert until(page, 0, lambda height: height == 700) is None
+
+
+@pytest.mark.parametrize("filling", ["height:100%", "position:absolute;inset:0", "height:100vh"])
+def test_what_fills_its_frame_has_the_estimated_height(page: Page, filling: str) -> None:
+    output = (
+        "<style>html,body{height:100%;margin:0}</style>"
+        f"<div style='{filling}'><div style='height:300px;background:#acd'></div></div>{_SCRIPT}"
+    )
+    serve(page, framed(output))
+    assert until(page, 0, lambda height: height == _height_px(output)) is None
 
 
 def test_a_frame_that_was_dragged_is_filled(page: Page) -> None:
