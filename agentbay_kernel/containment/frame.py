@@ -41,7 +41,8 @@ SANDBOX = "allow-scripts"
 # What the frame loads is told in it; one can't list a hostile output's thousand addresses.
 _MOST_TOLD, _LONGEST_NAME = 8, 80
 _LOWEST_PX, _HIGHEST_PX, _WITH_SCRIPT_PX = 24, 700, 450
-_SPARE_PX = 150 - _LOWEST_PX
+# Higher than any frame, so that the height of a document that was asked for is told from others.
+_SPARE_PX = 1000
 # What is shown of the output's text where the frame is taken out.
 _MOST_FALLBACK_CHARS, _MOST_FALLBACK_LINES = 2_000, 40
 # Characters from which a document is stored packed: scripts of libraries become a third.
@@ -117,13 +118,16 @@ def _script_text(name: str, **values: int) -> str:
 # Every document with output begins with the guard; it starts the scripts before each `_RUN`.
 _GUARD, _REPORT = _script_text("frame_guard.js"), _script_text("frame_report.js")
 _RUN = "agentbayRun()"
-_SIZED = _script_text("frame_sized.js")
 _OUTER_SCRIPT = _script_text(
-    "frame_outer.js", LOWEST=_LOWEST_PX, HIGHEST=_HIGHEST_PX, MOST=_MOST_TOLD
+    "frame_outer.js",
+    LOWEST=_LOWEST_PX,
+    HIGHEST=_HIGHEST_PX,
+    MOST=_MOST_TOLD,
+    SPARE=_SPARE_PX,
 )
 _hashes = " ".join(
     f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
-    for code in (_GUARD, _RUN, _REPORT, _SIZED, _OUTER_SCRIPT)
+    for code in (_GUARD, _RUN, _REPORT, _OUTER_SCRIPT)
 )
 # No script that a parser found runs, in this document and in all that are made in it, but these.
 # The guard and what it started may start others.
@@ -137,25 +141,27 @@ _INNER = """<!doctype html>{head}<script>{guard}</script><script>{report}</scrip
 <style>html{{background:#fff;color:#000;color-scheme:light}}\
 body{{margin:8px;font-family:system-ui,sans-serif;font-size:13px}}</style>{content}"""
 
-_OUTER = """<!doctype html>{head}<script>{sized}</script><meta name="responsive-embedded-sizing" \
+# Chromium measures a frame that was hidden at first as if it had no width, and a document without
+# width as empty. So the body is at least one pixel wide, and `overflow:hidden`, which would cut all
+# of it off, is not used.
+_OUTER = """<!doctype html>{head}<meta name="responsive-embedded-sizing" \
 content="allow-origins=* file:"><style>\
-html,body{{margin:0;height:100%;background:#fff;overflow:hidden}}\
-body{{display:flex;flex-direction:column;font:12px/1.4 system-ui,sans-serif}}\
-iframe{{display:block;width:100%;flex:1 1 auto;min-height:0;border:0;height:{height}px}}\
-.fits,.fits body{{height:auto;display:block}}.fits{{padding-bottom:{spare}px}}\
+html{{scrollbar-width:none}}body{{margin:0;min-width:1px;background:#fff;\
+font:12px/1.4 system-ui,sans-serif}}\
+iframe{{display:block;width:100%;border:0;height:{height}px}}\
 #note{{background:#fff4ce;color:#3b2f00;padding:4px 8px;border-bottom:1px solid #e0c97f;\
 max-height:200px;overflow:auto}}#note[hidden]{{display:none}}</style>\
 <div id="note"{hidden}>{note}</div><iframe sandbox="{sandbox}"{document}></iframe>{packed}\
 <script>{script}</script>"""
 
-# As high as its content where the browser does that, which is Chromium 154 and later; else as high
-# as it was judged to be. Chromium takes no content for lower than the 150 px that a frame has at
-# first, so the document is higher than its content by the spare.
+# As high as it was judged to be, until the document in it asks for a height where the browser has
+# that, which is Chromium 154 and later. What is asked is more than the spare; all else is a height
+# that Chromium takes from a frame that is hidden or not loaded.
 _WRAPPER = """<div><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
 referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;\
 height:{height}px;height:if(supports(frame-sizing:content-height):\
-calc-size(auto,max({lowest}px,size - {spare}px));else:{height}px);\
-frame-sizing:content-height" srcdoc="{outer}">{fallback}</iframe></div>"""
+calc-size(auto,max(0px,size - {spare}px) + {height}*clamp(0px,{spare}px + 1px - size,1px));\
+else:{height}px);frame-sizing:content-height" srcdoc="{outer}">{fallback}</iframe></div>"""
 
 
 def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str = "") -> str:
@@ -183,10 +189,8 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
     packed = _pack(inner) if len(inner) > _PACKED_FROM else ""
     outer = _OUTER.format(
         head=head,
-        sized=_SIZED,
         sandbox=SANDBOX,
         height=height,
-        spare=_SPARE_PX,
         document="" if packed else f' srcdoc="{html.escape(inner)}"',
         packed=packed and f'<script type="text/plain" id="packed">{packed}</script>',
         note=note,
@@ -195,7 +199,6 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
     )
     return _WRAPPER.format(
         height=height + (40 if blocked or files else 0),
-        lowest=_LOWEST_PX,
         spare=_SPARE_PX,
         sandbox=SANDBOX,
         outer=html.escape(outer),

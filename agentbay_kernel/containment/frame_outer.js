@@ -4,31 +4,35 @@
   const told = document.getElementById("hosts"), packed = document.getElementById("packed");
   const typed = document.getElementById("typed"), known = new Set(told.textContent.split(", "));
   const root = document.documentElement, can = CSS.supports("frame-sizing", "content-height");
-  // This frame is as high as what is in it, where the browser does that. Else, and where the user
-  // has dragged it to another height, the output fills it.
-  let wanted = 0;
-  const settle = () => {
-    const needed = wanted + note.offsetHeight;
-    root.className = can && (!wanted || Math.abs(innerHeight - needed) < 2) ? "fits" : "";
+  // The output fills this frame, whatever its height is. In pixels: Chromium takes percentages of the
+  // height that the frame had at first, which is none in a frame that was hidden.
+  const fill = () => {
+    if (innerHeight) frame.style.height = Math.max(innerHeight - note.offsetHeight, LOWEST) + "px";
   };
-  const size = () => {
-    if (!can) return;
-    root.className = "fits";
+  // The browser makes this frame as high as its document where it can. The document has the height
+  // while it is asked, and more by the spare, which the frame's style takes off.
+  let wanted = 0, later = 0;
+  const ask = height => {
+    root.style.height = SPARE + height + "px";
     try { requestResize(); } catch {}
-    setTimeout(settle, 500);
+    root.style.height = "";
   };
-  settle();
-  addEventListener("resize", settle);
-  addEventListener("load", size);
-  // Seldom, a frame that has started over is never laid out: it starts over once more, three times at
-  // most. Its name is what it keeps.
-  const again = () => {
-    const times = Number(window.name), lost = !root.getBoundingClientRect().height;
-    if (!(innerWidth && innerHeight && lost && times < 3)) return;
-    window.name = String(times + 1);
-    location.reload();
+  // What is asked may be lost, or replaced by the height at the end of loading: ask for a while.
+  // A frame that the user has dragged to a height keeps it.
+  const first = 50, last = 10_000;
+  const size = (wait = first) => {
+    clearTimeout(later);
+    fill();
+    const needed = wanted + note.offsetHeight;
+    if (!can || !wanted || wait > last || innerHeight === needed) return;
+    later = setTimeout(size, wait, 2 * wait);
+    if (!innerWidth) return;
+    // Nothing is done when the same height is asked for again.
+    if (wait > first) ask(needed + 1);
+    ask(needed);
   };
-  if (can) for (const later of [1000, 3000, 9000]) setTimeout(again, later);
+  addEventListener("resize", () => size());
+  addEventListener("load", () => size());
   if (packed) {
     fetch("data:application/gzip;base64," + packed.textContent)
       .then(got => new Response(got.body.pipeThrough(new DecompressionStream("gzip"))).text())
@@ -40,7 +44,6 @@
     const {agentbayBlocked: host, agentbayHeight: height} = event.data;
     if (typeof height === "number" && height > 0) {
       wanted = Math.min(Math.max(Math.ceil(height), LOWEST), HIGHEST);
-      frame.style.height = wanted + "px";
       size();
     }
     // A host and nothing else, as `jupyter agentbay allow` takes it: it is typed in a terminal.

@@ -28,7 +28,7 @@ _frame = re.compile(
     r'<div><iframe title="Output of the sandbox, contained" sandbox="allow-scripts" '
     r'referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;'
     r"height:(\d+)px;height:if\(supports\(frame-sizing:content-height\):"
-    r"calc-size\(auto,max\(24px,size - 126px\)\);"
+    r"calc-size\(auto,max\(0px,size - 1000px\) \+ \1\*clamp\(0px,1000px \+ 1px - size,1px\)\);"
     r'else:\1px\);frame-sizing:content-height" srcdoc="([^"<>]*)">(.*?)</iframe></div>',
     re.S,
 )
