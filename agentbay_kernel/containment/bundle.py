@@ -7,6 +7,7 @@ that was sanitised or framed here, or data that were rebuilt from an allow list.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +21,12 @@ from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
 from agentbay_kernel.containment.svg import judge_svg
 from agentbay_kernel.containment.tex import is_inert_tex, is_safe_tex
 from agentbay_kernel.containment.text import (
-    DEEPEST,
     UNSAFE_NAMES,
     all_visible,
     as_text,
+    excess,
     one_line,
-    size_of,
+    shortened,
     visible,
 )
 
@@ -53,12 +54,23 @@ _RENDERED: dict[str, Any] = {
 }
 
 
+_MB = 1_000_000
 # Data with more values than this keep a page busy.
 _MOST_VALUES = 1_000_000
 # JupyterLab may show a tree of data unfolded up to here.
 _MOST_UNFOLDED = 2_000
+# Beside what is shown, metadata say a few words about it.
+_MOST_METADATA_BYTES, _MOST_METADATA_VALUES = _MB, 10_000
+# A bundle has a few types, with names that RFC 6838 keeps short.
+_MOST_TYPES, _LONGEST_TYPE = 100, 255
 
-_NAMED = {"javascript": "JavaScript output", "widget": "A widget"}
+_NAMED = {
+    "javascript": "JavaScript output",
+    "widget": "A widget",
+    "metadata": "The metadata of an output",
+    "types": "A part of an output",
+    "code": "Code for the next cell",
+}
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,8 @@ class TypeRow:
         pattern: matches a whole type.
         contain: makes what is shown, or refuses.
         in_text: does it hold where `html` is `text` too?
+        most: bytes that a value may have, None where a longer text is shortened.
+        most_values: how many values its data may hold.
     """
 
     types: str
@@ -123,6 +137,8 @@ class TypeRow:
     pattern: re.Pattern[str] = field(repr=False)
     contain: Callable[[_Output], MimeBundle | Refusal] = field(repr=False)
     in_text: bool = False
+    most: int | None = 20 * _MB
+    most_values: int = _MOST_VALUES
 
 
 def contain_bundle(
@@ -144,13 +160,14 @@ def contain_bundle(
         return Contained(data, metadata)
     data = data if isinstance(data, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
+    data, metadata, refused = _bounded(data, metadata)
     if HTML in data and WIDGET in data and policy.widget_packages <= CORE_WIDGETS:
         # No core widget has HTML beside it: it is for pages that don't open this one.
         data = {mime: value for mime, value in data.items() if mime != WIDGET}
     charts = contain_charts(data, metadata, policy)
     kept: MimeBundle = dict(charts.kept)
-    refused = [Refusal(kind, reason) for kind, reason in charts.refused]
-    plain = visible(as_text(data.get(PLAIN)))
+    refused += [Refusal(kind, reason) for kind, reason in charts.refused]
+    plain = visible(shortened(as_text(data.get(PLAIN))))
     for mime, value in data.items():
         if mime in charts.settled:
             continue
@@ -188,7 +205,24 @@ def contain_html(source: str, policy: Policy, plain: str = "", static: str = "")
 
 def row_of(mime: str) -> TypeRow | None:
     """The row of a type; None for a type that is on no row."""
+    if len(mime) > _LONGEST_TYPE:
+        return None
     return next((row for row in TYPES if row.pattern.fullmatch(mime)), None)
+
+
+def _bounded(
+    data: MimeBundle, metadata: dict[str, Any]
+) -> tuple[MimeBundle, dict[str, Any], list[Refusal]]:
+    """As many types as a bundle may have, its plain text among them, and bounded metadata."""
+    refused = []
+    if len(data) > _MOST_TYPES:
+        refused.append(Refusal("types", f"it has more than {_MOST_TYPES} types"))
+        kept = [PLAIN, HTML, *itertools.islice(data, _MOST_TYPES)]
+        data = {mime: data[mime] for mime in kept if mime in data}
+    if reason := excess(metadata, _MOST_METADATA_BYTES, _MOST_METADATA_VALUES):
+        refused.append(Refusal("metadata", reason))
+        metadata = {}
+    return data, metadata, refused
 
 
 def _contain_one(output: _Output) -> MimeBundle | Refusal:
@@ -196,16 +230,11 @@ def _contain_one(output: _Output) -> MimeBundle | Refusal:
     if output.policy.html == "text" and not (row is not None and row.in_text):
         # It was asked for, so nothing is told of it.
         return {}
-    if isinstance(output.value, dict | list | tuple):
-        count, depth = size_of(output.value, _MOST_VALUES)
-        if depth > DEEPEST:
-            return Refusal(
-                output.mime, f"its data are nested deeper than {DEEPEST} levels. {_DATA}"
-            )
-        if count > _MOST_VALUES:
-            return Refusal(output.mime, f"it holds more than {_MOST_VALUES:,} values. {_DATA}")
     if row is None:
         return Refusal(output.mime, f"what its renderer does in the page is not known. {_DATA}")
+    # Before anything reads it.
+    if row.most is not None and (reason := excess(output.value, row.most, row.most_values)):
+        return Refusal(output.mime, f"{reason}. {_DATA}")
     return row.contain(output)
 
 
@@ -218,7 +247,7 @@ def _contain_plain(output: _Output) -> MimeBundle:
 
 def _contain_as_text(output: _Output) -> MimeBundle:
     """Text that no front end has a harmless drawing for."""
-    return {} if PLAIN in output.data else {PLAIN: visible(output.text)}
+    return {} if PLAIN in output.data else {PLAIN: visible(shortened(output.text))}
 
 
 def _contain_picture(output: _Output) -> MimeBundle | Refusal:
@@ -342,7 +371,7 @@ def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, A
             contained[one_line(name)] = all_visible(value)
         elif name in kept and name not in _DRAWN and isinstance(value, dict):
             contained[name] = _entries(value)
-    if JSON in contained and size_of(kept[JSON], _MOST_UNFOLDED)[0] > _MOST_UNFOLDED:
+    if JSON in contained and excess(kept[JSON], _MB, _MOST_UNFOLDED):
         contained[JSON].pop("expanded", None)
     return contained
 
