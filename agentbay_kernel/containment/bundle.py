@@ -16,7 +16,13 @@ from typing import Any
 from agentbay_kernel.containment import markdown
 from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts, picture_of
 from agentbay_kernel.containment.frame import framed
-from agentbay_kernel.containment.markup import Fate, as_safe_html, judge, sanitized
+from agentbay_kernel.containment.markup import (
+    Fate,
+    as_safe_html,
+    can_be_sanitized,
+    judge,
+    sanitized,
+)
 from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
 from agentbay_kernel.containment.svg import judge_svg
 from agentbay_kernel.containment.tex import is_inert_tex, is_safe_tex
@@ -38,7 +44,7 @@ PICTURES = frozenset(f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TABLE = "application/vnd.dataresource+json"
 
-_base64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*\Z", re.A)
+_base64 = re.compile(r"[A-Za-z0-9+/\s]*+(?:={1,2}\s*+)?+\Z", re.A)
 _identifier = re.compile(r"[\w-]{1,100}\Z", re.A)
 # `isolated` puts an output into a frame that has the page's own rights.
 _RENDERING = UNSAFE_NAMES | {"isolated", "embed_options"}
@@ -278,9 +284,15 @@ def _refuse(reason: str, *, shows_source: bool = False) -> Callable[[_Output], R
     return refuse
 
 
-def _contain_html(output: _Output) -> MimeBundle:
-    picture = picture_of(output.data)
-    return {HTML: contain_html(output.text, output.policy, output.plain, picture)}
+def _contain_html(output: _Output) -> MimeBundle | Refusal:
+    return _shown_as_html(output, output.text, picture_of(output.data))
+
+
+def _shown_as_html(output: _Output, source: str, static: str = "") -> MimeBundle | Refusal:
+    if output.policy.html == "sanitize" and not can_be_sanitized(source):
+        reason = "it is too long, or nested too deeply, to be sanitised"
+        return Refusal(output.mime, f"{reason}. {_DATA}", instead=output.text)
+    return {HTML: contain_html(source, output.policy, output.plain, static)}
 
 
 def _contain_latex(output: _Output) -> MimeBundle:
@@ -299,14 +311,14 @@ def _contain_json(output: _Output) -> MimeBundle:
 _DRAWN = frozenset((TABLE, WIDGET))
 
 
-def _contain_markdown(output: _Output) -> MimeBundle:
+def _contain_markdown(output: _Output) -> MimeBundle | Refusal:
     source = output.text
     if markdown.is_inert(source):
         return {MARKDOWN: source}
     # Where there is HTML too, it says the same.
     if HTML in output.data:
         return {}
-    return {HTML: contain_html(markdown.as_html(source), output.policy, output.plain)}
+    return _shown_as_html(output, markdown.as_html(source))
 
 
 def _contain_svg(output: _Output) -> MimeBundle | Refusal:
@@ -410,6 +422,7 @@ TYPES: tuple[TypeRow, ...] = (
         _types(r"text/plain"),
         _contain_plain,
         in_text=True,
+        most=None,
     ),
     TypeRow(
         "`image/png`, `image/jpeg`, `image/gif`, `image/webp`, `image/bmp`",
@@ -418,6 +431,7 @@ TYPES: tuple[TypeRow, ...] = (
         _types(*map(re.escape, sorted(PICTURES))),
         _contain_picture,
         in_text=True,
+        most=60 * _MB,
     ),
     TypeRow(
         "`application/javascript`, `text/javascript`, `application/ecmascript` and their like",
@@ -440,6 +454,8 @@ TYPES: tuple[TypeRow, ...] = (
         "What acts, loads or styles the page has no place in it",
         _types(r"text/html"),
         _contain_html,
+        # Films and pictures may stand in it.
+        most=30 * _MB,
     ),
     TypeRow(
         "`text/markdown`",
@@ -454,6 +470,7 @@ TYPES: tuple[TypeRow, ...] = (
         "MathJax has commands that link and style",
         _types(r"text/latex"),
         _contain_latex,
+        most=_MB,
     ),
     TypeRow(
         "`image/svg+xml`",
@@ -506,6 +523,7 @@ TYPES: tuple[TypeRow, ...] = (
             r"audio/(?:wav|x-wav|mpeg|mp4|aac|ogg|opus|flac|webm)", r"video/(?:mp4|webm|ogg|mpeg)"
         ),
         _contain_media,
+        most=60 * _MB,
     ),
     TypeRow(
         "`application/geo+json`",
@@ -563,6 +581,7 @@ TYPES: tuple[TypeRow, ...] = (
         ),
         _contain_as_text,
         in_text=True,
+        most=None,
     ),
 )
 # What is told of types that are on no row.

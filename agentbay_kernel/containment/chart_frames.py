@@ -117,7 +117,7 @@ def picture_of(data: dict[str, Any]) -> str:
     return f'<img src="data:{_PNG};base64,{picture}">' if _base64.fullmatch(picture) else ""
 
 
-_base64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*", re.A)
+_base64 = re.compile(r"[A-Za-z0-9+/\s]++(?:={1,2}\s*+)?+", re.A)
 
 
 def _document(mime: str, spec: dict[str, Any]) -> str | None:
