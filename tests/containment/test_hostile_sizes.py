@@ -341,7 +341,7 @@ def cells(
 ) -> Iterator[tuple[RunningKernel, str]]:
     """A kernel, and what a cell for the sandbox starts with there."""
     name, magic = (
-        ("agentbay-python", "") if request.param == "kernel" else ("python3", "%%agentbay\n")
+        ("agentbay-python", "") if request.param == "kernel" else ("python3", "%%agentbay python\n")
     )
     folder: Path = tmp_path_factory.mktemp("cells")
     with running_kernel(name, {"AGENTBAY_BACKEND": "local"}, folder) as kernel:
