@@ -173,7 +173,7 @@ def contain_bundle(
     charts = contain_charts(data, metadata, policy)
     kept: MimeBundle = dict(charts.kept)
     refused += [Refusal(kind, reason) for kind, reason in charts.refused]
-    plain = visible(shortened(as_text(data.get(PLAIN))))
+    plain = _bounded_text(as_text(data.get(PLAIN)))
     for mime, value in data.items():
         if mime in charts.settled:
             continue
@@ -185,7 +185,7 @@ def contain_bundle(
     if data and not kept:
         told = "".join(refusal.instead for refusal in refused)
         names = ", ".join(one_line(str(mime))[:60] for mime in list(data)[:8])
-        kept[PLAIN] = visible(told) if told else f"[{names}: not shown]"
+        kept[PLAIN] = _bounded_text(told) if told else f"[{names}: not shown]"
     if cell_charts is not None:
         kept = cell_charts.fit(kept, charts.source, display, is_update)
     return Contained(kept, {**_contain_metadata(metadata, kept), **charts.metadata}, tuple(refused))
@@ -251,9 +251,16 @@ def _contain_plain(output: _Output) -> MimeBundle:
     return {PLAIN: output.plain}
 
 
+def _bounded_text(text: str) -> str:
+    # A character that is made visible becomes up to nine.
+    bounded = shortened(text)
+    shown = visible(bounded)
+    return shown if len(shown) == len(bounded) else shortened(shown)
+
+
 def _contain_as_text(output: _Output) -> MimeBundle:
     """Text that no front end has a harmless drawing for."""
-    return {} if PLAIN in output.data else {PLAIN: visible(shortened(output.text))}
+    return {} if PLAIN in output.data else {PLAIN: _bounded_text(output.text)}
 
 
 def _contain_picture(output: _Output) -> MimeBundle | Refusal:

@@ -90,7 +90,7 @@ _token = re.compile(
 
 # Parsing takes time that grows faster than what is parsed; a frame needs none of it.
 _LONGEST = 4_000_000
-# Tags, and entities twice: each costs some microseconds.
+# Tags, entities twice, and half of what formulas begin with: each costs some microseconds.
 _MOST_MARKS = 400_000
 _DEEPEST = 100
 
@@ -334,7 +334,9 @@ def _cleaner() -> nh3.Cleaner:
 
 
 def _is_long(source: str) -> bool:
-    return len(source) > _LONGEST or source.count("<") + 2 * source.count("&") > _MOST_MARKS
+    marks = source.count("<") + 2 * source.count("&")
+    marks += (source.count("$") + source.count("\\")) // 2
+    return len(source) > _LONGEST or marks > _MOST_MARKS
 
 
 def _is_deep(source: str) -> bool:

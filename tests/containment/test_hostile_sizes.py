@@ -127,6 +127,8 @@ def test_the_beginning_and_end_of_long_text_are_shown(mime: str, policy: Policy)
     assert text.startswith("begin") and text.endswith("end")
     assert "\n[AgentBay: 8 characters are left out here" in text and "download" in text
     assert len(text) < MOST_TEXT + 1000
+    text = contain_bundle({mime: "\u202e" * 5_000_000}, {}, policy).data["text/plain"]
+    assert len(text) < MOST_TEXT + 1000
 
 
 def test_a_name_is_cut() -> None:
