@@ -7,6 +7,7 @@ that was sanitised or framed here, or data that were rebuilt from an allow list.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,17 +16,23 @@ from typing import Any
 from agentbay_kernel.containment import markdown
 from agentbay_kernel.containment.chart_frames import CellCharts, contain_charts, picture_of
 from agentbay_kernel.containment.frame import framed
-from agentbay_kernel.containment.markup import Fate, as_safe_html, judge, sanitized
+from agentbay_kernel.containment.markup import (
+    Fate,
+    as_safe_html,
+    can_be_sanitized,
+    judge,
+    sanitized,
+)
 from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
 from agentbay_kernel.containment.svg import judge_svg
 from agentbay_kernel.containment.tex import is_inert_tex, is_safe_tex
 from agentbay_kernel.containment.text import (
-    DEEPEST,
     UNSAFE_NAMES,
     all_visible,
     as_text,
+    excess,
     one_line,
-    size_of,
+    shortened,
     visible,
 )
 
@@ -37,7 +44,7 @@ PICTURES = frozenset(f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TABLE = "application/vnd.dataresource+json"
 
-_base64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*\Z", re.A)
+_base64 = re.compile(r"[A-Za-z0-9+/\s]*+(?:={1,2}\s*+)?+\Z", re.A)
 _identifier = re.compile(r"[\w-]{1,100}\Z", re.A)
 # `isolated` puts an output into a frame that has the page's own rights.
 _RENDERING = UNSAFE_NAMES | {"isolated", "embed_options"}
@@ -53,12 +60,23 @@ _RENDERED: dict[str, Any] = {
 }
 
 
+_MB = 1_000_000
 # Data with more values than this keep a page busy.
 _MOST_VALUES = 1_000_000
 # JupyterLab may show a tree of data unfolded up to here.
 _MOST_UNFOLDED = 2_000
+# Beside what is shown, metadata say a few words about it.
+_MOST_METADATA_BYTES, _MOST_METADATA_VALUES = _MB, 10_000
+# A bundle has a few types, with names that RFC 6838 keeps short.
+_MOST_TYPES, _LONGEST_TYPE = 100, 255
 
-_NAMED = {"javascript": "JavaScript output", "widget": "A widget"}
+_NAMED = {
+    "javascript": "JavaScript output",
+    "widget": "A widget",
+    "metadata": "The metadata of an output",
+    "types": "A part of an output",
+    "code": "Code for the next cell",
+}
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,8 @@ class TypeRow:
         pattern: matches a whole type.
         contain: makes what is shown, or refuses.
         in_text: does it hold where `html` is `text` too?
+        most: bytes that a value may have, None where a longer text is shortened.
+        most_values: how many values its data may hold.
     """
 
     types: str
@@ -123,6 +143,8 @@ class TypeRow:
     pattern: re.Pattern[str] = field(repr=False)
     contain: Callable[[_Output], MimeBundle | Refusal] = field(repr=False)
     in_text: bool = False
+    most: int | None = 20 * _MB
+    most_values: int = _MOST_VALUES
 
 
 def contain_bundle(
@@ -144,13 +166,14 @@ def contain_bundle(
         return Contained(data, metadata)
     data = data if isinstance(data, dict) else {}
     metadata = metadata if isinstance(metadata, dict) else {}
+    data, metadata, refused = _bounded(data, metadata)
     if HTML in data and WIDGET in data and policy.widget_packages <= CORE_WIDGETS:
         # No core widget has HTML beside it: it is for pages that don't open this one.
         data = {mime: value for mime, value in data.items() if mime != WIDGET}
     charts = contain_charts(data, metadata, policy)
     kept: MimeBundle = dict(charts.kept)
-    refused = [Refusal(kind, reason) for kind, reason in charts.refused]
-    plain = visible(as_text(data.get(PLAIN)))
+    refused += [Refusal(kind, reason) for kind, reason in charts.refused]
+    plain = _bounded_text(as_text(data.get(PLAIN)))
     for mime, value in data.items():
         if mime in charts.settled:
             continue
@@ -162,7 +185,7 @@ def contain_bundle(
     if data and not kept:
         told = "".join(refusal.instead for refusal in refused)
         names = ", ".join(one_line(str(mime))[:60] for mime in list(data)[:8])
-        kept[PLAIN] = visible(told) if told else f"[{names}: not shown]"
+        kept[PLAIN] = _bounded_text(told) if told else f"[{names}: not shown]"
     if cell_charts is not None:
         kept = cell_charts.fit(kept, charts.source, display, is_update)
     return Contained(kept, {**_contain_metadata(metadata, kept), **charts.metadata}, tuple(refused))
@@ -188,7 +211,24 @@ def contain_html(source: str, policy: Policy, plain: str = "", static: str = "")
 
 def row_of(mime: str) -> TypeRow | None:
     """The row of a type; None for a type that is on no row."""
+    if len(mime) > _LONGEST_TYPE:
+        return None
     return next((row for row in TYPES if row.pattern.fullmatch(mime)), None)
+
+
+def _bounded(
+    data: MimeBundle, metadata: dict[str, Any]
+) -> tuple[MimeBundle, dict[str, Any], list[Refusal]]:
+    """As many types as a bundle may have, its plain text among them, and bounded metadata."""
+    refused = []
+    if len(data) > _MOST_TYPES:
+        refused.append(Refusal("types", f"it has more than {_MOST_TYPES} types"))
+        kept = [PLAIN, HTML, *itertools.islice(data, _MOST_TYPES)]
+        data = {mime: data[mime] for mime in kept if mime in data}
+    if reason := excess(metadata, _MOST_METADATA_BYTES, _MOST_METADATA_VALUES):
+        refused.append(Refusal("metadata", reason))
+        metadata = {}
+    return data, metadata, refused
 
 
 def _contain_one(output: _Output) -> MimeBundle | Refusal:
@@ -196,16 +236,11 @@ def _contain_one(output: _Output) -> MimeBundle | Refusal:
     if output.policy.html == "text" and not (row is not None and row.in_text):
         # It was asked for, so nothing is told of it.
         return {}
-    if isinstance(output.value, dict | list | tuple):
-        count, depth = size_of(output.value, _MOST_VALUES)
-        if depth > DEEPEST:
-            return Refusal(
-                output.mime, f"its data are nested deeper than {DEEPEST} levels. {_DATA}"
-            )
-        if count > _MOST_VALUES:
-            return Refusal(output.mime, f"it holds more than {_MOST_VALUES:,} values. {_DATA}")
     if row is None:
         return Refusal(output.mime, f"what its renderer does in the page is not known. {_DATA}")
+    # Before anything reads it.
+    if row.most is not None and (reason := excess(output.value, row.most, row.most_values)):
+        return Refusal(output.mime, f"{reason}. {_DATA}")
     return row.contain(output)
 
 
@@ -216,9 +251,16 @@ def _contain_plain(output: _Output) -> MimeBundle:
     return {PLAIN: output.plain}
 
 
+def _bounded_text(text: str) -> str:
+    # A character that is made visible becomes up to nine.
+    bounded = shortened(text)
+    shown = visible(bounded)
+    return shown if len(shown) == len(bounded) else shortened(shown)
+
+
 def _contain_as_text(output: _Output) -> MimeBundle:
     """Text that no front end has a harmless drawing for."""
-    return {} if PLAIN in output.data else {PLAIN: visible(output.text)}
+    return {} if PLAIN in output.data else {PLAIN: _bounded_text(output.text)}
 
 
 def _contain_picture(output: _Output) -> MimeBundle | Refusal:
@@ -249,9 +291,15 @@ def _refuse(reason: str, *, shows_source: bool = False) -> Callable[[_Output], R
     return refuse
 
 
-def _contain_html(output: _Output) -> MimeBundle:
-    picture = picture_of(output.data)
-    return {HTML: contain_html(output.text, output.policy, output.plain, picture)}
+def _contain_html(output: _Output) -> MimeBundle | Refusal:
+    return _shown_as_html(output, output.text, picture_of(output.data))
+
+
+def _shown_as_html(output: _Output, source: str, static: str = "") -> MimeBundle | Refusal:
+    if output.policy.html == "sanitize" and not can_be_sanitized(source):
+        reason = "it is too long, or nested too deeply, to be sanitised"
+        return Refusal(output.mime, f"{reason}. {_DATA}", instead=output.text)
+    return {HTML: contain_html(source, output.policy, output.plain, static)}
 
 
 def _contain_latex(output: _Output) -> MimeBundle:
@@ -270,14 +318,14 @@ def _contain_json(output: _Output) -> MimeBundle:
 _DRAWN = frozenset((TABLE, WIDGET))
 
 
-def _contain_markdown(output: _Output) -> MimeBundle:
+def _contain_markdown(output: _Output) -> MimeBundle | Refusal:
     source = output.text
     if markdown.is_inert(source):
         return {MARKDOWN: source}
     # Where there is HTML too, it says the same.
     if HTML in output.data:
         return {}
-    return {HTML: contain_html(markdown.as_html(source), output.policy, output.plain)}
+    return _shown_as_html(output, markdown.as_html(source))
 
 
 def _contain_svg(output: _Output) -> MimeBundle | Refusal:
@@ -342,7 +390,7 @@ def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, A
             contained[one_line(name)] = all_visible(value)
         elif name in kept and name not in _DRAWN and isinstance(value, dict):
             contained[name] = _entries(value)
-    if JSON in contained and size_of(kept[JSON], _MOST_UNFOLDED)[0] > _MOST_UNFOLDED:
+    if JSON in contained and excess(kept[JSON], _MB, _MOST_UNFOLDED):
         contained[JSON].pop("expanded", None)
     return contained
 
@@ -381,6 +429,7 @@ TYPES: tuple[TypeRow, ...] = (
         _types(r"text/plain"),
         _contain_plain,
         in_text=True,
+        most=None,
     ),
     TypeRow(
         "`image/png`, `image/jpeg`, `image/gif`, `image/webp`, `image/bmp`",
@@ -389,6 +438,7 @@ TYPES: tuple[TypeRow, ...] = (
         _types(*map(re.escape, sorted(PICTURES))),
         _contain_picture,
         in_text=True,
+        most=60 * _MB,
     ),
     TypeRow(
         "`application/javascript`, `text/javascript`, `application/ecmascript` and their like",
@@ -411,6 +461,8 @@ TYPES: tuple[TypeRow, ...] = (
         "What acts, loads or styles the page has no place in it",
         _types(r"text/html"),
         _contain_html,
+        # Films and pictures may stand in it.
+        most=30 * _MB,
     ),
     TypeRow(
         "`text/markdown`",
@@ -425,6 +477,7 @@ TYPES: tuple[TypeRow, ...] = (
         "MathJax has commands that link and style",
         _types(r"text/latex"),
         _contain_latex,
+        most=_MB,
     ),
     TypeRow(
         "`image/svg+xml`",
@@ -477,6 +530,7 @@ TYPES: tuple[TypeRow, ...] = (
             r"audio/(?:wav|x-wav|mpeg|mp4|aac|ogg|opus|flac|webm)", r"video/(?:mp4|webm|ogg|mpeg)"
         ),
         _contain_media,
+        most=60 * _MB,
     ),
     TypeRow(
         "`application/geo+json`",
@@ -534,6 +588,7 @@ TYPES: tuple[TypeRow, ...] = (
         ),
         _contain_as_text,
         in_text=True,
+        most=None,
     ),
 )
 # What is told of types that are on no row.

@@ -18,13 +18,13 @@ from typing import Any
 from agentbay_kernel.containment import plotly, vega
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.policy import Policy
-from agentbay_kernel.containment.text import as_text, visible
+from agentbay_kernel.containment.text import as_text, excess, visible
 
 _HTML, _PLAIN, _PNG = "text/html", "text/plain", "image/png"
 _SCRIPTS = frozenset(("application/javascript", "text/javascript"))
 
-# What a browser still draws, and what reads as JSON everywhere.
-MOST_BYTES, MOST_DEPTH = 20_000_000, 100
+# What a browser still draws.
+MOST_BYTES = 20_000_000
 # What charts of one library may take up in a notebook.
 MOST_STORED = 12_000_000
 # A script of this size is a library.
@@ -117,7 +117,7 @@ def picture_of(data: dict[str, Any]) -> str:
     return f'<img src="data:{_PNG};base64,{picture}">' if _base64.fullmatch(picture) else ""
 
 
-_base64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*", re.A)
+_base64 = re.compile(r"[A-Za-z0-9+/\s]++(?:={1,2}\s*+)?+", re.A)
 
 
 def _document(mime: str, spec: dict[str, Any]) -> str | None:
@@ -139,72 +139,25 @@ def _notebook_mode(mime: str) -> tuple[str, str] | None:
 
 def _specification(value: Any) -> dict[str, Any] | str:
     """Return a specification without options of its embedding, or why it is not shown."""
+    if reason := excess(value, MOST_BYTES):
+        return f"{reason}. {_SMALLER}"
     if isinstance(value, str):
-        value = _parsed(value)
-        if isinstance(value, str):
-            return value
+        try:
+            value = json.loads(value, object_pairs_hook=_once)
+        except _TwiceError as twice:
+            return f"the key {visible(ascii(str(twice)))[:60]} is in it twice"
+        except RecursionError:
+            return f"its data are nested too deeply. {_SMALLER}"
+        except ValueError:
+            return "it is not JSON"
+        if reason := excess(value, MOST_BYTES):
+            return f"{reason}. {_SMALLER}"
     if not isinstance(value, dict):
         return "it is not a JSON object"
-    if reason := _too_much(value):
-        return reason
     return {name: item for name, item in value.items() if name != "usermeta"}
 
 
-def _too_much(value: Any) -> str:
-    """Return why a value is too large for a chart, or nothing; level by level, so it can't hang."""
-    level, size, depth = [value], 0, 0
-    while level:
-        depth += 1
-        if depth > MOST_DEPTH:
-            return f"it is nested more than {MOST_DEPTH} deep"
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                if not all(isinstance(name, str) for name in item):
-                    return "it is not a JSON object"
-                size += sum(len(name) + 4 for name in item)
-                below.extend(item.values())
-            elif isinstance(item, list | tuple):
-                size += len(item)
-                below.extend(item)
-            elif isinstance(item, str):
-                size += len(item) + 2
-            elif item is None or isinstance(item, bool | int | float):
-                size += 8
-            else:
-                return "it is not JSON"
-            if size > MOST_BYTES:
-                return _TOO_LARGE
-        level = below
-    return ""
-
-
-_TOO_LARGE = (
-    f"it has more than {MOST_BYTES // 1_000_000} MB. Draw fewer points, or show it as a picture"
-)
-# An open one ends with the text, or each quote in it would be tried.
-_strings = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.S)
-_brackets = re.compile(r"[\[\]{}]")
-
-
-def _parsed(text: str) -> Any:
-    """Return the value of a JSON text, or why it has none.
-
-    The parser recurses as deep as the text nests, so that is looked at before.
-    """
-    if len(text) > MOST_BYTES:
-        return _TOO_LARGE
-    depth = 0
-    for bracket in _brackets.findall(_strings.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        if depth > MOST_DEPTH:
-            return f"it is nested more than {MOST_DEPTH} deep"
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except _TwiceError as twice:
-        return f"the key {visible(ascii(str(twice)))[:60]} is in it twice"
-    except ValueError:
-        return "it is not JSON"
+_SMALLER = "Draw fewer points, or show it as a picture"
 
 
 class _TwiceError(Exception):

@@ -57,8 +57,11 @@ _autolink = re.compile(
     re.A,
 )
 _task = re.compile(r"\[([ xX])\](?= )")
-# Parsing takes time that grows faster than what is parsed, with brackets above all.
-_LONGEST, _MOST_BRACKETS = 200_000, 10_000
+# Parsing takes time that grows faster than what is parsed, with brackets above all. The end of each
+# environment is searched for, and each line of a table has as many cells as its head.
+_LONGEST, _MOST_BRACKETS, _MOST_LINES = 200_000, 10_000, 10_000
+_MOST_ENVIRONMENTS, _MOST_CELLS = 300, 100_000
+_blank_line = re.compile(r"\n\s*+\n|\n\Z")
 
 
 def is_inert(source: str) -> bool:
@@ -74,9 +77,26 @@ def is_inert(source: str) -> bool:
 
 def as_html(source: str) -> str:
     """Return the HTML that the Markdown means, raw HTML in it included."""
-    if len(source) > _LONGEST or source.count("[") > _MOST_BRACKETS:
+    if _is_too_much(source):
         return f"<pre>{html.escape(source)}</pre>"
     return str(_parser().render(source))
+
+
+def _is_too_much(source: str) -> bool:
+    """Return whether parsing would take more than about a second."""
+    return (
+        len(source) > _LONGEST
+        or source.count("[") > _MOST_BRACKETS
+        or source.count("\n") > _MOST_LINES
+        or source.count("\\begin") > _MOST_ENVIRONMENTS
+        or _most_cells(source) > _MOST_CELLS
+    )
+
+
+def _most_cells(source: str) -> int:
+    """Return how many cells the tables can have: a blank line ends a table."""
+    blocks = (block.split("\n") for block in _blank_line.split(source) if "|" in block)
+    return sum(len(lines) * max(line.count("|") for line in lines) for lines in blocks)
 
 
 def _is_balanced(formula: str) -> bool:

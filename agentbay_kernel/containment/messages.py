@@ -7,6 +7,7 @@ comms, payloads, inspections, completions. What can't be understood is not passe
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,11 +18,15 @@ from agentbay_kernel.containment.chart_frames import CellCharts, ChartBudget
 from agentbay_kernel.containment.markup import judge
 from agentbay_kernel.containment.policy import Policy
 from agentbay_kernel.containment.text import (
+    MOST_TEXT,
     StreamText,
     all_visible,
     as_text,
+    excess,
     one_line,
     prompt,
+    shortened,
+    shortened_lines,
     visible,
 )
 from agentbay_kernel.containment.widgets import Widgets
@@ -87,13 +92,17 @@ class Containment:
             return reply
         data = reply.get("data")
         found = reply.get("found") is True and isinstance(data, dict) and PLAIN in data
-        shown = {PLAIN: visible(as_text(data[PLAIN]))} if found and isinstance(data, dict) else {}
+        text = as_text(data[PLAIN]) if found and isinstance(data, dict) else ""
+        shown = {PLAIN: visible(shortened(text, _LONGEST_INSPECTION))} if found else {}
         return {**_status(reply), "found": found, "data": shown, "metadata": {}}
 
     def completions(self, reply: JsonObject) -> JsonObject:
         """A complete_reply's content: only matches that read as what they are."""
         if self.policy.trusts:
             return reply
+        if excess(reply, _MOST_COMPLETIONS_BYTES):
+            # More than anyone reads, and each character of it would be looked at.
+            reply = {**reply, "matches": [], "metadata": {}}
         matches = [it for it in _list(reply.get("matches")) if _is_readable(it)]
         metadata = reply.get("metadata")
         types = metadata.get(_TYPES) if isinstance(metadata, dict) else None
@@ -117,7 +126,10 @@ class Containment:
         """A history_reply's content, its lines visible."""
         if self.policy.trusts:
             return reply
-        entries = [it for it in _list(reply.get("history")) if isinstance(it, list | tuple)]
+        history = _list(reply.get("history"))
+        if excess(history, MOST_TEXT):
+            history = []
+        entries = [it for it in history if isinstance(it, list | tuple)]
         return {**_status(reply), "history": [all_visible(list(entry)) for entry in entries]}
 
     def _contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
@@ -139,7 +151,7 @@ class Containment:
             charts.clear()
             return [Message("clear_output", {"wait": content.get("wait") is True})]
         if message.type == "input_request":
-            text = prompt(as_text(content.get("prompt")))
+            text = prompt(as_text(content.get("prompt"))[:_LONGEST_PROMPT])
             asked = {"prompt": text, "password": content.get("password") is True}
             return [Message("input_request", asked)]
         if message.type == "execute_reply":
@@ -185,10 +197,13 @@ class Containment:
             values = content["user_expressions"]
             reply["user_expressions"] = {
                 one_line(str(name)): self._expression(value, refused)
-                for name, value in (values.items() if isinstance(values, dict) else ())
+                for name, value in itertools.islice(
+                    values.items() if isinstance(values, dict) else (), _MOST_PARTS
+                )
             }
         if "payload" in content:
-            payloads = [self._payload(it, refused) for it in _list(content["payload"])]
+            asked = _list(content["payload"])[:_MOST_PARTS]
+            payloads = [self._payload(it, refused) for it in asked]
             reply["payload"] = [payload for payload in payloads if payload is not None]
         return reply, self._notes(tuple(refused))
 
@@ -217,10 +232,13 @@ class Containment:
             start = payload.get("start")
             return {
                 "source": "page",
-                "data": {PLAIN: visible(as_text(data.get(PLAIN)))},
+                "data": {PLAIN: visible(shortened(as_text(data.get(PLAIN))))},
                 "start": start if isinstance(start, int) else 0,
             }
         if payload.get("source") == "set_next_input" and isinstance(payload.get("text"), str):
+            if reason := excess(payload["text"], MOST_TEXT):
+                refused.append(Refusal("code", reason))
+                return None
             return {
                 "source": "set_next_input",
                 "text": visible(payload["text"]),
@@ -239,6 +257,11 @@ class Containment:
 
 # A sandbox can think of any number of types.
 _MOST_TOLD = 50
+# Payloads and expressions of one reply. A front end asks for few.
+_MOST_PARTS = 1_000
+_MOST_COMPLETIONS_BYTES = 5_000_000
+# Characters.
+_LONGEST_INSPECTION, _LONGEST_PROMPT = 1_000_000, 10_000
 _ENGINE = ("engine_uuid", "engine_id", "method")
 _TYPES = "_jupyter_types_experimental"
 
@@ -259,8 +282,8 @@ class CellContainment:
 def _error(content: JsonObject) -> JsonObject:
     return {
         "ename": one_line(as_text(content.get("ename"))),
-        "evalue": visible(as_text(content.get("evalue"))),
-        "traceback": [visible(as_text(line)) for line in _list(content.get("traceback"))],
+        "evalue": visible(shortened(as_text(content.get("evalue")))),
+        "traceback": [visible(line) for line in shortened_lines(content.get("traceback"))],
     }
 
 

@@ -26,6 +26,12 @@ LONGEST = 20_000_000
 _DEEPEST = 200
 _MOST_SHAPES = 1_000_000
 _MOST_REFERENCES = 20_000
+# Elements and attributes that are read; each costs some microseconds.
+_MOST_READ = 500_000
+# What is noted of references to parts, for parts within parts.
+_MOST_NOTED = 2_000_000
+# Characters of a style, an id or a class that are looked at; longer ones are not inert.
+_LONGEST_LOOK = 10_000
 
 # Elements that draw, and nothing else: no links, scripts, documents, animations, filters.
 _ELEMENTS = frozenset(
@@ -74,14 +80,14 @@ _GEOMETRY = frozenset(
 )
 _number_list = re.compile(r"[\w\s.,()+%-]*\Z", re.A)
 # No colon, backslash, quote or `@`: neither addresses nor escapes.
-_look = re.compile(r"(?:[\w\s.,()+%#-]|'[\w\s.,-]*'|\"[\w\s.,-]*\")*\Z", re.A)
-_function = re.compile(r"([\w-]*)\(")
+_look = re.compile(r"(?:[\w\s.,()+%#-]++|'[\w\s.,-]*+'|\"[\w\s.,-]*+\")*+\Z", re.A)
+_function = re.compile(r"(?<![\w-])([\w-]*+)\(")
 _FUNCTIONS = frozenset(
     "rgb rgba hsl hsla matrix translate scale rotate skewx skewy url translatex translatey".split()
 )
 _url = re.compile(r"url\(#[\w.:-]+\)")
 _own = re.compile(r"#([\w.:-]{1,200})\Z", re.A)
-_reference = re.compile(r"url\(\s*[\"']?#([^)\"'\s]+)")
+_reference = re.compile(r"url\(\s*+[\"']?#([^)\"'\s]++)")
 _raster = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,[A-Za-z0-9+/=\s]*\Z", re.A)
 # The page finds its own parts by names of other kinds.
 _id = re.compile(r"(?!jp-|jupyter|lm-|cm-)(?=[^\d]*\d)[\w.:-]{1,200}\Z", re.A)
@@ -89,10 +95,12 @@ _id = re.compile(r"(?!jp-|jupyter|lm-|cm-)(?=[^\d]*\d)[\w.:-]{1,200}\Z", re.A)
 _CLASSES = frozenset(("graph", "node", "edge", "cluster"))
 # matplotlib's style sheet: a rule of all of the page, that only says how lines end and meet.
 _line_ends = re.compile(
-    r"\s*\*\s*\{(?:\s*stroke-line(?:join|cap)\s*:\s*(?:round|butt|square|miter|bevel)\s*;?)*\s*\}\s*\Z"
+    r"\s*+\*\s*+\{(?:\s*+stroke-line(?:join|cap)\s*+:\s*+(?:round|butt|square|miter|bevel)"
+    r"\s*+;?+)*+\s*+\}\s*+\Z"
 )
 _strange_entity = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9a-fA-F]+);)")
 _root = re.compile(r"<svg(?=[\s/>])")
+_declaration = re.compile(r"\s*+<\?xml[^>?]*+(?:\?(?!>)[^>?]*+)*+\?>")
 _another_svg = re.compile(r"\s*data:(?!image/(?:png|jpe?g|gif|webp|avif|bmp)[;,])", re.I)
 
 
@@ -126,6 +134,9 @@ def judge_svg(source: str) -> Svg:
         encoded = source.encode()
     except UnicodeEncodeError:
         return Svg("refused", why="it holds half a character")
+    if source.count("<") > 2 * _MOST_READ:
+        # Each element has at most two of them.
+        return Svg("refused", why=f"it holds more than {_MOST_READ:,} elements and attributes")
     reader = _Reader()
     try:
         reader.read(encoded.removeprefix(b"\xef\xbb\xbf"))
@@ -141,7 +152,8 @@ def judge_svg(source: str) -> Svg:
         # Without it a browser draws nothing; JupyterLab puts it in too.
         source = _root.sub(f'<svg xmlns="{NAMESPACE}"', source, count=1)
     # What it was encoded in before no longer holds.
-    return Svg("picture", re.sub(r"\A\s*<\?xml[^>]*\?>", "", source))
+    declared = _declaration.match(source)
+    return Svg("picture", source[declared.end() :] if declared else source)
 
 
 @dataclass
@@ -166,6 +178,7 @@ class _Reader:
         self._referred: set[str] = set()
         self._text: list[str] = []
         self._root: _Element | None = None
+        self._read = self._noted = 0
 
     def read(self, source: bytes) -> None:
         """Read it all.
@@ -222,6 +235,9 @@ class _Reader:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._open) >= _DEEPEST:
             raise _NotShown(f"it is nested deeper than {_DEEPEST} elements")
+        self._read += 1 + len(attributes)
+        if self._read > _MOST_READ:
+            raise _NotShown(f"it holds more than {_MOST_READ:,} elements and attributes")
         self._end_text()
         parent = self._open[-1] if self._open else None
         element = _Element(name, attributes.get("id", ""))
@@ -236,14 +252,14 @@ class _Reader:
         self._open.append(element)
 
     def _attribute(self, element: _Element, name: str, value: str) -> None:
+        found = _reference.findall(value)
         if name.rpartition(":")[2] == "href":
             if value.strip().startswith("#"):
-                element.refers[value.strip()[1:]] += 1
+                found.append(value.strip()[1:])
             elif _another_svg.match(value):
                 raise _NotShown("it holds a document within it")
-        for found in _reference.findall(value):
-            element.refers[found] += 1
-        self._referred.update(element.refers)
+        element.refers.update(found)
+        self._referred.update(found)
         if len(self._referred) > _MOST_REFERENCES:
             raise _NotShown(f"it refers to more than {_MOST_REFERENCES:,} of its parts")
         if self.is_inert and not _is_inert_attribute(element.name, name, value):
@@ -271,10 +287,16 @@ class _Reader:
             # Of two with one id, a browser takes one: counted as both.
             named = self._named.setdefault(element.id, _Element(name, shapes=0))
             named.shapes += element.shapes
-            named.refers.update(element.refers)
+            self._note(named, element)
         if self._open:
             self._open[-1].shapes += element.shapes
-            self._open[-1].refers.update(element.refers)
+            self._note(self._open[-1], element)
+
+    def _note(self, whole: _Element, part: _Element) -> None:
+        self._noted += len(part.refers)
+        if self._noted > _MOST_NOTED:
+            raise _NotShown("too many of its parts within parts refer to others")
+        whole.refers.update(part.refers)
 
     def _count_shapes(self) -> None:
         """Raise _NotShown where references to references draw without an end in sight."""
@@ -307,6 +329,8 @@ def _total(element: _Element, drawn: dict[str, int]) -> int:
 
 
 def _is_inert_attribute(element: str, name: str, value: str) -> bool:
+    if len(value) > _LONGEST_LOOK and name not in _GEOMETRY and not name.endswith("href"):
+        return False
     if name in _NAMESPACES:
         return value == _NAMESPACES[name]
     if element in _METADATA:

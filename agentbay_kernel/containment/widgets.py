@@ -18,7 +18,17 @@ from agentbay_kernel.containment.bundle import Refusal, contain_bundle, contain_
 from agentbay_kernel.containment.css import is_safe_value
 from agentbay_kernel.containment.markup import sanitized
 from agentbay_kernel.containment.policy import CORE_WIDGETS, Policy
-from agentbay_kernel.containment.text import UNSAFE_NAMES, all_visible, as_text, one_line, visible
+from agentbay_kernel.containment.text import (
+    MOST_TEXT,
+    UNSAFE_NAMES,
+    all_visible,
+    as_text,
+    excess,
+    one_line,
+    shortened,
+    shortened_lines,
+    visible,
+)
 from agentbay_kernel.execution.messages import Message
 
 TARGET = "jupyter.widget"
@@ -118,6 +128,8 @@ _REFUSED_PACKAGE = (
 _UNNAMED = "it does not say what it is"
 _OTHER_PROTOCOL = "it is not of version 2 of the widgets' protocol"
 _OTHER_CLASS = "a widget of its id has another class"
+# Of the state of a widget, or of all of them together.
+_MOST_VALUES = 1_000_000
 
 
 def kind_of(classes: frozenset[str], trait: str) -> str | None:
@@ -190,6 +202,9 @@ class Widgets:
         data = data if isinstance(data, dict) else {}
         if not isinstance(comm_id, str):
             return None
+        # Before anything reads it. Buffers are counted by the limit of a cell's displays.
+        if reason := excess(data, MOST_TEXT, _MOST_VALUES):
+            return Refusal("widget", f"{reason}. Give it fewer data")
         if message.type == "comm_open":
             return self._opened(message, comm_id, data)
         if message.type == "comm_close":
@@ -356,16 +371,14 @@ class Widgets:
         kind = output.get("output_type")
         if kind == "stream":
             name = "stderr" if output.get("name") == "stderr" else "stdout"
-            return {"output_type": kind, "name": name, "text": visible(as_text(output.get("text")))}
+            text = visible(shortened(as_text(output.get("text"))))
+            return {"output_type": kind, "name": name, "text": text}
         if kind == "error":
-            frames = output.get("traceback")
             return {
                 "output_type": kind,
                 "ename": one_line(as_text(output.get("ename"))),
-                "evalue": visible(as_text(output.get("evalue"))),
-                "traceback": [visible(as_text(line)) for line in frames or ()]
-                if isinstance(frames, list)
-                else [],
+                "evalue": visible(shortened(as_text(output.get("evalue")))),
+                "traceback": [visible(line) for line in shortened_lines(output.get("traceback"))],
             }
         shown = contain_bundle(output.get("data"), output.get("metadata"), self._policy())
         result: dict[str, Any] = {"output_type": "display_data", "data": shown.data}
