@@ -25,7 +25,7 @@ CHUNK = 256 * 1024
 # at a time: as a text and as values it takes several times its bytes.
 LARGE = 1024 * 1024
 # How long its sender may take.
-TURN_S = 30.0
+TURN_S = 10.0
 _large = asyncio.Lock()
 
 EventHandler = Callable[[dict[str, Any]], None]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.agent_client import AgentClient
+from agentbay_kernel.local.priority import BEHIND, Priority
 from agentbay_kernel.local.settings import Settings
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -109,6 +110,8 @@ class Confinement:
         try:
             await self._started()
             await asyncio.wait_for(self.agent.connect(ours), 20)
+            # Its calls must not hold up the cells of others.
+            Priority(Path("/proc") / str(self._process.pid)).change(BEHIND)
             self._watch()
         except asyncio.CancelledError:
             ours.close()
@@ -126,6 +129,11 @@ class Confinement:
 
     def _before_exec(self) -> None:
         """Prepare the process that becomes the sandbox, in that process."""
+
+    @property
+    def proc(self) -> Path:
+        """The /proc of the session's processes, as seen from here."""
+        return Path("/proc")
 
     async def _started(self) -> None:
         """Learn what is known only once the process runs."""

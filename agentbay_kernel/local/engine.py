@@ -30,6 +30,7 @@ from agentbay_kernel.local.events import (
     died,
     timed_out,
 )
+from agentbay_kernel.local.priority import BEHIND, FIRST, SHORT_S
 from agentbay_kernel.local.worker import CUT, Frame, Inbox, Worker, started
 
 START_TIMEOUT_S = 60.0
@@ -90,7 +91,8 @@ class Engine:
 
     async def _start(self) -> Worker:
         argv = await self.argv()
-        worker = Worker(self._agent, f"{self.language.lower()}{next(self._numbers)}")
+        name = f"{self.language.lower()}{next(self._numbers)}"
+        worker = Worker(self._agent, name, self._confinement.proc)
         try:
             problem = await started(worker, argv, START_TIMEOUT_S)
             if problem:
@@ -155,6 +157,7 @@ class Engine:
             loop.create_task(inbox.fill(number)),
         ]
         clock = loop.call_later(timeout_s, overrun.start)
+        long = loop.call_later(SHORT_S, worker.priority.change, BEHIND)
         failure: Failure | None = None
         cutting = False
         try:
@@ -174,6 +177,8 @@ class Engine:
                         yield event
         finally:
             clock.cancel()
+            long.cancel()
+            worker.priority.change(FIRST)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

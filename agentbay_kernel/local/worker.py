@@ -16,10 +16,12 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.local.agent_client import LARGE, AgentClient, AgentError, Turn, as_bytes
 from agentbay_kernel.local.events import killed
+from agentbay_kernel.local.priority import Priority
 
 MEGABYTE = 2**20
 # A little more than the workers keep to (`sandbox/python_engine.py`).
@@ -57,10 +59,13 @@ class Worker:
     Arguments:
         agent: of the sandbox.
         name: what the agent calls it.
+        proc: the sandbox's /proc, as seen from here.
     """
 
-    def __init__(self, agent: AgentClient, name: str) -> None:
+    def __init__(self, agent: AgentClient, name: str, proc: Path) -> None:
         self._agent = agent
+        self._proc = proc
+        self.priority: Priority
         self.name = name
         self._socket: socket.socket | None = None
         self._changed = asyncio.Event()
@@ -85,9 +90,12 @@ class Worker:
         ours.setblocking(False)
         self._socket = ours
         try:
-            await self._agent.call("start", name=self.name, argv=argv, pass_fd=theirs.fileno())
+            pid = await self._agent.call(
+                "start", name=self.name, argv=argv, pass_fd=theirs.fileno()
+            )
         finally:
             theirs.close()
+        self.priority = Priority(self._proc / str(int(pid)))
 
     def _on_exit(self, event: dict[str, Any]) -> None:
         if event["name"] == self.name and self.exit is None:
