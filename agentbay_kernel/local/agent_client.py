@@ -39,6 +39,10 @@ class AgentError(Exception):
         self.errno = errno
 
 
+# Whoever moves much data does so in small steps, one of them in each turn of the event loop.
+bulk = asyncio.Lock()
+
+
 class Turn:
     """The right to have a large message in memory; a writer whose turn it is not is not read."""
 

@@ -100,6 +100,7 @@ class Outcome:
 
     def __init__(self, shape: str = "current") -> None:
         self.shape = shape
+        self.trace = uuid.uuid4().hex
         self._spool = Spool()
         self._streams: dict[str, list[Place]] = {"stdout": [], "stderr": []}
         # Where each is, whether it is the value of the cell, and its display id.
@@ -168,30 +169,44 @@ def _dumped(value: Any) -> str:
 
 
 class ToolAnswer:
-    """The text of a tool and whether it is an error."""
+    """The text of a tool and whether it is an error.
 
-    def __init__(self, text: str | Spool, is_error: bool = False) -> None:
+    Arguments:
+        text: it, or the run whose document it is, which is closed with the answer.
+        is_error: whether it is one.
+    """
+
+    def __init__(self, text: str | Outcome, is_error: bool = False) -> None:
         self.is_error = is_error
+        self._run = text if isinstance(text, Outcome) else None
+        self._spool = Spool()
         if isinstance(text, str):
-            self._spool = Spool()
             self._spool.add_text(text)
-        else:
-            self._spool = text
+
+    def parts(self) -> Iterator[bytes]:
+        """The text in UTF-8."""
+        if self._run is None:
+            yield from self._spool.parts()
+            return
+        for part in SHAPES[self._run.shape](self._run):
+            yield part.encode("utf-8", "replace") if isinstance(part, str) else part
 
     @property
     def size(self) -> int:
         """Bytes of the text."""
-        return self._spool.size
+        return sum(map(len, self.parts()))
 
     def escaped(self, levels: int) -> Iterator[bytes]:
-        """The text as it stands in a JSON string, or in JSON in a JSON string, in pieces."""
+        """The text as it stands in a JSON string, or in JSON in a JSON string, in parts."""
         decoder = codecs.getincrementaldecoder("utf-8")()
-        for piece in self._spool.parts():
-            yield escaped(decoder.decode(piece), levels)
+        for part in self.parts():
+            yield escaped(decoder.decode(part), levels)
 
     def close(self) -> None:
         """Forget it."""
         self._spool.close()
+        if self._run is not None:
+            self._run.close()
 
 
 def tool_answer(outcome: Outcome, error_shape: str = "A") -> ToolAnswer:
@@ -204,12 +219,10 @@ def tool_answer(outcome: Outcome, error_shape: str = "A") -> ToolAnswer:
     """
     failure = outcome.failure
     if failure is not None and error_shape == "C":
+        outcome.close()
         return ToolAnswer(_message(failure), is_error=True)
     is_error = failure is not None and (error_shape == "A" or outcome.shape == "plain")
-    text = Spool()
-    for part in SHAPES[outcome.shape](outcome):
-        text.add(part.encode("utf-8", "replace") if isinstance(part, str) else part)
-    return ToolAnswer(text, is_error=is_error)
+    return ToolAnswer(outcome, is_error)
 
 
 def _message(failure: Failure) -> str:
@@ -227,7 +240,7 @@ def _current(outcome: Outcome) -> Parts:
     yield from _listed(outcome.results())
     yield ", "
     yield from _streams(outcome, None if failure is None else failure.traceback)
-    yield from _ending(outcome, {"traceId": uuid.uuid4().hex})
+    yield from _ending(outcome, {"traceId": outcome.trace})
 
 
 def _streams(outcome: Outcome, traceback: str | None) -> Parts:

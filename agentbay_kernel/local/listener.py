@@ -24,6 +24,7 @@ from tornado import httputil, iostream, web
 from tornado.httpserver import HTTPServer
 
 from agentbay_kernel.local.actions import Actions
+from agentbay_kernel.local.agent_client import bulk
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.sessions import Sessions
@@ -328,6 +329,8 @@ class LoopbackHandler(web.RequestHandler):
                     if waiting >= SEND_PIECE:
                         waiting = 0
                         await self.flush()
+                        async with bulk:
+                            await asyncio.sleep(0)
                 await self.finish()
         except iostream.StreamClosedError:
             # The client is gone.

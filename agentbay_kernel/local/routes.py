@@ -6,6 +6,7 @@ WebSocket route and presigned addresses. Out: envelopes in the service's form.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import secrets
@@ -17,10 +18,12 @@ from typing import Any
 from tornado import web
 
 from agentbay_kernel.local.actions import ACTIONS, TOOL_CALL
+from agentbay_kernel.local.agent_client import bulk
 from agentbay_kernel.local.answers import ToolAnswer
 from agentbay_kernel.local.faults import misbehave
 from agentbay_kernel.local.listener import (
     CONTROL_LIMIT,
+    SMALL_BODY,
     TOOL_LIMIT,
     UPLOAD_LIMIT,
     LoopbackHandler,
@@ -92,7 +95,12 @@ class BodyHandler(LoopbackHandler):
             around = as_json(document({"content": content, "isError": answer.is_error}))
             # A client's own strings stand before it.
             before, _, behind = around.rpartition(_PLACE.encode())
-            size = len(before) + sum(map(len, answer.escaped(levels))) + len(behind)
+            size = len(before) + len(behind)
+            for part in answer.escaped(levels):
+                size += len(part)
+                if len(part) > SMALL_BODY // 2:
+                    async with bulk:
+                        await asyncio.sleep(0)
             body = itertools.chain([before], answer.escaped(levels), [behind])
             await self.runtime.behaviour.transmit(size)
             if fault is not None:

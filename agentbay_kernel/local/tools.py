@@ -10,7 +10,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from typing import Any
 
 from agentbay_kernel.errors import UnsupportedLanguageError
@@ -133,11 +133,15 @@ class Tools:
     ) -> ToolAnswer:
         events = self.run(session, code, language, timeout_s, streams=False)
         profile = self._behaviour.profile
-        with closing(Outcome(profile.result_shape)) as outcome:
+        outcome = Outcome(profile.result_shape)
+        try:
             async with aclosing(events) as running:
                 async for event in running:
                     outcome.add(event)
-            return tool_answer(outcome, profile.error_shape)
+        except BaseException:
+            outcome.close()
+            raise
+        return tool_answer(outcome, profile.error_shape)
 
     async def _shell(
         self,

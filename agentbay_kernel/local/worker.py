@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.local.agent_client import LARGE, AgentClient, AgentError, Turn, as_bytes
+from agentbay_kernel.local.agent_client import (
+    LARGE,
+    AgentClient,
+    AgentError,
+    Turn,
+    as_bytes,
+    bulk,
+)
 from agentbay_kernel.local.events import killed
 from agentbay_kernel.local.priority import Priority
 
@@ -38,8 +45,9 @@ STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 OUTPUTS = ("stdout", "stderr", "display", "result")
 # What a worker has left out, by kind.
 CUT = ("stdout", "stderr", "displays", "displayed")
-# Of a run's output: more than a worker passes on. Code that writes to the socket itself is put
-# behind the other sessions from there on.
+# Of a run's output: from the first on, others come before it. The second is more than a worker
+# passes on: code of its session has written to the socket itself, and waits.
+MUCH = 256 * 1024
 FLOOD = 40 * MEGABYTE
 FLOOD_PAUSE_S = 0.005
 
@@ -71,6 +79,8 @@ class Worker:
         self._changed = asyncio.Event()
         self._unread = bytearray()
         self._scanned = 0
+        # It has sent so much that others come first.
+        self.floods = False
         # Its line is large, or whoever reads has a large frame.
         self.turn = Turn()
         self._skipping = False
@@ -179,7 +189,11 @@ class Worker:
             if data:
                 self._unread += data
                 # Others have their turn, however much there is.
-                await asyncio.sleep(0)
+                if self.floods:
+                    async with bulk:
+                        await asyncio.sleep(0)
+                else:
+                    await asyncio.sleep(0)
                 return True
             if ended:
                 return False
@@ -302,6 +316,7 @@ class Inbox:
     async def fill(self, run: int) -> None:
         """Take the frames of a run to its end."""
         while True:
+            self._worker.floods = self._passed > MUCH
             if self._passed > FLOOD:
                 await asyncio.sleep(FLOOD_PAUSE_S)
             frame = await self._worker.read()
