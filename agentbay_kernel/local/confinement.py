@@ -20,7 +20,6 @@ from pathlib import Path
 
 from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.agent_client import AgentClient
-from agentbay_kernel.local.priority import BEHIND, Priority
 from agentbay_kernel.local.settings import Settings
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -110,8 +109,6 @@ class Confinement:
         try:
             await self._started()
             await asyncio.wait_for(self.agent.connect(ours), 20)
-            # Its calls must not hold up the cells of others.
-            Priority(Path("/proc") / str(self._process.pid)).change(BEHIND)
             self._watch()
         except asyncio.CancelledError:
             ours.close()

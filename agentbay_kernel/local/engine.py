@@ -30,7 +30,7 @@ from agentbay_kernel.local.events import (
     died,
     timed_out,
 )
-from agentbay_kernel.local.priority import BEHIND, FIRST, SHORT_S
+from agentbay_kernel.local.priority import runs
 from agentbay_kernel.local.worker import CUT, Frame, Inbox, Worker, started
 
 START_TIMEOUT_S = 60.0
@@ -157,7 +157,7 @@ class Engine:
             loop.create_task(inbox.fill(number)),
         ]
         clock = loop.call_later(timeout_s, overrun.start)
-        long = loop.call_later(SHORT_S, worker.priority.change, BEHIND)
+        long = runs.begin(worker.priority)
         failure: Failure | None = None
         cutting = False
         try:
@@ -177,8 +177,7 @@ class Engine:
                         yield event
         finally:
             clock.cancel()
-            long.cancel()
-            worker.priority.change(FIRST)
+            runs.end(worker.priority, long)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
