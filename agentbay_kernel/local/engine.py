@@ -156,8 +156,14 @@ class Engine:
             loop.create_task(_sent(worker, request)),
             loop.create_task(inbox.fill(number)),
         ]
-        clock = loop.call_later(timeout_s, overrun.start)
         long = runs.begin(worker.priority)
+
+        def interrupt() -> None:
+            # It has little time to end.
+            runs.end(worker.priority, long)
+            overrun.start()
+
+        clock = loop.call_later(timeout_s, interrupt)
         failure: Failure | None = None
         cutting = False
         try:

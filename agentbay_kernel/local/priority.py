@@ -68,7 +68,7 @@ class Runs:
         return loop.call_later(SHORT_S, self._becomes_long, run)
 
     def end(self, run: Priority, clock: asyncio.TimerHandle) -> None:
-        """It has ended."""
+        """It has ended, or is to end soon."""
         clock.cancel()
         self._long.discard(run)
         run.change(FIRST)
