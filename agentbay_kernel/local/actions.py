@@ -228,10 +228,10 @@ class Actions:
             raise invalid_parameter(f"Args must be a JSON object: {failure}.") from None
         name = fields.get("Name", "")
         answer = await self._tools.serve(session, name, arguments, request_id, fault)
-        if limit is not None and len(answer.text.encode()) > limit:
+        if limit is not None and answer.size > limit:
+            answer.close()
             raise _too_large(limit)
-        content = [{"type": "text", "text": answer.text}]
-        return {"Data": {"content": content, "isError": answer.is_error}}
+        return {"Data": answer}
 
     async def _delete(self, fields: Fields) -> dict[str, Any]:
         """Delete a session."""

@@ -17,9 +17,16 @@ from collections.abc import Callable
 from typing import Any
 
 # Code in the session could take over its agent; it must not be able to exhaust the runtime too.
-FRAME_LIMIT = 64 * 1024 * 1024
+FRAME_LIMIT = 32 * 1024 * 1024
 
 CHUNK = 256 * 1024
+
+# Bytes of a sandbox that are read at once. One larger message, of whatever sandbox, is in memory
+# at a time: as a text and as values it takes several times its bytes.
+LARGE = 1024 * 1024
+# How long its sender may take.
+TURN_S = 10.0
+_large = asyncio.Lock()
 
 EventHandler = Callable[[dict[str, Any]], None]
 
@@ -30,6 +37,47 @@ class AgentError(Exception):
     def __init__(self, errno: int, message: str) -> None:
         super().__init__(message)
         self.errno = errno
+
+
+# Whoever moves much data does so in small steps, one of them in each turn of the event loop.
+bulk = asyncio.Lock()
+
+
+class Turn:
+    """The right to have a large message in memory; a writer whose turn it is not is not read."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._clock: asyncio.TimerHandle | None = None
+
+    async def begin(self, late: Callable[[], None]) -> None:
+        """Wait for the turn, unless it has begun; `late` is called if the message does not end."""
+        if not self._begun:
+            await _large.acquire()
+            self._begun = True
+            self._clock = asyncio.get_running_loop().call_later(TURN_S, late)
+
+    def received(self) -> None:
+        """The message is there; whoever takes it may need longer."""
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def end(self) -> None:
+        """Let others have theirs."""
+        self.received()
+        if self._begun:
+            self._begun = False
+            _large.release()
+
+
+def as_bytes(frame: dict[str, Any]) -> bytes:
+    """A frame as JSON: no character takes more bytes than it had."""
+    try:
+        return json.dumps(frame, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # Half a character has no UTF-8.
+        return json.dumps(frame).encode()
 
 
 class AgentClient:
@@ -72,12 +120,17 @@ class AgentClient:
         if self._socket is None or self.closed.is_set():
             raise AgentError(-1, "the session's sandbox has ended")
         number = next(self._numbers)
-        data = json.dumps({**arguments, "id": number, "op": op}).encode()
+        data = as_bytes({**arguments, "id": number, "op": op})
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
             # Half a frame would be the end of the session.
-            await asyncio.shield(self._send(struct.pack(">I", len(data)) + data, pass_fd))
+            sending = asyncio.ensure_future(self._send(data, pass_fd))
+            # It may wait long for the answer.
+            del data
+            arguments.clear()
+            await asyncio.shield(sending)
+            del sending
             return await answer
         except OSError:
             raise AgentError(-1, "the session's sandbox has ended") from None
@@ -91,27 +144,42 @@ class AgentClient:
         async with self._writing:
             if self.closed.is_set():
                 raise BrokenPipeError
+            size = struct.pack(">I", len(data))
             while fd is not None:
                 try:
-                    data = data[socket.send_fds(sock, [data], [fd]) :]
+                    size = size[socket.send_fds(sock, [size], [fd]) :]
                     break
                 except BlockingIOError:
                     writable = asyncio.Event()
                     loop.add_writer(sock, writable.set)
                     await writable.wait()
                     loop.remove_writer(sock)
+            await loop.sock_sendall(sock, size)
             await loop.sock_sendall(sock, data)
 
     async def _pump(self, sock: socket.socket) -> None:
+        turn = Turn()
         try:
             while True:
                 size = struct.unpack(">I", await _read(sock, 4))[0]
                 if size > FRAME_LIMIT:
                     break
-                self._receive(json.loads(await _read(sock, size)))
+                if size <= LARGE:
+                    self._receive(json.loads(await _read(sock, size)))
+                    continue
+                await turn.begin(self.close)
+                data = await _read(sock, size)
+                text = data.decode("utf-8", "surrogatepass")
+                del data
+                self._receive(json.loads(text))
+                del text
+                # Whoever waited has it.
+                await asyncio.sleep(0)
+                turn.end()
         except (EOFError, OSError, ValueError):
             pass
         finally:
+            turn.end()
             self.closed.set()
             for answer in self._waiting.values():
                 if not answer.done():

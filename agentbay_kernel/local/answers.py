@@ -6,11 +6,13 @@ shapes A, B and C, and the `data` of streaming frames (AgentBay wire protocol, r
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import json
+import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
 
 from agentbay_kernel.local.events import Event, Failure, Finished, Result, Stream
 
@@ -19,23 +21,104 @@ CHUNK = 128 * 1024
 FRAME_LIMIT = 1000 * 1024
 
 
-@dataclass
-class Outcome:
-    """Everything one run told, collected."""
+# What an answer holds in memory; the rest of it is in a file that has no name.
+IN_MEMORY = 32 * 1024
+PIECE = 64 * 1024
 
-    stdout: list[str] = field(default_factory=list)
-    stderr: list[str] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
-    failure: Failure | None = None
-    count: int | None = None
-    seconds: float = 0.0
+
+class Spool:
+    """Bytes in the order in which they came, on disk if they are many.
+
+    Answers wait for other calls, and for clients that read slowly. However many wait, and however
+    large they are, they take next to no memory.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """Append bytes."""
+        self._file.seek(self.size)
+        self._file.write(data)
+        self.size += len(data)
+
+    def add_text(self, text: str, levels: int = 0) -> None:
+        """Append a text, as it stands in so many strings of JSON, one in the other."""
+        for at in range(0, len(text), PIECE):
+            self.add(escaped(text[at : at + PIECE], levels))
+
+    def add_json(self, value: Any, levels: int = 0) -> None:
+        """Append a value as JSON; the long strings of an object are never copied as a whole."""
+        if isinstance(value, dict):
+            before = "{"
+            for key, item in value.items():
+                self.add_text(f"{before}{_dumped(str(key))}: ", levels)
+                self.add_json(item, levels)
+                before = ", "
+            self.add_text("}" if value else "{}", levels)
+        elif isinstance(value, str):
+            self.add_text('"', levels)
+            self.add_text(value, levels + 1)
+            self.add_text('"', levels)
+        else:
+            self.add_text(_dumped(value), levels)
+
+    def parts(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes between two places."""
+        end = self.size if end is None else end
+        while start < end:
+            self._file.seek(start)
+            piece = self._file.read(min(PIECE, end - start))
+            start += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Forget them."""
+        self._file.close()
+
+
+def escaped(text: str, levels: int) -> bytes:
+    """A text in UTF-8 as it stands in so many strings of JSON, one in the other."""
+    if not levels:
+        return text.encode("utf-8", "replace")
+    data = _dumped(text)[1:-1].encode("utf-8", "replace")
+    for _ in range(levels - 1):
+        data = data.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return data
+
+
+Place = tuple[int, int]
+
+
+class Outcome:
+    """Everything one run told, collected, as the parts of a document.
+
+    Arguments:
+        shape: of the document: current, legacy or plain.
+    """
+
+    def __init__(self, shape: str = "current") -> None:
+        self.shape = shape
+        self.trace = uuid.uuid4().hex
+        self._spool = Spool()
+        self._streams: dict[str, list[Place]] = {"stdout": [], "stderr": []}
+        # Where each is, whether it is the value of the cell, and its display id.
+        self._results: list[tuple[Place, bool, str | None]] = []
+        self.failure: Failure | None = None
+        self.count: int | None = None
+        self.seconds = 0.0
 
     def add(self, event: Event) -> None:
         """Take in one event."""
         match event:
             case Stream(name, text):
-                chunks = self.stdout if name == "stdout" else self.stderr
-                chunks.append(text)
+                start = self._spool.size
+                if self.shape == "plain":
+                    self._spool.add_text(text)
+                else:
+                    self._spool.add_json(text)
+                self._streams[name].append((start, self._spool.size))
             case Result():
                 self._add_result(event)
             case Failure():
@@ -45,62 +128,146 @@ class Outcome:
 
     def _add_result(self, result: Result) -> None:
         """An answer has no updates: a display that is updated is shown as it ended."""
+        replaced = None
+        main, name = result.main, result.display_id
         if result.update:
-            for index, shown in enumerate(self.results):
-                if shown.display_id == result.display_id:
-                    self.results[index] = Result(
-                        result.data, result.metadata, shown.main, shown.display_id
-                    )
-                    return
-        self.results.append(result)
+            for index, (_, other_main, other_name) in enumerate(self._results):
+                if other_name == name:
+                    replaced, main = index, other_main
+                    break
+        start = self._spool.size
+        if self.shape == "plain":
+            self._spool.add_text(str(result.data.get("text/plain", "")))
+        elif self.shape == "legacy":
+            self._spool.add_json(_legacy_item(result, main))
+        else:
+            # JSON in a string.
+            self._spool.add(b'"')
+            self._spool.add_json(_item(result, main), levels=1)
+            self._spool.add(b'"')
+        entry = (start, self._spool.size), main, name
+        if replaced is None:
+            self._results.append(entry)
+        else:
+            self._results[replaced] = entry
+
+    def stream(self, name: str) -> Iterator[Iterator[bytes]]:
+        """The pieces of a stream, each in parts."""
+        return (self._spool.parts(*place) for place in self._streams[name])
+
+    def results(self) -> Iterator[Iterator[bytes]]:
+        """The results, each in parts."""
+        return (self._spool.parts(*place) for place, _, _ in self._results)
+
+    def close(self) -> None:
+        """Forget it."""
+        self._spool.close()
 
 
-@dataclass(frozen=True)
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 class ToolAnswer:
-    """The text of a tool and whether it is an error."""
+    """The text of a tool and whether it is an error.
 
-    text: str
-    is_error: bool = False
+    Arguments:
+        text: it, or the run whose document it is, which is closed with the answer.
+        is_error: whether it is one.
+    """
+
+    def __init__(self, text: str | Outcome, is_error: bool = False) -> None:
+        self.is_error = is_error
+        self._run = text if isinstance(text, Outcome) else None
+        self._spool = Spool()
+        if isinstance(text, str):
+            self._spool.add_text(text)
+
+    def parts(self) -> Iterator[bytes]:
+        """The text in UTF-8."""
+        if self._run is None:
+            yield from self._spool.parts()
+            return
+        for part in SHAPES[self._run.shape](self._run):
+            yield part.encode("utf-8", "replace") if isinstance(part, str) else part
+
+    @property
+    def size(self) -> int:
+        """Bytes of the text."""
+        return sum(map(len, self.parts()))
+
+    def escaped(self, levels: int) -> Iterator[bytes]:
+        """The text as it stands in a JSON string, or in JSON in a JSON string, in parts."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for part in self.parts():
+            yield escaped(decoder.decode(part), levels)
+
+    def close(self) -> None:
+        """Forget it."""
+        self._spool.close()
+        if self._run is not None:
+            self._run.close()
 
 
-def tool_answer(outcome: Outcome, shape: str = "current", error_shape: str = "A") -> ToolAnswer:
+def tool_answer(outcome: Outcome, error_shape: str = "A") -> ToolAnswer:
     """The answer to a blocking `run_code`.
 
     Arguments:
         outcome: what the run told.
-        shape: current, legacy or plain, the documents that the service has had.
         error_shape: A (an error whose text is the document), B (the document is no error), C (an
             error whose text is a message).
     """
     failure = outcome.failure
     if failure is not None and error_shape == "C":
+        outcome.close()
         return ToolAnswer(_message(failure), is_error=True)
-    is_error = failure is not None and error_shape == "A"
-    if shape == "plain":
-        return ToolAnswer(_plain(outcome), is_error=failure is not None)
-    document = _legacy(outcome) if shape == "legacy" else _current(outcome)
-    return ToolAnswer(json.dumps(document, ensure_ascii=False), is_error=is_error)
+    is_error = failure is not None and (error_shape == "A" or outcome.shape == "plain")
+    return ToolAnswer(outcome, is_error)
 
 
 def _message(failure: Failure) -> str:
     return f"{failure.name}: {failure.value}" if failure.value else failure.name
 
 
-def _current(outcome: Outcome) -> dict[str, Any]:
+Parts = Iterator[str | bytes]
+
+
+def _current(outcome: Outcome) -> Parts:
+    """The document, in parts."""
     failure = outcome.failure
-    return {
-        "executionError": "" if failure is None else _message(failure),
-        "result": [json.dumps(_item(result), ensure_ascii=False) for result in outcome.results],
-        "stdout": outcome.stdout,
-        "stderr": outcome.stderr if failure is None else [*outcome.stderr, failure.traceback],
-        "execution_count": outcome.count,
-        "execution_time": round(outcome.seconds, 6),
-        "traceId": uuid.uuid4().hex,
-    }
+    yield from ('{"executionError": ', _dumped("" if failure is None else _message(failure)))
+    yield ', "result": '
+    yield from _listed(outcome.results())
+    yield ", "
+    yield from _streams(outcome, None if failure is None else failure.traceback)
+    yield from _ending(outcome, {"traceId": outcome.trace})
 
 
-def _item(result: Result) -> dict[str, Any]:
-    item = {"isMainResult": result.main, **result.data}
+def _streams(outcome: Outcome, traceback: str | None) -> Parts:
+    yield '"stdout": '
+    yield from _listed(outcome.stream("stdout"))
+    yield ', "stderr": '
+    last = [] if traceback is None else [[_dumped(traceback)]]
+    yield from _listed(itertools.chain(outcome.stream("stderr"), last))
+
+
+def _ending(outcome: Outcome, more: dict[str, Any]) -> Parts:
+    told = {"execution_count": outcome.count, "execution_time": round(outcome.seconds, 6)}
+    yield f", {_dumped({**told, **more})[1:]}"
+
+
+def _listed(items: Iterable[Iterable[str | bytes]]) -> Parts:
+    """A JSON list of items that are JSON."""
+    before = "["
+    for item in items:
+        yield before
+        yield from item
+        before = ", "
+    yield "]" if before != "[" else "[]"
+
+
+def _item(result: Result, main: bool) -> dict[str, Any]:
+    item = {"isMainResult": main, **result.data}
     if result.metadata:
         item["metadata"] = result.metadata
     return item
@@ -120,30 +287,41 @@ SHORT_NAMES = {
 }
 
 
-def _legacy(outcome: Outcome) -> dict[str, Any]:
+def _legacy(outcome: Outcome) -> Parts:
     failure = outcome.failure
-    return {
-        "logs": {"stdout": outcome.stdout, "stderr": outcome.stderr},
-        "results": [
-            {
-                **{SHORT_NAMES.get(mime, mime): value for mime, value in result.data.items()},
-                "is_main_result": result.main,
-            }
-            for result in outcome.results
-        ],
-        "error": None
+    yield '{"logs": {'
+    yield from _streams(outcome, None)
+    yield '}, "results": '
+    yield from _listed(outcome.results())
+    error = (
+        None
         if failure is None
-        else {"name": failure.name, "value": failure.value, "traceback": failure.traceback},
-        "isError": failure is not None,
-        "execution_count": outcome.count,
-        "execution_time": round(outcome.seconds, 6),
-    }
+        else {"name": failure.name, "value": failure.value, "traceback": failure.traceback}
+    )
+    yield from (', "error": ', _dumped(error))
+    yield from _ending(outcome, {"isError": failure is not None})
 
 
-def _plain(outcome: Outcome) -> str:
-    shown = [str(r.data["text/plain"]) for r in outcome.results if "text/plain" in r.data]
-    failed = [] if outcome.failure is None else [outcome.failure.traceback]
-    return "".join([*outcome.stdout, *outcome.stderr, *failed, *shown])
+def _legacy_item(result: Result, main: bool) -> dict[str, Any]:
+    named = {SHORT_NAMES.get(mime, mime): value for mime, value in result.data.items()}
+    return {**named, "is_main_result": main}
+
+
+def _plain(outcome: Outcome) -> Parts:
+    for parts in itertools.chain(outcome.stream("stdout"), outcome.stream("stderr")):
+        yield from parts
+    if outcome.failure is not None:
+        yield outcome.failure.traceback
+    for parts in outcome.results():
+        yield from parts
+
+
+# The documents that the service has had.
+SHAPES: dict[str, Callable[[Outcome], Parts]] = {
+    "current": _current,
+    "legacy": _legacy,
+    "plain": _plain,
+}
 
 
 def stream_frames(event: Event, failure: Failure | None) -> Iterator[dict[str, Any]]:

@@ -152,6 +152,11 @@ class BubblewrapConfinement(Confinement):
         # Also keeps the path of a socket far below its limit of about 100 bytes.
         self.folders = Folders(WORKSPACE, TEMPORARY, RUN, f"{self._root}{RUN}", LIBRARY)
 
+    @property
+    def proc(self) -> Path:
+        """The /proc of the session's processes, as seen from here."""
+        return Path(self._root, "proc")
+
     def _watch(self) -> None:
         limit = self._settings.limits.memory
         watch = MemoryWatch(Path(self._root), IN_MEMORY, limit, self.agent, self._kill)

@@ -127,6 +127,11 @@ class Confinement:
     def _before_exec(self) -> None:
         """Prepare the process that becomes the sandbox, in that process."""
 
+    @property
+    def proc(self) -> Path:
+        """The /proc of the session's processes, as seen from here."""
+        return Path("/proc")
+
     async def _started(self) -> None:
         """Learn what is known only once the process runs."""
 

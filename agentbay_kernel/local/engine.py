@@ -17,6 +17,10 @@ from collections.abc import AsyncGenerator
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.confinement import Confinement
 from agentbay_kernel.local.events import (
+    HEAD_LIMIT,
+    MEGABYTE,
+    TAIL_LIMIT,
+    Cut,
     EngineError,
     Event,
     Failure,
@@ -26,7 +30,8 @@ from agentbay_kernel.local.events import (
     died,
     timed_out,
 )
-from agentbay_kernel.local.worker import Frame, Inbox, Worker, started
+from agentbay_kernel.local.priority import runs
+from agentbay_kernel.local.worker import CUT, Frame, Inbox, Worker, started
 
 START_TIMEOUT_S = 60.0
 # How long an interrupted cell may take to end before its process is killed.
@@ -86,7 +91,8 @@ class Engine:
 
     async def _start(self) -> Worker:
         argv = await self.argv()
-        worker = Worker(self._agent, f"{self.language.lower()}{next(self._numbers)}")
+        name = f"{self.language.lower()}{next(self._numbers)}"
+        worker = Worker(self._agent, name, self._confinement.proc)
         try:
             problem = await started(worker, argv, START_TIMEOUT_S)
             if problem:
@@ -103,8 +109,15 @@ class Engine:
         self._worker = self._starting = None
         self._count = 0
 
-    async def execute(self, code: str, timeout_s: float) -> AsyncGenerator[Event]:
+    async def execute(
+        self, code: str, timeout_s: float, head: int = HEAD_LIMIT
+    ) -> AsyncGenerator[Event]:
         """Run code; the last event is `Finished`.
+
+        Arguments:
+            code: the code.
+            timeout_s: seconds after which it is interrupted.
+            head: bytes of the beginning of its output that are passed on.
 
         Raises:
             EngineError: the worker did not start, so nothing was run.
@@ -119,10 +132,12 @@ class Engine:
             await self.prepare()
             if lost:
                 yield Stream("stderr", STATE_LOST.format(self.language))
-            async for event in self.run(code, timeout_s):
+            async for event in self.run(code, timeout_s, head=head):
                 yield event
 
-    async def run(self, code: str, timeout_s: float, silent: bool = False) -> AsyncGenerator[Event]:
+    async def run(
+        self, code: str, timeout_s: float, silent: bool = False, head: int = HEAD_LIMIT
+    ) -> AsyncGenerator[Event]:
         """Run code in the worker that is there."""
         begun = time.monotonic()
         worker = self._worker
@@ -131,20 +146,35 @@ class Engine:
                 f"The {self.language} process ended; the code was not run. Run it again."
             )
         number = next(self._numbers)
-        inbox = Inbox()
+        inbox = Inbox(worker)
         overrun = _Overrun(worker, inbox)
         inbox.on_failing = overrun.failing.set
         loop = asyncio.get_running_loop()
         request = {"id": number, "op": "run", "code": code, "silent": silent}
+        request |= {"head": head, "tail": TAIL_LIMIT}
         tasks = [
             loop.create_task(_sent(worker, request)),
-            loop.create_task(inbox.fill(worker, number)),
+            loop.create_task(inbox.fill(number)),
         ]
-        clock = loop.call_later(timeout_s, overrun.start)
+        long = runs.begin(worker.priority)
+
+        def interrupt() -> None:
+            # It has little time to end.
+            runs.end(worker.priority, long)
+            overrun.start()
+
+        clock = loop.call_later(timeout_s, interrupt)
         failure: Failure | None = None
+        cutting = False
         try:
             while (frame := await inbox.get()) is not None and frame.event != "done":
-                if frame.event == "error":
+                if frame.event == "cutting":
+                    cutting = True
+                elif frame.event == "cut":
+                    cutting = False
+                    counts = {key: frame.data[key] for key in CUT}
+                    yield Cut(**counts).note()
+                elif frame.event == "error":
                     data = frame.data
                     failure = Failure(data["name"], data["value"], data["stack"] + "\n")
                 else:
@@ -153,14 +183,19 @@ class Engine:
                         yield event
         finally:
             clock.cancel()
+            runs.end(worker.priority, long)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
             # An interrupt that is on its way must not hit the next run.
             await overrun.over()
+            inbox.close()
         if inbox.left_out:
             yield Stream("stderr", "Output after the interrupt is left out: nobody read it.\n")
         if frame is None:
+            if cutting:
+                words = f"\n... output behind the first {head // MEGABYTE} MB is lost ...\n"
+                yield Stream("stderr", words)
             assert worker.exit is not None
             if overrun.killed:
                 failure = timed_out(timeout_s, lost=True)

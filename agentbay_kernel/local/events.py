@@ -6,7 +6,6 @@ A run's events end with exactly one `Finished`.
 from __future__ import annotations
 
 import signal
-from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,13 +13,12 @@ from typing import Any
 
 MEGABYTE = 2**20
 # Of what one run puts out: so much of its beginning and so much of its end are passed on, in bytes
-# of the answer. A bridge's longest call (16 MB, packed as text) fits the beginning.
+# of the answer. A bridge's longest call (16 MB, packed as text) fits the beginning. The workers
+# keep to it (`sandbox/python_engine.py`, `sandbox/node_worker.js`).
 HEAD_LIMIT = 24 * MEGABYTE
 TAIL_LIMIT = 4 * MEGABYTE
-# A run whose answer is collected, and encoded up to four times, has so much of it for sure (a
-# bridge's call by a request brings 4 MB), and as much again from what all such runs share.
-OWN_LIMIT = 6 * MEGABYTE
-SHARED_LIMIT = 6 * MEGABYTE
+# Of the beginning of what a run puts out whose answer is collected.
+COLLECTED_LIMIT = 12 * MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -64,101 +62,63 @@ class Finished:
     seconds: float
 
 
+@dataclass
+class Cut:
+    """Output that is left out: characters of the streams, and displays with their bytes."""
+
+    stdout: int = 0
+    stderr: int = 0
+    displays: int = 0
+    displayed: int = 0
+
+    def add(self, event: Stream | Result) -> None:
+        """Count one event."""
+        if isinstance(event, Result):
+            self.displays += 1
+            self.displayed += event.size
+        elif event.name == "stdout":
+            self.stdout += len(event.text)
+        else:
+            self.stderr += len(event.text)
+
+    def note(self) -> Stream:
+        """What is said of it in its place."""
+        gone = [
+            f"{count:,} characters of {name}"
+            for name, count in (("stdout", self.stdout), ("stderr", self.stderr))
+            if count
+        ]
+        if self.displays:
+            megabytes = self.displayed / MEGABYTE
+            gone.append(f"{self.displays:,} displays ({megabytes:.1f} MB)")
+        return Stream("stderr", f"\n... {' and '.join(gone)} are left out here ...\n")
+
+
 Event = Stream | Result | Failure | Finished
 
 
-class Budget:
-    """Bytes that the answers which are being collected may hold beside what each has for sure."""
+async def limited(events: AsyncGenerator[Event], head: int) -> AsyncGenerator[Event]:
+    """A run's events; output beyond what its worker may pass on is counted and left out.
 
-    def __init__(self, size: int = SHARED_LIMIT) -> None:
-        self._left = size
-
-    def take(self, size: int) -> bool:
-        """Take bytes, if they are there."""
-        if size > self._left:
-            return False
-        self._left -= size
-        return True
-
-    def give_back(self, size: int) -> None:
-        """Return bytes that were taken."""
-        self._left += size
-
-
-async def limited(
-    events: AsyncGenerator[Event], budget: Budget | None = None
-) -> AsyncGenerator[Event]:
-    """A run's events, of whose output the beginning and the end are passed on.
-
-    Without it, code that prints for ever would exhaust the runtime's memory, not its own. What
-    takes the place of the middle says what it was.
+    A worker keeps to the limits by itself, unless code of its session has taken it over.
 
     Arguments:
         events: all of them.
-        budget: where memory beyond a run's own share comes from, if its output is collected.
+        head: bytes that the beginning may have.
     """
-    middle = _Middle(TAIL_LIMIT)
-    left = HEAD_LIMIT
-    taken = 0
-    try:
-        async with aclosing(events) as running:
-            async for event in running:
-                if isinstance(event, Stream | Result):
-                    left -= event.size
-                    if budget is not None and 0 <= left < HEAD_LIMIT - OWN_LIMIT:
-                        if budget.take(event.size):
-                            taken += event.size
-                        else:
-                            left = -1
-                    if left < 0:
-                        middle.add(event)
-                        continue
-                else:
-                    for kept in middle.end():
-                        yield kept
-                yield event
-    finally:
-        if budget is not None:
-            budget.give_back(taken)
-
-
-class _Middle:
-    """What comes behind the beginning: counted, and its last part kept."""
-
-    def __init__(self, room: int) -> None:
-        self._room = room
-        self._kept: deque[Stream | Result] = deque()
-        self._size = 0
-        self._characters = {"stdout": 0, "stderr": 0}
-        self._displays = 0
-        self._displayed = 0
-
-    def add(self, event: Stream | Result) -> None:
-        """Take one event, and let go of the oldest ones that there is no room for."""
-        self._kept.append(event)
-        self._size += event.size
-        while self._size > self._room:
-            gone = self._kept.popleft()
-            self._size -= gone.size
-            if isinstance(gone, Stream):
-                self._characters[gone.name] += len(gone.text)
-            else:
-                self._displays += 1
-                self._displayed += gone.size
-
-    def end(self) -> list[Stream | Result]:
-        """What is said of the events that are gone, and the ones that were kept."""
-        gone = [f"{n:,} characters of {name}" for name, n in self._characters.items() if n]
-        if self._displays:
-            megabytes = self._displayed / MEGABYTE
-            gone.append(f"{self._displays:,} displays ({megabytes:.1f} MB)")
-        said = f"\n... {' and '.join(gone)} are left out here ...\n"
-        found: list[Stream | Result] = [Stream("stderr", said)] if gone else []
-        found += self._kept
-        self._kept.clear()
-        self._characters = dict.fromkeys(self._characters, 0)
-        self._displays = 0
-        return found
+    room = head + TAIL_LIMIT + MEGABYTE
+    cut = Cut()
+    async with aclosing(events) as running:
+        async for event in running:
+            if isinstance(event, Stream | Result):
+                room -= event.size
+                if room < 0:
+                    cut.add(event)
+                    continue
+            elif cut != Cut():
+                yield cut.note()
+                cut = Cut()
+            yield event
 
 
 def timed_out(timeout_s: float, lost: bool) -> Failure:

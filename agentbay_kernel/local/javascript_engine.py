@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 
 from agentbay_kernel.local.confinement import Confinement
 from agentbay_kernel.local.engine import Engine
-from agentbay_kernel.local.events import EngineError, Event
+from agentbay_kernel.local.events import HEAD_LIMIT, EngineError, Event
 from agentbay_kernel.local.node import MISSING, find_node
 
 MEGABYTE = 1024 * 1024
@@ -47,13 +47,15 @@ class JavaScriptEngine(Engine):
         worker = f"{self._confinement.folders.library}/agentbay_kernel/sandbox/node_worker.js"
         return [node, *heap, *self._confinement.node_flags(node), worker]
 
-    async def execute(self, code: str, timeout_s: float) -> AsyncGenerator[Event]:
+    async def execute(
+        self, code: str, timeout_s: float, head: int = HEAD_LIMIT
+    ) -> AsyncGenerator[Event]:
         """Run a script; the last event is `Finished`.
 
         Raises:
             EngineError: there is no Node or it did not start, so nothing was run.
         """
-        async for event in super().execute(code, timeout_s):
+        async for event in super().execute(code, timeout_s, head):
             yield event
         if self.stateless:
             await self.stop()

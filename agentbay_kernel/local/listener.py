@@ -15,8 +15,7 @@ import re
 import ssl
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar
@@ -25,6 +24,7 @@ from tornado import httputil, iostream, web
 from tornado.httpserver import HTTPServer
 
 from agentbay_kernel.local.actions import Actions
+from agentbay_kernel.local.agent_client import bulk
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.sessions import Sessions
@@ -43,9 +43,7 @@ HEAD_LIMIT = 16 * KILOBYTE
 # Bodies up to this size are read at once; larger ones share a bounded memory.
 SMALL_BODY = 64 * KILOBYTE
 LARGE_BODIES = 2 * TOOL_LIMIT
-LARGE_ANSWERS = 64 * MEGABYTE
-# JSON in JSON: a character becomes up to seven.
-ANSWER_COST = 8
+SEND_PIECE = 128 * KILOBYTE
 WAITING_LIMIT = 100
 CONNECTIONS_LIMIT = 500
 # Between the requests of a connection, and until a request's headers are complete.
@@ -67,7 +65,7 @@ class BodyRoom:
     """
 
     def __init__(self, size: int) -> None:
-        self._free = self._size = size
+        self._free = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
@@ -97,18 +95,6 @@ class BodyRoom:
         self._free += size
         self._admit()
 
-    @asynccontextmanager
-    async def of(self, size: int) -> AsyncIterator[None]:
-        """Have that many bytes for a while; small ones need not wait."""
-        size = 0 if size <= SMALL_BODY else min(size, self._size)
-        if size:
-            await self.enter(size)
-        try:
-            yield
-        finally:
-            if size:
-                self.leave(size)
-
     def _admit(self) -> None:
         while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
             size, place = self._waiting.popleft()
@@ -127,9 +113,8 @@ class Runtime:
     actions: Actions
     contexts: Contexts
     behaviour: Behaviour
-    # What large bodies, and large responses, may have together.
+    # What large bodies may have together.
     room: BodyRoom
-    answers: BodyRoom
 
 
 class _Server(HTTPServer):
@@ -331,12 +316,25 @@ class LoopbackHandler(web.RequestHandler):
         self.set_header("Content-Type", "application/json;charset=utf-8")
         self.finish(as_json(document))
 
-    async def send(self, body: bytes) -> None:
-        """Answer with these bytes, and wait until the client has taken them."""
+    async def send(self, body: Iterable[bytes], size: int) -> None:
+        """Answer with these pieces, `size` bytes in all, as fast as the client takes them."""
         self.set_header("Content-Type", "application/json;charset=utf-8")
+        self.set_header("Content-Length", str(size))
+        waiting = 0
         try:
             async with asyncio.timeout(SEND_S):
-                await self.finish(body)
+                for piece in body:
+                    self.write(piece)
+                    waiting += len(piece)
+                    if waiting >= SEND_PIECE:
+                        waiting = 0
+                        await self.flush()
+                        async with bulk:
+                            await asyncio.sleep(0)
+                await self.finish()
+        except iostream.StreamClosedError:
+            # The client is gone.
+            pass
         except TimeoutError:
             connection: Any = self.request.connection
             connection.close()

@@ -6,20 +6,24 @@ WebSocket route and presigned addresses. Out: envelopes in the service's form.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import secrets
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from tornado import web
 
 from agentbay_kernel.local.actions import ACTIONS, TOOL_CALL
+from agentbay_kernel.local.agent_client import bulk
 from agentbay_kernel.local.answers import ToolAnswer
 from agentbay_kernel.local.faults import misbehave
 from agentbay_kernel.local.listener import (
-    ANSWER_COST,
     CONTROL_LIMIT,
+    SMALL_BODY,
     TOOL_LIMIT,
     UPLOAD_LIMIT,
     LoopbackHandler,
@@ -41,6 +45,8 @@ from agentbay_kernel.local.transfer import FileHandler
 from agentbay_kernel.local.websocket import SocketHandler
 
 REQUEST_ID_LIMIT = 200
+# Where the text of an answer goes.
+_PLACE = "TEXT"
 
 
 def request_id() -> str:
@@ -68,6 +74,41 @@ class BodyHandler(LoopbackHandler):
         """The body, once."""
         body, self._body = bytes(self._body), bytearray()
         return body
+
+    async def send_answer(
+        self,
+        answer: ToolAnswer,
+        document: Callable[[dict[str, Any]], dict[str, Any]],
+        fault: FaultPlan | None,
+        levels: int = 1,
+    ) -> None:
+        """Send a tool's answer, whose text is never in memory as a whole.
+
+        Arguments:
+            answer: is closed here.
+            document: makes the response of a tool's result.
+            fault: what goes wrong.
+            levels: how many strings of JSON the text stands in.
+        """
+        try:
+            content = [{"type": "text", "text": _PLACE}]
+            around = as_json(document({"content": content, "isError": answer.is_error}))
+            # A client's own strings stand before it.
+            before, _, behind = around.rpartition(_PLACE.encode())
+            size = len(before) + len(behind)
+            for part in answer.escaped(levels):
+                size += len(part)
+                if len(part) > SMALL_BODY // 2:
+                    async with bulk:
+                        await asyncio.sleep(0)
+            body = itertools.chain([before], answer.escaped(levels), [behind])
+            await self.runtime.behaviour.transmit(size)
+            if fault is not None:
+                await misbehave(self, fault, b"".join(body).decode())
+            else:
+                await self.send(body, size)
+        finally:
+            answer.close()
 
 
 class ActionHandler(BodyHandler):
@@ -115,14 +156,15 @@ class ActionHandler(BodyHandler):
             "Message": "",
             **answer,
         }
-        content = envelope["Data"]["content"] if self._action == TOOL_CALL else []
-        async with self.runtime.answers.of(sum(len(it["text"]) * ANSWER_COST for it in content)):
-            body = as_json(envelope)
-            await behaviour.transmit(len(body))
-            if fault is not None:
-                await misbehave(self, fault, body.decode())
-            else:
-                await self.send(body)
+        if self._action == TOOL_CALL:
+            await self.send_answer(answer["Data"], lambda data: {**envelope, "Data": data}, fault)
+            return
+        body = as_json(envelope)
+        await behaviour.transmit(len(body))
+        if fault is not None:
+            await misbehave(self, fault, body.decode())
+        else:
+            await self.send([body], len(body))
 
     def _read(self, data: bytes) -> dict[str, str]:
         try:
@@ -195,13 +237,7 @@ class LinkHandler(BodyHandler):
             return
         session: Session = self._session
         answer = await self.runtime.tools.serve(session, name, arguments, number, fault)
-        async with self.runtime.answers.of(len(answer.text) * ANSWER_COST):
-            body = _tool_result(answer, number)
-            await behaviour.transmit(len(body))
-            if fault is not None:
-                await misbehave(self, fault, body.decode())
-            else:
-                await self.send(body)
+        await self.send_answer(answer, lambda result: _tool_result(result, number), fault, 2)
 
     async def _fail(self, fault: FaultPlan, session_id: str) -> None:
         if fault.kind in ("key_refused", "expired"):
@@ -235,11 +271,10 @@ def _tool_call(body: bytes) -> tuple[str, dict[str, Any], str]:
     return name, arguments, number
 
 
-def _tool_result(answer: ToolAnswer, number: str) -> bytes:
+def _tool_result(result: dict[str, Any], number: str) -> dict[str, Any]:
     """The document of a tool's answer, which holds another as a string."""
-    result = {"isError": answer.is_error, "content": [{"type": "text", "text": answer.text}]}
     data = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}, ensure_ascii=False)
-    return as_json({"code": 0, "success": True, "requestId": number, "data": data})
+    return {"code": 0, "success": True, "requestId": number, "data": data}
 
 
 # Each route, its handler, and the most bytes that a body may have.

@@ -17,7 +17,6 @@ from agentbay_kernel.local.certificate import make_certificate
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.listener import (
-    LARGE_ANSWERS,
     LARGE_BODIES,
     BodyRoom,
     Runtime,
@@ -63,9 +62,9 @@ class LocalRuntime:
             address=lambda path: self.endpoint + path,
             told=self._told,
         )
-        rooms = (BodyRoom(LARGE_BODIES), BodyRoom(LARGE_ANSWERS))
+        room = BodyRoom(LARGE_BODIES)
         application = make_application(
-            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, *rooms)
+            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, room)
         )
         context = self._certificate.context() if self._certificate else None
         self._server = serve_application(application, ssl_options=context)

@@ -19,7 +19,7 @@ from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
 from agentbay_kernel.local.behaviour import Behaviour
-from agentbay_kernel.local.events import Budget, EngineError, Event, limited
+from agentbay_kernel.local.events import COLLECTED_LIMIT, HEAD_LIMIT, EngineError, Event, limited
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
@@ -42,7 +42,6 @@ class Tools:
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
-        self._budget = Budget()
         self._table: dict[str, tuple[str, Callable[..., Awaitable[str | ToolAnswer]]]] = {
             "run_code": ("wuying_codespace", self._run_code),
             "shell": ("wuying_shell", self._shell),
@@ -79,6 +78,7 @@ class Tools:
             return ToolAnswer(f"tool by name {name} not found", is_error=True)
         try:
             answer = await self._table[name][1](session, **arguments)
+            return answer if isinstance(answer, ToolAnswer) else ToolAnswer(answer)
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as failure:
             return ToolAnswer(f"Invalid arguments of tool {name}: {failure}", is_error=True)
         except AgentError as failure:
@@ -88,7 +88,10 @@ class Tools:
             )
         except (ToolError, EngineError) as failure:
             return ToolAnswer(str(failure), is_error=True)
-        return answer if isinstance(answer, ToolAnswer) else ToolAnswer(answer)
+        except OSError as failure:
+            # The disk is full.
+            words = f"The answer of {name} could not be kept: {failure}"
+            return ToolAnswer(words, is_error=True)
 
     def run(
         self, session: Session, code: Any, language: Any, timeout_s: Any, streams: bool = True
@@ -118,23 +121,27 @@ class Tools:
         profile = self._behaviour.profile
         sandbox = session.sandbox
         timeout = min(timeout, profile.gateway_s)
-        budget = None if streams else self._budget
+        head = HEAD_LIMIT if streams else COLLECTED_LIMIT
         if known == "javascript":
             sandbox.javascript.stateless = profile.js_state == "stateless"
-            return limited(sandbox.javascript.execute(code, timeout), budget)
+            return limited(sandbox.javascript.execute(code, timeout, head), head)
         sandbox.python.bridgeable = profile.bridgeable
-        return limited(sandbox.python.execute(code, timeout), budget)
+        return limited(sandbox.python.execute(code, timeout, head), head)
 
     async def _run_code(
         self, session: Session, code: Any, language: Any = "python", timeout_s: Any = None
     ) -> ToolAnswer:
-        outcome = Outcome()
         events = self.run(session, code, language, timeout_s, streams=False)
-        async with aclosing(events) as running:
-            async for event in running:
-                outcome.add(event)
         profile = self._behaviour.profile
-        return tool_answer(outcome, profile.result_shape, profile.error_shape)
+        outcome = Outcome(profile.result_shape)
+        try:
+            async with aclosing(events) as running:
+                async for event in running:
+                    outcome.add(event)
+        except BaseException:
+            outcome.close()
+            raise
+        return tool_answer(outcome, profile.error_shape)
 
     async def _shell(
         self,

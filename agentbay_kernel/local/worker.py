@@ -16,10 +16,19 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.local.agent_client import AgentClient, AgentError
+from agentbay_kernel.local.agent_client import (
+    LARGE,
+    AgentClient,
+    AgentError,
+    Turn,
+    as_bytes,
+    bulk,
+)
 from agentbay_kernel.local.events import killed
+from agentbay_kernel.local.priority import Priority
 
 MEGABYTE = 2**20
 # A little more than the workers keep to (`sandbox/python_engine.py`).
@@ -29,11 +38,18 @@ STRUCTURE_LIMIT = 3 * MEGABYTE
 # Small: a turn of the loop takes as long as all sessions that flood it have one each.
 CHUNK = 32 * 1024
 # Bytes of frames that wait for whoever reads a run.
-INBOX_LIMIT = 4 * MEGABYTE
+INBOX_LIMIT = MEGABYTE
 # What a frame takes beside its bytes.
 OVERHEAD = 128
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 OUTPUTS = ("stdout", "stderr", "display", "result")
+# What a worker has left out, by kind.
+CUT = ("stdout", "stderr", "displays", "displayed")
+# Of a run's output: from the first on, others come before it. The second is more than a worker
+# passes on: code of its session has written to the socket itself, and waits.
+MUCH = 256 * 1024
+FLOOD = 40 * MEGABYTE
+FLOOD_PAUSE_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -51,15 +67,22 @@ class Worker:
     Arguments:
         agent: of the sandbox.
         name: what the agent calls it.
+        proc: the sandbox's /proc, as seen from here.
     """
 
-    def __init__(self, agent: AgentClient, name: str) -> None:
+    def __init__(self, agent: AgentClient, name: str, proc: Path) -> None:
         self._agent = agent
+        self._proc = proc
+        self.priority: Priority
         self.name = name
         self._socket: socket.socket | None = None
         self._changed = asyncio.Event()
         self._unread = bytearray()
         self._scanned = 0
+        # It has sent so much that others come first.
+        self.floods = False
+        # Its line is large, or whoever reads has a large frame.
+        self.turn = Turn()
         self._skipping = False
         # The agent's event, once the process has ended.
         self.exit: dict[str, Any] | None = None
@@ -77,9 +100,12 @@ class Worker:
         ours.setblocking(False)
         self._socket = ours
         try:
-            await self._agent.call("start", name=self.name, argv=argv, pass_fd=theirs.fileno())
+            pid = await self._agent.call(
+                "start", name=self.name, argv=argv, pass_fd=theirs.fileno()
+            )
         finally:
             theirs.close()
+        self.priority = Priority(self._proc / str(int(pid)))
 
     def _on_exit(self, event: dict[str, Any]) -> None:
         if event["name"] == self.name and self.exit is None:
@@ -94,7 +120,7 @@ class Worker:
     async def send(self, frame: dict[str, Any]) -> None:
         """Send a request; waits until the worker has room for it."""
         assert self._socket is not None
-        data = json.dumps(frame).encode() + b"\n"
+        data = as_bytes(frame) + b"\n"
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
     async def signal(self, number: signal.Signals) -> None:
@@ -111,22 +137,32 @@ class Worker:
         while True:
             end = self._unread.find(b"\n", self._scanned)
             if end >= 0:
-                line = bytes(self._unread[:end])
+                with memoryview(self._unread) as unread:
+                    line = bytes(unread[:end])
                 del self._unread[: end + 1]
                 self._scanned = 0
                 skipped, self._skipping = self._skipping, False
                 frame = _left_out() if skipped else _parse(line)
+                self.turn.received()
+                if frame is None or frame.size <= LARGE:
+                    self.turn.end()
                 if frame is not None:
                     return frame
                 continue
             self._scanned = len(self._unread)
-            if self._scanned > LINE_LIMIT:
-                self._skipping = True
-            if self._skipping:
-                self._unread.clear()
-                self._scanned = 0
+            if self._scanned > LARGE and not self._skipping:
+                await self.turn.begin(self._skip)
+            if self._scanned > LINE_LIMIT or self._skipping:
+                self._skip()
             if not await self._receive():
                 return None
+
+    def _skip(self) -> None:
+        """Read the rest of a line without keeping it."""
+        self._skipping = True
+        self._unread.clear()
+        self._scanned = 0
+        self.turn.end()
 
     async def _receive(self) -> bool:
         """Read what is there; False at the end."""
@@ -153,7 +189,11 @@ class Worker:
             if data:
                 self._unread += data
                 # Others have their turn, however much there is.
-                await asyncio.sleep(0)
+                if self.floods:
+                    async with bulk:
+                        await asyncio.sleep(0)
+                else:
+                    await asyncio.sleep(0)
                 return True
             if ended:
                 return False
@@ -162,6 +202,7 @@ class Worker:
 
     def close(self) -> None:
         """Let go of the socket."""
+        self.turn.end()
         self._agent.off("exit", self._on_exit)
         self._agent.off("closed", self._on_closed)
         if self._socket is not None:
@@ -184,6 +225,8 @@ def _parse(line: bytes) -> Frame | None:
             )
         elif event == "error":
             valid = all(isinstance(data[key], str) for key in ("name", "value", "stack"))
+        elif event == "cut":
+            valid = all(isinstance(data[key], int) for key in CUT)
         else:
             valid = isinstance(event, str) and isinstance(data.get("count", 0), int)
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -203,9 +246,16 @@ class Inbox:
 
     It holds back the worker while it is full. Once `hurry` is called it lets output beyond that go:
     the run is to end, though its reader may have stalled.
+
+    Arguments:
+        worker: the frames are of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        # Is a large frame in here, or with whoever took it last?
+        self._large = self._taken = False
+        self._passed = 0
         self._frames: deque[Frame | None] = deque()
         self._size = 0
         self._hurried = False
@@ -221,15 +271,22 @@ class Inbox:
             self._room.clear()
             await self._room.wait()
         if frame is not None:
-            if self._size > INBOX_LIMIT and frame.event in OUTPUTS:
+            full = self._size > INBOX_LIMIT or (self._large and frame.size > LARGE)
+            if full and frame.event in OUTPUTS:
                 self.left_out += 1
                 return
             self._size += frame.size
+            self._large = self._large or frame.size > LARGE
         self._frames.append(frame)
         self._filled.set()
+        # Nothing is read while a large frame is in memory.
+        while self._large and not self._hurried:
+            self._room.clear()
+            await self._room.wait()
 
     async def get(self) -> Frame | None:
-        """Take the next frame."""
+        """Take the next frame; the one before is done with."""
+        self._end_turn()
         while not self._frames:
             self._filled.clear()
             await self._filled.wait()
@@ -237,23 +294,41 @@ class Inbox:
         if frame is not None:
             self._size -= frame.size
         self._room.set()
+        self._taken = frame is not None and frame.size > LARGE
         return frame
+
+    def _end_turn(self) -> None:
+        if self._taken:
+            self._taken = self._large = False
+            self._worker.turn.end()
+            self._room.set()
+
+    def close(self) -> None:
+        """Nobody takes frames any more."""
+        self._frames.clear()
+        self._worker.turn.end()
 
     def hurry(self) -> None:
         """Wait for nobody from now on."""
         self._hurried = True
         self._room.set()
 
-    async def fill(self, worker: Worker, run: int) -> None:
+    async def fill(self, run: int) -> None:
         """Take the frames of a run to its end."""
         while True:
-            frame = await worker.read()
+            self._worker.floods = self._passed > MUCH
+            if self._passed > FLOOD:
+                await asyncio.sleep(FLOOD_PAUSE_S)
+            frame = await self._worker.read()
+            self._passed += frame.size if frame is not None else 0
             if frame is not None and frame.event == "failing" and frame.data.get("id") == run:
                 self.on_failing()
                 continue
             # What an earlier run puts out late belongs to nobody any more.
             if frame is None or frame.data.get("id", run) == run:
                 await self.put(frame)
+            else:
+                self._worker.turn.end()
             if frame is None or (frame.event == "done" and frame.data.get("id") == run):
                 return
 
@@ -264,6 +339,7 @@ async def started(worker: Worker, argv: list[str], timeout_s: float) -> str:
         async with asyncio.timeout(timeout_s):
             await worker.start(argv)
             while (frame := await worker.read()) is not None:
+                worker.turn.end()
                 if frame.event == "ready":
                     return ""
     except AgentError as failure:

@@ -3,9 +3,10 @@
 // `display`, completion, inspection, and word of what goes on after a cell.
 //
 // In: JSON lines on the first descriptor of AGENTBAY_WORKER_FDS:
-//   {"id", "op": "run", "code", "await", "name", "offset", "expressions"}
+//   {"id", "op": "run", "code", "await", "name", "offset", "expressions", "head", "tail"}
 //       run a script; with `await` a promise that is its value is waited for, `offset` columns of
-//       its first line are not the user's, `expressions` are evaluated behind it, by name
+//       its first line are not the user's, `expressions` are evaluated behind it, by name; with
+//       `head` so many bytes of the beginning of its output and `tail` of its end are sent
 //   {"id", "op": "complete", "before", "after"}   the code around the cursor
 //   {"id", "op": "inspect", "before", "after", "detail"}
 // Out: JSON lines on the second descriptor:
@@ -16,6 +17,9 @@
 //   {"id", "event": "clear", "wait"}
 //   {"id", "event": "result", "data", "metadata"}        the value of the last expression
 //   {"id", "event": "error", "name", "value", "stack"}   the script failed
+//   {"id", "event": "cutting"}                           the beginning ends here
+//   {"id", "event": "cut", "stdout", "stderr", "displays", "displayed"}
+//       characters, a number and bytes that are left out; before the end of the output
 //   {"id", "event": "done", "alive", "names", "expressions"}
 //       always the last of a run; may it print more later? which globals are not Node's?
 //   {"event": "quiet"}                                   nothing goes on any more
@@ -35,7 +39,7 @@ const vm = require('node:vm');
 
 // A cell's `const process = ...` takes the place of the global; what is needed here is kept.
 const world = globalThis;
-const { Atomics, Buffer, Error, Int32Array, JSON, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
+const { Atomics, Buffer, Error, Int32Array, JSON, Math, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
 const nodeRequire = require;
 
 const [inFd, outFd] = process.env.AGENTBAY_WORKER_FDS.split(',').map(Number);
@@ -70,8 +74,87 @@ function wellFormed(key, value) {
   return typeof value === 'string' ? value.replace(/\p{Surrogate}/gu, '\ufffd') : value;
 }
 
+const OUTPUTS = ['stdout', 'stderr', 'display', 'result'];
+const PIECE = 65536;
+
+// The beginning and the end of a run's output; the middle is left out and counted.
+class Limits {
+  constructor({ head, tail }) {
+    this.room = head;
+    this.tailRoom = tail;
+    this.clear();
+  }
+
+  clear() {
+    this.kept = [];
+    this.first = 0;
+    this.size = 0;
+    this.cut = { stdout: 0, stderr: 0, displays: 0, displayed: 0 };
+  }
+
+  // Is the frame to be sent now?
+  pass(frame, data) {
+    let size = data.length - 1 + 128;
+    for (let at = data.indexOf(92); at >= 0; at = data.indexOf(92, at + 1)) size += 2;
+    if (size > this.room && this.room >= 0) {
+      write(encoded({ id: frame.id, event: 'cutting' }));
+      this.room = -1;
+    }
+    if (this.room >= 0) {
+      this.room -= size;
+      return true;
+    }
+    this.kept.push({ event: frame.event, characters: (frame.text || '').length, size, data });
+    this.size += size;
+    while (this.size > this.tailRoom) {
+      const gone = this.kept[this.first];
+      this.kept[this.first++] = undefined;
+      this.size -= gone.size;
+      if (gone.event in this.cut) this.cut[gone.event] += gone.characters;
+      else {
+        this.cut.displays++;
+        this.cut.displayed += gone.size;
+      }
+    }
+    if (this.first > 1000) {
+      this.kept.splice(0, this.first);
+      this.first = 0;
+    }
+    return false;
+  }
+
+  end(id) {
+    if (this.room >= 0) return;
+    if (this.cut.stdout || this.cut.stderr || this.cut.displays) write(encoded({ id, event: 'cut', ...this.cut }));
+    for (const { data } of this.kept.slice(this.first)) write(data);
+    this.clear();
+  }
+}
+let limits = null;
+
+function encoded(frame) {
+  return Buffer.from(JSON.stringify(frame, wellFormed) + '\n');
+}
+
 function send(frame) {
-  const data = Buffer.from(JSON.stringify(frame, wellFormed) + '\n');
+  const data = encoded(frame);
+  if (limits && OUTPUTS.includes(frame.event)) {
+    if (!limits.pass(frame, data)) return;
+  } else if (limits && (frame.event === 'error' || frame.event === 'done')) limits.end(frame.id);
+  write(data);
+}
+
+function sendText(id, event, text) {
+  for (let start = 0; start < text.length;) {
+    let end = Math.min(start + PIECE, text.length);
+    // Not between the halves of a character.
+    if (end < text.length && (text.charCodeAt(end - 1) & 0xfc00) === 0xd800) end--;
+    send({ id, event, text: text.slice(start, end) });
+    start = end;
+  }
+}
+
+function write(data) {
   let offset = 0;
   while (offset < data.length) {
     try {
@@ -99,7 +182,8 @@ function redirect(name) {
   stream.write = (chunk, encoding, callback) => {
     const text = typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString('utf8');
     // Between scripts nobody reads: a timer that prints would wait for the next one.
-    if (text && (notebook || current)) send({ id: runId(), event: name, text });
+    if (text && notebook) send({ id: runId(), event: name, text });
+    else if (text && current) sendText(runId(), name, text);
     const done = typeof encoding === 'function' ? encoding : callback;
     if (done) process.nextTick(done);
     return true;
@@ -247,6 +331,7 @@ function run(request) {
   const id = request.id;
   const run = { id, displays: [] };
   current = latest = run;
+  limits = request.head === undefined ? null : new Limits(request);
   let expressions;
   const finish = () => {
     current = null;

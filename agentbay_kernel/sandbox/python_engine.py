@@ -3,13 +3,17 @@
 Run as a script. It reads requests from the socket that AGENTBAY_WORKER_FDS names and writes frames
 to it, both as lines of JSON:
 
-- in: {"id", "op": "run", "code", "silent"}
+- in: {"id", "op": "run", "code", "silent", "head", "tail"}
 - out: {"event": "ready"}, once; then for each run, with its id,
   {"event": "stdout" | "stderr", "text"},
   {"event": "display", "data", "metadata", "transient", "update"},
   {"event": "result", "data", "metadata"},
   {"event": "failing"}, {"event": "error", "name", "value", "stack"},
   and at last {"event": "done", "count"}.
+
+Of a run's output the first `head` bytes and the last `tail` bytes are sent. {"event": "cutting"}
+comes where the first ones end, and {"event": "cut", "stdout", "stderr", "displays", "displayed"}
+before the last ones: characters, a number, and bytes that are left out.
 
 A write blocks while nobody reads. Output belongs to the cell that runs; between cells it is
 dropped. SIGINT raises KeyboardInterrupt in the cell that runs and does nothing between cells.
@@ -41,6 +45,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -66,6 +71,11 @@ FRAME_LIMIT = 12 * MEGABYTE
 # The part of a display that is not text grows when it is parsed.
 STRUCTURE_LIMIT = 2 * MEGABYTE
 ERROR_LIMIT = 256 * 1024
+OUTPUTS = ("stdout", "stderr", "display", "result")
+# What is left out, by kind.
+CUT = ("stdout", "stderr", "displays", "displayed")
+# What a frame takes beside its bytes.
+OVERHEAD = 128
 # Pieces of a stream: so many characters, or what is there after so many seconds.
 PIECE = 64 * 1024
 FLUSH_S = 0.1
@@ -161,6 +171,43 @@ class Guard:
                 self._interrupt()
 
 
+class Tail:
+    """The end of a run's output: the middle is left out and counted.
+
+    Arguments:
+        room: bytes that are kept.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._kept: deque[tuple[str, int, int, bytes]] = deque()
+        self._size = 0
+        self._cut = dict.fromkeys(CUT, 0)
+
+    def add(self, frame: dict[str, Any], size: int, data: bytes) -> None:
+        """Take a frame; the oldest ones go."""
+        self._kept.append((frame["event"], len(frame.get("text", "")), size, data))
+        self._size += size
+        while self._size > self._room:
+            event, characters, size, _ = self._kept.popleft()
+            self._size -= size
+            if event in self._cut:
+                self._cut[event] += characters
+            else:
+                self._cut["displays"] += 1
+                self._cut["displayed"] += size
+
+    def end(self, run: int) -> bytes:
+        """Return what is to be sent, and begin again."""
+        lines = [data for _, _, _, data in self._kept]
+        if any(self._cut.values()):
+            lines.insert(0, encode({"id": run, "event": "cut", **self._cut}))
+        self._kept.clear()
+        self._size = 0
+        self._cut = dict.fromkeys(CUT, 0)
+        return b"".join(lines)
+
+
 class Output:
     """Everything that leaves the process: frames, in order, and the text that is still collected.
 
@@ -175,6 +222,8 @@ class Output:
         self.guard = Guard(interrupt)
         # The run that output belongs to; None: to nobody.
         self.run: int | None = None
+        self._room = 0
+        self._tail = Tail(0)
         self._unsent = bytearray()
         self._sending = False
         self._name = ""
@@ -191,6 +240,12 @@ class Output:
     def here(self) -> bool:
         """Is this the process that the frames are of, and not one that a cell has forked?"""
         return os.getpid() == self._pid
+
+    def begin(self, request: dict[str, Any]) -> None:
+        """Output belongs to this run from now on."""
+        self.run = request["id"]
+        self._room = request.get("head", sys.maxsize)
+        self._tail = Tail(request.get("tail", 0))
 
     def capture(self) -> None:
         """Take over descriptors 1 and 2, which children and C code write to."""
@@ -280,12 +335,29 @@ class Output:
                 self._send(frame)
 
     def _send(self, frame: dict[str, Any]) -> None:
-        if self.run is not None:
-            self.put({"id": self.run, **frame})
+        if self.run is None:
+            return
+        frame = {"id": self.run, **frame}
+        data = encode_display(frame) if "data" in frame else encode(frame)
+        if frame["event"] in OUTPUTS:
+            # As the runtime counts: an answer is JSON in JSON in JSON, where each escape doubles.
+            size = len(data) - 1 + 2 * data.count(b"\\") + OVERHEAD
+            if size > self._room >= 0:
+                self.put({"id": self.run, "event": "cutting"})
+                self._room = -1
+            if self._room < 0:
+                self._tail.add(frame, size, data)
+                return
+            self._room -= size
+        elif self._room < 0 and frame["event"] in ("error", "done"):
+            data = self._tail.end(self.run) + data
+        self._put(data)
 
     def put(self, frame: dict[str, Any]) -> None:
         """Send a frame as it is."""
-        data = encode_display(frame) if "data" in frame else encode(frame)
+        self._put(encode(frame))
+
+    def _put(self, data: bytes) -> None:
         with self.guard:
             self._unsent += data
             # A destructor can print while the frame before is being sent.
@@ -607,7 +679,7 @@ class Engine:
 
     async def _run(self, request: dict[str, Any]) -> None:
         output, shell = self._output, self._shell
-        output.run = request["id"]
+        output.begin(request)
         shell.cancelled = False
         with self._last_resort(), self._last_resort():
             # A cell may have put its own handler there.

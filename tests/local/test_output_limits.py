@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from tests.local.conftest import official_client
 from tests.local.test_streaming import ask, connect
@@ -207,3 +210,106 @@ def test_a_client_that_does_not_read_holds_back_the_writer_and_nothing_else(
     socket.close()
     assert session.code.run_code("kept", "python").result == "7"
     assert_small(fresh)
+
+
+# What many sessions have ready at the same time, as calls of the action route.
+ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "quotes": ("run_code", {"code": "print('\"' * 4 * 10**6)"}),
+    "control characters": ("shell", {"command": "head -c 2000000 /dev/zero"}),
+    "a file of zeros": ("read_file", {"path": "/dev/shm/zeros"}),
+    "one wide character": ("run_code", {"code": "print('\U0001f600' + 'x' * 10**7)"}),
+    "a display with one": (
+        "run_code",
+        {"code": "from IPython.display import HTML\nHTML('\U0001f600' + 'x' * 11 * 10**6)"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(ANSWERS))
+def test_answers_at_the_same_time_take_no_memory_each(
+    kind: str, fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    """Five sessions, each with two clients that do not read before all answers are ready."""
+    sessions = [make() for _ in range(5)]
+    for session in sessions:
+        done = session.code.run_code("open('/dev/shm/zeros', 'wb').write(bytes(10**7))", "python")
+        assert done.success
+    name, arguments = ANSWERS[kind]
+    with ExitStack() as stack, ThreadPoolExecutor(10) as pool:
+        own = stack.enter_context(requests.Session())
+        own.trust_env = False
+        answers = list(
+            pool.map(
+                lambda session: own.post(
+                    f"{fresh.endpoint}/?Action=CallMcpTool",
+                    data={
+                        "Authorization": fresh.api_key,
+                        "SessionId": session.session_id,
+                        "Name": name,
+                        "Args": json.dumps(arguments),
+                    },
+                    stream=True,
+                    timeout=60,
+                ),
+                2 * sessions,
+            )
+        )
+        assert_small(fresh)
+        for answer in answers:
+            content = answer.json()["Data"]["content"][0]["text"]
+            assert len(content) >= 2 * 10**6
+    assert_small(fresh)
+
+
+def test_the_end_of_a_flood_is_lost_with_its_process(make: Callable[[], Any]) -> None:
+    code = "import os\nfor n in range(50): print('x' * 10**6)\nos.kill(os.getpid(), 9)"
+    result = make().code.run_code(code, "python", timeout_s=60)
+    document = json.loads(result.error_message)
+    assert len("".join(document["stdout"])) > 10**7
+    assert "is lost" in "".join(document["stderr"])
+
+
+def test_an_error_comes_behind_the_end_of_a_flood(make: Callable[[], Any]) -> None:
+    session = make()
+    code = "for n in range(50): print(n, 'x' * 10**6)\nraise ValueError('last')"
+    result = session.code.run_code(code, "python", timeout_s=60)
+    document = json.loads(result.error_message)
+    assert "\n49 x" in "".join(document["stdout"])
+    said = "".join(document["stderr"])
+    assert said.index("are left out here") < said.index("ValueError: last")
+    # The next run begins anew.
+    result = session.code.run_code("print('again')", "python")
+    assert result.logs.stdout == ["again\n"] and result.logs.stderr == []
+
+
+def test_what_code_floods_the_engines_socket_with_is_counted_and_left_out(
+    fresh: LocalRuntimeProcess, make: Callable[[], Any]
+) -> None:
+    """Code that has taken over its worker is cut by the runtime, and others have their turn."""
+    session = make()
+    code = (
+        "output = get_ipython().output\nimport json\n"
+        "one = {'id': output.run, 'event': 'stdout', 'text': 'x' * 900_000}\n"
+        "line = json.dumps(one).encode() + b'\\n'\n"
+        "for _ in range(100): output._channel.sendall(line)"
+    )
+    result = session.code.run_code(code, "python", timeout_s=60)
+    assert result.success, result.error_message[:500]
+    assert re.search(r"[\d,]+ characters of stdout are left out", "".join(result.logs.stderr))
+    assert len("".join(result.logs.stdout)) < 40 * 10**6
+    assert_small(fresh)
+
+
+def test_half_a_large_frame_does_not_hold_up_the_others(make: Callable[[], Any]) -> None:
+    sender, other = make(), make()
+    code = "get_ipython().output._channel.sendall(b'\"' + b'x' * 2 * 10**6)\nopen('sent', 'w')"
+    with ThreadPoolExecutor(1) as pool:
+        half = pool.submit(
+            sender.code.run_code, f"{code}\nimport time\nwhile True: time.sleep(1)", "python", 40
+        )
+        while not sender.command.execute_command("test -e sent").success:
+            pass
+        shown = "from IPython.display import HTML\nHTML('x' * 2 * 10**6)"
+        result = other.code.run_code(shown, "python", timeout_s=60)
+        assert result.success and len(result.results[0].html) == 2 * 10**6
+        assert not half.result().success

@@ -210,8 +210,8 @@ class Agent:
     async def _hello(self) -> dict[str, Any]:
         return {"pid": os.getpid()}
 
-    async def _start(self, name: str, argv: list[str], fd: int) -> None:
-        """Start a worker; `fd` is its socket."""
+    async def _start(self, name: str, argv: list[str], fd: int) -> int:
+        """Start a worker and return its process id; `fd` is its socket."""
         # Without a name: nothing that a session writes can take its place.
         with self._identity.files_of_cells():
             log = tempfile.TemporaryFile(dir=self._run)  # noqa: SIM115
@@ -235,6 +235,7 @@ class Agent:
         self.leaders.add(process.pid)
         worker = self._workers[name] = Worker(process, log)
         self._spawn(self._watch(name, worker))
+        return process.pid
 
     async def _watch(self, name: str, worker: Worker) -> None:
         code = await worker.process.wait()
