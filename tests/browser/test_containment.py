@@ -260,7 +260,7 @@ def test_ordinary_outputs_look_right(browser: Browser, lab: LabServer, beacon: B
         framed = notebook.cell(3).locator(".jp-OutputArea-output div:has(> iframe)")
         before = framed.bounding_box()
         assert before is not None
-        framed.scroll_into_view_if_needed()
+        framed.evaluate("frame => frame.scrollIntoView({block: 'center'})")
         corner = framed.bounding_box()
         assert corner is not None
         mouse = notebook.page.mouse
