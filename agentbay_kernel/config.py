@@ -23,8 +23,10 @@ from traitlets import Bool, Enum, Float, Integer, List, TraitError, TraitType, U
 from traitlets.config import Config, Configurable
 
 from agentbay_kernel.errors import ConfigurationError, NotAllowedError
+from agentbay_kernel.renamed import RENAMED, use_instead
 
 CONFIG_FILE = "jupyter_agentbay_config.py"
+_COMMAND_LINE = "the command line"
 _HOST = re.compile(r"\*\Z|(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::\d{1,5})?\Z", re.I)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.A)
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -104,18 +106,18 @@ class AgentBaySettings(Configurable):
         "takes the place of what is beyond.",
     ).tag(config=True, in_notebook="lower")
 
-    answer_limit = Integer(
+    response_limit = Integer(
         256 * 2**20,
         min=2**20,
-        help="Bytes that one answer of the service may have, unpacked; a larger one is not taken "
-        "and the cell says so.",
+        help="Most bytes of one response of the service, unpacked. A larger response is refused, "
+        "with an error in the cell.",
     ).tag(config=True)
 
-    idle_listen = Float(
+    late_output_seconds = Float(
         300.0,
         min=0.0,
-        help="Seconds after a cell or a widget's last message for which output of threads, timers "
-        "and widgets in the sandbox is still collected; it is only asked for while there are such.",
+        help="Seconds for which output of threads, timers and widgets is still collected after a "
+        "cell or a widget's last message. Nothing is asked for when none of them is left.",
     ).tag(config=True, in_notebook="lower")
 
     strict_const = Bool(
@@ -193,7 +195,7 @@ class AgentBaySettings(Configurable):
 
     delete_attached = Bool(
         False,
-        help="May `%agentbay stop --force` in a notebook delete a session that it attached to?",
+        help="May `%agentbay delete --force` in a notebook delete a session that it attached to?",
     ).tag(config=True)
 
     setup_env = Names(
@@ -249,12 +251,12 @@ class AgentBaySettings(Configurable):
         help="MB of memory that all processes of a session of the local runtime may use together.",
     ).tag(config=True)
 
-    local_spares = Integer(
+    local_prewarm = Integer(
         0,
         min=0,
         max=1,
-        help="Sessions that a notebook's local runtime keeps ready. One makes a further session "
-        "start faster and takes about 110 MB.",
+        help="Pre-warmed sessions that a notebook's local runtime keeps. One makes a further "
+        "session start faster and takes about 110 MB.",
     ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -289,6 +291,8 @@ class AgentBaySettings(Configurable):
     def _allowed(self, name: str, text: str, before: Any) -> Any:
         """The value that a cell may give to a setting."""
         traits = self.class_own_traits(config=True)
+        if name in RENAMED:
+            raise ConfigurationError(use_instead(name))
         if name not in traits:
             raise ConfigurationError(
                 f"There is no setting {name!r}. There are: {', '.join(sorted(traits))}."
@@ -324,6 +328,10 @@ def load_settings(command_line: Config | None = None) -> AgentBaySettings:
         ConfigurationError: a configuration file or an environment variable is not valid.
     """
     config, sources = _file_config()
+    _refuse_old_names(sources)
+    on_command_line = {} if command_line is None else command_line.get("AgentBaySettings", {})
+    _refuse_old_names(dict.fromkeys(on_command_line, _COMMAND_LINE))
+    _refuse_old_names({name: "the environment" for name, value in os.environ.items() if value})
     try:
         settings = AgentBaySettings(config=config)
     except TraitError as error:
@@ -339,9 +347,14 @@ def load_settings(command_line: Config | None = None) -> AgentBaySettings:
             settings.sources[name] = variable
     if command_line is not None:
         settings.update_config(command_line)
-        for name in command_line.get("AgentBaySettings", {}):
-            settings.sources[name] = "the command line"
+    settings.sources.update(dict.fromkeys(on_command_line, _COMMAND_LINE))
     return settings
+
+
+def _refuse_old_names(sources: dict[str, str]) -> None:
+    for name, source in sources.items():
+        if name in RENAMED:
+            raise ConfigurationError(use_instead(name, source))
 
 
 def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agentbay_kernel._version import __version__
 from agentbay_kernel.containment.text import lines
 from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.renamed import RENAMED, use_instead
 
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -51,8 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 arguments not valid, 130 interrupted.
     """
     arguments, rest = _split(list(sys.argv[1:] if argv is None else argv))
+    parser = make_parser()
+    # Only commands and flags without a value stand before a command's own name.
+    command = [word for word in arguments if not word.startswith("-")][:2]
     try:
-        options = make_parser().parse_args(arguments)
+        if (old := " ".join([parser.prog, *command])) in RENAMED:
+            parser.error(use_instead(old))
+        options = parser.parse_args(arguments)
     except SystemExit as end:
         return _USAGE if end.code else _DONE
     try:
@@ -108,7 +114,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         answers = {
             "list": sessions.list_sessions,
             "delete": sessions.delete_sessions,
-            "sweep": sessions.sweep_sessions,
+            "prune": sessions.prune_sessions,
         }
         return answers[options.what](options)
     make_parser().print_help()
@@ -238,15 +244,15 @@ def _add_doctor(commands: _Commands) -> None:
 def _add_sessions(commands: _Commands) -> None:
     sessions = commands.add_parser(
         "sessions",
-        help="list, delete or sweep sessions",
+        help="list, delete or prune sessions",
         description="Sessions, outside of any notebook.",
         **_examples(
             "jupyter agentbay sessions list --all",
             "jupyter agentbay sessions delete s-0123456789",
-            "jupyter agentbay sessions sweep",
+            "jupyter agentbay sessions prune",
         ),
     )
-    whats = sessions.add_subparsers(dest="what", metavar="list|delete|sweep", required=True)
+    whats = sessions.add_subparsers(dest="what", metavar="list|delete|prune", required=True)
     listing = whats.add_parser("list", help="the sessions that this machine knows as yours")
     listing.add_argument(
         "--all", action="store_true", help="every session of the key, asked of the service"
@@ -257,7 +263,7 @@ def _add_sessions(commands: _Commands) -> None:
     deleting.add_argument(
         "--mine", action="store_true", help="all that this machine knows as yours, used or not"
     )
-    whats.add_parser("sweep", help="delete what kernels that are provably dead left behind")
+    whats.add_parser("prune", help="delete what kernels that are provably dead left behind")
 
 
 def _add_run(commands: _Commands) -> None:

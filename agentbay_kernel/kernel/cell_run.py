@@ -52,7 +52,7 @@ _RUNS_ON_NOTE = (
 # How long interrupted code may take to end before a way out is named.
 _STUBBORN_S = 5.0
 _STUBBORN_NOTE = (
-    "The code was interrupted but runs on. Interrupt it again; or run `%agentbay restart --kill` "
+    "The code was interrupted but runs on. Interrupt it again; or run `%agentbay restart --force` "
     "in another cell, which ends it at once, and its variables are lost then.\n"
 )
 _log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class CellRun:
         from agentbay_kernel.sessions import DEFAULT_SESSION
 
         self._session = self._options.session or DEFAULT_SESSION
-        if self._options.no_state:
+        if self._options.ephemeral:
             self._session = f"once-{uuid.uuid4().hex[:12]}"
         try:
             await self._open_session(manager)
@@ -174,7 +174,7 @@ class CellRun:
                 timeout=self._options.timeout or settings.timeout,
                 output_limit=settings.output_limit,
                 display_limit=settings.display_limit,
-                listen_s=settings.idle_listen,
+                listen_s=settings.late_output_seconds,
                 strict_const=settings.strict_const,
             )
             self._manager = manager
@@ -183,13 +183,13 @@ class CellRun:
         finally:
             if self.outcome is not None:
                 self.outcome.end()
-            if self._options.no_state:
+            if self._options.ephemeral:
                 threads.start(lambda: self._delete_session(manager))
 
     def _delete_session(self, manager: SessionManager) -> None:
         # It may still be under way when the cell was interrupted.
         if self._opening is not None and self._opening.exception() is None:
-            manager.stop(self._session)
+            manager.delete(self._session)
 
     async def _read_first_lines(self, manager: SessionManager) -> None:
         """Answer the verbs, take the options; what is left is the sandbox's."""
@@ -208,7 +208,7 @@ class CellRun:
                 self._front_end.publish(Message("display_data", content))
                 self._cell = replace(self._cell, code="")
                 return
-            if flags := options.only_in_a_notebook_of_its_own():
+            if flags := options.magics_only_flags():
                 raise VerbError(
                     f"{flags} can't be used here: in an AgentBay kernel all variables are in the "
                     "sandbox already. It is for notebooks of other kernels, after `%load_ext "

@@ -73,7 +73,7 @@ class MagicCell:
         self._variables = variables
         self._opening: Future[LiveSession] | None = None
         self._session = options.session or DEFAULT_SESSION
-        if options.no_state:
+        if options.ephemeral:
             self._session = f"once-{uuid.uuid4().hex[:12]}"
         settings = manager.settings
         self.cell = Cell(
@@ -144,13 +144,13 @@ class MagicCell:
 
     def _end(self) -> None:
         self.outcome.end()
-        if self._options.no_state:
+        if self._options.ephemeral:
             threads.start(self._delete_session)
 
     def _delete_session(self) -> None:
         # It may still be under way when the cell was interrupted.
         if self._opening is not None and self._opening.exception() is None:
-            self._manager.stop(self._session)
+            self._manager.delete(self._session)
 
     def _start_opening(self) -> Future[LiveSession]:
         self._opening = threads.start(lambda: self._manager.open(self._session, self.cell.language))
@@ -244,7 +244,7 @@ class MagicCell:
                     if interrupts == _MOST_INTERRUPTS:
                         print(
                             "The code was interrupted and runs on in the sandbox. `%agentbay "
-                            "restart --kill` ends it; its variables are lost then.",
+                            "restart --force` ends it; its variables are lost then.",
                             file=sys.stderr,
                         )
                         raise

@@ -134,18 +134,18 @@ class AgentBayMagics(Magics):
         if options.background:
             cell.prepare()
             handle = BackgroundCell(cell)
-            if not options.to:
+            if not options.capture:
                 return handle
-            self.shell.push({options.to: handle})
+            self.shell.push({options.capture: handle})
             return None
         try:
-            cell.show(keep=bool(options.to))
+            cell.show(keep=bool(options.capture))
         finally:
             self._last = cell.outcome
-        if options.to:
-            self.shell.push({options.to: cell.outcome})
+        if options.capture:
+            self.shell.push({options.capture: cell.outcome})
             if (error := cell.outcome.error) is not None:
-                told = f"The cell failed, {options.to}.error has it: {error['ename']}"
+                told = f"The cell failed, {options.capture}.error has it: {error['ename']}"
                 print(told, file=sys.stderr)
         return None
 

@@ -23,7 +23,7 @@ from agentbay_kernel.sessions.lifetime import Lifetime
 from agentbay_kernel.sessions.runner import SessionRunner
 from agentbay_kernel.sessions.session import LiveSession
 from agentbay_kernel.sessions.store import DEFAULT_SESSION, Lost
-from agentbay_kernel.sessions.top import Look, look_into
+from agentbay_kernel.sessions.top import TopReport, read_top
 
 
 class SessionManager(SessionRunner):
@@ -35,7 +35,7 @@ class SessionManager(SessionRunner):
         folder: the notebook's folder; the working directory unless given.
     """
 
-    def stop(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> str:
+    def delete(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> str:
         """Delete a session; the next cell of that name gets a new one.
 
         Arguments:
@@ -58,15 +58,15 @@ class SessionManager(SessionRunner):
         answer = live.session.delete(wait=False)
         if not answer.success and not isinstance(answer.failure, SessionNotFoundError):
             raise answer.failure or SessionError(answer.error_message)
-        self._forget(live, "it was stopped here")
+        self._forget(live, "it was deleted here")
         return live.session.session_id
 
-    def restart(self, name: str = DEFAULT_SESSION, *, kill: bool = False) -> bool:
+    def restart(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> bool:
         """Begin anew: with fresh interpreters in the same session where that is possible (True),
         else with a new session (False).
 
         Arguments:
-            kill: also when a cell runs, which is ended by it.
+            force: also when a cell runs, which it ends.
 
         Raises:
             SessionError: there is no session of that name, or a cell runs in it.
@@ -74,10 +74,10 @@ class SessionManager(SessionRunner):
             CommandError: the service could not do it.
         """
         live = self._named(name)
-        if live.running and not kill:
+        if live.running and not force:
             raise SessionError(
                 f"A cell runs in {name!r}, so nothing was restarted. `%agentbay interrupt` "
-                "interrupts it; `%agentbay restart --kill` ends it, and the variables are lost."
+                "interrupts it; `%agentbay restart --force` ends it, and the variables are lost."
             )
         if live.attached and not live.is_bridged:
             raise AttachedSessionError(
@@ -91,7 +91,7 @@ class SessionManager(SessionRunner):
                     live.past.clear()
                     self._lost[name] = Lost(live.session.session_id, "it was restarted", cells)
                     return True
-            self.stop(name)
+            self.delete(name)
         return False
 
     def stop_cells(self, name: str = DEFAULT_SESSION) -> list[Stop]:
@@ -143,7 +143,7 @@ class SessionManager(SessionRunner):
             if present is not None:
                 raise SessionError(
                     f"{name!r} is in use: {present.session.session_id}. "
-                    + ("`%agentbay detach`" if present.attached else "`%agentbay stop`")
+                    + ("`%agentbay detach`" if present.attached else "`%agentbay delete`")
                     + " first, or attach under another name with --session NAME."
                 )
             wanted = "bridged" if bridged else "direct"
@@ -173,7 +173,7 @@ class SessionManager(SessionRunner):
         if not live.attached:
             raise SessionError(
                 f"{name!r} is this notebook's own session {live.session.session_id}, and nobody "
-                "else would end it. `%agentbay stop` deletes it."
+                "else would end it. `%agentbay delete` deletes it."
             )
         with self._lock:
             self._live.pop(name, None)
@@ -206,15 +206,15 @@ class SessionManager(SessionRunner):
         live.lifetime.extend(seconds)
         return live.lifetime
 
-    def look(self, name: str = DEFAULT_SESSION) -> Look:
+    def top(self, name: str = DEFAULT_SESSION) -> TopReport:
         """Processes, files, metrics and variables of a session; running code is not waited for.
 
         Raises:
             SessionError: there is none of that name.
         """
-        return look_into(self._named(name))
+        return read_top(self._named(name))
 
-    def replay(self, name: str = DEFAULT_SESSION) -> Iterator[Message]:
+    def rerun(self, name: str = DEFAULT_SESSION) -> Iterator[Message]:
         """Run the cells of the lost session again, in order, until one fails; yields messages,
         the last cell's `execute_reply` last.
 
@@ -224,7 +224,7 @@ class SessionManager(SessionRunner):
         """
         lost = self._lost.get(name)
         if lost is None:
-            raise SessionError(f"No session {name!r} of this kernel was lost: nothing to replay.")
+            raise SessionError(f"No session {name!r} of this kernel was lost: nothing to rerun.")
         reply: Message | None = None
         for number, past in enumerate(lost.cells, 1):
             first = past.code.strip().splitlines()[0]

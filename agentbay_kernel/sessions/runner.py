@@ -176,7 +176,7 @@ class SessionRunner(SessionKeeper):
         return SessionNotFoundError(
             f"The session {live.session.session_id} is gone ({why}), and its variables and files "
             f"with it; {cell}. The next cell gets a new session"
-            + ("; `%agentbay replay` runs the lost session's cells again." if live.past else "."),
+            + ("; `%agentbay rerun` runs the lost session's cells again." if live.past else "."),
             request_id=error.request_id,
         )
 

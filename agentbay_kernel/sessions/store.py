@@ -25,7 +25,7 @@ from agentbay_kernel.execution.messages import Message, notice, stream
 from agentbay_kernel.service import find_credentials, get_logger
 from agentbay_kernel.sessions.audit_log import AuditLog
 from agentbay_kernel.sessions.backend import Backend, open_backend
-from agentbay_kernel.sessions.ending import Swept, end_now, end_record, sweep
+from agentbay_kernel.sessions.ending import Pruned, end_now, end_record, prune
 from agentbay_kernel.sessions.opening import Opener
 from agentbay_kernel.sessions.recipe import Recipe, find_recipe
 from agentbay_kernel.sessions.registry import Registry, open_state_file
@@ -175,7 +175,7 @@ class SessionKeeper:
         """
         return list(self._open_backend().client.list_all())
 
-    def delete(self, session_id: str) -> None:
+    def delete_by_id(self, session_id: str) -> None:
         """Delete a session by its id, whosever it is.
 
         Raises:
@@ -323,7 +323,7 @@ class SessionKeeper:
 
     def _tidy(self) -> None:
         """Once, beside all else: end what dead kernels left behind, and creates of ours whose
-        fate was unknown. Not for those who only list or sweep: they'd be told half of it."""
+        fate was unknown. Not for those who only list or prune: they'd be told half of it."""
         with self._opening:
             if self._tidied or self._backend is None or self._backend.runtime is not None:
                 return
@@ -331,20 +331,20 @@ class SessionKeeper:
 
         def work() -> None:
             try:
-                self.sweep()
+                self.prune()
             except AgentBayError as error:
-                _log.warning("Sessions that were left behind could not be swept: %s", error)
+                _log.warning("Sessions that were left behind could not be deleted: %s", error)
 
         threads.start(work)
 
-    def sweep(self) -> Swept:
+    def prune(self) -> Pruned:
         """Delete what provably dead kernels of this user left behind and nobody took back.
 
         Raises:
             StateFileError: the state file can't be used.
         """
         client = self._open_backend().client
-        return sweep(client, self.registry, self.settings.grace_minutes * 60)
+        return prune(client, self.registry, self.settings.grace_minutes * 60)
 
     def _check_runtime(self, cell: str = "this cell did not run") -> None:
         """Raise a SessionError where the local runtime of our own has ended.
@@ -365,7 +365,7 @@ class SessionKeeper:
         raise SessionError(
             "The local runtime of this notebook has ended, and its sessions with it: variables "
             f"and files are lost, and {cell}. The next cell gets a new session"
-            + ("; `%agentbay replay` runs the lost ones again." if self._lost else ".")
+            + ("; `%agentbay rerun` runs the lost ones again." if self._lost else ".")
         )
 
     def _notices(self) -> Iterator[Message]:

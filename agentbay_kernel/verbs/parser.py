@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
+from agentbay_kernel.renamed import RENAMED, use_instead
 
 _HELP_FLAGS = ("-h", "--help")
 _WIDTH = 88
@@ -146,6 +147,8 @@ class LineParser(argparse.ArgumentParser):
             flag = word.partition("=")[0]
             attached = not word.startswith("--") and word[:2] in self.flags
             if flag not in self.flags and not attached:
+                if (old := f"{self.typed} {flag}") in RENAMED:
+                    raise VerbError(use_instead(old))
                 raise VerbError(
                     f"`{self.typed}` has no flag {flag}. It has: {', '.join(self.flags)}."
                 )

@@ -1,4 +1,4 @@
-"""The verbs about sessions: list, start, stop, restart, interrupt, attach, detach, extend.
+"""The verbs about sessions: list, create, delete, restart, interrupt, attach, detach, extend.
 
 In: names of sessions, the session manager. Out: one line that says what was done, or a table.
 """
@@ -94,34 +94,34 @@ def _sessions_arguments(parser: LineParser) -> None:
     parser.add_argument("--json", action="store_true", help="as data, for a program to read")
 
 
-def _start(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+def _create(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     live = manager.open(options.name, context.language)
     return text(f"The session {options.name!r} is ready: {live.session.session_id}.")
 
 
-def _stop(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+def _delete(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     if options.force and not manager.settings.delete_attached:
         raise NotAllowedError(
-            "`%agentbay stop --force` deletes a session that is not this notebook's, which a cell "
-            "may do only if your configuration says so (delete_attached). Nothing was deleted. "
-            "On the command line it is `jupyter agentbay sessions delete SESSION_ID`."
+            "`%agentbay delete --force` would delete a session that is not this notebook's. Your "
+            "configuration does not allow that to a cell (delete_attached). Nothing was deleted. "
+            "Use `jupyter agentbay sessions delete SESSION_ID` on the command line."
         )
-    session_id = manager.stop(options.name, force=options.force)
+    session_id = manager.delete(options.name, force=options.force)
     return text(f"The session {options.name!r} ({session_id}) was deleted.")
 
 
-def _stop_arguments(parser: LineParser) -> None:
+def _delete_arguments(parser: LineParser) -> None:
     _named(parser)
     parser.add_argument("--force", action="store_true", help="also when it is attached")
 
 
 def _restart_arguments(parser: LineParser) -> None:
     _named(parser)
-    parser.add_argument("--kill", action="store_true", help="also when a cell runs, and end it")
+    parser.add_argument("--force", action="store_true", help="also when a cell runs, and end it")
 
 
 def _restart(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
-    if manager.restart(options.name, kill=options.kill):
+    if manager.restart(options.name, force=options.force):
         return text(
             f"The session {options.name!r} begins anew: variables are gone, files are there."
         )
@@ -200,19 +200,19 @@ SESSION_VERBS = (
         examples=("%agentbay sessions", "%agentbay sessions --all"),
     ),
     Verb(
-        "start",
+        "create",
         "create a session now instead of at its first cell",
-        _start,
+        _create,
         _named,
-        examples=("%agentbay start", "%agentbay start training"),
+        examples=("%agentbay create", "%agentbay create training"),
     ),
     Verb(
-        "stop",
+        "delete",
         "delete a session; its variables and files are lost",
-        _stop,
-        _stop_arguments,
+        _delete,
+        _delete_arguments,
         passes_cells=True,
-        examples=("%agentbay stop", "%agentbay stop training"),
+        examples=("%agentbay delete", "%agentbay delete training"),
     ),
     Verb(
         "restart",
@@ -220,7 +220,7 @@ SESSION_VERBS = (
         _restart,
         _restart_arguments,
         passes_cells=True,
-        examples=("%agentbay restart", "%agentbay restart --kill"),
+        examples=("%agentbay restart", "%agentbay restart --force"),
     ),
     Verb(
         "interrupt",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import ConfigurationError, VerbError
+from agentbay_kernel.renamed import RENAMED, use_instead
 from agentbay_kernel.verbs.bundles import data, grid, table
 from agentbay_kernel.verbs.parser import LineParser, completed_by
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
@@ -30,6 +31,8 @@ def _config(options: Namespace, manager: SessionManager, context: VerbContext) -
     ]
     names = [word for word in options.settings if "=" not in word]
     for name in [*names, *(name for name, _ in changes)]:
+        if name in RENAMED:
+            raise VerbError(use_instead(name))
         if name not in traits:
             raise VerbError(f"There is no setting {name!r}. There are: {', '.join(traits)}.")
     settings.change_in_notebook(changes)

@@ -1,4 +1,4 @@
-"""`%%agentbay setup` and `%agentbay replay`: what a new session is given, and what a lost one had.
+"""`%%agentbay setup` and `%agentbay rerun`: what a new session is given, and what a lost one had.
 
 In: a recipe as TOML; the name of a session. Out: what will be done; the output of the cells.
 """
@@ -43,8 +43,8 @@ def _described(recipe: Recipe) -> MimeBundle:
     return table([("Each new session is given", f"what {recipe.source} says"), *rows])
 
 
-def _replay(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:
-    for message in manager.replay(options.name):
+def _rerun(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:
+    for message in manager.rerun(options.name):
         if context.stopped.is_set():
             return
         if message.type == "error":
@@ -54,7 +54,7 @@ def _replay(options: Namespace, manager: SessionManager, context: VerbContext) -
             yield message
 
 
-def _replay_arguments(parser: LineParser) -> None:
+def _rerun_arguments(parser: LineParser) -> None:
     argument = parser.add_argument(
         "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
     )
@@ -70,10 +70,10 @@ SETUP_VERBS = (
         examples=('%%agentbay setup\n  pip = ["rich"]\n  files = ["data.csv"]',),
     ),
     Verb(
-        "replay",
+        "rerun",
         "run the cells of a lost session again, in the new one",
-        _replay,
-        _replay_arguments,
-        examples=("%agentbay replay",),
+        _rerun,
+        _rerun_arguments,
+        examples=("%agentbay rerun",),
     ),
 )

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from agentbay_kernel.errors import NotAllowedError, VerbError
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import LANGUAGES
+from agentbay_kernel.renamed import RENAMED, use_instead
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, VerbCell, parse_cell
 from agentbay_kernel.verbs.last import LAST
-from agentbay_kernel.verbs.look import LOOK
 from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
 from agentbay_kernel.verbs.sessions import SESSION_VERBS
 from agentbay_kernel.verbs.settings import CONFIG
 from agentbay_kernel.verbs.setup import SETUP_VERBS
 from agentbay_kernel.verbs.status import STATUS
+from agentbay_kernel.verbs.top import TOP
 from agentbay_kernel.verbs.transfer import DOWNLOAD, UPLOAD
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
@@ -77,7 +78,8 @@ def run_verb(
 
 def is_cell_verb(line: str) -> bool:
     """Does the line behind `%%agentbay` name a verb, and not a language?"""
-    return (line.split() or [""])[0].removesuffix("?") in VERBS
+    name = (line.split() or [""])[0].removesuffix("?")
+    return name in VERBS or f"{MAGIC} {name}" in RENAMED
 
 
 def passes_cells(code: str) -> bool:
@@ -97,6 +99,8 @@ def find_verb(name: str) -> Verb:
     """
     verb = VERBS.get(name)
     if verb is None:
+        if (old := f"{MAGIC} {name}") in RENAMED:
+            raise VerbError(use_instead(old))
         raise VerbError(f"There is no verb {name!r}. Use one of: {', '.join(sorted(VERBS))}.")
     return verb
 
@@ -131,5 +135,5 @@ HELP = Verb(
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
-    for verb in (STATUS, *SESSION_VERBS, LOOK, *SETUP_VERBS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
+    for verb in (STATUS, *SESSION_VERBS, TOP, *SETUP_VERBS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
 }

@@ -155,8 +155,8 @@ def test_sessions_are_listed_and_deleted(
         (row,) = json.loads(run("sessions", "list", "--json", **service).stdout)
         assert (row["session"], row["name"]) == (session_id, "named")
         assert session_id in run("sessions", "list", "--all", **service).stdout
-        # It is in use, so a sweep leaves it.
-        assert "Nothing is left behind" in run("sessions", "sweep", **service).stdout
+        # It is in use, so prune leaves it.
+        assert "Nothing is left behind" in run("sessions", "prune", **service).stdout
         done = run("sessions", "delete", session_id, **service)
         assert done.stdout == f"Deleted {session_id}\n"
         assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == []

@@ -88,8 +88,8 @@ def test_stubborn_code_is_killed_by_a_verb_and_the_next_cell_is_well(
     bridged_kernel.wait_for_output(running, "stream")
     refused = bridged_kernel.send("%agentbay restart")
     words = bridged_kernel.wait_for_output(refused, "error")["evalue"]
-    assert "restart --kill" in words
-    bridged_kernel.send("%agentbay restart --kill")
+    assert "restart --force" in words
+    bridged_kernel.send("%agentbay restart --force")
     ran = bridged_kernel.finish(running)
     assert ran.reply["status"] == "error"
     assert "restarted" in ran.reply["evalue"]
