@@ -34,8 +34,8 @@ PAGES = Path(__file__).parent
 GROUPS = {
     "Where cells run": ("backend", "start", "execution", "image"),
     "Cells and their output": (
-        *("timeout", "output_limit", "display_limit", "idle_listen", "strict_const"),
-        *("answer_limit", "exchange_limit", "download_endings"),
+        *("timeout", "output_limit", "display_limit", "late_output_seconds", "strict_const"),
+        *("response_limit", "exchange_limit", "download_endings"),
     ),
     "Safety": ("html", "html_hosts", "widget_packages", "untrusted", "audit_log"),
     "Sessions": (
