@@ -36,7 +36,7 @@ from agentbay_kernel.verbs import (
 )
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions, read_cell_line
-from agentbay_kernel.verbs.hints import Here, find_cure
+from agentbay_kernel.verbs.hints import Here, find_hint
 
 if TYPE_CHECKING:
     from agentbay_kernel.sessions import LiveSession, SessionManager
@@ -52,8 +52,8 @@ _RUNS_ON_NOTE = (
 # How long interrupted code may take to end before a way out is named.
 _STUBBORN_S = 5.0
 _STUBBORN_NOTE = (
-    "The code was interrupted but runs on. Interrupt it again; or run `%agentbay restart --force` "
-    "in another cell, which ends it at once, and its variables are lost then.\n"
+    "The code was interrupted but still runs. Interrupt it again; or run `%agentbay restart "
+    "--force` in another cell: it ends the code at once, and the variables are lost.\n"
 )
 _log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class CellRun:
             if flags := options.magics_only_flags():
                 raise VerbError(
                     f"{flags} can't be used here: in an AgentBay kernel all variables are in the "
-                    "sandbox already. It is for notebooks of other kernels, after `%load_ext "
+                    "sandbox already. Use it in a notebook of another kernel, after `%load_ext "
                     "agentbay_kernel`. Nothing was sent."
                 )
             self._options = options
@@ -256,7 +256,7 @@ class CellRun:
                     asking = asyncio.create_task(self._ask(message, manager))
                 elif message.type == "error":
                     await self._front_end.pass_on(message)
-                    self._tell_cure(message, manager)
+                    self._show_hint(message, manager)
                 elif not self._options.silent:
                     await self._front_end.pass_on(message)
         finally:
@@ -270,11 +270,11 @@ class CellRun:
         if self.outcome is not None:
             self.outcome.add(message)
 
-    def _tell_cure(self, failure: Message, manager: SessionManager) -> None:
+    def _show_hint(self, failure: Message, manager: SessionManager) -> None:
         here = Here(self._folder, untrusted=manager.settings.untrusted)
-        cure = find_cure(failure.content["ename"], failure.content["evalue"], here)
-        if cure is not None:
-            self._front_end.publish(stream("stderr", visible(f"{cure}\n")))
+        hint = find_hint(failure.content["ename"], failure.content["evalue"], here)
+        if hint is not None:
+            self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
 
     def _numbered(self, message: Message, manager: SessionManager) -> Message:
         """A result or a reply; its number is the notebook's, or is left out."""

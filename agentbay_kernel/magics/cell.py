@@ -31,7 +31,7 @@ from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
 from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions
-from agentbay_kernel.verbs.hints import Here, find_cure
+from agentbay_kernel.verbs.hints import Here, find_hint
 from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class MagicCell:
         finally:
             self._end()
         if self.outcome.error is not None and not keep:
-            raise remote_error(**self._told_with_cure(self.outcome.error))
+            raise remote_error(**self._with_hint(self.outcome.error))
         if self.outcome.error is None:
             self._bring()
 
@@ -174,7 +174,7 @@ class MagicCell:
         if missing:
             raise VerbError(
                 f"This notebook has no variable {', '.join(missing)}, which --in names. Nothing "
-                "was sent and nothing run."
+                "was sent or run."
             )
         values = {name: self._variables[name] for name in names}
         language, stopped = self.cell.language, self.cell.stopped
@@ -243,7 +243,7 @@ class MagicCell:
                         raise
                     if interrupts == _MOST_INTERRUPTS:
                         print(
-                            "The code was interrupted and runs on in the sandbox. `%agentbay "
+                            "The code was interrupted but still runs in the sandbox. `%agentbay "
                             "restart --force` ends it; its variables are lost then.",
                             file=sys.stderr,
                         )
@@ -266,9 +266,9 @@ class MagicCell:
         if (bridge := self._manager.bridged(self._session)) is not None:
             bridge.answer_input(typed)
 
-    def _told_with_cure(self, error: dict[str, Any]) -> dict[str, Any]:
+    def _with_hint(self, error: dict[str, Any]) -> dict[str, Any]:
         here = Here(self._folder, self._variables, self._manager.settings.untrusted)
-        cure = find_cure(error["ename"], error["evalue"], here)
-        if cure is None:
+        hint = find_hint(error["ename"], error["evalue"], here)
+        if hint is None:
             return error
-        return {**error, "traceback": [*error["traceback"], cure]}
+        return {**error, "traceback": [*error["traceback"], hint]}

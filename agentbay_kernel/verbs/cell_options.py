@@ -72,7 +72,9 @@ def cell_parser() -> LineParser:
         ),
     )
     completed_by(
-        parser.add_argument("language", metavar="LANGUAGE", help=" or ".join(LANGUAGES)),
+        parser.add_argument(
+            "language", metavar="LANGUAGE", help=f"Language of the cell: {' or '.join(LANGUAGES)}"
+        ),
         "language",
     )
     add_session_argument(parser)
@@ -81,7 +83,7 @@ def cell_parser() -> LineParser:
         "--timeout",
         metavar="S",
         type=_seconds,
-        help="stop the cell after so many seconds",
+        help="Stop the cell after this number of seconds",
     )
     sends = touching_machine(
         parser.add_argument(
@@ -92,7 +94,7 @@ def cell_parser() -> LineParser:
             type=_names,
             action="extend",
             default=[],
-            help="variables of this notebook, with commas between, that the cell gets",
+            help="Send variables of this notebook to the cell; separate names by commas",
         )
     )
     completed_by(sends, "name")
@@ -105,7 +107,7 @@ def cell_parser() -> LineParser:
             type=_names,
             action="extend",
             default=[],
-            help="variables of the cell that this notebook gets",
+            help="Fetch variables of the cell into this notebook",
         )
     )
     touching_machine(
@@ -113,20 +115,20 @@ def cell_parser() -> LineParser:
             "--capture",
             metavar="VAR",
             type=_name,
-            help="keep the outcome in this variable instead of showing it; an error is kept too",
+            help="Keep the result in this variable instead of showing it; an error is kept too",
         )
     )
-    parser.add_argument("--silent", action="store_true", help="show nothing but errors")
+    parser.add_argument("--silent", action="store_true", help="Show errors only")
     parser.add_argument(
         "--background",
         "--bg",
         action="store_true",
-        help="don't wait: gives a handle with .done, .wait(), .cancel(), .outputs",
+        help="Don't wait; return a handle with .done, .wait(), .cancel(), .outputs",
     )
     parser.add_argument(
         "--ephemeral",
         action="store_true",
-        help="run in a new session of its own, deleted afterwards",
+        help="Run in a new session, and delete it afterwards",
     )
     return parser
 
@@ -151,9 +153,9 @@ def read_cell_line(line: str, *, untrusted: bool) -> CellOptions | str:
     if given.help:
         return parser.help_text()
     if given.ephemeral and given.session:
-        parser.error("--ephemeral has a session of its own, so it can't be used with --session")
+        parser.error("--ephemeral creates a new session, so it can't be used with --session")
     if given.background and given.brings:
-        parser.error("--out needs the end of the cell, which --background doesn't wait for")
+        parser.error("--out waits for the end of the cell, which --background doesn't wait for")
     return CellOptions(
         language=find_language(given.language).name,
         session=given.session,

@@ -114,16 +114,16 @@ def _config_arguments(parser: LineParser) -> None:
             "settings",
             nargs="*",
             metavar="NAME[=VALUE]",
-            help="a setting to show, or to change for this notebook; all are shown without",
+            help="Show this setting, or change it for this notebook; show all if omitted",
         ),
         "setting",
     )
-    parser.add_argument("--json", action="store_true", help="as data")
+    parser.add_argument("--json", action="store_true", help="Show JSON")
 
 
 CONFIG = Verb(
     "config",
-    "show the settings and where each value comes from; change what a cell may change",
+    "Show the settings and where each value comes from; change what a cell may change",
     _config,
     _config_arguments,
     examples=(

@@ -24,13 +24,13 @@ def _setup(options: Namespace, manager: SessionManager, context: VerbContext) ->
     if options.body is None:
         recipe = manager.recipe
         if not recipe:
-            return text("New sessions are given nothing: there is no recipe.")
+            return text("New sessions start empty: there is no setup recipe.")
         return _described(recipe)
     allowed = manager.settings.setup_env
     recipe = read_recipe(options.body, context.folder, "%%agentbay setup", allowed)
     if context.untrusted and (recipe.files or recipe.env):
         raise NotAllowedError(
-            "This recipe takes files or environment variables of this machine, and the setting "
+            "This recipe uses files or environment variables of this machine, and the setting "
             "`untrusted` turns that off for this notebook. Nothing was done."
         )
     manager.set_recipe(recipe)
@@ -40,7 +40,7 @@ def _setup(options: Namespace, manager: SessionManager, context: VerbContext) ->
 def _described(recipe: Recipe) -> MimeBundle:
     parts = (("pip", recipe.pip), ("npm", recipe.npm), ("files", recipe.files), ("env", recipe.env))
     rows = [(name, ", ".join(values)) for name, values in parts if values]
-    return table([("Each new session is given", f"what {recipe.source} says"), *rows])
+    return table([("Each new session gets", f"what {recipe.source} lists"), *rows])
 
 
 def _rerun(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:
@@ -56,7 +56,7 @@ def _rerun(options: Namespace, manager: SessionManager, context: VerbContext) ->
 
 def _rerun_arguments(parser: LineParser) -> None:
     argument = parser.add_argument(
-        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+        "name", nargs="?", default=DEFAULT_SESSION, help="Name of the session (default: default)"
     )
     completed_by(argument, "session")
 
@@ -64,14 +64,14 @@ def _rerun_arguments(parser: LineParser) -> None:
 SETUP_VERBS = (
     Verb(
         "setup",
-        "give every new session packages, files and variables; on a line, show what",
+        "Give packages, files and variables to every new session; on a line, show which",
         _setup,
         takes_body=True,
         examples=('%%agentbay setup\n  pip = ["rich"]\n  files = ["data.csv"]',),
     ),
     Verb(
         "rerun",
-        "run the cells of a lost session again, in the new one",
+        "Run the cells of a lost session again, in the new one",
         _rerun,
         _rerun_arguments,
         examples=("%agentbay rerun",),

@@ -86,7 +86,7 @@ def _minutes(seconds: float) -> float:
 def _execution(live: LiveSession, language: str) -> dict[str, Any]:
     execution = live.execution_in_use(language)
     if execution is None:
-        return {"kind": None, "why": "no cell of it has run yet"}
+        return {"kind": None, "why": "no cell has run yet"}
     return {"kind": execution.kind, "why": live.why(language)}
 
 
@@ -153,12 +153,12 @@ def _said(value: object) -> str:
 
 
 def _status_arguments(parser: LineParser) -> None:
-    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+    parser.add_argument("--json", action="store_true", help="Show JSON")
 
 
 STATUS = Verb(
     "status",
-    "show where cells run, how, for how long, and what they may do",
+    "Show where cells run, how, for how long, and what they may do",
     _status,
     _status_arguments,
     passes_cells=True,

@@ -1,4 +1,4 @@
-"""The table of verbs, and how a line with one is answered.
+"""The table of commands behind `%agentbay`, and how a line with one is answered.
 
 In: the words behind `%agentbay`. Out: Jupyter messages. A module with verbs adds its rows to
 `VERBS`.
@@ -65,8 +65,8 @@ def run_verb(
         )
     if body is not None and not verb.takes_body:
         raise VerbError(
-            f"`{CELL_MAGIC} {name}` is not a cell: {name} is a verb of one line, "
-            f"`{MAGIC} {name}`. Nothing was done."
+            f"`{CELL_MAGIC} {name}` can't be used: {name} is a command of one line. "
+            f"Use `{MAGIC} {name}`. Nothing was done."
         )
     options.body = body
     answer = verb.answer(options, manager, context)
@@ -101,7 +101,7 @@ def find_verb(name: str) -> Verb:
     if verb is None:
         if (old := f"{MAGIC} {name}") in RENAMED:
             raise VerbError(use_instead(old))
-        raise VerbError(f"There is no verb {name!r}. Use one of: {', '.join(sorted(VERBS))}.")
+        raise VerbError(f"There is no command {name!r}. Use one of: {', '.join(sorted(VERBS))}.")
     return verb
 
 
@@ -114,19 +114,24 @@ def _help(options: Namespace, manager: SessionManager, context: VerbContext) -> 
         return text(find_verb(options.verb).parser.help_text())
     rows = [(verb.typed, verb.summary) for verb in VERBS.values()]
     rows.append(
-        (f"{CELL_MAGIC} LANGUAGE", f"run the cell in that language: {', '.join(LANGUAGES)}")
+        (f"{CELL_MAGIC} LANGUAGE", f"Run the cell in that language: {', '.join(LANGUAGES)}")
     )
-    rows.append((f"{MAGIC} VERB --help", "the arguments of a verb"))
+    rows.append((f"{MAGIC} COMMAND --help", "Show the arguments of a command"))
     return table(rows)
 
 
 def _help_arguments(parser: LineParser) -> None:
-    completed_by(parser.add_argument("verb", nargs="?", help="show this verb's arguments"), "verb")
+    completed_by(
+        parser.add_argument(
+            "verb", metavar="COMMAND", nargs="?", help="Show the arguments of this command"
+        ),
+        "verb",
+    )
 
 
 HELP = Verb(
     "help",
-    "show all verbs, or one verb's arguments",
+    "Show all commands, or the arguments of one",
     _help,
     _help_arguments,
     passes_cells=True,

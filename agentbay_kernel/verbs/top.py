@@ -62,20 +62,20 @@ def _metrics(told: dict[str, Any]) -> str:
         used, total = told.get(f"{name}_used"), told.get(f"{name}_total")
         if isinstance(used, int | float) and isinstance(total, int | float):
             parts.append(f"{title} {used / _GIB:.1f} of {total / _GIB:.1f} GiB")
-    return ", ".join(parts) or "the service told none"
+    return ", ".join(parts) or "none reported by the service"
 
 
 def _top_arguments(parser: LineParser) -> None:
     argument = parser.add_argument(
-        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+        "name", nargs="?", default=DEFAULT_SESSION, help="Name of the session (default: default)"
     )
     completed_by(argument, "session")
-    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+    parser.add_argument("--json", action="store_true", help="Show JSON")
 
 
 TOP = Verb(
     "top",
-    "show processes, files, metrics and variables of a session; running code is not waited for",
+    "Show processes, files, metrics and variables of a session, without waiting for running code",
     _top,
     _top_arguments,
     passes_cells=True,

@@ -45,7 +45,7 @@ def test_to_keeps_the_outcome(notebook: RunningKernel) -> None:
 def test_to_keeps_an_error_and_says_so(notebook: RunningKernel) -> None:
     ran = notebook.run("%%agentbay python --capture kept\nprint('before')\n1/0")
     assert ran.reply["status"] == "ok"
-    assert "kept.error has it: ZeroDivisionError" in ran.text("stderr")
+    assert "failed with ZeroDivisionError: see kept.error" in ran.text("stderr")
     assert value(notebook, "kept.error['ename'], kept.ok") == "ZeroDivisionError False"
     assert value(notebook, "kept.stdout") == "before"
 

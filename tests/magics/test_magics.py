@@ -92,7 +92,7 @@ def test_status_and_help(notebook: RunningKernel) -> None:
         ("%%agentbay cobol\n1", "python"),
         ("%%agentbay python --frobnicate\n1", "--frobnicate"),
         ("%%agentbay\n1", "language"),
-        ("%%agentbay python\n   \n", "nothing to run"),
+        ("%%agentbay python\n   \n", "no code below"),
     ],
 )
 def test_a_wrong_line_is_told(notebook: RunningKernel, cell: str, told: str) -> None:

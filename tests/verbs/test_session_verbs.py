@@ -60,8 +60,8 @@ def test_a_session_is_set_up_created_listed_shown_extended_restarted_and_deleted
     looked = _text(kernel.run("%agentbay top"))
     assert "word: str (13)" in looked and "data.txt" in looked
     assert "kept alive until" in _text(kernel.run("%agentbay extend 2h"))
-    assert "greatest age" in _text(kernel.run("%agentbay extend 20h"))
-    assert "files are there" in _text(kernel.run("%agentbay restart"))
+    assert "maximum lifetime" in _text(kernel.run("%agentbay extend 20h"))
+    assert "files are kept" in _text(kernel.run("%agentbay restart"))
     assert kernel.run("word").reply["ename"] == "NameError"
     assert "word = open" in str(kernel.run("%agentbay rerun").of_type("display_data"))
     assert kernel.run("print(word)").text() == "brought along\n"
@@ -106,7 +106,7 @@ def test_another_session_is_attached_and_left(
     refused = kernel.run("%agentbay delete --force")
     assert refused.reply["ename"] == "NotAllowedError"
     assert kernel.run("%agentbay config delete_attached=True").reply["status"] == "error"
-    assert "goes on" in _text(kernel.run("%agentbay detach"))
+    assert "continues" in _text(kernel.run("%agentbay detach"))
     assert other.code.run_code("seen", "python").result == "1"
     other.delete()
 
