@@ -41,7 +41,6 @@ _MODULES = (
     "arrays",
     "columns",
     "series",
-    "indexes",
     "tables",
     "named",
     "files",

@@ -51,7 +51,6 @@ def _encode(encoder: Encoder, writer: ColumnWriter, array: Any, depth: int) -> d
 
     dtype = array.dtype
     if isinstance(dtype, pandas.CategoricalDtype):
-        from agentbay_kernel.sandbox.exchange.series import encode_lone_index
 
         codes = writer.add("i8", lambda a, b: array.codes[a:b].astype("i8"))
         side = encode_lone_index(encoder, dtype.categories, depth)
@@ -276,7 +275,6 @@ def _decode(decoder: Decoder, reader: ColumnReader, node: Any, depth: int) -> An
         array[mask] = pandas.NA
         return array
     if kind == "category":
-        from agentbay_kernel.sandbox.exchange.series import decode_lone_index, is_cheaply_unique
 
         categories = decode_lone_index(decoder, node["c"], depth + 1)
         codes = _numbers(reader, node["p"], "i")
