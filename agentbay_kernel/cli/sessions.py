@@ -83,13 +83,13 @@ def delete_sessions(options: Namespace) -> int:
     if not ids and options.mine:
         print("Nothing to delete: no session of yours is known here.")
     elif not ids:
-        print("Nothing to delete: name sessions, or --mine for all of yours.", file=sys.stderr)
+        print("Nothing to delete. Name sessions, or use --mine for all of yours.", file=sys.stderr)
         return 2
     return 1 if failed else 0
 
 
 def prune_sessions(options: Namespace) -> int:
-    """Delete what kernels of this user that are provably dead left behind."""
+    """Delete the sessions that ended kernels of this user left behind."""
     manager = SessionManager(load_settings())
     try:
         pruned = manager.prune()
@@ -101,5 +101,5 @@ def prune_sessions(options: Namespace) -> int:
     for record in pruned.failed:
         print(f"Not deleted yet: {record.session_id} ({one_line(record.name)})", file=sys.stderr)
     if not pruned.deleted and not pruned.failed:
-        print("Nothing is left behind.")
+        print("Nothing to delete: no session is left behind.")
     return 1 if pruned.failed else 0

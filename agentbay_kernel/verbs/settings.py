@@ -87,7 +87,7 @@ def _service_rows() -> list[tuple[str, str, str, str]]:
     try:
         found = find_credentials()
     except ConfigurationError as error:
-        return [("service", "not valid", str(error), "not change it")]
+        return [("service", "invalid", str(error), "not change it")]
     values = {
         # Never the key itself.
         KEY_VARIABLE: "set" if found.api_key else "not set",

@@ -51,7 +51,6 @@ def _encode(encoder: Encoder, writer: ColumnWriter, array: Any, depth: int) -> d
 
     dtype = array.dtype
     if isinstance(dtype, pandas.CategoricalDtype):
-
         codes = writer.add("i8", lambda a, b: array.codes[a:b].astype("i8"))
         side = encode_lone_index(encoder, dtype.categories, depth)
         return {"k": "category", "p": codes, "c": side, "o": bool(dtype.ordered)}
@@ -275,7 +274,6 @@ def _decode(decoder: Decoder, reader: ColumnReader, node: Any, depth: int) -> An
         array[mask] = pandas.NA
         return array
     if kind == "category":
-
         categories = decode_lone_index(decoder, node["c"], depth + 1)
         codes = _numbers(reader, node["p"], "i")
         if not is_cheaply_unique(categories):
