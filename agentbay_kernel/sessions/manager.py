@@ -186,7 +186,7 @@ class SessionManager(SessionRunner):
         return live.session.session_id
 
     def extend(self, seconds: float, name: str = DEFAULT_SESSION) -> Lifetime:
-        """Keep a session alive for so long, with or without a cell; at most to its greatest age.
+        """Keep a session alive for so long, with or without a cell, at most to its lifetime's end.
 
         Returns:
             Its life: `extended_until`, and `ends_at`, beyond which it can't be extended.

@@ -92,7 +92,7 @@ def test_background(notebook: RunningKernel) -> None:
     assert notebook.run("%%agentbay python\nprint('beside')").text() == "beside\n"
     notebook.run("job = _\nimport time\nwhile not job.outputs: time.sleep(.05)")
     assert value(notebook, "job.done, job.outputs[0]['text']") == "False begun\n".rstrip()
-    failed(notebook.run("job.wait(.1)"), "It runs on")
+    failed(notebook.run("job.wait(.1)"), "It still runs")
     assert value(notebook, "job.cancel(), job.wait().error['ename']") == "True KeyboardInterrupt"
     assert value(notebook, "job.done, job.cancel()") == "True False"
     assert notebook.run("job.result()").reply["ename"] == "KeyboardInterrupt"
@@ -104,16 +104,16 @@ def test_background_into_a_variable(notebook: RunningKernel) -> None:
     assert value(notebook, "job.wait().result, job.outcome.ok") == "42 True"
 
 
-def test_a_name_that_is_here_is_the_cure(notebook: RunningKernel) -> None:
+def test_a_name_that_is_here_is_the_hint(notebook: RunningKernel) -> None:
     notebook.run("frame = [1, 2]")
     (error,) = notebook.run("%%agentbay python\nframe").of_type("error")
-    assert error["traceback"][-1].startswith("frame exists in this notebook: `-i frame`")
+    assert error["traceback"][-1].startswith("frame exists in this notebook: add `-i frame`")
     (error,) = notebook.run("%%agentbay python\nnowhere").of_type("error")
     assert "nowhere" in error["traceback"][-1]
     assert "-i" not in error["traceback"][-1]
 
 
-def test_a_file_that_is_here_is_the_cure(notebook: RunningKernel, folder: Path) -> None:
+def test_a_file_that_is_here_is_the_hint(notebook: RunningKernel, folder: Path) -> None:
     (folder / "my data.csv").write_text("a,b\n")
     (error,) = notebook.run("%%agentbay python\nopen('my data.csv')").of_type("error")
     assert "`%agentbay upload 'my data.csv'`" in error["traceback"][-1]
