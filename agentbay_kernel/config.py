@@ -2,7 +2,7 @@
 
 Each trait `x` takes its value from, in this order: the command line
 (`--AgentBaySettings.x=...`), the environment variable `AGENTBAY_X`, `jupyter_agentbay_config.py`
-in Jupyter's configuration folders (`c.AgentBaySettings.x = ...`), the default written here.
+in Jupyter's configuration directories (`c.AgentBaySettings.x = ...`), the default written here.
 The working directory is never looked at: a downloaded folder must not change a setting.
 
 A notebook's cells may be untrusted. What they may change of a setting, for the notebook they
@@ -23,8 +23,10 @@ from traitlets import Bool, Enum, Float, Integer, List, TraitError, TraitType, U
 from traitlets.config import Config, Configurable
 
 from agentbay_kernel.errors import ConfigurationError, NotAllowedError
+from agentbay_kernel.renamed import RENAMED, use_instead
 
 CONFIG_FILE = "jupyter_agentbay_config.py"
+_COMMAND_LINE = "the command line"
 _HOST = re.compile(r"\*\Z|(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::\d{1,5})?\Z", re.I)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.A)
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -77,8 +79,8 @@ class AgentBaySettings(Configurable):
     execution = Enum(
         ("auto", "direct", "bridged"),
         "auto",
-        help="How cells are run: `direct` is one request to the service a cell, `bridged` a "
-        "Jupyter kernel or a Node worker inside the sandbox; `auto` is bridged where the sandbox "
+        help="How cells are run: `direct` is one request to the service per cell, `bridged` a "
+        "Jupyter kernel or a Node worker inside the sandbox; `auto` is bridged if the sandbox "
         "can.",
     ).tag(config=True, in_notebook="free")
 
@@ -87,47 +89,47 @@ class AgentBaySettings(Configurable):
     timeout = Float(
         None,
         allow_none=True,
-        help="Seconds that a cell's code may run before it is stopped; none by default. In direct "
-        "execution the service cuts each request at 60 seconds, whatever is set here.",
+        help="Seconds that a cell's code may run before it is stopped; no limit by default. In "
+        "direct execution the service cuts each request at 60 seconds, whatever is set here.",
     ).tag(config=True, in_notebook="free")
 
     output_limit = Integer(
         20_000_000,
         min=1,
-        help="Characters that one cell may print; of what is beyond, the end is shown.",
+        help="Characters that one cell may print; of the rest, only the end is shown.",
     ).tag(config=True, in_notebook="lower")
 
     display_limit = Integer(
         100_000_000,
         min=1,
         help="Bytes that the pictures and other displays of one cell may have together; a note "
-        "takes the place of what is beyond.",
+        "replaces the rest.",
     ).tag(config=True, in_notebook="lower")
 
-    answer_limit = Integer(
+    response_limit = Integer(
         256 * 2**20,
         min=2**20,
-        help="Bytes that one answer of the service may have, unpacked; a larger one is not taken "
-        "and the cell says so.",
+        help="Most bytes of one response of the service, unpacked. A larger response is refused, "
+        "with an error in the cell.",
     ).tag(config=True)
 
-    idle_listen = Float(
+    late_output_seconds = Float(
         300.0,
         min=0.0,
-        help="Seconds after a cell or a widget's last message for which output of threads, timers "
-        "and widgets in the sandbox is still collected; it is only asked for while there are such.",
+        help="Seconds for which output of threads, timers and widgets is still collected after a "
+        "cell or a widget's last message. Nothing is asked for when none of them is left.",
     ).tag(config=True, in_notebook="lower")
 
     strict_const = Bool(
         False,
-        help="JavaScript: does assigning to a `const` throw? A later cell may declare it anew in "
-        "any case.",
+        help="JavaScript: whether assigning to a `const` throws. A later cell may always declare "
+        "it again.",
     ).tag(config=True, in_notebook="free")
 
     exchange_limit = Integer(
         2_000_000_000,
         min=1,
-        help="Bytes that one exchange of values or files may have; what has more is refused.",
+        help="Most bytes of one exchange of values or files; a larger one is refused.",
     ).tag(config=True, in_notebook="lower")
 
     download_endings = Names(
@@ -147,14 +149,14 @@ class AgentBaySettings(Configurable):
 
     untrusted = Bool(
         False,
-        help="Turns off every verb and flag that touches this machine: upload, download, saving, "
-        "values to and from the notebook. For notebooks that somebody else wrote.",
+        help="Turns off every command and flag that touches this machine: upload, download, "
+        "saving, values to and from the notebook. For notebooks that somebody else wrote.",
     ).tag(config=True, in_notebook=(False, True))
 
     audit_log = Unicode(
         "",
-        help="A file that gets a line for each code and each local data that is sent: time, "
-        "session, sizes, the code's SHA-256. None unless set.",
+        help="A file that gets a line each time code or local data is sent: time, session, sizes, "
+        "the code's SHA-256. No file by default.",
     ).tag(config=True)
 
     keep_alive_minutes = Float(
@@ -164,27 +166,27 @@ class AgentBaySettings(Configurable):
     ).tag(config=True)
 
     max_sessions = Integer(
-        3, min=1, help="Most sessions that you have at one service at once, over all notebooks."
+        3, min=1, help="Most sessions that you can have at one service at once, in all notebooks."
     ).tag(config=True)
 
     on_restart = Enum(
         ("interpreter", "session"),
         "interpreter",
-        help="What a restarted kernel begins with: a fresh `interpreter` in the same session, so "
+        help="What a restarted kernel starts with: a new `interpreter` in the same session, so "
         "that its files stay, or a new `session`.",
     ).tag(config=True)
 
     grace_minutes = Float(
         10.0,
         min=0.0,
-        help="Minutes for which the session of a kernel that was killed waits to be taken back by "
-        "its notebook before it is deleted.",
+        help="Minutes for which the session of a killed kernel waits for its restarted notebook "
+        "before it is deleted.",
     ).tag(config=True)
 
     state_dir = Unicode(
         "",
-        help="Folder of the file that says which sessions are yours; `agentbay` in Jupyter's data "
-        "folder when empty.",
+        help="Directory of the file that lists your sessions; `agentbay` in Jupyter's data "
+        "directory if empty.",
     ).tag(config=True)
 
     session_id = Unicode(
@@ -193,7 +195,7 @@ class AgentBaySettings(Configurable):
 
     delete_attached = Bool(
         False,
-        help="May `%agentbay stop --force` in a notebook delete a session that it attached to?",
+        help="Whether `%agentbay delete --force` in a notebook may delete an attached session.",
     ).tag(config=True)
 
     setup_env = Names(
@@ -206,9 +208,9 @@ class AgentBaySettings(Configurable):
     html = Enum(
         ("contain", "sanitize", "trust", "text"),
         "contain",
-        help="What a sandbox's HTML may do in the notebook's page: `contain` shows what is inert "
-        "as it is and puts the rest into sandboxed frames, `sanitize` takes out what acts, `text` "
-        "shows text and pictures alone, `trust` lets everything run with the rights of the page.",
+        help="What a sandbox's HTML may do in the notebook's page: `contain` shows inert HTML "
+        "as it is and the rest in sandboxed frames, `sanitize` removes what acts, `text` shows "
+        "text and pictures only, `trust` lets everything run with the rights of the page.",
     ).tag(config=True, in_notebook=("trust", "contain", "sanitize", "text"))
 
     html_hosts = Names(
@@ -223,7 +225,7 @@ class AgentBaySettings(Configurable):
         _PACKAGE,
         "an npm package like ipyleaflet or @scope/package",
         help="Widget packages that are shown beside ipywidgets' own. Their code runs in the "
-        "notebook's page, with state from the sandbox: name only those that expect no harm of it.",
+        "notebook's page, with state from the sandbox: name only those that handle hostile state.",
     ).tag(config=True)
 
     local_isolation = Enum(
@@ -234,7 +236,7 @@ class AgentBaySettings(Configurable):
     ).tag(config=True, in_notebook=("none", "auto", "required"))
 
     local_network = Bool(
-        False, help="Does the local runtime give isolated sessions this machine's network?"
+        False, help="Whether isolated sessions of the local runtime can use this machine's network."
     ).tag(config=True, in_notebook=(True, False))
 
     local_python = Unicode(
@@ -249,12 +251,12 @@ class AgentBaySettings(Configurable):
         help="MB of memory that all processes of a session of the local runtime may use together.",
     ).tag(config=True)
 
-    local_spares = Integer(
+    local_prewarm = Integer(
         0,
         min=0,
         max=1,
-        help="Sessions that a notebook's local runtime keeps ready. One makes a further session "
-        "start faster and takes about 110 MB.",
+        help="Pre-warmed sessions that a notebook's local runtime keeps. One makes a further "
+        "session start faster and takes about 110 MB.",
     ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -289,6 +291,8 @@ class AgentBaySettings(Configurable):
     def _allowed(self, name: str, text: str, before: Any) -> Any:
         """The value that a cell may give to a setting."""
         traits = self.class_own_traits(config=True)
+        if name in RENAMED:
+            raise ConfigurationError(use_instead(name))
         if name not in traits:
             raise ConfigurationError(
                 f"There is no setting {name!r}. There are: {', '.join(sorted(traits))}."
@@ -324,12 +328,16 @@ def load_settings(command_line: Config | None = None) -> AgentBaySettings:
         ConfigurationError: a configuration file or an environment variable is not valid.
     """
     config, sources = _file_config()
+    _refuse_old_names(sources)
+    on_command_line = {} if command_line is None else command_line.get("AgentBaySettings", {})
+    _refuse_old_names(dict.fromkeys(on_command_line, _COMMAND_LINE))
+    _refuse_old_names({name: "the environment" for name, value in os.environ.items() if value})
     try:
         settings = AgentBaySettings(config=config)
     except TraitError as error:
         raise ConfigurationError(
-            f"{CONFIG_FILE} holds a value that is not valid: {error} Correct it there, "
-            "then restart the kernel."
+            f"{CONFIG_FILE} holds an invalid value: {error} Correct it there, then restart the "
+            "kernel."
         ) from error
     settings.sources.update(sources)
     for name, trait in AgentBaySettings.class_own_traits(config=True).items():
@@ -339,9 +347,14 @@ def load_settings(command_line: Config | None = None) -> AgentBaySettings:
             settings.sources[name] = variable
     if command_line is not None:
         settings.update_config(command_line)
-        for name in command_line.get("AgentBaySettings", {}):
-            settings.sources[name] = "the command line"
+    settings.sources.update(dict.fromkeys(on_command_line, _COMMAND_LINE))
     return settings
+
+
+def _refuse_old_names(sources: dict[str, str]) -> None:
+    for name, source in sources.items():
+        if name in RENAMED:
+            raise ConfigurationError(use_instead(name, source))
 
 
 def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> Any:
@@ -353,9 +366,7 @@ def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> 
         setattr(AgentBaySettings(), name, value)
         return value
     except (TraitError, ValueError) as error:
-        raise ConfigurationError(
-            f"{given} is not valid: {error} What it is for: {trait.help}"
-        ) from error
+        raise ConfigurationError(f"{given} is not valid: {error} Meaning: {trait.help}") from error
 
 
 def _truth(text: str) -> bool:
@@ -380,7 +391,7 @@ def _file_config() -> tuple[Config, dict[str, str]]:
             loaded = PyFileConfigLoader(CONFIG_FILE, path=folder).load_config()
         except Exception as error:
             raise ConfigurationError(
-                f"{file} could not be read: {type(error).__name__}: {error}. Mend or remove it."
+                f"{file} could not be read: {type(error).__name__}: {error}. Fix or remove it."
             ) from error
         config.merge(loaded)
         sources.update(dict.fromkeys(loaded.get("AgentBaySettings", {}), str(file)))

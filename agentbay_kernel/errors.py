@@ -176,8 +176,8 @@ class SessionLimitError(QuotaError):
 
     Cause: Other notebooks of yours have sessions. A kernel that was killed keeps its session for
         `grace_minutes`.
-    Cure: End one: shut its notebook's kernel down, or `%agentbay stop NAME`, `jupyter agentbay
-        sessions delete ID`, `jupyter agentbay sessions sweep`; or set AGENTBAY_MAX_SESSIONS higher.
+    Cure: End one: shut its notebook's kernel down, or `%agentbay delete NAME`, `jupyter agentbay
+        sessions delete ID`, `jupyter agentbay sessions prune`; or set AGENTBAY_MAX_SESSIONS higher.
     """
 
 
@@ -246,7 +246,7 @@ class MissingNameError(ExchangeError):
 
     Cause: A name is misspelt, its cell has not run, or the session was replaced and its variables
         are gone.
-    Cure: Look what there is: `%agentbay look` shows the sandbox's variables and files.
+    Cure: Look what there is: `%agentbay top` shows the sandbox's variables and files.
     """
 
 
@@ -356,7 +356,7 @@ class SessionNotFoundError(CommandError):
     Cause: It was not used for `idle_minutes`, reached `max_minutes`, was deleted from elsewhere, or
         belongs to another account or region. The message says which, where that can be told. Its
         variables and files are gone; the cell did not run unless the message says otherwise.
-    Cure: Run the cell again: it gets a new session. `%agentbay replay` runs the lost session's
+    Cure: Run the cell again: it gets a new session. `%agentbay rerun` runs the lost session's
         cells again first; `idle_minutes` and `%agentbay extend` make sessions last.
     """
 
@@ -401,7 +401,7 @@ class AnswerLostError(CommandError):
 
     Cause: The connection broke, a gateway gave up after 60 seconds, or output came faster than it
         could be taken. A cell is never sent a second time.
-    Cure: Look what became of it (a file, a variable, `%agentbay look`) before you run the cell
+    Cure: Look what became of it (a file, a variable, `%agentbay top`) before you run the cell
         again, if running it twice does harm. Bridged execution finds out by itself.
     """
 
@@ -433,7 +433,7 @@ class InvalidAnswerError(CommandError):
     """The service answered something that is not an answer of its protocol.
 
     Cause: A proxy or a login page answers in its place, AGENTBAY_ENDPOINT leads elsewhere, or an
-        answer is larger than `answer_limit`.
+        answer is larger than `response_limit`.
     Cure: Check AGENTBAY_ENDPOINT and the proxy; print less or write to a file. Whether the code ran
         is unknown unless the message says it.
     """
@@ -475,7 +475,7 @@ class KernelEndedError(BridgeError):
     Cause: Most often memory; also `os._exit`, a crash in a library, or `%agentbay restart` while a
         cell ran. Variables are lost, files stay.
     Cure: Run the notebook's cells again: the next one starts a new kernel. Load less at once if it
-        was memory; `%agentbay look` shows how much there is.
+        was memory; `%agentbay top` shows how much there is.
     """
 
 
@@ -485,5 +485,5 @@ class SilentSessionError(BridgeError):
     Cause: The network was down or the service failed for a minute while the cell ran, or the cell
         ran longer than `keep_alive_minutes`. The cell is not stopped by that and never sent again.
     Cure: Run another cell: it first says what became of this one and shows what it printed.
-        `%agentbay look` shows what runs.
+        `%agentbay top` shows what runs.
     """

@@ -1,6 +1,6 @@
 """The parts of the documentation that are written from the code: `python docs/reference.py`.
 
-In: the traits of the settings, the parsers of verbs and commands, the docstrings of the errors.
+In: the traits of the settings, the parsers of the commands, the docstrings of the errors.
 Out: the text between the marks `<!-- begin: NAME -->` and `<!-- end: NAME -->` of the pages. With
 `--check` nothing is written, and a page that is not what the code says is an error.
 """
@@ -34,8 +34,8 @@ PAGES = Path(__file__).parent
 GROUPS = {
     "Where cells run": ("backend", "start", "execution", "image"),
     "Cells and their output": (
-        *("timeout", "output_limit", "display_limit", "idle_listen", "strict_const"),
-        *("answer_limit", "exchange_limit", "download_endings"),
+        *("timeout", "output_limit", "display_limit", "late_output_seconds", "strict_const"),
+        *("response_limit", "exchange_limit", "download_endings"),
     ),
     "Safety": ("html", "html_hosts", "widget_packages", "untrusted", "audit_log"),
     "Sessions": (
@@ -52,7 +52,7 @@ BRANCHES = {
     "CommandError": "The service",
     "BridgeError": "The bridge",
     "ExchangeError": "Values and files",
-    "AgentBayError": "Verbs, notebooks, and the rest",
+    "AgentBayError": "Commands, notebooks, and the rest",
 }
 
 
@@ -109,7 +109,7 @@ def _values(trait: TraitType[Any, Any]) -> str:
     if isinstance(trait, Bool):
         return "`1` or `0`"
     if isinstance(trait, List):
-        return "names, in the environment with commas between"
+        return "names, in the environment separated by commas"
     if isinstance(trait, Integer | Float):
         kind = "a whole number" if isinstance(trait, Integer) else "a number"
         if trait.min not in (None, -inf):
@@ -117,14 +117,14 @@ def _values(trait: TraitType[Any, Any]) -> str:
         if trait.max not in (None, inf):
             kind += f" to {trait.max:,.0f}"
         return kind + (", or `none`" if trait.allow_none else "")
-    return "a text"
+    return "a string"
 
 
 def verbs() -> str:
-    """A table of all verbs, then the help of the cell magic and of each verb."""
+    """A table of all `%agentbay` commands, then the help of the cell magic and of each command."""
     parts = [("%%agentbay LANGUAGE", cell_parser().help_text())]
     parts += [(verb.typed, verb.parser.help_text()) for verb in VERBS.values()]
-    rows = [("[`%%agentbay LANGUAGE`](#agentbay-language)", "run the cell in a sandbox")]
+    rows = [("[`%%agentbay LANGUAGE`](#agentbay-language)", "Run the cell in a sandbox")]
     rows += [(f"[`{verb.typed}`](#agentbay-{verb.name})", verb.summary) for verb in VERBS.values()]
     texts = [f"### `{title}`\n\n```text\n{help_text}\n```" for title, help_text in parts]
     return "\n\n".join([_table(("line", "does"), rows), *texts])
@@ -223,7 +223,7 @@ def _value(action: argparse.Action) -> str:
 
 
 def failures() -> str:
-    """Every error of the tree with cause and cure, by branch."""
+    """Every error of the tree with cause and fix, by branch."""
     found: dict[str, list[type[Exception]]] = {branch: [] for branch in BRANCHES}
     for kind in _kinds():
         branch = next(it.__name__ for it in kind.__mro__ if it.__name__ in BRANCHES)
@@ -261,7 +261,8 @@ def _failure(kind: type[Exception]) -> str:
     told = dict(re.findall(r"^(Cause|Cure): (.+?)(?=^\S|\Z)", text, re.M | re.S))
     if set(told) != {"Cause", "Cure"}:
         raise ValueError(f"The docstring of {kind.__name__} lacks a line `Cause:` or `Cure:`")
-    lines = [f"**{word}.** {' '.join(words.split())}" for word, words in told.items()]
+    titles = {"Cause": "Cause", "Cure": "Fix"}
+    lines = [f"**{titles[word]}.** {' '.join(words.split())}" for word, words in told.items()]
     return "\n\n".join([f"### `{kind.__name__}`", summary.replace("\n", " "), *lines])
 
 

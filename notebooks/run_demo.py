@@ -31,11 +31,11 @@ def main() -> int:
     if not os.environ.get("AGENTBAY_API_KEY"):
         os.environ.setdefault("AGENTBAY_BACKEND", "local")
     if os.environ.get("AGENTBAY_BACKEND") == "local":
-        print("Place: the local runtime, so this runs on THIS machine.")
+        print("Backend: the local runtime, so this runs on THIS machine.")
         if not os.environ.get("AGENTBAY_API_KEY"):
             print("       Set AGENTBAY_API_KEY to use the AgentBay service instead.")
     else:
-        print("Place: the AgentBay service (AGENTBAY_API_KEY is set).")
+        print("Backend: the AgentBay service (AGENTBAY_API_KEY is set).")
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = NotebookClient(

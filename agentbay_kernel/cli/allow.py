@@ -12,7 +12,7 @@ def allow(options: Namespace) -> int:
     """Add hosts to the list, remove them from it, or show it."""
     if options.remove:
         change_hosts(remove=options.remove)
-        print(f"No longer allowed: {', '.join(options.remove)}. Frames made before keep it.")
+        print(f"No longer allowed: {', '.join(options.remove)}. Existing frames keep their access.")
     if options.hosts:
         before = allowed_hosts()
         added = [it for it in change_hosts(add=options.hosts) if it not in before]
@@ -24,5 +24,7 @@ def allow(options: Namespace) -> int:
         for host in settings.html_hosts:
             print(f"{host}  (by {settings.sources.get('html_hosts', 'html_hosts')})")
         if not allowed_hosts() and not settings.html_hosts:
-            print(f"No host is allowed. The list would be in {hosts_file()}")
+            print(
+                f"No host is allowed. Add one: jupyter agentbay allow HOST (list: {hosts_file()})"
+            )
     return 0

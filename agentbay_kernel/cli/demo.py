@@ -33,16 +33,15 @@ def demo(options: Namespace) -> int:
         from nbformat.v4 import new_code_cell, new_notebook
     except ImportError as error:
         raise ConfigurationError(
-            "nbclient is not installed, which runs the demo. Install it: pip install nbclient"
+            "nbclient, which runs the demo, is not installed. Run: pip install nbclient"
         ) from error
     environment = dict(os.environ)
     if options.local:
         environment["AGENTBAY_BACKEND"] = "local"
     elif load_settings().backend != "local" and not find_credentials().api_key:
         raise NoBackendError(
-            "There is no AgentBay API key, so there is no sandbox for the demo. Set "
-            "AGENTBAY_API_KEY, or run the cells on THIS machine, in the local runtime: "
-            "jupyter agentbay demo --local"
+            "The demo needs an AgentBay API key, and there is none. Set AGENTBAY_API_KEY, or run "
+            "the cells on THIS machine, in the local runtime: jupyter agentbay demo --local"
         )
     notebook = new_notebook(cells=[new_code_cell(source) for source in CELLS])
     failure = execute(notebook, PYTHON, Path.cwd(), environment)

@@ -1,4 +1,4 @@
-"""`jupyter agentbay doctor`: is everything in place, and what to do where it is not.
+"""`jupyter agentbay doctor`: check that everything is in place; show how to fix what is not.
 
 In: the environment, the settings, the service's address. Out: one line a check, or the same as
 JSON. Nothing is created and the key is never shown; `--probe` (see `probe.py`) opens one session.
@@ -24,7 +24,7 @@ from agentbay_kernel.errors import AgentBayError, ConfigurationError
 from agentbay_kernel.service import AgentBay, Credentials, find_credentials
 from agentbay_kernel.service.endpoint import KEY_VARIABLE
 
-OK, MEND, NOTE = "ok", "mend", "note"
+OK, FAIL, WARN = "OK", "FAIL", "WARN"
 _PACKAGES = ("ipykernel", "jupyter_client", "ipython", "nbclient", "jupyterlab", "pyarrow")
 # Signed requests are not used, so only a clock that is far off matters: for certificates.
 _SKEW_S = 300
@@ -33,28 +33,28 @@ _ANSWER_S = 10
 
 @dataclass(frozen=True)
 class Check:
-    """One check: `state` is `ok`, `mend` (something must be done) or `note`; `todo` says what."""
+    """One check: `state` is OK, FAIL or WARN; `fix` says what to do."""
 
     name: str
     state: str
     found: str
-    todo: str = ""
+    fix: str = ""
 
     def line(self) -> str:
         """As one line, or two."""
-        told = f"{self.state:<5} {self.name}: {self.found}"
-        return f"{told}\n      -> {self.todo}" if self.todo else told
+        shown = f"{self.state:<4} {self.name}: {self.found}"
+        return f"{shown}\n     Fix: {self.fix}" if self.fix else shown
 
 
 def doctor(options: Namespace) -> int:
-    """Run the checks; returns 0 if nothing needs to be mended, else 1."""
+    """Run the checks; returns 0 if none of them failed, else 1."""
     checks = []
     for check in examine():
         checks.append(check)
         if not options.json:
             print(check.line(), flush=True)
-    mended = all(check.state != MEND for check in checks)
-    document: dict[str, object] = {"ok": mended, "checks": [asdict(check) for check in checks]}
+    passed = all(check.state != FAIL for check in checks)
+    document: dict[str, object] = {"ok": passed, "checks": [asdict(check) for check in checks]}
     if options.probe:
         from agentbay_kernel.cli.probe import probe
 
@@ -62,9 +62,9 @@ def doctor(options: Namespace) -> int:
         document["probe"] = probe(Path(options.report), say, long=options.long)
     if options.json:
         print(json.dumps(document, indent=2))
-    elif not mended:
-        print("\nWhat is marked `mend` keeps notebooks from running.")
-    return 0 if mended else 1
+    elif not passed:
+        print("\nNotebooks can't run until every FAIL is fixed.")
+    return 0 if passed else 1
 
 
 def examine() -> Iterator[Check]:
@@ -74,7 +74,7 @@ def examine() -> Iterator[Check]:
         settings = load_settings()
         found = find_credentials()
     except ConfigurationError as error:
-        yield Check("settings", MEND, "not valid", str(error))
+        yield Check("settings", FAIL, "invalid", str(error))
         return
     changed = ", ".join(sorted(settings.sources)) or "none"
     yield Check("settings", OK, f"valid; set by you: {changed}")
@@ -90,7 +90,7 @@ def _guarded(check: Callable[[], Check]) -> Check:
         return check()
     except Exception as error:
         name = getattr(check, "__name__", "check").strip("_")
-        return Check(name, MEND, f"could not be checked: {type(error).__name__}: {error}")
+        return Check(name, FAIL, f"check failed: {type(error).__name__}: {error}")
 
 
 def _versions() -> Check:
@@ -114,8 +114,8 @@ def _service(settings: AgentBaySettings, found: Credentials) -> Iterator[Check]:
     else:
         yield Check(
             "key",
-            MEND,
-            "there is none",
+            FAIL,
+            "missing",
             f"set {KEY_VARIABLE}, or AGENTBAY_BACKEND=local to run cells on this machine",
         )
     endpoint = found.endpoint
@@ -124,8 +124,8 @@ def _service(settings: AgentBaySettings, found: Credentials) -> Iterator[Check]:
     if endpoint.is_known:
         yield Check("endpoint", OK, f"{endpoint.url}, region {endpoint.region_id}")
     else:
-        what = "this machine" if endpoint.is_loopback else "not an address of AgentBay's"
-        yield Check("endpoint", NOTE, f"{endpoint.url}: {what}, as AGENTBAY_ENDPOINT says")
+        what = "this machine" if endpoint.is_loopback else "not an address of AgentBay"
+        yield Check("endpoint", WARN, f"{endpoint.url}: {what} (set by AGENTBAY_ENDPOINT)")
     yield from _connection(found)
     if found.api_key:
         yield _key_is_taken(found.api_key)
@@ -142,7 +142,7 @@ def _connection(found: Credentials) -> Iterator[Check]:
         reason = str(error.args[0] if error.args else error)[:200]
         yield Check(
             "TLS",
-            MEND,
+            FAIL,
             f"the certificate of {found.endpoint.host} is not accepted: {reason}",
             "check this machine's clock; behind a company's proxy, set SSL_CERT_FILE to its "
             "certificate",
@@ -151,31 +151,31 @@ def _connection(found: Credentials) -> Iterator[Check]:
     except requests.RequestException as error:
         yield Check(
             "connection",
-            MEND,
-            f"{found.endpoint.host} is not reached ({type(error).__name__})",
+            FAIL,
+            f"{found.endpoint.host} can't be reached ({type(error).__name__})",
             "check the network, the region, and HTTPS_PROXY if you need a proxy",
         )
         return
     if url.startswith("https"):
         yield Check("TLS", OK, f"the certificate of {found.endpoint.host} is valid")
     else:
-        yield Check("TLS", NOTE, "none: plain http to this machine")
+        yield Check("TLS", WARN, "not used: plain http to this machine")
     yield _clock(answer.headers.get("Date"))
 
 
 def _clock(date: str | None) -> Check:
     if not date:
-        return Check("clock", NOTE, "the service does not tell its time")
+        return Check("clock", WARN, "the service does not report its time")
     try:
         skew = time.time() - parsedate_to_datetime(date).timestamp()
     except ValueError:
-        return Check("clock", NOTE, "the service tells no time that can be read")
+        return Check("clock", WARN, "the service reports a time that can't be read")
     if abs(skew) > _SKEW_S:
         return Check(
             "clock",
-            MEND,
+            FAIL,
             f"this machine's differs from the service's by {skew:+.0f} s",
-            "set the clock, best by NTP",
+            "set the clock, for example by NTP",
         )
     return Check("clock", OK, f"within {abs(skew):.0f} s of the service's")
 
@@ -185,13 +185,13 @@ def _key_is_taken(api_key: str) -> Check:
     try:
         answer = client.list(limit=1)
         if answer.success:
-            return Check("account", OK, f"the key is accepted; {answer.total_count} sessions live")
-        told = answer.error_message
+            return Check("account", OK, f"the key is accepted; {answer.total_count} sessions exist")
+        reason = answer.error_message
     except AgentBayError as error:
-        told = str(error)
+        reason = str(error)
     finally:
         client.close()
-    return Check("account", MEND, told, "check the key and its region in the AgentBay console")
+    return Check("account", FAIL, reason, "check the key and its region in the AgentBay console")
 
 
 def _kernelspecs() -> Check:
@@ -206,7 +206,7 @@ def _kernelspecs() -> Check:
     if missing:
         return Check(
             "kernels",
-            MEND,
+            FAIL,
             f"this Jupyter ({sys.prefix}) does not find {', '.join(missing)}",
             "jupyter agentbay install --user",
         )
@@ -215,12 +215,12 @@ def _kernelspecs() -> Check:
         if Path(program).is_absolute() and not Path(program).exists():
             return Check(
                 "kernels",
-                MEND,
-                f"{kernel.name} in {found[kernel.name]} starts {program}, which is gone",
+                FAIL,
+                f"{kernel.name} in {found[kernel.name]} starts {program}, which does not exist",
                 "jupyter agentbay install --user",
             )
-    places = sorted({str(Path(found[kernel.name]).parent) for kernel in CLOUD_KERNELS})
-    return Check("kernels", OK, f"found in {', '.join(places)}")
+    directories = sorted({str(Path(found[kernel.name]).parent) for kernel in CLOUD_KERNELS})
+    return Check("kernels", OK, f"found in {', '.join(directories)}")
 
 
 def _node() -> Check:
@@ -230,9 +230,9 @@ def _node() -> Check:
     if node is None:
         return Check(
             "Node",
-            NOTE,
-            "none: the local runtime can't run JavaScript",
-            "pip install 'agentbay-kernel[local]', if you want that",
+            WARN,
+            "not found: the local runtime can't run JavaScript",
+            "pip install 'agentbay-kernel[local]', if you need it",
         )
     return Check("Node", OK, f"{node} (for the local runtime)")
 
@@ -247,8 +247,8 @@ def _isolation(settings: AgentBaySettings) -> Check:
         return Check("isolation", OK, found)
     found += f" ({report.reason})"
     if settings.backend == "local" and settings.local_isolation == "required":
-        return Check("isolation", MEND, f"{found}, and the settings require it", report.cure)
-    return Check("isolation", NOTE, found, report.cure)
+        return Check("isolation", FAIL, f"{found}, but the settings require it", report.cure)
+    return Check("isolation", WARN, found, report.cure)
 
 
 def _state_file(settings: AgentBaySettings) -> Check:
@@ -257,5 +257,5 @@ def _state_file(settings: AgentBaySettings) -> Check:
     try:
         records = SessionManager(settings).store.own_records()
     except AgentBayError as error:
-        return Check("sessions", MEND, "the file that says which are yours", str(error))
-    return Check("sessions", OK, f"{len(records)} of yours are known to this machine")
+        return Check("sessions", FAIL, "the file with the list of yours is unusable", str(error))
+    return Check("sessions", OK, f"{len(records)} of yours known to this machine")

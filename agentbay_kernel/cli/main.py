@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agentbay_kernel._version import __version__
 from agentbay_kernel.containment.text import lines
 from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.renamed import RENAMED, use_instead
 
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -23,20 +24,20 @@ _DONE, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 _HELP = """\
 examples:
-  jupyter agentbay install --user           make the kernels visible to every Jupyter of yours
+  jupyter agentbay install --user           make the kernels visible to all your Jupyters
   jupyter agentbay install --user --local   add kernels that run code on this machine
   jupyter agentbay uninstall --user         remove them
-  jupyter agentbay doctor                   is everything in place?
+  jupyter agentbay doctor                   check that everything is in place
   jupyter agentbay run analysis.ipynb       execute a notebook in a sandbox
-  jupyter agentbay sessions list            your sessions
-  jupyter agentbay allow tile.example.org   let framed output load from a host
-  jupyter agentbay demo --local             a few cells, on this machine
+  jupyter agentbay sessions list            list your sessions
+  jupyter agentbay allow tile.example.org   allow framed output to load from a host
+  jupyter agentbay demo --local             run a few cells on this machine
   jupyter agentbay serve                    run the local runtime by hand
 
 exit codes:
   0    done
-  1    it failed; the message on stderr says why and what to do
-  2    the arguments are not valid
+  1    failed; the message on stderr shows why and what to do
+  2    invalid arguments
   130  interrupted
 """
 
@@ -48,11 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None takes the process's own.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 arguments not valid, 130 interrupted.
+        The exit code: 0 done, 1 failed, 2 invalid arguments, 130 interrupted.
     """
     arguments, rest = _split(list(sys.argv[1:] if argv is None else argv))
+    parser = make_parser()
+    # Only commands and flags without a value stand before a command's own name.
+    command = [word for word in arguments if not word.startswith("-")][:2]
     try:
-        options = make_parser().parse_args(arguments)
+        if (old := " ".join([parser.prog, *command])) in RENAMED:
+            parser.error(use_instead(old))
+        options = parser.parse_args(arguments)
     except SystemExit as end:
         return _USAGE if end.code else _DONE
     try:
@@ -108,7 +114,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         answers = {
             "list": sessions.list_sessions,
             "delete": sessions.delete_sessions,
-            "sweep": sessions.sweep_sessions,
+            "prune": sessions.prune_sessions,
         }
         return answers[options.what](options)
     make_parser().print_help()
@@ -133,7 +139,7 @@ def _uninstall(options: argparse.Namespace) -> int:
     for folder in removed:
         print(f"Removed {folder}")
     for folder in foreign:
-        print(f"Left {folder}: it has our name, but starts something else")
+        print(f"Kept {folder}: it has the same name, but starts another program")
     if not removed:
         print(f"There is no AgentBay kernel in {kernelspec.kernels_folder(prefix)}")
     return _DONE
@@ -151,8 +157,8 @@ def _complain(error: Exception) -> None:
     else:
         print(
             f"jupyter agentbay: {type(error).__name__}: {error}\n"
-            "This was not foreseen. The same command with --debug before its name shows where "
-            "it happened.",
+            "This is unexpected. To see where it happened, run the command again with --debug "
+            "before its name.",
             file=sys.stderr,
         )
 
@@ -166,24 +172,26 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"agentbay-kernel {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show a traceback when it fails")
+    parser.add_argument(
+        "--debug", action="store_true", help="Show a traceback if the command fails"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     install = commands.add_parser(
         "install",
-        help="place the kernels where a Jupyter finds them",
-        description="Place the kernels where a Jupyter finds them. pip has already placed them "
-        "for the Jupyter of this same environment; this is for one that lives elsewhere.",
+        help="Install the kernels for a Jupyter",
+        description="Install the kernels for a Jupyter. pip has already installed them for the "
+        "Jupyter of its own environment; use this for a Jupyter in another environment.",
     )
     _add_places(install)
     install.add_argument(
         "--local",
         action="store_true",
-        help="add twins that always run code on this machine, in the local runtime",
+        help="Add kernels that always run code on this machine, in the local runtime",
     )
     uninstall = commands.add_parser(
         "uninstall",
-        help="remove the kernels",
-        description="Remove the kernels that `install` placed, the local twins included.",
+        help="Remove the kernels",
+        description="Remove the kernels that `install` added, including the local ones.",
     )
     _add_places(uninstall)
     _add_doctor(commands)
@@ -192,14 +200,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_allow(commands)
     commands.add_parser(
         "demo",
-        help="run a few cells and show what they give",
-        description="Run a few cells in a sandbox and show them with what they give.",
+        help="Run a few cells and show their output",
+        description="Run a few cells in a sandbox and show them with their output.",
         **_examples("jupyter agentbay demo", "jupyter agentbay demo --local"),
-    ).add_argument(
-        "--local", action="store_true", help="in the local runtime, which is THIS machine"
-    )
+    ).add_argument("--local", action="store_true", help="Use the local runtime, on THIS machine")
     commands.add_parser(
-        "serve", help="run the local runtime until Ctrl-C (see serve --help)", add_help=False
+        "serve", help="Run the local runtime until Ctrl-C (see serve --help)", add_help=False
     )
     return parser
 
@@ -207,7 +213,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_doctor(commands: _Commands) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="is everything in place, and what to do where it is not",
+        help="Check that everything is in place, and show how to fix what is not",
         description="Check key, endpoint, TLS, clock, kernels, Node, isolation and versions. "
         "Nothing is created.",
         **_examples(
@@ -216,54 +222,58 @@ def _add_doctor(commands: _Commands) -> None:
             "jupyter agentbay doctor --probe --report probe.json",
         ),
     )
-    doctor.add_argument("--json", action="store_true", help="as data")
+    doctor.add_argument("--json", action="store_true", help="Show JSON")
     doctor.add_argument(
         "--probe",
         action="store_true",
-        help="open one session, find out what the service does, delete it; this costs money",
+        help="Create one session, test what the service does, delete it; this costs money",
     )
     doctor.add_argument(
         "--long",
         action="store_true",
-        help="with --probe: also whether one request may take more than 60 seconds; a minute more",
+        help="With --probe: also test requests of more than 60 seconds; takes a minute more",
     )
     doctor.add_argument(
         "--report",
         metavar="FILE",
         default="agentbay-probe.json",
-        help="where --probe writes what it found, without secrets (%(default)s)",
+        help="File for the results of --probe, without secrets (default: %(default)s)",
     )
 
 
 def _add_sessions(commands: _Commands) -> None:
     sessions = commands.add_parser(
         "sessions",
-        help="list, delete or sweep sessions",
-        description="Sessions, outside of any notebook.",
+        help="List, delete or prune sessions",
+        description="List, delete or prune sessions, outside of any notebook.",
         **_examples(
             "jupyter agentbay sessions list --all",
             "jupyter agentbay sessions delete s-0123456789",
-            "jupyter agentbay sessions sweep",
+            "jupyter agentbay sessions prune",
         ),
     )
-    whats = sessions.add_subparsers(dest="what", metavar="list|delete|sweep", required=True)
-    listing = whats.add_parser("list", help="the sessions that this machine knows as yours")
+    whats = sessions.add_subparsers(dest="what", metavar="list|delete|prune", required=True)
+    listing = whats.add_parser("list", help="List the sessions that this machine knows as yours")
     listing.add_argument(
-        "--all", action="store_true", help="every session of the key, asked of the service"
+        "--all",
+        action="store_true",
+        help="List every session of the key, as the service reports them",
     )
-    listing.add_argument("--json", action="store_true", help="as data")
-    deleting = whats.add_parser("delete", help="delete sessions by their ids")
+    listing.add_argument("--json", action="store_true", help="Show JSON")
+    deleting = whats.add_parser("delete", help="Delete sessions by their ids")
     deleting.add_argument("ids", nargs="*", metavar="SESSION_ID")
     deleting.add_argument(
-        "--mine", action="store_true", help="all that this machine knows as yours, used or not"
+        "--mine",
+        action="store_true",
+        help="Delete all that this machine knows as yours, in use or not",
     )
-    whats.add_parser("sweep", help="delete what kernels that are provably dead left behind")
+    whats.add_parser("prune", help="Delete the sessions of kernels that have certainly ended")
 
 
 def _add_run(commands: _Commands) -> None:
     run = commands.add_parser(
         "run",
-        help="execute a notebook in a sandbox, whatever kernel it names",
+        help="Execute a notebook in a sandbox, whatever kernel it names",
         description="Execute a notebook with the AgentBay kernel, whatever kernel it names.",
         **_examples(
             "jupyter agentbay run analysis.ipynb",
@@ -274,22 +284,28 @@ def _add_run(commands: _Commands) -> None:
     run.add_argument(
         "--untrusted",
         action="store_true",
-        help="its cells reach no file of this machine, by no verb",
+        help="Refuse every command that reaches a file of this machine",
     )
     output = run.add_mutually_exclusive_group()
-    output.add_argument("--output", metavar="FILE", help="the executed notebook")
-    output.add_argument("--inplace", action="store_true", help="overwrite the notebook itself")
-    run.add_argument("--language", metavar="NAME", help="python or javascript, if it names neither")
-    run.add_argument("--timeout", metavar="S", type=float, help="seconds that one cell may take")
-    run.add_argument("--allow-errors", action="store_true", help="go on after a cell that failed")
+    output.add_argument("--output", metavar="FILE", help="File for the executed notebook")
+    output.add_argument("--inplace", action="store_true", help="Overwrite the notebook")
+    run.add_argument(
+        "--language", metavar="NAME", help="python or javascript, if the notebook names neither"
+    )
+    run.add_argument(
+        "--timeout", metavar="S", type=float, help="Stop a cell after this number of seconds"
+    )
+    run.add_argument(
+        "--allow-errors", action="store_true", help="Continue after a cell that failed"
+    )
 
 
 def _add_allow(commands: _Commands) -> None:
     allow = commands.add_parser(
         "allow",
-        help="let framed output load from hosts",
-        description="Let framed output load from hosts, by https. Frames that are made from then "
-        "on may do so, in running kernels too. Without arguments: show the hosts.",
+        help="Allow framed output to load from hosts",
+        description="Allow framed output to load from hosts, by https. This applies to new frames, "
+        "in running kernels too. Without arguments: show the hosts.",
         **_examples(
             "jupyter agentbay allow cdn.jsdelivr.net '*.tile.openstreetmap.org'",
             "jupyter agentbay allow --list",
@@ -297,8 +313,8 @@ def _add_allow(commands: _Commands) -> None:
         ),
     )
     allow.add_argument("hosts", nargs="*", metavar="HOST")
-    allow.add_argument("--list", action="store_true", help="show the hosts")
-    allow.add_argument("--remove", nargs="+", metavar="HOST", help="remove hosts from the list")
+    allow.add_argument("--list", action="store_true", help="Show the hosts")
+    allow.add_argument("--remove", nargs="+", metavar="HOST", help="Remove hosts from the list")
 
 
 def _examples(*lines: str) -> dict[str, Any]:
@@ -310,11 +326,13 @@ def _examples(*lines: str) -> dict[str, Any]:
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     places = parser.add_mutually_exclusive_group()
-    places.add_argument("--user", action="store_true", help="your own Jupyter folder (default)")
+    places.add_argument(
+        "--user", action="store_true", help="Install into your own Jupyter directory (default)"
+    )
     places.add_argument(
         "--sys-prefix",
         action="store_true",
         # argparse formats help texts with %.
-        help=f"this Python's environment: {sys.prefix.replace('%', '%%')}",
+        help=f"Install into this Python's environment: {sys.prefix.replace('%', '%%')}",
     )
-    places.add_argument("--prefix", metavar="PATH", help="kernels go to PATH/share/jupyter/kernels")
+    places.add_argument("--prefix", metavar="PATH", help="Install into PATH/share/jupyter/kernels")

@@ -79,7 +79,7 @@ def execute(
         from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     except ImportError as error:
         raise ConfigurationError(
-            "nbclient is not installed, which executes notebooks. Install it: pip install nbclient"
+            "nbclient, which executes notebooks, is not installed. Run: pip install nbclient"
         ) from error
     kernel = next(it for it in CLOUD_KERNELS if it.name == f"agentbay-{language.name}")
     spec = kernel.read()
@@ -107,12 +107,12 @@ def execute(
             said.seek(0)
             last = said.read()[-1000:].decode(errors="replace").strip()
             raise NotebookError(
-                f"The kernel ended: {error}. Try `jupyter agentbay doctor`. It said: {last}"
+                f"The kernel stopped: {error}. Run `jupyter agentbay doctor`. Last output: {last}"
             ) from error
         except CellExecutionError as error:
             return f"A cell failed: {_in_one_line(error.ename, error.evalue)}"
         except CellTimeoutError:
-            return f"A cell did not end within {timeout:g} s."
+            return f"A cell did not finish within {timeout:g} s."
     return f"{progress.failed} cells failed." if progress.failed else ""
 
 
@@ -177,7 +177,7 @@ def _read(path: Path) -> Any:
         import nbformat
     except ImportError as error:
         raise ConfigurationError(
-            "nbformat is not installed, which reads notebooks. Install it: pip install nbclient"
+            "nbformat, which reads notebooks, is not installed. Run: pip install nbclient"
         ) from error
     try:
         return nbformat.read(path, as_version=4)
@@ -222,5 +222,5 @@ def _language_of(notebook: Any, asked: str | None) -> Language:
     except UnsupportedLanguageError:
         raise NotebookError(
             f"The notebook is written in {named!r}, which AgentBay doesn't run. If its cells are "
-            "in another language, say so: --language python, or javascript."
+            "Python or JavaScript, add --language python or --language javascript."
         ) from None

@@ -1,4 +1,4 @@
-"""`jupyter agentbay sessions list | delete | sweep`: sessions, outside of any notebook.
+"""`jupyter agentbay sessions list | delete | prune`: sessions, outside of any notebook.
 
 In: the user's state file, the service. Out: tables on stdout. Here a person is at work, so what
 cells may not do is allowed: deleting any session of the account, by its id.
@@ -75,7 +75,7 @@ def delete_sessions(options: Namespace) -> int:
             ]
         for session_id in ids:
             try:
-                manager.store.delete(session_id)
+                manager.store.delete_by_id(session_id)
                 print(f"Deleted {session_id}")
             except AgentBayError as error:
                 failed += 1
@@ -85,23 +85,23 @@ def delete_sessions(options: Namespace) -> int:
     if not ids and options.mine:
         print("Nothing to delete: no session of yours is known here.")
     elif not ids:
-        print("Nothing to delete: name sessions, or --mine for all of yours.", file=sys.stderr)
+        print("Nothing to delete. Name sessions, or use --mine for all of yours.", file=sys.stderr)
         return 2
     return 1 if failed else 0
 
 
-def sweep_sessions(options: Namespace) -> int:
-    """Delete what kernels of this user that are provably dead left behind."""
+def prune_sessions(options: Namespace) -> int:
+    """Delete the sessions that ended kernels of this user left behind."""
     manager = SessionManager(load_settings())
     try:
-        swept = manager.store.sweep()
+        pruned = manager.store.prune()
     finally:
         manager.close()
-    for record in swept.deleted:
+    for record in pruned.deleted:
         session = record.session_id or "a session that was being created"
         print(f"Deleted {session} ({one_line(record.name)})")
-    for record in swept.failed:
+    for record in pruned.failed:
         print(f"Not deleted yet: {record.session_id} ({one_line(record.name)})", file=sys.stderr)
-    if not swept.deleted and not swept.failed:
-        print("Nothing is left behind.")
-    return 1 if swept.failed else 0
+    if not pruned.deleted and not pruned.failed:
+        print("Nothing to delete: no session is left behind.")
+    return 1 if pruned.failed else 0

@@ -46,8 +46,8 @@ _RUNS_ON_NOTE = (
 # How long interrupted code may take to end before a way out is named.
 _STUBBORN_S = 5.0
 _STUBBORN_NOTE = (
-    "The code was interrupted but runs on. Interrupt it again; or run `%agentbay restart --kill` "
-    "in another cell, which ends it at once, and its variables are lost then.\n"
+    "The code was interrupted but still runs. Interrupt it again; or run `%agentbay restart "
+    "--force` in another cell: it ends the code at once, and the variables are lost.\n"
 )
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class CellRun:
         # Imported here: the service client is not needed to answer kernel_info.
         from agentbay_kernel.verbs.running_cell import RunningCell
 
-        cell = replace(self._cell, listen_s=manager.settings.idle_listen)
+        cell = replace(self._cell, listen_s=manager.settings.late_output_seconds)
         running = RunningCell(manager, cell, self._options, self._folder)
         try:
             await self._open_session(running)
@@ -179,10 +179,10 @@ class CellRun:
                 self._front_end.publish(Message("display_data", content))
                 self._cell = replace(self._cell, code="")
                 return
-            if flags := options.only_in_a_notebook_of_its_own():
+            if flags := options.magics_only_flags():
                 raise VerbError(
                     f"{flags} can't be used here: in an AgentBay kernel all variables are in the "
-                    "sandbox already. It is for notebooks of other kernels, after `%load_ext "
+                    "sandbox already. Use it in a notebook of another kernel, after `%load_ext "
                     "agentbay_kernel`. Nothing was sent."
                 )
             self._options = options

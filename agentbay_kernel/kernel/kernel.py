@@ -251,7 +251,7 @@ class AgentBayKernel(PassingKernel):
             parent["metadata"],
             tuple(bytes(part) for part in parent["buffers"]),
             front_end.request_id,
-            manager.settings.idle_listen,
+            manager.settings.late_output_seconds,
         )
         try:
             async for message in threads.Feed(caused, threading.Event()):

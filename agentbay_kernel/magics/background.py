@@ -51,13 +51,13 @@ class BackgroundCell:
             timeout: seconds to wait at most; None for no limit.
 
         Raises:
-            TimeoutError: it runs on.
+            TimeoutError: it still runs.
         """
         try:
             self._ended.result(timeout)
         except concurrent.futures.TimeoutError:
             raise TimeoutError(
-                f"The cell has not ended within {timeout:g} s. It runs on: .cancel() stops it."
+                f"The cell has not ended within {timeout:g} s. It still runs; .cancel() stops it."
             ) from None
         return self.outcome
 
@@ -66,7 +66,7 @@ class BackgroundCell:
 
         Raises:
             RemoteError: the code failed in the sandbox, or could not be run.
-            TimeoutError: it runs on.
+            TimeoutError: it still runs.
         """
         outcome = self.wait(timeout)
         if outcome.error is not None:

@@ -142,7 +142,7 @@ class MagicCell:
         if missing:
             raise VerbError(
                 f"This notebook has no variable {', '.join(missing)}, which --in names. Nothing "
-                "was sent and nothing run."
+                "was sent or run."
             )
         values = {name: self._variables[name] for name in names}
         language, stopped = self._options.language, self._running.cell.stopped
@@ -210,8 +210,8 @@ class MagicCell:
                         raise
                     if interrupts == _MOST_INTERRUPTS:
                         print(
-                            "The code was interrupted and runs on in the sandbox. `%agentbay "
-                            "restart --kill` ends it; its variables are lost then.",
+                            "The code was interrupted but still runs in the sandbox. `%agentbay "
+                            "restart --force` ends it; its variables are lost then.",
                             file=sys.stderr,
                         )
                         raise

@@ -58,8 +58,8 @@ _CELL_HELP = f"""Run the cell in the notebook's AgentBay session.
 
 Variables stay in the session for the next cell. Nothing of the cell runs in this notebook's own
 Python. Output appears while the cell runs, input() asks, interrupting stops the code in the
-sandbox. Two things need the AgentBay kernel: here widgets don't move, and what threads and timers
-print after their cell has ended is not shown. %agentbay help lists the verbs.
+sandbox. Two things need the AgentBay kernel: live widgets, and output of threads and timers after
+their cell has ended. %agentbay help lists the commands.
 """
 
 
@@ -85,19 +85,19 @@ class AgentBayMagics(Magics):
 
     @line_magic("agentbay")  # type: ignore[arg-type]
     def verb(self, line: str) -> None:
-        """`%agentbay status`: the sessions in use. `%agentbay help` lists all verbs.
+        """`%agentbay status`: the sessions in use. `%agentbay help` lists all commands.
 
         As with IPython's own magics, `$name` and `{expression}` stand for the notebook's values:
         `%agentbay attach $session_id`.
         """
-        with _told_in_short():
+        with _short_traceback():
             self._answer(line, None)
 
     @no_var_expand
     @cell_magic("agentbay")  # type: ignore[arg-type]
     @_documented
     def cell(self, line: str, body: str) -> BackgroundCell | None:
-        with _told_in_short():
+        with _short_traceback():
             if is_cell_verb(line):
                 self._answer(line, body)
                 return None
@@ -118,7 +118,7 @@ class AgentBayMagics(Magics):
 
     def _run(self, options: CellOptions, body: str) -> BackgroundCell | None:
         if not body.strip():
-            raise VerbError("The cell is empty below its %%agentbay line: nothing to run.")
+            raise VerbError("The cell has no code below its %%agentbay line. Nothing was run.")
         assert self.shell is not None
         variables = self.shell.user_ns
         can_ask = _can_ask(self.shell) and not options.background
@@ -134,18 +134,18 @@ class AgentBayMagics(Magics):
         if options.background:
             cell.prepare()
             handle = BackgroundCell(cell)
-            if not options.to:
+            if not options.capture:
                 return handle
-            self.shell.push({options.to: handle})
+            self.shell.push({options.capture: handle})
             return None
         try:
-            cell.show(keep=bool(options.to))
+            cell.show(keep=bool(options.capture))
         finally:
             self._last = cell.outcome
-        if options.to:
-            self.shell.push({options.to: cell.outcome})
+        if options.capture:
+            self.shell.push({options.capture: cell.outcome})
             if (error := cell.outcome.error) is not None:
-                told = f"The cell failed, {options.to}.error has it: {error['ename']}"
+                told = f"The cell failed with {error['ename']}: see {options.capture}.error."
                 print(told, file=sys.stderr)
         return None
 
@@ -173,7 +173,7 @@ class AgentBayMagics(Magics):
 
 
 @contextlib.contextmanager
-def _told_in_short() -> Iterator[None]:
+def _short_traceback() -> Iterator[None]:
     """Our own errors say what to do; where in this project they were raised helps nobody."""
     try:
         yield

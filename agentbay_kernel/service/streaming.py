@@ -126,7 +126,7 @@ class CodeStream:
             raise InvalidAnswerError(
                 f"{self._place} sent more than {self._largest_answer // 2**20} MB, which is not "
                 "taken. The code may be running on: print less, or write to a file. The setting "
-                "answer_limit changes that.",
+                "response_limit changes that.",
                 request_id=self._call.id,
             )
 

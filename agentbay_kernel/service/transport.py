@@ -185,7 +185,7 @@ class Transport:
                     raise InvalidAnswerError(
                         f"{place} sent more than {self.largest_answer // 2**20} MB, which is not "
                         "taken. The code may have run: print less, or write to a file. The "
-                        "setting answer_limit changes that."
+                        "setting response_limit changes that."
                     )
                 exchange.extend(len(chunk) / SLOWEST_ANSWER)
             return Answer(response.status_code, response.headers, b"".join(chunks))

@@ -5,7 +5,7 @@ In: settings, cells, names of sessions. Out: Jupyter messages, and frozen values
 
 from __future__ import annotations
 
-from agentbay_kernel.sessions.ending import Swept
+from agentbay_kernel.sessions.ending import Pruned
 from agentbay_kernel.sessions.lifetime import Lifetime, clock
 from agentbay_kernel.sessions.manager import SessionManager
 from agentbay_kernel.sessions.recipe import Recipe, read_recipe
@@ -13,19 +13,19 @@ from agentbay_kernel.sessions.registry import whose
 from agentbay_kernel.sessions.session import LiveSession, PastCell
 from agentbay_kernel.sessions.statefile import Record
 from agentbay_kernel.sessions.store import DEFAULT_SESSION, Lost
-from agentbay_kernel.sessions.top import Look, Variable
+from agentbay_kernel.sessions.top import TopReport, Variable
 
 __all__ = [
     "DEFAULT_SESSION",
     "Lifetime",
     "LiveSession",
-    "Look",
     "Lost",
     "PastCell",
+    "Pruned",
     "Recipe",
     "Record",
     "SessionManager",
-    "Swept",
+    "TopReport",
     "Variable",
     "clock",
     "read_recipe",

@@ -183,7 +183,7 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
         from agentbay_kernel.config import load_settings
 
         settings = load_settings()
-    found, largest = find_credentials(), settings.answer_limit
+    found, largest = find_credentials(), settings.response_limit
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:
             return _local_backend(AgentBay(found.api_key, largest_answer=largest), None)
@@ -204,7 +204,7 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
 def _runtime_flags(settings: AgentBaySettings) -> list[str]:
     # Its sessions cost nothing and end with the notebook, so no idle time ends them before.
     flags = ["--die-with-parent", "--idle-seconds", "0", "--isolation", settings.local_isolation]
-    flags += ["--python", settings.local_python, "--spares", str(settings.local_spares)]
+    flags += ["--python", settings.local_python, "--spares", str(settings.local_prewarm)]
     flags += ["--memory", str(settings.local_memory)]
     return [*flags, "--network"] if settings.local_network else flags
 

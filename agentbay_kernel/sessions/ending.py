@@ -117,14 +117,14 @@ _LOOK_AGAIN_S = 15.0
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What a sweep did: the sessions that it deleted, and those it tried to but could not yet."""
+class Pruned:
+    """What `prune` did: the sessions that it deleted, and those it tried to but could not yet."""
 
     deleted: tuple[Record, ...] = ()
     failed: tuple[Record, ...] = ()
 
 
-def sweep(client: AgentBay, registry: Registry, grace_s: float) -> Swept:
+def prune(client: AgentBay, registry: Registry, grace_s: float) -> Pruned:
     """Delete what dead kernels left at the client's service.
 
     Arguments:
@@ -135,7 +135,7 @@ def sweep(client: AgentBay, registry: Registry, grace_s: float) -> Swept:
     """
     found = registry.abandoned(client.endpoint.url, grace_s)
     if not found:
-        return Swept()
+        return Pruned()
     if any(record.stage != "ending" for record in found):
         time.sleep(min(grace_s, _LOOK_AGAIN_S))
     deleted: list[Record] = []
@@ -143,4 +143,4 @@ def sweep(client: AgentBay, registry: Registry, grace_s: float) -> Swept:
     for record in registry.claim_abandoned(found):
         (deleted if end_record(client, record) else failed).append(record)
     registry.forget(record.mark for record in deleted)
-    return Swept(tuple(deleted), tuple(failed))
+    return Pruned(tuple(deleted), tuple(failed))

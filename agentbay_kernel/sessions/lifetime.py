@@ -3,7 +3,7 @@
 In: the cells that run, extensions that were asked for. Out: RefreshSessionIdleTime while there is
 a reason, notes for the running cell, and the moments that status shows. An idle notebook is no
 reason. Facts of the AgentBay wire protocol: an idle session is released after its idle time, any
-session at its greatest age; no action moves the latter.
+session at its maximum lifetime; no action moves the latter.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Lifetime:
     def extend(self, seconds: float) -> float:
         """Keep it alive from now on for so long, with or without a cell; returns until when.
 
-        Its greatest age was fixed when it was created: it can't be kept beyond that.
+        Its maximum lifetime was set when it was created: it can't be kept beyond that.
         """
         until = min(time.time() + seconds, self.ends_at)
         with self._lock:

@@ -22,7 +22,7 @@ from agentbay_kernel.sessions.lifetime import Lifetime
 from agentbay_kernel.sessions.runner import SessionRunner
 from agentbay_kernel.sessions.session import LiveSession
 from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionStore
-from agentbay_kernel.sessions.top import Look, look_into
+from agentbay_kernel.sessions.top import TopReport, read_top
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -67,7 +67,7 @@ class SessionManager:
         """Delete all sessions of this notebook; see `SessionStore.close`."""
         self.store.close()
 
-    def stop(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> str:
+    def delete(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> str:
         """Delete a session; the next cell of that name gets a new one.
 
         Arguments:
@@ -90,15 +90,15 @@ class SessionManager:
         answer = live.session.delete(wait=False)
         if not answer.success and not isinstance(answer.failure, SessionNotFoundError):
             raise answer.failure or SessionError(answer.error_message)
-        self.store.forget(live, "it was stopped here")
+        self.store.forget(live, "it was deleted here")
         return live.session.session_id
 
-    def restart(self, name: str = DEFAULT_SESSION, *, kill: bool = False) -> bool:
+    def restart(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> bool:
         """Begin anew: with fresh interpreters in the same session where that is possible (True),
         else with a new session (False).
 
         Arguments:
-            kill: also when a cell runs, which is ended by it.
+            force: also when a cell runs, which it ends.
 
         Raises:
             SessionError: there is no session of that name, or a cell runs in it.
@@ -106,10 +106,10 @@ class SessionManager:
             CommandError: the service could not do it.
         """
         live = self.store.named(name)
-        if live.running and not kill:
+        if live.running and not force:
             raise SessionError(
                 f"A cell runs in {name!r}, so nothing was restarted. `%agentbay interrupt` "
-                "interrupts it; `%agentbay restart --kill` ends it, and the variables are lost."
+                "interrupts it; `%agentbay restart --force` ends it, and the variables are lost."
             )
         if live.attached and not live.is_bridged:
             raise AttachedSessionError(
@@ -121,7 +121,7 @@ class SessionManager:
                 self.store.lose(live, "it was restarted")
                 live.past.clear()
                 return True
-            self.stop(name)
+            self.delete(name)
         return False
 
     def stop_cells(self, name: str = DEFAULT_SESSION) -> list[Stop]:
@@ -178,7 +178,7 @@ class SessionManager:
         return self.store.detach(name)
 
     def extend(self, seconds: float, name: str = DEFAULT_SESSION) -> Lifetime:
-        """Keep a session alive for so long, with or without a cell; at most to its greatest age.
+        """Keep a session alive for so long, with or without a cell, at most to its lifetime's end.
 
         Returns:
             Its life: `extended_until`, and `ends_at`, beyond which it can't be extended.
@@ -198,15 +198,15 @@ class SessionManager:
         live.lifetime.extend(seconds)
         return live.lifetime
 
-    def look(self, name: str = DEFAULT_SESSION) -> Look:
+    def top(self, name: str = DEFAULT_SESSION) -> TopReport:
         """Processes, files, metrics and variables of a session; running code is not waited for.
 
         Raises:
             SessionError: there is none of that name.
         """
-        return look_into(self.store.named(name))
+        return read_top(self.store.named(name))
 
-    def replay(self, name: str = DEFAULT_SESSION) -> Iterator[Message]:
+    def rerun(self, name: str = DEFAULT_SESSION) -> Iterator[Message]:
         """Run the cells of the lost session again, in order, until one fails; yields messages,
         the last cell's `execute_reply` last.
 
@@ -216,7 +216,7 @@ class SessionManager:
         """
         lost = self.store.lost(name)
         if lost is None:
-            raise SessionError(f"No session {name!r} of this kernel was lost: nothing to replay.")
+            raise SessionError(f"No session {name!r} of this kernel was lost: nothing to rerun.")
         reply: Message | None = None
         for number, past in enumerate(lost.cells, 1):
             first = past.code.strip().splitlines()[0]

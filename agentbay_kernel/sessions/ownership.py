@@ -1,7 +1,7 @@
 """Who made a session, and whether that process is provably dead.
 
 In: this process, or an `Owner` that was written down earlier. Out: frozen `Owner` values, and a
-`Fate`. A session is swept only when its owner is DEAD beyond doubt, so whatever can't be known
+`Fate`. A session is deleted only when its owner is DEAD beyond doubt, so whatever can't be known
 is UNKNOWN: another machine, another container, a record that leaves something out.
 """
 

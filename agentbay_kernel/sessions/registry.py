@@ -36,7 +36,7 @@ _STAMP_EVERY_S = 15.0
 
 # What frees a slot, at the end of each message that says that there is none.
 HOW_TO_FREE = (
-    "Free one: `%agentbay stop` in its notebook, shutting that notebook's kernel down, or "
+    "Free one: `%agentbay delete` in its notebook, shutting that notebook's kernel down, or "
     "`jupyter agentbay sessions delete SESSION_ID`. AGENTBAY_MAX_SESSIONS allows more."
 )
 

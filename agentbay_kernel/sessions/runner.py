@@ -176,7 +176,7 @@ class SessionRunner:
         return SessionNotFoundError(
             f"The session {live.session.session_id} is gone ({why}), and its variables and files "
             f"with it; {cell}. The next cell gets a new session"
-            + ("; `%agentbay replay` runs the lost session's cells again." if live.past else "."),
+            + ("; `%agentbay rerun` runs the lost session's cells again." if live.past else "."),
             request_id=error.request_id,
         )
 
@@ -187,7 +187,7 @@ def _why_gone(live: LiveSession) -> str:
     if lifetime is None:
         return "it was deleted or released"
     if time.time() >= lifetime.ends_at:
-        return "it had reached its greatest age"
+        return "it had reached its maximum lifetime"
     if lifetime.idle_for_s >= lifetime.idle_s:
         return f"it had not been used for {lifetime.idle_for_s / 60:.0f} min"
     return "it was deleted from elsewhere, or the service was restarted"

@@ -80,7 +80,7 @@ class LiveSession:
         self.attached = attached
         self.lifetime = lifetime
         self.created_at = time.time() if created_at is None else created_at
-        # What `replay` runs again when the session is lost.
+        # What `rerun` runs again when the session is lost.
         self.past: list[PastCell] = []
         self.running: set[Cell] = set()
         # A cell of which it is not known yet what became of it.

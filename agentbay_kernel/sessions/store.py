@@ -25,7 +25,7 @@ from agentbay_kernel.execution.messages import Message, notice, stream
 from agentbay_kernel.service import find_credentials, get_logger
 from agentbay_kernel.sessions.audit_log import AuditLog
 from agentbay_kernel.sessions.backend import Backend, open_backend
-from agentbay_kernel.sessions.ending import Swept, end_now, end_record, sweep
+from agentbay_kernel.sessions.ending import Pruned, end_now, end_record, prune
 from agentbay_kernel.sessions.opening import Opener
 from agentbay_kernel.sessions.recipe import Recipe, find_recipe
 from agentbay_kernel.sessions.registry import Registry, open_state_file
@@ -153,7 +153,7 @@ class SessionStore:
             if (present := self.find(name)) is not None:
                 raise SessionError(
                     f"{name!r} is in use: {present.session.session_id}. "
-                    + ("`%agentbay detach`" if present.attached else "`%agentbay stop`")
+                    + ("`%agentbay detach`" if present.attached else "`%agentbay delete`")
                     + " first, or attach under another name with --session NAME."
                 )
             wanted = "bridged" if bridged else "direct"
@@ -181,7 +181,7 @@ class SessionStore:
         if not live.attached:
             raise SessionError(
                 f"{name!r} is this notebook's own session {live.session.session_id}, and nobody "
-                "else would end it. `%agentbay stop` deletes it."
+                "else would end it. `%agentbay delete` deletes it."
             )
         with self._lock:
             self._live.pop(name, None)
@@ -236,7 +236,7 @@ class SessionStore:
         """
         return list(self._open_backend().client.list_all())
 
-    def delete(self, session_id: str) -> None:
+    def delete_by_id(self, session_id: str) -> None:
         """Delete a session by its id, whosever it is.
 
         Raises:
@@ -395,7 +395,7 @@ class SessionStore:
 
     def _tidy(self) -> None:
         """Once, beside all else: end what dead kernels left behind, and creates of ours whose
-        fate was unknown. Not for those who only list or sweep: they'd be told half of it."""
+        fate was unknown. Not for those who only list or prune: they'd be told half of it."""
         with self._opening:
             if self._tidied or self._backend is None or self._backend.runtime is not None:
                 return
@@ -403,20 +403,20 @@ class SessionStore:
 
         def work() -> None:
             try:
-                self.sweep()
+                self.prune()
             except AgentBayError as error:
-                _log.warning("Sessions that were left behind could not be swept: %s", error)
+                _log.warning("Sessions that were left behind could not be deleted: %s", error)
 
         threads.start(work)
 
-    def sweep(self) -> Swept:
+    def prune(self) -> Pruned:
         """Delete what provably dead kernels of this user left behind and nobody took back.
 
         Raises:
             StateFileError: the state file can't be used.
         """
         client = self._open_backend().client
-        return sweep(client, self.registry, self.settings.grace_minutes * 60)
+        return prune(client, self.registry, self.settings.grace_minutes * 60)
 
     def check_runtime(self, cell: str = "this cell did not run") -> None:
         """Raise a SessionError where the local runtime of our own has ended.
@@ -436,7 +436,7 @@ class SessionStore:
         raise SessionError(
             "The local runtime of this notebook has ended, and its sessions with it: variables "
             f"and files are lost, and {cell}. The next cell gets a new session"
-            + ("; `%agentbay replay` runs the lost ones again." if self._lost else ".")
+            + ("; `%agentbay rerun` runs the lost ones again." if self._lost else ".")
         )
 
     def notices(self) -> Iterator[Message]:

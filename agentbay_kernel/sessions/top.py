@@ -1,6 +1,6 @@
 """What goes on in a session: processes, files, metrics, variables.
 
-In: a session that is in use. Out: frozen `Look`. All but the variables comes by `shell` and
+In: a session that is in use. Out: a frozen `TopReport`. All but the variables comes by `shell` and
 `get_metrics`, which don't wait for code that runs; variables are left out, and why is said, where
 the interpreter is busy.
 """
@@ -48,7 +48,7 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Look:
+class TopReport:
     """What goes on in a session; of each part either what there is or why it could not be had.
 
     `processes` and `files` are text as `ps` and `ls` print it, `metrics` the service's numbers
@@ -63,8 +63,8 @@ class Look:
     problems: dict[str, str]
 
 
-def look_into(live: LiveSession) -> Look:
-    """Look into a session without waiting for the code that runs in it."""
+def read_top(live: LiveSession) -> TopReport:
+    """Read what goes on in a session; code that runs in it is not waited for."""
     session, problems = live.session, {}
     processes, files, metrics = "", "", {}
     variables: tuple[Variable, ...] = ()
@@ -87,7 +87,7 @@ def look_into(live: LiveSession) -> Look:
         problems["variables"] = "Python is busy; they can be seen when its code has ended"
     except (CommandError, ValueError, SyntaxError, TypeError) as error:
         problems["variables"] = str(error)
-    return Look(session.session_id, processes, files, metrics, variables, problems)
+    return TopReport(session.session_id, processes, files, metrics, variables, problems)
 
 
 def _shell(session: Session, command: str) -> str:

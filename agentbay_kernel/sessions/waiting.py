@@ -25,7 +25,7 @@ _LOOK_EVERY_S = 0.5
 _EMPTY = {"python": "pass", "javascript": "undefined"}
 _NOTE = (
     "AgentBay: the session {id} is attached, and its owner's code runs in it: this cell waits for "
-    "that, and has not been sent. `%agentbay look` shows what runs; interrupt the cell to leave.\n"
+    "that, and has not been sent. `%agentbay top` shows what runs; interrupt the cell to leave.\n"
 )
 
 

@@ -32,10 +32,10 @@ class CellOptions:
         timeout: seconds after which it is stopped; None for what the settings say.
         sends: variables of the notebook that it gets.
         brings: variables that the notebook gets from it.
-        to: variable of the notebook that keeps its outcome; empty to show it.
+        capture: variable of the notebook that keeps its outcome; empty to show it.
         silent: show nothing but errors.
         background: don't wait for it.
-        no_state: run it in a session of its own, which is deleted afterwards.
+        ephemeral: run it in a session of its own, which is deleted afterwards.
     """
 
     language: str
@@ -43,17 +43,17 @@ class CellOptions:
     timeout: float | None = None
     sends: tuple[str, ...] = ()
     brings: tuple[str, ...] = ()
-    to: str = ""
+    capture: str = ""
     silent: bool = False
     background: bool = False
-    no_state: bool = False
+    ephemeral: bool = False
 
-    def only_in_a_notebook_of_its_own(self) -> str:
+    def magics_only_flags(self) -> str:
         """The flags that need variables on this side, which an AgentBay kernel hasn't."""
         given = {
             "-i/--in": self.sends,
             "-o/--out": self.brings,
-            "--to": self.to,
+            "--capture": self.capture,
             "--background": self.background,
         }
         return ", ".join(flag for flag, value in given.items() if value)
@@ -68,11 +68,13 @@ def cell_parser() -> LineParser:
             f"{CELL_MAGIC} python",
             f"{CELL_MAGIC} js --timeout 30",
             f"{CELL_MAGIC} python -i df,model -o scores",
-            f"{CELL_MAGIC} python -s second --background --to job",
+            f"{CELL_MAGIC} python -s second --background --capture job",
         ),
     )
     completed_by(
-        parser.add_argument("language", metavar="LANGUAGE", help=" or ".join(LANGUAGES)),
+        parser.add_argument(
+            "language", metavar="LANGUAGE", help=f"Language of the cell: {' or '.join(LANGUAGES)}"
+        ),
         "language",
     )
     add_session_argument(parser)
@@ -81,7 +83,7 @@ def cell_parser() -> LineParser:
         "--timeout",
         metavar="S",
         type=_seconds,
-        help="stop the cell after so many seconds",
+        help="Stop the cell after this number of seconds",
     )
     sends = touching_machine(
         parser.add_argument(
@@ -92,7 +94,7 @@ def cell_parser() -> LineParser:
             type=_names,
             action="extend",
             default=[],
-            help="variables of this notebook, with commas between, that the cell gets",
+            help="Send variables of this notebook to the cell; separate names by commas",
         )
     )
     completed_by(sends, "name")
@@ -105,27 +107,28 @@ def cell_parser() -> LineParser:
             type=_names,
             action="extend",
             default=[],
-            help="variables of the cell that this notebook gets",
+            help="Fetch variables of the cell into this notebook",
         )
     )
     touching_machine(
         parser.add_argument(
-            "--to",
+            "--capture",
             metavar="VAR",
             type=_name,
-            help="keep the outcome in this variable instead of showing it; an error is kept too",
+            help="Keep the result in this variable instead of showing it; an error is kept too",
         )
     )
-    parser.add_argument("--silent", action="store_true", help="show nothing but errors")
+    parser.add_argument("--silent", action="store_true", help="Show errors only")
     parser.add_argument(
         "--background",
+        "--bg",
         action="store_true",
-        help="don't wait: gives a handle with .done, .wait(), .cancel(), .outputs",
+        help="Don't wait; return a handle with .done, .wait(), .cancel(), .outputs",
     )
     parser.add_argument(
-        "--no-state",
+        "--ephemeral",
         action="store_true",
-        help="run in a new session of its own, deleted afterwards",
+        help="Run in a new session, and delete it afterwards",
     )
     return parser
 
@@ -149,20 +152,20 @@ def read_cell_line(line: str, *, untrusted: bool) -> CellOptions | str:
     given = parser.read(words, untrusted=untrusted)
     if given.help:
         return parser.help_text()
-    if given.no_state and given.session:
-        parser.error("--no-state has a session of its own, so it can't be used with --session")
+    if given.ephemeral and given.session:
+        parser.error("--ephemeral creates a new session, so it can't be used with --session")
     if given.background and given.brings:
-        parser.error("--out needs the end of the cell, which --background doesn't wait for")
+        parser.error("--out waits for the end of the cell, which --background doesn't wait for")
     return CellOptions(
         language=find_language(given.language).name,
         session=given.session,
         timeout=given.timeout,
         sends=tuple(given.sends),
         brings=tuple(given.brings),
-        to=given.to or "",
+        capture=given.capture or "",
         silent=given.silent,
         background=given.background,
-        no_state=given.no_state,
+        ephemeral=given.ephemeral,
     )
 
 

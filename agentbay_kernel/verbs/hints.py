@@ -1,4 +1,4 @@
-"""One line that says how to cure an error of the sandbox with something that exists here.
+"""One line that says how to fix an error of the sandbox with something that exists here.
 
 In: the name and the message of a remote error, and what is here. Out: a line, or None. Sends
 nothing: it looks whether a name, a file or a module of the error is on this side.
@@ -27,7 +27,7 @@ class Here:
     Arguments:
         folder: the notebook's.
         names: of variables that `-i` could send; none in an AgentBay kernel.
-        untrusted: cells must not touch this machine: no cure may do it.
+        untrusted: cells must not touch this machine: no hint may do it.
     """
 
     folder: Path
@@ -35,8 +35,8 @@ class Here:
     untrusted: bool = False
 
 
-def find_cure(ename: str, evalue: str, here: Here) -> str | None:
-    """The cure for an error, as one line; None if nothing here helps."""
+def find_hint(ename: str, evalue: str, here: Here) -> str | None:
+    """Return the hint for an error, as one line; None if nothing here helps."""
     if match := _MODULE.search(evalue):
         return _install(match[1]) if ename == "ModuleNotFoundError" else None
     if here.untrusted:
@@ -44,7 +44,7 @@ def find_cure(ename: str, evalue: str, here: Here) -> str | None:
     if ename in ("NameError", "ReferenceError") and (match := _NAME.match(evalue)):
         name = match[1] or match[2]
         if name in here.names:
-            return f"{name} exists in this notebook: `-i {name}` behind %%agentbay sends it along."
+            return f"{name} exists in this notebook: add `-i {name}` to %%agentbay to send it."
     elif match := _FILE.search(evalue):
         return _upload(match[1], here.folder)
     return None
@@ -59,8 +59,8 @@ def _upload(name: str, folder: Path) -> str | None:
     if relative == ".":
         return None
     return (
-        f"{relative} exists in the notebook's folder: `%agentbay upload {shlex.quote(relative)}` "
-        "sends it."
+        f"{relative} exists in the notebook's directory: `%agentbay upload "
+        f"{shlex.quote(relative)}` sends it."
     )
 
 

@@ -31,7 +31,7 @@ _ALL = ", all that the cell printed,"
 def _last(options: Namespace, manager: SessionManager, context: VerbContext) -> Answer:
     last = context.last
     if last is None:
-        raise VerbError("There is no last cell: none has run in a sandbox yet.")
+        raise VerbError("There is no last cell: no cell has run in a sandbox yet.")
     if not options.save:
         return table(_rows(last))
     if isinstance(last.whole, InSandbox):
@@ -112,17 +112,17 @@ def _last_arguments(parser: LineParser) -> None:
             parser.add_argument(
                 "--save",
                 metavar="FILE",
-                help="write all of its text to a file in the notebook's folder",
+                help="Write its full text to a file in the notebook's directory",
             ),
             "file",
         )
     )
-    parser.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+    parser.add_argument("--force", action="store_true", help="Overwrite the file if it exists")
 
 
 LAST = Verb(
     "last",
-    "show how the last cell ended, how long it took; save its whole text",
+    "Show how the last cell ended and how long it took; save its full text",
     _last,
     _last_arguments,
     examples=("%agentbay last", "%agentbay last --save output.txt"),

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
+from agentbay_kernel.renamed import RENAMED, use_instead
 
 _HELP_FLAGS = ("-h", "--help")
 _WIDTH = 88
@@ -49,7 +50,7 @@ def session_name(text: str) -> str:
     """A name as users give it to a session."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a name for a session: letters, digits, `_`, `-` and `.`, 64 at most"
+            f"{text!r} is not a name for a session: use up to 64 letters, digits, `_`, `-`, `.`"
         )
     return text
 
@@ -62,7 +63,7 @@ def add_session_argument(parser: LineParser) -> None:
             "--session",
             metavar="NAME",
             type=session_name,
-            help="the session; without it, the notebook's own",
+            help="Use the session of this name; default: the notebook's own",
         ),
         "session",
     )
@@ -87,7 +88,7 @@ class LineParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.typed = typed
-        self.add_argument(*_HELP_FLAGS, action="store_true", dest="help", help="show this help")
+        self.add_argument(*_HELP_FLAGS, action="store_true", dest="help", help="Show this help")
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -131,7 +132,7 @@ class LineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Every fault that argparse finds ends here."""
         usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
-        raise VerbError(f"`{self.typed}`: {message}. It is used so: {usage}")
+        raise VerbError(f"`{self.typed}`: {message}. Usage: {usage}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Never end the process: a kernel's cell asked."""
@@ -146,6 +147,8 @@ class LineParser(argparse.ArgumentParser):
             flag = word.partition("=")[0]
             attached = not word.startswith("--") and word[:2] in self.flags
             if flag not in self.flags and not attached:
+                if (old := f"{self.typed} {flag}") in RENAMED:
+                    raise VerbError(use_instead(old))
                 raise VerbError(
                     f"`{self.typed}` has no flag {flag}. It has: {', '.join(self.flags)}."
                 )

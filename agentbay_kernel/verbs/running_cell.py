@@ -19,7 +19,7 @@ from agentbay_kernel.execution.cell import Cell, Stop
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.result import Outcome
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
-from agentbay_kernel.verbs.hints import Here, find_cure
+from agentbay_kernel.verbs.hints import Here, find_hint
 
 if TYPE_CHECKING:
     from agentbay_kernel.verbs.cell_options import CellOptions
@@ -53,7 +53,7 @@ class RunningCell:
         self.manager = manager
         self.options = options
         self.session = options.session or DEFAULT_SESSION
-        if options.no_state:
+        if options.ephemeral:
             self.session = f"once-{uuid.uuid4().hex[:12]}"
         self.cell = replace(
             cell,
@@ -100,15 +100,15 @@ class RunningCell:
 
     def hint(self, error: dict[str, Any]) -> str | None:
         """Return one line on how to fix an error with something that exists here, or None."""
-        return find_cure(error["ename"], error["evalue"], self._here)
+        return find_hint(error["ename"], error["evalue"], self._here)
 
     def end(self) -> None:
         """It has ended, however it did."""
         self.result.end()
-        if self.options.no_state:
+        if self.options.ephemeral:
             threads.start(self._delete_session)
 
     def _delete_session(self) -> None:
         # It may still be opening when the cell was interrupted.
         if self._opening is not None and self._opening.exception() is None:
-            self.manager.stop(self.session)
+            self.manager.delete(self.session)

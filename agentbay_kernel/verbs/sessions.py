@@ -1,4 +1,4 @@
-"""The verbs about sessions: list, start, stop, restart, interrupt, attach, detach, extend.
+"""The commands about sessions: list, create, delete, restart, interrupt, attach, detach, extend.
 
 In: names of sessions, the session manager. Out: one line that says what was done, or a table.
 """
@@ -31,13 +31,13 @@ def duration_s(words: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(h|m|min|s|)", words.strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
     if seconds <= 0:
-        raise ArgumentTypeError(f"{words!r} is no duration; write 2h, 90m or 45 (minutes)")
+        raise ArgumentTypeError(f"{words!r} is not a duration; use 2h, 90m or 45 (minutes)")
     return seconds
 
 
 def _named(parser: LineParser) -> None:
     argument = parser.add_argument(
-        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+        "name", nargs="?", default=DEFAULT_SESSION, help="Name of the session (default: default)"
     )
     completed_by(argument, "session")
 
@@ -90,44 +90,48 @@ def _sessions(options: Namespace, manager: SessionManager, context: VerbContext)
 
 
 def _sessions_arguments(parser: LineParser) -> None:
-    parser.add_argument("--all", action="store_true", help="also what else the account has")
-    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+    parser.add_argument(
+        "--all", action="store_true", help="Also list the other sessions of the account"
+    )
+    parser.add_argument("--json", action="store_true", help="Show JSON")
 
 
-def _start(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+def _create(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     live = manager.open(options.name, context.language)
     return text(f"The session {options.name!r} is ready: {live.session.session_id}.")
 
 
-def _stop(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+def _delete(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     if options.force and not manager.settings.delete_attached:
         raise NotAllowedError(
-            "`%agentbay stop --force` deletes a session that is not this notebook's, which a cell "
-            "may do only if your configuration says so (delete_attached). Nothing was deleted. "
-            "On the command line it is `jupyter agentbay sessions delete SESSION_ID`."
+            "`%agentbay delete --force` would delete a session that is not this notebook's. Your "
+            "configuration does not allow that to a cell (delete_attached). Nothing was deleted. "
+            "Use `jupyter agentbay sessions delete SESSION_ID` on the command line."
         )
-    session_id = manager.stop(options.name, force=options.force)
+    session_id = manager.delete(options.name, force=options.force)
     return text(f"The session {options.name!r} ({session_id}) was deleted.")
 
 
-def _stop_arguments(parser: LineParser) -> None:
+def _delete_arguments(parser: LineParser) -> None:
     _named(parser)
-    parser.add_argument("--force", action="store_true", help="also when it is attached")
+    parser.add_argument("--force", action="store_true", help="Delete it even if it is attached")
 
 
 def _restart_arguments(parser: LineParser) -> None:
     _named(parser)
-    parser.add_argument("--kill", action="store_true", help="also when a cell runs, and end it")
+    parser.add_argument(
+        "--force", action="store_true", help="Restart even if a cell runs; this ends the cell"
+    )
 
 
 def _restart(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
-    if manager.restart(options.name, kill=options.kill):
+    if manager.restart(options.name, force=options.force):
         return text(
-            f"The session {options.name!r} begins anew: variables are gone, files are there."
+            f"The session {options.name!r} was restarted: variables are gone, files are kept."
         )
     return text(
         f"The session {options.name!r} was deleted, with its variables and files. The next cell "
-        "gets a new one."
+        "creates a new one."
     )
 
 
@@ -136,8 +140,8 @@ def _interrupt(options: Namespace, manager: SessionManager, context: VerbContext
     if not stops:
         return text(f"Nothing runs in {options.name!r}.")
     if Stop.RUNS_ON in stops:
-        return text(f"What runs in {options.name!r} can't be interrupted: {Stop.RUNS_ON.value}.")
-    return text(f"What runs in {options.name!r} was interrupted.")
+        return text(f"The code in {options.name!r} can't be interrupted: {Stop.RUNS_ON.value}.")
+    return text(f"The code in {options.name!r} was interrupted.")
 
 
 def _attach(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
@@ -147,31 +151,31 @@ def _attach(options: Namespace, manager: SessionManager, context: VerbContext) -
             "`untrusted` turns that off for this notebook. Nothing was done."
         )
     live = manager.attach(options.session_id, options.session, bridged=options.bridged)
-    how = "a bridge will be installed in it" if options.bridged else "nothing is installed in it"
+    how = "A bridge will be installed in it" if options.bridged else "Nothing is installed in it"
     return text(
-        f"Attached to {live.session.session_id} as {options.session!r}: {how}, and this notebook "
+        f"Attached to {live.session.session_id} as {options.session!r}. {how}. This notebook "
         "never restarts or deletes it."
     )
 
 
 def _attach_arguments(parser: LineParser) -> None:
-    parser.add_argument("session_id", metavar="SESSION_ID", help="of the session at the service")
+    parser.add_argument("session_id", metavar="SESSION_ID", help="Id of the session at the service")
     completed_by(
         parser.add_argument(
-            "-s", "--session", metavar="NAME", default=DEFAULT_SESSION, help="its name here"
+            "-s", "--session", metavar="NAME", default=DEFAULT_SESSION, help="Name for it here"
         ),
         "session",
     )
     parser.add_argument(
         "--bridged",
         action="store_true",
-        help="install a bridge: cells stream and can be stopped, but don't see its variables",
+        help="Install a bridge: cells stream and can be stopped, but don't see its variables",
     )
 
 
 def _detach(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     session_id = manager.detach(options.name)
-    return text(f"Detached from {session_id}, which goes on as it is.")
+    return text(f"Detached from {session_id}. It continues unchanged.")
 
 
 def _extend(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
@@ -179,52 +183,54 @@ def _extend(options: Namespace, manager: SessionManager, context: VerbContext) -
     said = f"The session {options.name!r} is kept alive until {clock(life.extended_until)}."
     if life.extended_until >= life.ends_at:
         said += (
-            " The service ends it then in any case: its greatest age was fixed when it was "
+            " The service ends it then in any case: its maximum lifetime was set when it was "
             "created (AGENTBAY_MAX_MINUTES)."
         )
     return text(said)
 
 
 def _extend_arguments(parser: LineParser) -> None:
-    parser.add_argument("duration", type=duration_s, help="for example 2h, 90m or 45 (minutes)")
+    parser.add_argument(
+        "duration", type=duration_s, help="How long, for example 2h, 90m or 45 (minutes)"
+    )
     _named(parser)
 
 
 SESSION_VERBS = (
     Verb(
         "sessions",
-        "list your sessions, of this and of other notebooks",
+        "List your sessions, of this and of other notebooks",
         _sessions,
         _sessions_arguments,
         passes_cells=True,
         examples=("%agentbay sessions", "%agentbay sessions --all"),
     ),
     Verb(
-        "start",
-        "create a session now instead of at its first cell",
-        _start,
+        "create",
+        "Create a session now instead of at its first cell",
+        _create,
         _named,
-        examples=("%agentbay start", "%agentbay start training"),
+        examples=("%agentbay create", "%agentbay create training"),
     ),
     Verb(
-        "stop",
-        "delete a session; its variables and files are lost",
-        _stop,
-        _stop_arguments,
+        "delete",
+        "Delete a session; its variables and files are lost",
+        _delete,
+        _delete_arguments,
         passes_cells=True,
-        examples=("%agentbay stop", "%agentbay stop training"),
+        examples=("%agentbay delete", "%agentbay delete training"),
     ),
     Verb(
         "restart",
-        "begin anew with fresh interpreters, in the same session where possible",
+        "Start new interpreters, in the same session if possible",
         _restart,
         _restart_arguments,
         passes_cells=True,
-        examples=("%agentbay restart", "%agentbay restart --kill"),
+        examples=("%agentbay restart", "%agentbay restart --force"),
     ),
     Verb(
         "interrupt",
-        "interrupt what runs in a session, also what an earlier kernel began",
+        "Interrupt the code of a session, also code that an earlier kernel started",
         _interrupt,
         _named,
         passes_cells=True,
@@ -232,7 +238,7 @@ SESSION_VERBS = (
     ),
     Verb(
         "attach",
-        "use a session that something else made, without changing it",
+        "Use a session that another program created, without changing it",
         _attach,
         _attach_arguments,
         examples=(
@@ -242,14 +248,14 @@ SESSION_VERBS = (
     ),
     Verb(
         "detach",
-        "leave an attached session as it is",
+        "Leave an attached session unchanged",
         _detach,
         _named,
         examples=("%agentbay detach",),
     ),
     Verb(
         "extend",
-        "keep a session alive for some time, with or without a running cell",
+        "Keep a session alive for some time, with or without a running cell",
         _extend,
         _extend_arguments,
         passes_cells=True,

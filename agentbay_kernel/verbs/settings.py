@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import ConfigurationError, VerbError
+from agentbay_kernel.renamed import RENAMED, use_instead
 from agentbay_kernel.verbs.bundles import data, grid, table
 from agentbay_kernel.verbs.parser import LineParser, completed_by
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
@@ -30,6 +31,8 @@ def _config(options: Namespace, manager: SessionManager, context: VerbContext) -
     ]
     names = [word for word in options.settings if "=" not in word]
     for name in [*names, *(name for name, _ in changes)]:
+        if name in RENAMED:
+            raise VerbError(use_instead(name))
         if name not in traits:
             raise VerbError(f"There is no setting {name!r}. There are: {', '.join(traits)}.")
     settings.change_in_notebook(changes)
@@ -84,7 +87,7 @@ def _service_rows() -> list[tuple[str, str, str, str]]:
     try:
         found = find_credentials()
     except ConfigurationError as error:
-        return [("service", "not valid", str(error), "not change it")]
+        return [("service", "invalid", str(error), "not change it")]
     values = {
         # Never the key itself.
         KEY_VARIABLE: "set" if found.api_key else "not set",
@@ -111,16 +114,16 @@ def _config_arguments(parser: LineParser) -> None:
             "settings",
             nargs="*",
             metavar="NAME[=VALUE]",
-            help="a setting to show, or to change for this notebook; all are shown without",
+            help="Show this setting, or change it for this notebook; show all if omitted",
         ),
         "setting",
     )
-    parser.add_argument("--json", action="store_true", help="as data")
+    parser.add_argument("--json", action="store_true", help="Show JSON")
 
 
 CONFIG = Verb(
     "config",
-    "show the settings and where each value comes from; change what a cell may change",
+    "Show the settings and where each value comes from; change what a cell may change",
     _config,
     _config_arguments,
     examples=(

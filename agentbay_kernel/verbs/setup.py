@@ -1,4 +1,4 @@
-"""`%%agentbay setup` and `%agentbay replay`: what a new session is given, and what a lost one had.
+"""`%%agentbay setup` and `%agentbay rerun`: what a new session is given, and what a lost one had.
 
 In: a recipe as TOML; the name of a session. Out: what will be done; the output of the cells.
 """
@@ -24,13 +24,13 @@ def _setup(options: Namespace, manager: SessionManager, context: VerbContext) ->
     if options.body is None:
         recipe = manager.store.recipe
         if not recipe:
-            return text("New sessions are given nothing: there is no recipe.")
+            return text("New sessions start empty: there is no setup recipe.")
         return _described(recipe)
     allowed = manager.settings.setup_env
     recipe = read_recipe(options.body, context.folder, "%%agentbay setup", allowed)
     if context.untrusted and (recipe.files or recipe.env):
         raise NotAllowedError(
-            "This recipe takes files or environment variables of this machine, and the setting "
+            "This recipe uses files or environment variables of this machine, and the setting "
             "`untrusted` turns that off for this notebook. Nothing was done."
         )
     manager.store.set_recipe(recipe)
@@ -40,11 +40,11 @@ def _setup(options: Namespace, manager: SessionManager, context: VerbContext) ->
 def _described(recipe: Recipe) -> MimeBundle:
     parts = (("pip", recipe.pip), ("npm", recipe.npm), ("files", recipe.files), ("env", recipe.env))
     rows = [(name, ", ".join(values)) for name, values in parts if values]
-    return table([("Each new session is given", f"what {recipe.source} says"), *rows])
+    return table([("Each new session gets", f"what {recipe.source} lists"), *rows])
 
 
-def _replay(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:
-    for message in manager.replay(options.name):
+def _rerun(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:
+    for message in manager.rerun(options.name):
         if context.stopped.is_set():
             return
         if message.type == "error":
@@ -54,9 +54,9 @@ def _replay(options: Namespace, manager: SessionManager, context: VerbContext) -
             yield message
 
 
-def _replay_arguments(parser: LineParser) -> None:
+def _rerun_arguments(parser: LineParser) -> None:
     argument = parser.add_argument(
-        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+        "name", nargs="?", default=DEFAULT_SESSION, help="Name of the session (default: default)"
     )
     completed_by(argument, "session")
 
@@ -64,16 +64,16 @@ def _replay_arguments(parser: LineParser) -> None:
 SETUP_VERBS = (
     Verb(
         "setup",
-        "give every new session packages, files and variables; on a line, show what",
+        "Give packages, files and variables to every new session; on a line, show which",
         _setup,
         takes_body=True,
         examples=('%%agentbay setup\n  pip = ["rich"]\n  files = ["data.csv"]',),
     ),
     Verb(
-        "replay",
-        "run the cells of a lost session again, in the new one",
-        _replay,
-        _replay_arguments,
-        examples=("%agentbay replay",),
+        "rerun",
+        "Run the cells of a lost session again, in the new one",
+        _rerun,
+        _rerun_arguments,
+        examples=("%agentbay rerun",),
     ),
 )

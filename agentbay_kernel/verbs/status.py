@@ -32,7 +32,7 @@ def report(manager: SessionManager) -> dict[str, Any]:
     sessions = [_session(live, manager) for live in manager.sessions()]
     document: dict[str, Any] = {
         "backend": settings.backend,
-        "place": backend.place if backend is not None else None,
+        "location": backend.place if backend is not None else None,
         "notice": backend.notice if backend is not None else "",
         "region": backend.client.endpoint.region_id
         if backend is not None and not backend.is_local
@@ -86,7 +86,7 @@ def _minutes(seconds: float) -> float:
 def _execution(live: LiveSession, language: str) -> dict[str, Any]:
     execution = live.execution_in_use(language)
     if execution is None:
-        return {"kind": None, "why": "no cell of it has run yet"}
+        return {"kind": None, "why": "no cell has run yet"}
     return {"kind": execution.kind, "why": live.why(language)}
 
 
@@ -94,7 +94,9 @@ def _released(manager: SessionManager) -> str:
     settings, backend = manager.settings, manager.store.backend
     if backend is not None and not backend.releases_sessions:
         return "when this notebook's kernel ends"
-    return f"after {settings.idle_minutes} min without use, at most {settings.max_minutes} min"
+    return (
+        f"after {settings.idle_minutes} min without use, or {settings.max_minutes} min in any case"
+    )
 
 
 def _status(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
@@ -103,26 +105,26 @@ def _status(options: Namespace, manager: SessionManager, context: VerbContext) -
 
 
 def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
-    place = document["place"]
-    if place is None:
+    location = document["location"]
+    if location is None:
         local = document["backend"] == "local"
-        place = "local runtime on this machine" if local else "AgentBay"
-        place += " (not asked yet: no session was needed so far)"
-    rows = [("Place", place)]
+        location = "local runtime on this machine" if local else "AgentBay"
+        location += " (not contacted yet: no session was needed so far)"
+    rows = [("Backend", location)]
     if document["region"]:
         rows.append(("Region", document["region"]))
     if "confinement" not in document and document["notice"]:
         rows.append(("Notice", document["notice"]))
     for it in document["sessions"]:
-        told = f"{it['id']}, {it['age_minutes']:.0f} min old"
+        shown = f"{it['id']}, {it['age_minutes']:.0f} min old"
         if it["attached"]:
-            told += ", attached: it is another's"
+            shown += ", attached: not this notebook's"
         if it["minutes_left"] is not None:
-            told += (
+            shown += (
                 f"\nreleased in {it['idle_minutes_left']:.0f} min if it is not used, in "
                 f"{it['minutes_left']:.0f} min in any case"
             )
-        rows.append((f"Session {it['name']}", told))
+        rows.append((f"Session {it['name']}", shown))
         for language, how in it["execution"].items():
             kind = "" if how["kind"] is None else f"{how['kind']} execution: "
             rows.append((f"  {LANGUAGES[language].display_name}", kind + how["why"]))
@@ -153,12 +155,12 @@ def _said(value: object) -> str:
 
 
 def _status_arguments(parser: LineParser) -> None:
-    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+    parser.add_argument("--json", action="store_true", help="Show JSON")
 
 
 STATUS = Verb(
     "status",
-    "show where cells run, how, for how long, and what they may do",
+    "Show where cells run, how, for how long, and what they may do",
     _status,
     _status_arguments,
     passes_cells=True,

@@ -1,4 +1,4 @@
-"""The table of verbs, and how a line with one is answered.
+"""The table of commands behind `%agentbay`, and how a line with one is answered.
 
 In: the words behind `%agentbay`. Out: Jupyter messages. A module with verbs adds its rows to
 `VERBS`.
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from agentbay_kernel.errors import NotAllowedError, VerbError
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import LANGUAGES
+from agentbay_kernel.renamed import RENAMED, use_instead
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, VerbCell, parse_cell
 from agentbay_kernel.verbs.last import LAST
-from agentbay_kernel.verbs.look import LOOK
 from agentbay_kernel.verbs.parser import LineParser, completed_by, split_words
 from agentbay_kernel.verbs.sessions import SESSION_VERBS
 from agentbay_kernel.verbs.settings import CONFIG
 from agentbay_kernel.verbs.setup import SETUP_VERBS
 from agentbay_kernel.verbs.status import STATUS
+from agentbay_kernel.verbs.top import TOP
 from agentbay_kernel.verbs.transfer import DOWNLOAD, UPLOAD
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
@@ -64,8 +65,8 @@ def run_verb(
         )
     if body is not None and not verb.takes_body:
         raise VerbError(
-            f"`{CELL_MAGIC} {name}` is not a cell: {name} is a verb of one line, "
-            f"`{MAGIC} {name}`. Nothing was done."
+            f"`{CELL_MAGIC} {name}` can't be used: {name} is a command of one line. "
+            f"Use `{MAGIC} {name}`. Nothing was done."
         )
     options.body = body
     answer = verb.answer(options, manager, context)
@@ -77,7 +78,8 @@ def run_verb(
 
 def is_cell_verb(line: str) -> bool:
     """Does the line behind `%%agentbay` name a verb, and not a language?"""
-    return (line.split() or [""])[0].removesuffix("?") in VERBS
+    name = (line.split() or [""])[0].removesuffix("?")
+    return name in VERBS or f"{MAGIC} {name}" in RENAMED
 
 
 def passes_cells(code: str) -> bool:
@@ -97,7 +99,9 @@ def find_verb(name: str) -> Verb:
     """
     verb = VERBS.get(name)
     if verb is None:
-        raise VerbError(f"There is no verb {name!r}. Use one of: {', '.join(sorted(VERBS))}.")
+        if (old := f"{MAGIC} {name}") in RENAMED:
+            raise VerbError(use_instead(old))
+        raise VerbError(f"There is no command {name!r}. Use one of: {', '.join(sorted(VERBS))}.")
     return verb
 
 
@@ -110,19 +114,24 @@ def _help(options: Namespace, manager: SessionManager, context: VerbContext) -> 
         return text(find_verb(options.verb).parser.help_text())
     rows = [(verb.typed, verb.summary) for verb in VERBS.values()]
     rows.append(
-        (f"{CELL_MAGIC} LANGUAGE", f"run the cell in that language: {', '.join(LANGUAGES)}")
+        (f"{CELL_MAGIC} LANGUAGE", f"Run the cell in that language: {', '.join(LANGUAGES)}")
     )
-    rows.append((f"{MAGIC} VERB --help", "the arguments of a verb"))
+    rows.append((f"{MAGIC} COMMAND --help", "Show the arguments of a command"))
     return table(rows)
 
 
 def _help_arguments(parser: LineParser) -> None:
-    completed_by(parser.add_argument("verb", nargs="?", help="show this verb's arguments"), "verb")
+    completed_by(
+        parser.add_argument(
+            "verb", metavar="COMMAND", nargs="?", help="Show the arguments of this command"
+        ),
+        "verb",
+    )
 
 
 HELP = Verb(
     "help",
-    "show all verbs, or one verb's arguments",
+    "Show all commands, or the arguments of one",
     _help,
     _help_arguments,
     passes_cells=True,
@@ -131,5 +140,5 @@ HELP = Verb(
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
-    for verb in (STATUS, *SESSION_VERBS, LOOK, *SETUP_VERBS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
+    for verb in (STATUS, *SESSION_VERBS, TOP, *SETUP_VERBS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
 }

@@ -170,14 +170,14 @@ def _told(brought: Transferred, done: str, where: str) -> str:
 def _transfer_arguments(parser: LineParser) -> None:
     add_session_argument(parser)
     parser.add_argument(
-        "--force", action="store_true", help="overwrite files that have another content"
+        "--force", action="store_true", help="Overwrite files that have other content"
     )
 
 
 def _upload_arguments(parser: LineParser) -> None:
     completed_by(
         parser.add_argument(
-            "file", metavar="FILE", help="a file or folder below the notebook's folder"
+            "file", metavar="FILE", help="File or directory below the notebook's directory"
         ),
         "file",
     )
@@ -185,20 +185,20 @@ def _upload_arguments(parser: LineParser) -> None:
         "remote",
         metavar="REMOTE",
         nargs="?",
-        help="where to in the sandbox; its working directory unless given",
+        help="Path in the sandbox (default: its working directory)",
     )
     _transfer_arguments(parser)
 
 
 def _download_arguments(parser: LineParser) -> None:
-    parser.add_argument("remote", metavar="REMOTE", help="a file or folder of the sandbox")
+    parser.add_argument("remote", metavar="REMOTE", help="File or directory of the sandbox")
     completed_by(
         parser.add_argument(
             "local",
             metavar="LOCAL",
             nargs="?",
-            help="where to below the notebook's folder; the folder itself unless given. "
-            f"What is not data, such as code and configuration, goes below {FROM_SANDBOX}/",
+            help="Path below the notebook's directory (default: the directory itself). "
+            f"Files that are not data, such as code and configuration, go below {FROM_SANDBOX}/",
         ),
         "file",
     )
@@ -207,7 +207,7 @@ def _download_arguments(parser: LineParser) -> None:
 
 UPLOAD = Verb(
     "upload",
-    "copy a file or folder of the notebook's folder into the sandbox",
+    "Copy a file or directory from the notebook's directory into the sandbox",
     _upload,
     _upload_arguments,
     touches_machine=True,
@@ -219,7 +219,7 @@ UPLOAD = Verb(
 )
 DOWNLOAD = Verb(
     "download",
-    "copy a file or folder of the sandbox into the notebook's folder",
+    "Copy a file or directory from the sandbox into the notebook's directory",
     _download,
     _download_arguments,
     touches_machine=True,

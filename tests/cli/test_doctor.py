@@ -36,29 +36,29 @@ def test_all_is_well_with_a_service(service: dict[str, str]) -> None:
     done = run("doctor", "--json", **service)
     assert done.returncode == 0, done.stdout
     found = checks(done.stdout)
-    assert found["key"]["state"] == found["account"]["state"] == "ok"
-    assert found["endpoint"]["state"] == "note"
-    assert found["kernels"]["state"] == "ok"
+    assert found["key"]["state"] == found["account"]["state"] == "OK"
+    assert found["endpoint"]["state"] == "WARN"
+    assert found["kernels"]["state"] == "OK"
     assert service["AGENTBAY_API_KEY"] not in done.stdout + done.stderr
 
 
 def test_what_is_missing_is_told_with_what_to_do(runtime: LocalRuntimeProcess) -> None:
     done = run("doctor", AGENTBAY_ENDPOINT=runtime.endpoint)
     assert done.returncode == 1
-    assert "mend  key: there is none\n      -> set AGENTBAY_API_KEY" in done.stdout
+    assert "FAIL key: missing\n     Fix: set AGENTBAY_API_KEY" in done.stdout
 
 
 def test_a_key_that_is_refused_is_told(runtime: LocalRuntimeProcess) -> None:
     done = run("doctor", AGENTBAY_ENDPOINT=runtime.endpoint, AGENTBAY_API_KEY="akm-wrong-key")
     assert done.returncode == 1
-    assert "mend  account:" in done.stdout
+    assert "FAIL account:" in done.stdout
     assert "akm-wrong-key" not in done.stdout + done.stderr
 
 
 def test_a_service_that_is_not_reached_is_told() -> None:
     done = run("doctor", AGENTBAY_ENDPOINT="http://127.0.0.1:9", AGENTBAY_API_KEY="akm-x")
     assert done.returncode == 1
-    assert "mend  connection: 127.0.0.1 is not reached" in done.stdout
+    assert "FAIL connection: 127.0.0.1 can't be reached" in done.stdout
 
 
 @pytest.mark.slow
@@ -67,19 +67,19 @@ def test_a_certificate_that_is_not_accepted_is_told() -> None:
         service = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
         done = run("doctor", **service)
         assert done.returncode == 1
-        assert "mend  TLS:" in done.stdout
+        assert "FAIL TLS:" in done.stdout
         ca_file = runtime.announcement["ca_file"]
         done = run("doctor", **service, REQUESTS_CA_BUNDLE=ca_file, SSL_CERT_FILE=ca_file)
-        assert "ok    TLS:" in done.stdout
+        assert "OK   TLS:" in done.stdout
 
 
 def test_wrong_settings_are_told() -> None:
     done = run("doctor", AGENTBAY_EXECUTION="magic")
     assert done.returncode == 1
-    assert "mend  settings: not valid" in done.stdout
+    assert "FAIL settings: invalid" in done.stdout
 
 
-def test_isolation_that_is_required_and_missing_must_be_mended(tmp_path: Path) -> None:
+def test_isolation_that_is_required_and_missing_must_be_fixed(tmp_path: Path) -> None:
     bwrap = tmp_path / "bwrap"
     bwrap.write_text(
         "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n"
@@ -89,12 +89,12 @@ def test_isolation_that_is_required_and_missing_must_be_mended(tmp_path: Path) -
     done = run("doctor", "--json", **local, AGENTBAY_LOCAL_ISOLATION="required")
     assert done.returncode == 1
     found = checks(done.stdout)["isolation"]
-    assert found["state"] == "mend"
+    assert found["state"] == "FAIL"
     assert "No permissions" in found["found"]
-    assert "a container must be started so" in found["todo"]
+    assert "a container must be started so" in found["fix"]
     done = run("doctor", "--json", **local)
     assert done.returncode == 0
-    assert checks(done.stdout)["isolation"]["state"] == "note"
+    assert checks(done.stdout)["isolation"]["state"] == "WARN"
 
 
 def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_sessions_are_listed_and_deleted(
         (row,) = json.loads(run("sessions", "list", "--json", **service).stdout)
         assert (row["session"], row["name"]) == (session_id, "named")
         assert session_id in run("sessions", "list", "--all", **service).stdout
-        # It is in use, so a sweep leaves it.
-        assert "Nothing is left behind" in run("sessions", "sweep", **service).stdout
+        # It is in use, so prune leaves it.
+        assert "no session is left behind" in run("sessions", "prune", **service).stdout
         done = run("sessions", "delete", session_id, **service)
         assert done.stdout == f"Deleted {session_id}\n"
         assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == []

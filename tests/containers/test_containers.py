@@ -139,7 +139,7 @@ def test_start_says_what_is_missing_and_becomes_the_command(tmp_path: Path, work
     )
     assert done.returncode == 0
     assert done.stdout.endswith("two words\n")
-    assert ("mend  isolation" in done.stdout) is not works
+    assert ("FAIL isolation" in done.stdout) is not works
     assert ("the first cell will say this again" in done.stdout) is not works
 
 
@@ -159,7 +159,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 def test_cells_of_the_container_are_isolated(image: Image) -> None:
     ran = image.run(*image.entrypoint, "jupyter", "agentbay", "demo")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "ok    isolation: local runtime: isolated by bubblewrap" in ran.stdout
+    assert "OK   isolation: local runtime: isolated by bubblewrap" in ran.stdout
     assert "This runs in a sandbox, in /workspace with" in ran.stdout
 
 
@@ -168,7 +168,7 @@ def test_cells_of_the_container_are_isolated(image: Image) -> None:
 def test_a_container_that_may_not_isolate_runs_nothing(image: Image) -> None:
     ran = image.run(*image.entrypoint, "jupyter", "agentbay", "demo", masked=True)
     assert ran.returncode == 1
-    assert "mend  isolation" in ran.stdout
+    assert "FAIL isolation" in ran.stdout
     assert "a container must be started so that it may" in ran.stdout
     assert "Isolation is required, and there is none" in ran.stdout + ran.stderr
     assert "This runs in a sandbox, in /" not in ran.stdout

@@ -135,4 +135,4 @@ def test_one_session_can_not_change_what_another_one_shows(bridged_kernel: Runni
     ran = bridged_kernel.run("handle.update('of the first still')")
     assert len(ran.of_type("update_display_data")) == 1
     # With the session go its claims.
-    bridged_kernel.run("%agentbay stop --session other")
+    bridged_kernel.run("%agentbay delete --session other")

@@ -72,7 +72,7 @@ def test_stubborn_code_is_told_and_stopped_by_a_second_interrupt(
     )
     bridged_kernel.wait_for_output(running, "stream")
     bridged_kernel.manager.interrupt_kernel()
-    assert "runs on" in bridged_kernel.wait_for_output(running, "stream")["text"]
+    assert "still runs" in bridged_kernel.wait_for_output(running, "stream")["text"]
     bridged_kernel.manager.interrupt_kernel()
     assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
 
@@ -88,8 +88,8 @@ def test_stubborn_code_is_killed_by_a_verb_and_the_next_cell_is_well(
     bridged_kernel.wait_for_output(running, "stream")
     refused = bridged_kernel.send("%agentbay restart")
     words = bridged_kernel.wait_for_output(refused, "error")["evalue"]
-    assert "restart --kill" in words
-    bridged_kernel.send("%agentbay restart --kill")
+    assert "restart --force" in words
+    bridged_kernel.send("%agentbay restart --force")
     ran = bridged_kernel.finish(running)
     assert ran.reply["status"] == "error"
     assert "restarted" in ran.reply["evalue"]

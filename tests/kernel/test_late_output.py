@@ -67,7 +67,7 @@ def test_it_arrives_under_its_cell_without_another_cell(
 def test_it_arrives_from_a_session_in_the_place_of_another_too(
     bridged_kernel: RunningKernel,
 ) -> None:
-    bridged_kernel.run("%agentbay stop")
+    bridged_kernel.run("%agentbay delete")
     running = bridged_kernel.send(THREAD)
     bridged_kernel.finish(running)
     text_until(bridged_kernel, running, "late 0\nlate 1\nlate 2\n")

@@ -61,7 +61,7 @@ def test_options_of_a_cell(kernel: RunningKernel) -> None:
     ran = kernel.run("%%agentbay python -t 0.5\nimport time\ntime.sleep(600)")
     assert ran.reply["ename"] == "KeyboardInterrupt"
     assert kernel.run("%%agentbay python --silent\nprint(1)").outputs == []
-    ran = kernel.run("%%agentbay python --no-state\nprint('known_name' in globals())")
+    ran = kernel.run("%%agentbay python --ephemeral\nprint('known_name' in globals())")
     assert ran.text() == "False\n"
 
 
@@ -73,7 +73,7 @@ def test_a_cell_of_another_session_is_interrupted(kernel: RunningKernel) -> None
     assert kernel.run("%%agentbay python -s second\nprint(who)").text() == "second\n"
 
 
-@pytest.mark.parametrize("flag", ["-i x", "-o x", "--to x", "--background"])
+@pytest.mark.parametrize("flag", ["-i x", "-o x", "--capture x", "--background"])
 def test_what_needs_a_notebook_of_its_own_says_so(kernel: RunningKernel, flag: str) -> None:
     ran = kernel.run(f"%%agentbay python {flag}\nprint('must not run')")
     assert "in an AgentBay kernel all variables are in the sandbox" in ran.reply["evalue"]
@@ -82,7 +82,7 @@ def test_what_needs_a_notebook_of_its_own_says_so(kernel: RunningKernel, flag: s
 
 def test_help_of_the_cell_magic(kernel: RunningKernel) -> None:
     for code in ("%%agentbay?", "%%agentbay --help\n1", "%%agentbay js -h"):
-        assert "--no-state" in shown(kernel, code)["text/plain"]
+        assert "--ephemeral" in shown(kernel, code)["text/plain"]
 
 
 def test_last(kernel: RunningKernel, folder: Path) -> None:

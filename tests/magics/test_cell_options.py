@@ -30,8 +30,8 @@ def failed(ran: Ran, told: str) -> None:
 def test_to_keeps_the_outcome(notebook: RunningKernel) -> None:
     notebook.run("%%agentbay python\n1")  # the first cell also says where it runs
     ran = notebook.run(
-        "%%agentbay python --to kept\nimport sys\nprint('one')\nprint('two', file=sys.stderr)\n"
-        "6 * 7"
+        "%%agentbay python --capture kept\nimport sys\nprint('one')\n"
+        "print('two', file=sys.stderr)\n6 * 7"
     )
     assert ran.outputs == []
     assert value(notebook, "(kept.stdout, kept.result, kept.ok)") == "('one\\n', '42', True)"
@@ -43,9 +43,9 @@ def test_to_keeps_the_outcome(notebook: RunningKernel) -> None:
 
 
 def test_to_keeps_an_error_and_says_so(notebook: RunningKernel) -> None:
-    ran = notebook.run("%%agentbay python --to kept\nprint('before')\n1/0")
+    ran = notebook.run("%%agentbay python --capture kept\nprint('before')\n1/0")
     assert ran.reply["status"] == "ok"
-    assert "kept.error has it: ZeroDivisionError" in ran.text("stderr")
+    assert "failed with ZeroDivisionError: see kept.error" in ran.text("stderr")
     assert value(notebook, "kept.error['ename'], kept.ok") == "ZeroDivisionError False"
     assert value(notebook, "kept.stdout") == "before"
 
@@ -71,9 +71,9 @@ def test_a_session_of_another_name_has_its_own_variables(notebook: RunningKernel
     assert '"second"' in status(notebook)
 
 
-def test_no_state_leaves_nothing(notebook: RunningKernel) -> None:
+def test_ephemeral_leaves_nothing(notebook: RunningKernel) -> None:
     notebook.run("%%agentbay python\nleft = 1")
-    ran = notebook.run("%%agentbay python --no-state\nprint('left' in globals())")
+    ran = notebook.run("%%agentbay python --ephemeral\nprint('left' in globals())")
     assert ran.text() == "False\n"
     for _ in range(100):
         if "once-" not in status(notebook):
@@ -92,7 +92,7 @@ def test_background(notebook: RunningKernel) -> None:
     assert notebook.run("%%agentbay python\nprint('beside')").text() == "beside\n"
     notebook.run("job = _\nimport time\nwhile not job.outputs: time.sleep(.05)")
     assert value(notebook, "job.done, job.outputs[0]['text']") == "False begun\n".rstrip()
-    failed(notebook.run("job.wait(.1)"), "It runs on")
+    failed(notebook.run("job.wait(.1)"), "It still runs")
     assert value(notebook, "job.cancel(), job.wait().error['ename']") == "True KeyboardInterrupt"
     assert value(notebook, "job.done, job.cancel()") == "True False"
     assert notebook.run("job.result()").reply["ename"] == "KeyboardInterrupt"
@@ -100,20 +100,20 @@ def test_background(notebook: RunningKernel) -> None:
 
 
 def test_background_into_a_variable(notebook: RunningKernel) -> None:
-    assert notebook.run("%%agentbay js --background --to job\n6 * 7").outputs == []
+    assert notebook.run("%%agentbay js --background --capture job\n6 * 7").outputs == []
     assert value(notebook, "job.wait().result, job.outcome.ok") == "42 True"
 
 
-def test_a_name_that_is_here_is_the_cure(notebook: RunningKernel) -> None:
+def test_a_name_that_is_here_is_the_hint(notebook: RunningKernel) -> None:
     notebook.run("frame = [1, 2]")
     (error,) = notebook.run("%%agentbay python\nframe").of_type("error")
-    assert error["traceback"][-1].startswith("frame exists in this notebook: `-i frame`")
+    assert error["traceback"][-1].startswith("frame exists in this notebook: add `-i frame`")
     (error,) = notebook.run("%%agentbay python\nnowhere").of_type("error")
     assert "nowhere" in error["traceback"][-1]
     assert "-i" not in error["traceback"][-1]
 
 
-def test_a_file_that_is_here_is_the_cure(notebook: RunningKernel, folder: Path) -> None:
+def test_a_file_that_is_here_is_the_hint(notebook: RunningKernel, folder: Path) -> None:
     (folder / "my data.csv").write_text("a,b\n")
     (error,) = notebook.run("%%agentbay python\nopen('my data.csv')").of_type("error")
     assert "`%agentbay upload 'my data.csv'`" in error["traceback"][-1]
@@ -140,9 +140,9 @@ def test_last(notebook: RunningKernel, folder: Path) -> None:
         ("python -t soon", "not a number of seconds above 0"),
         ("python -s ''", "not a name for a session"),
         ("python -s ../x", "not a name for a session"),
-        ("python --to 1x", "not the name of a variable"),
+        ("python --capture 1x", "not the name of a variable"),
         ("python -i a,b-c", "not the name of a variable"),
-        ("python --no-state -s x", "can't be used with --session"),
+        ("python --ephemeral -s x", "can't be used with --session"),
         ("python --background -o x", "doesn't wait for"),
         ("python --frobnicate", "has no flag --frobnicate. It has: -h, --help, -s, --session"),
         ("python javascript", "doesn't take 'javascript'"),
@@ -163,7 +163,7 @@ def test_a_wrong_line_is_told_and_nothing_is_sent(
 def test_help_of_the_cell_magic(notebook: RunningKernel) -> None:
     shown = notebook.run("%%agentbay --help\n1").of_type("display_data")[0]["data"]["text/plain"]
     assert shown.startswith("usage: %%agentbay")
-    for flag in ("--session", "--timeout", "--in", "--out", "--to", "--silent", "--no-state"):
+    for flag in ("--session", "--timeout", "--in", "--out", "--capture", "--silent", "--ephemeral"):
         assert flag in shown
 
 
@@ -237,7 +237,7 @@ def test_a_name_that_is_nowhere_is_told(notebook: RunningKernel) -> None:
 
 def test_background_gets_the_value_of_now(notebook: RunningKernel) -> None:
     notebook.run("changing = 1")
-    notebook.run("%%agentbay python -i changing --background --to job\nchanging")
+    notebook.run("%%agentbay python -i changing --background --capture job\nchanging")
     notebook.run("changing = 2")
     assert value(notebook, "job.wait().result") == "1"
 
@@ -249,12 +249,12 @@ def test_sessions_work_in_parallel(notebook: RunningKernel, sessions: int, secon
     names = [f"parallel{number}" for number in range(sessions)]
     notebook.run("jobs = {}")
     for name in names:
-        notebook.run(f"%%agentbay python -s {name} --background --to job\n'warm'")
+        notebook.run(f"%%agentbay python -s {name} --background --capture job\n'warm'")
         notebook.run(f"jobs['{name}'] = job")
     assert value(notebook, "all(job.wait().ok for job in jobs.values())") == "True"
     for name in names:
         notebook.run(
-            f"%%agentbay python -s {name} --background --to job\n"
+            f"%%agentbay python -s {name} --background --capture job\n"
             f"import time\nbegun = time.time()\ntime.sleep({seconds})\nprint(begun, time.time())"
         )
         notebook.run(f"jobs['{name}'] = job")

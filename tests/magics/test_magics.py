@@ -67,11 +67,11 @@ def test_braces_and_dollars_in_the_body_are_left_alone(notebook: RunningKernel) 
 
 
 def test_a_line_takes_values_of_the_notebook(notebook: RunningKernel) -> None:
-    notebook.run("verb, name = 'start', 'status'")
+    notebook.run("verb, name = 'create', 'status'")
     shown = notebook.run("%agentbay help $name").of_type("display_data")[0]["data"]["text/plain"]
     assert shown.startswith("usage: %agentbay status")
     shown = notebook.run("%agentbay help {verb}").of_type("display_data")[0]["data"]["text/plain"]
-    assert shown.startswith("usage: %agentbay start")
+    assert shown.startswith("usage: %agentbay create")
     # What is no name of the notebook stays as it is written.
     assert "'$nothing'" in notebook.run("%agentbay help $nothing").reply["evalue"]
 
@@ -92,7 +92,7 @@ def test_status_and_help(notebook: RunningKernel) -> None:
         ("%%agentbay cobol\n1", "python"),
         ("%%agentbay python --frobnicate\n1", "--frobnicate"),
         ("%%agentbay\n1", "language"),
-        ("%%agentbay python\n   \n", "nothing to run"),
+        ("%%agentbay python\n   \n", "no code below"),
     ],
 )
 def test_a_wrong_line_is_told(notebook: RunningKernel, cell: str, told: str) -> None:

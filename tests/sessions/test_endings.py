@@ -109,7 +109,7 @@ def _alive(pid: int) -> bool:
 
 
 def _others(service: Service) -> set[str]:
-    """Sessions that no sweep may touch, though they look like ours."""
+    """Sessions that prune may not touch, though they look like ours."""
     return {
         service.create(),
         service.create(tool="agentbay-kernel", version="0.1.0", session="default", owner="0" * 32),
@@ -120,7 +120,7 @@ def _nothing_is_left_after_the_next_start(service: Service, others: set[str]) ->
     time.sleep(float(GRACE_MIN) * 60)
     with running_kernel("agentbay-python", service.env(grace_minutes=GRACE_MIN)) as kernel:
         kernel.run("1")
-        wait_until(lambda: len(service.ids()) == len(others) + 1, "what is left is swept")
+        wait_until(lambda: len(service.ids()) == len(others) + 1, "what is left is deleted")
         assert others < service.ids()
     wait_until(lambda: service.ids() == others, "the last kernel's session is deleted")
     wait_until(lambda: service.records() == [], "nothing stands in the state file")

@@ -70,7 +70,7 @@ def test_a_lost_session_is_told_in_one_line_and_the_next_cell_gets_a_new_one(
         assert ran.reply["ename"] == "SessionNotFoundError", ran
         said = ran.reply["evalue"]
         assert "\n" not in said and before in said and "variables" in said
-        assert "%agentbay replay" in said
+        assert "%agentbay rerun" in said
         ran = notebook.run("kept")
         assert ran.reply["ename"] == "NameError"
         assert before not in service.ids() and len(service.ids()) == 1
@@ -124,7 +124,7 @@ def test_a_session_that_is_lost_while_its_cell_runs_is_told(
         assert "this cell ended with it" in ran.reply["evalue"], ran
         assert kernel.run("1").reply["status"] == "ok"
         go.touch()
-        ran = kernel.run("%agentbay replay")
+        ran = kernel.run("%agentbay rerun")
         assert "[2/2] print" in str(ran.of_type("display_data")) and ran.text() == "begun\n"
 
 

@@ -1,4 +1,4 @@
-"""The session manager over a real service: named sessions, limits, attach, recipes, replay."""
+"""The session manager over a real service: named sessions, limits, attach, recipes, rerun."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_more_sessions_than_allowed_are_refused_with_a_list_of_ones_own(
         second.open()
     said = str(refused.value)
     assert all(session_id in said for session_id in service.ids())
-    assert "min old" in said and "%agentbay stop" in said and "sessions delete" in said
+    assert "min old" in said and "%agentbay delete" in said and "sessions delete" in said
     # One that the service has released meanwhile does not count.
     service.client.delete_by_id(first.sessions()[0].session.session_id)
     assert second.open().session.session_id in service.ids()
@@ -96,10 +96,10 @@ def test_a_full_account_lists_ones_own_sessions_with_age_and_how_to_free_one(
         assert all(session_id in said for session_id in mine)
         assert other.session_id not in said
         assert "0 min old" in said
-        assert "%agentbay stop" in said and "sessions delete SESSION_ID" in said
+        assert "%agentbay delete" in said and "sessions delete SESSION_ID" in said
         # Nothing stands in the state file that was not created.
         assert {record.session_id for record in here.store.own_records()} == mine
-        here.stop("one")
+        here.delete("one")
         wait_until(lambda: len(list(client.list_all())) == 2, "it has ended")
         assert here.open("three").session.session_id not in mine
         here.close()
@@ -158,7 +158,7 @@ def test_an_attached_session_is_used_as_it_is_and_never_ended(
     look = "import sys; '_agentbay_bridge' in sys.modules"
     assert owner.code.run_code(look, "python").result == "False"
     assert owner.get_labels().labels["owner"] == "an agent"
-    for refused in (one.stop, one.restart, one.stop_cells, lambda: one.extend(60)):
+    for refused in (one.delete, one.restart, one.stop_cells, lambda: one.extend(60)):
         with pytest.raises(AttachedSessionError):
             refused()
     with pytest.raises(SessionError, match="detach"):
@@ -182,7 +182,7 @@ def test_an_attached_session_is_used_as_it_is_and_never_ended(
     owners.detach()
     assert owner.code.run_code(bridges, "python").result == "0"
     two.attach(session_id)
-    assert two.stop(force=True) == session_id
+    assert two.delete(force=True) == session_id
     assert session_id not in service.ids()
 
 
@@ -221,14 +221,14 @@ def test_a_cell_that_waits_behind_its_owners_work_says_so_and_look_does_not_wait
     for message in one.execute(Cell("free + 1", "python")):
         messages.append(message)
         if "waits" in str(message.content.get("text")):
-            seen = one.look()
+            seen = one.top()
             assert "busy" in seen.problems["variables"]
             assert "PID" in seen.processes and seen.files and seen.metrics
             owner.call_mcp_tool("shell", {"command": f"touch {release}"})
     work.join()
     assert "waits" in shown(messages) and session_id in shown(messages)
     assert messages[-1].content["status"] == "ok" and "2" in shown(messages)
-    assert {it.name: it.type for it in one.look().variables}["free"] == "int"
+    assert {it.name: it.type for it in one.top().variables}["free"] == "int"
 
 
 def test_look_shows_a_bridged_sessions_variables_also_while_a_cell_runs(
@@ -241,7 +241,7 @@ def test_look_shows_a_bridged_sessions_variables_also_while_a_cell_runs(
     for message in messages:
         if "on" in str(message.content.get("text")):
             break
-    seen = one.look()
+    seen = one.top()
     by_name = {it.name: it for it in seen.variables}
     assert by_name["words"].type == "list" and by_name["words"].size == "3", seen.problems
     assert "_hidden" not in by_name
@@ -259,18 +259,18 @@ def test_the_cells_of_a_lost_session_run_again_only_when_asked(
     service.clear()
     # What is sent to one that is just ending may have run.
     wait_until(lambda: session.get_status().status != "DELETING", "it has ended")
-    with pytest.raises(SessionNotFoundError, match="replay"):
+    with pytest.raises(SessionNotFoundError, match="rerun"):
         run(one, "numbers")
     assert "NameError" in str(run(one, "numbers"))
     lost = one.store.lost()
     assert lost is not None and len(lost.cells) == 2
-    messages = list(one.replay())
+    messages = list(one.rerun())
     assert "[1/2]" in shown(messages) and "again 2" in shown(messages)
     assert messages[-1].type == "execute_reply"
     assert "[1, 2]" in shown(run(one, "numbers"))
     assert one.store.lost() is None
-    with pytest.raises(SessionError, match="nothing to replay"):
-        list(one.replay())
+    with pytest.raises(SessionError, match="nothing to rerun"):
+        list(one.rerun())
 
 
 def test_a_restart_begins_anew_in_the_same_session(service: Service, manager: MakeManager) -> None:

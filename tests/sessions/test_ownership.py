@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agentbay_kernel.errors import StateFileError
-from agentbay_kernel.sessions.ending import sweep
+from agentbay_kernel.sessions.ending import prune
 from agentbay_kernel.sessions.ownership import (
     OUTERMOST_SPACE,
     Fate,
@@ -91,7 +91,7 @@ def _registry(folder: Path, owner: Owner, notebook: str = "") -> Registry:
     return registry
 
 
-def test_owners_alike_in_user_host_and_pid_are_told_apart_by_a_sweep(service: Service) -> None:
+def test_owners_alike_in_user_host_and_pid_are_told_apart_by_prune(service: Service) -> None:
     place = service.runtime.endpoint
     dead = _ended()
     owners = {
@@ -108,9 +108,9 @@ def test_owners_alike_in_user_host_and_pid_are_told_apart_by_a_sweep(service: Se
         registry.confirm(record.mark, ids[name])
     others = service.create(tool="agentbay-kernel")
     me = _registry(service.state_dir, this_process())
-    assert sweep(service.client, me, 3600).deleted == ()
-    swept = sweep(service.client, me, 0.0)
-    assert [record.session_id for record in swept.deleted] == [ids["dead"]]
+    assert prune(service.client, me, 3600).deleted == ()
+    pruned = prune(service.client, me, 0.0)
+    assert [record.session_id for record in pruned.deleted] == [ids["dead"]]
     assert service.ids() == {others, *ids.values()} - {ids["dead"]}
     assert {record.name for record in service.records()} == {"later", "container", "machine"}
 
@@ -146,9 +146,9 @@ for name, session_id in zip(("first", "second"), sessions):
     if name == "first":
         process.communicate("")
 assert numbers[0] == numbers[1], numbers
-swept = subprocess.run([sys.executable, "-m", "agentbay_kernel", "sessions", "sweep"], text=True,
+pruned = subprocess.run([sys.executable, "-m", "agentbay_kernel", "sessions", "prune"], text=True,
                        capture_output=True)
-print(numbers[0], swept.stdout.strip().replace(chr(10), " "), swept.stderr.strip(), flush=True)
+print(numbers[0], pruned.stdout.strip().replace(chr(10), " "), pruned.stderr.strip(), flush=True)
 input()
 process.communicate("")
 """
@@ -195,7 +195,7 @@ def test_real_owners_alike_in_user_host_name_and_pid_are_told_apart(
             with contextlib.suppress(BrokenPipeError, ValueError):
                 container.communicate("\n", 60)
     # Out here nobody knows whether they have ended: they are left alone.
-    sweep(service.client, _registry(service.state_dir, this_process()), 0.0)
+    prune(service.client, _registry(service.state_dir, this_process()), 0.0)
     assert service.ids() == {ids[1], ids[3]}
 
 
@@ -216,14 +216,14 @@ def test_only_one_process_takes_a_session_back(tmp_path: Path) -> None:
     assert claimed == ["session-1"]
 
 
-def test_what_was_taken_back_is_not_swept(tmp_path: Path) -> None:
+def test_what_was_taken_back_is_not_deleted(tmp_path: Path) -> None:
     old = _registry(tmp_path, _ended(), "/run/kernel-1.json")
     old.reserve("default", PLACE, 3600)
-    sweeper = _registry(tmp_path, this_process())
-    found = sweeper.abandoned(PLACE, 0.0)
+    pruner = _registry(tmp_path, this_process())
+    found = pruner.abandoned(PLACE, 0.0)
     assert len(found) == 1
     assert len(_registry(tmp_path, this_process(), "/run/kernel-1.json").claim()) == 1
-    assert sweeper.claim_abandoned(found) == []
+    assert pruner.claim_abandoned(found) == []
 
 
 def test_the_state_file_is_its_users_alone_and_holds_no_key(service: Service) -> None:

@@ -44,12 +44,12 @@ def _text(ran: Ran) -> str:
     return "\n".join(it["data"]["text/plain"] for it in ran.of_type("display_data"))
 
 
-def test_a_session_is_set_up_started_listed_looked_into_extended_restarted_and_stopped(
+def test_a_session_is_set_up_created_listed_shown_extended_restarted_and_deleted(
     kernel: RunningKernel,
 ) -> None:
     assert "No sessions" in _text(kernel.run("%agentbay sessions"))
     assert "data.txt" in _text(kernel.run('%%agentbay setup\nfiles = ["data.txt"]'))
-    started = _text(kernel.run("%agentbay start"))
+    started = _text(kernel.run("%agentbay create"))
     assert "ready: session-" in started
     session_id = started.rpartition(" ")[2].rstrip(".")
     assert kernel.run("word = open('data.txt').read(); print(word)").text() == "brought along\n"
@@ -57,16 +57,16 @@ def test_a_session_is_set_up_started_listed_looked_into_extended_restarted_and_s
     assert [(it["name"], it["id"], it["whose"]) for it in listed] == [
         ("default", session_id, "of this notebook")
     ]
-    looked = _text(kernel.run("%agentbay look"))
+    looked = _text(kernel.run("%agentbay top"))
     assert "word: str (13)" in looked and "data.txt" in looked
     assert "kept alive until" in _text(kernel.run("%agentbay extend 2h"))
-    assert "greatest age" in _text(kernel.run("%agentbay extend 20h"))
-    assert "files are there" in _text(kernel.run("%agentbay restart"))
+    assert "maximum lifetime" in _text(kernel.run("%agentbay extend 20h"))
+    assert "files are kept" in _text(kernel.run("%agentbay restart"))
     assert kernel.run("word").reply["ename"] == "NameError"
-    assert "word = open" in str(kernel.run("%agentbay replay").of_type("display_data"))
+    assert "word = open" in str(kernel.run("%agentbay rerun").of_type("display_data"))
     assert kernel.run("print(word)").text() == "brought along\n"
-    assert session_id in _text(kernel.run("%agentbay stop"))
-    assert kernel.run("%agentbay stop").reply["ename"] == "SessionError"
+    assert session_id in _text(kernel.run("%agentbay delete"))
+    assert kernel.run("%agentbay delete").reply["ename"] == "SessionError"
 
 
 def test_processes_are_shown_without_folders_and_in_lines_that_can_be_read(
@@ -76,9 +76,9 @@ def test_processes_are_shown_without_folders_and_in_lines_that_can_be_read(
         "import subprocess\nsleeper = subprocess.Popen(['/bin/sh', '-c', "
         "'sleep 600 # ' + 'x' * 300 + ' /end'])"
     )
-    looked = kernel.run("%agentbay look")
+    looked = kernel.run("%agentbay top")
     shown = _text(looked)
-    whole = json.loads(_text(kernel.run("%agentbay look --json")))["processes"]
+    whole = json.loads(_text(kernel.run("%agentbay top --json")))["processes"]
     kernel.run("sleeper.kill()")
     (line,) = [line for line in shown.splitlines() if "sleep 600" in line and "sh -c" in line]
     assert "/bin/sh" not in line and line.endswith("x …")
@@ -88,7 +88,7 @@ def test_processes_are_shown_without_folders_and_in_lines_that_can_be_read(
     assert re.search(r'<td style="[^"]*font-family:monospace">\s*PID STAT', page)
     # A program gets all of it.
     assert "/bin/sh -c sleep 600" in whole and "/end" in whole
-    assert "deleted" in _text(kernel.run("%agentbay stop"))
+    assert "deleted" in _text(kernel.run("%agentbay delete"))
 
 
 def test_another_session_is_attached_and_left(
@@ -102,16 +102,16 @@ def test_another_session_is_attached_and_left(
     assert other.session_id in _text(kernel.run("%agentbay sessions --all"))
     assert "Attached" in _text(kernel.run(f"%agentbay attach {other.session_id}"))
     kernel.run("seen = 1")
-    assert kernel.run("%agentbay stop").reply["ename"] == "AttachedSessionError"
-    refused = kernel.run("%agentbay stop --force")
+    assert kernel.run("%agentbay delete").reply["ename"] == "AttachedSessionError"
+    refused = kernel.run("%agentbay delete --force")
     assert refused.reply["ename"] == "NotAllowedError"
     assert kernel.run("%agentbay config delete_attached=True").reply["status"] == "error"
-    assert "goes on" in _text(kernel.run("%agentbay detach"))
+    assert "continues" in _text(kernel.run("%agentbay detach"))
     assert other.code.run_code("seen", "python").result == "1"
     other.delete()
 
 
-@pytest.mark.parametrize("line", ["extend", "extend soon", "extend -5", "attach", "look a b"])
+@pytest.mark.parametrize("line", ["extend", "extend soon", "extend -5", "attach", "top a b"])
 def test_a_wrong_line_is_told(kernel: RunningKernel, line: str) -> None:
     assert kernel.run(f"%agentbay {line}").reply["ename"] == "VerbError"
 

@@ -36,13 +36,13 @@ def test_help_of_a_verb_is_made_from_its_arguments(verb: RunVerb, line: str) -> 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("frobnicate", "There is no verb 'frobnicate'. Use one of: attach, config, "),
+        ("frobnicate", "There is no command 'frobnicate'. Use one of: attach, config, "),
         ("status --frobnicate", "has no flag --frobnicate. It has: -h, --help, --json"),
         ("status --js", "has no flag --js"),
         ("status everything", "`%agentbay status`: doesn't take 'everything'"),
         ("status 'open", "A quote is opened and not closed"),
-        ("help frobnicate", "There is no verb 'frobnicate'"),
-        ("-h", "There is no verb '-h'"),
+        ("help frobnicate", "There is no command 'frobnicate'"),
+        ("-h", "There is no command '-h'"),
     ],
 )
 def test_a_wrong_line_is_told(verb: RunVerb, line: str, told: str) -> None:
@@ -52,7 +52,7 @@ def test_a_wrong_line_is_told(verb: RunVerb, line: str, told: str) -> None:
 
 
 def test_a_verb_of_one_line_is_no_cell(verb: RunVerb) -> None:
-    with pytest.raises(VerbError, match="is a verb of one line"):
+    with pytest.raises(VerbError, match="is a command of one line"):
         verb("status", "print(1)")
 
 

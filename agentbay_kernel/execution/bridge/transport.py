@@ -198,6 +198,6 @@ class Patience:
             raise SilentSessionError(
                 f"The session did not answer for {silent_s:.0f} s. Whether this cell runs, ran "
                 "or was not begun is not known now; it is never sent again. The next cell finds "
-                "out and shows what this one printed; `%agentbay look` shows what runs. The last "
+                "out and shows what this one printed; `%agentbay top` shows what runs. The last "
                 f"attempt: {error}"
             ) from error

@@ -1,4 +1,4 @@
-"""`%agentbay look`: what goes on in a session, without waiting for the code that runs in it.
+"""`%agentbay top`: what goes on in a session, without waiting for the code that runs in it.
 
 In: the name of a session. Out: its processes, files, metrics and variables.
 """
@@ -24,8 +24,8 @@ _PROCESS = re.compile(r"(\s*(?:\S+\s+){5})(?:/\S*/)?(.*)")
 _WIDEST_LINE = 110
 
 
-def _look(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
-    seen = manager.look(options.name)
+def _top(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    seen = manager.top(options.name)
     if options.json:
         return data(dataclasses.asdict(seen))
     variables = "\n".join(
@@ -62,22 +62,22 @@ def _metrics(told: dict[str, Any]) -> str:
         used, total = told.get(f"{name}_used"), told.get(f"{name}_total")
         if isinstance(used, int | float) and isinstance(total, int | float):
             parts.append(f"{title} {used / _GIB:.1f} of {total / _GIB:.1f} GiB")
-    return ", ".join(parts) or "the service told none"
+    return ", ".join(parts) or "none reported by the service"
 
 
-def _look_arguments(parser: LineParser) -> None:
+def _top_arguments(parser: LineParser) -> None:
     argument = parser.add_argument(
-        "name", nargs="?", default=DEFAULT_SESSION, help="of the session; default unless given"
+        "name", nargs="?", default=DEFAULT_SESSION, help="Name of the session (default: default)"
     )
     completed_by(argument, "session")
-    parser.add_argument("--json", action="store_true", help="as data, for a program to read")
+    parser.add_argument("--json", action="store_true", help="Show JSON")
 
 
-LOOK = Verb(
-    "look",
-    "show processes, files, metrics and variables of a session; running code is not waited for",
-    _look,
-    _look_arguments,
+TOP = Verb(
+    "top",
+    "Show processes, files, metrics and variables of a session, without waiting for running code",
+    _top,
+    _top_arguments,
     passes_cells=True,
-    examples=("%agentbay look", "%agentbay look agent"),
+    examples=("%agentbay top", "%agentbay top agent"),
 )

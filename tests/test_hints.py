@@ -1,4 +1,4 @@
-"""The line that says how to cure a remote error."""
+"""The line that says how to fix a remote error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentbay_kernel.verbs.hints import Here, find_cure
+from agentbay_kernel.verbs.hints import Here, find_hint
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ MISSING = "[Errno 2] No such file or directory: "
 
 
 @pytest.mark.parametrize(
-    ("ename", "evalue", "cure"),
+    ("ename", "evalue", "hint"),
     [
         ("NameError", "name 'df' is not defined", "`-i df`"),
         ("NameError", "name 'df' is not defined. Did you mean: 'dir'?", "`-i df`"),
@@ -33,9 +33,9 @@ MISSING = "[Errno 2] No such file or directory: "
         ("ModuleNotFoundError", "No module named 'dateutil'", "install python-dateutil`"),
     ],
 )
-def test_a_cure_is_named(here: Here, ename: str, evalue: str, cure: str) -> None:
-    told = find_cure(ename, evalue, here)
-    assert told is not None and cure in told
+def test_a_hint_is_given(here: Here, ename: str, evalue: str, hint: str) -> None:
+    told = find_hint(ename, evalue, here)
+    assert told is not None and hint in told
     assert "\n" not in told
 
 
@@ -54,10 +54,10 @@ def test_a_cure_is_named(here: Here, ename: str, evalue: str, cure: str) -> None
     ],
 )
 def test_where_nothing_here_helps_nothing_is_said(here: Here, ename: str, evalue: str) -> None:
-    assert find_cure(ename, evalue, here) is None
+    assert find_hint(ename, evalue, here) is None
 
 
-def test_no_cure_leads_untrusted_cells_to_this_machine(here: Here) -> None:
+def test_no_hint_leads_untrusted_cells_to_this_machine(here: Here) -> None:
     untrusted = Here(here.folder, here.names, untrusted=True)
-    assert find_cure("NameError", "name 'df' is not defined", untrusted) is None
-    assert find_cure("FileNotFoundError", f"{MISSING}'data.csv'", untrusted) is None
+    assert find_hint("NameError", "name 'df' is not defined", untrusted) is None
+    assert find_hint("FileNotFoundError", f"{MISSING}'data.csv'", untrusted) is None

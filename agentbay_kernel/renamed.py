@@ -1,0 +1,36 @@
+"""Old names of commands, flags and settings, and the names that replace them.
+
+An old name is an error that shows the new name. Help and completion do not offer it.
+"""
+
+from __future__ import annotations
+
+_SETTINGS = {
+    "idle_listen": "late_output_seconds",
+    "local_spares": "local_prewarm",
+    "answer_limit": "response_limit",
+}
+# From the old name to the new one, each as a user types it.
+RENAMED = {
+    "%agentbay start": "%agentbay create",
+    "%agentbay stop": "%agentbay delete",
+    "%agentbay look": "%agentbay top",
+    "%agentbay replay": "%agentbay rerun",
+    "%agentbay restart --kill": "%agentbay restart --force",
+    "%%agentbay --to": "%%agentbay LANGUAGE --capture VAR",
+    "%%agentbay --no-state": "%%agentbay LANGUAGE --ephemeral",
+    "jupyter agentbay sessions sweep": "jupyter agentbay sessions prune",
+    **_SETTINGS,
+    **{f"AGENTBAY_{old.upper()}": f"AGENTBAY_{new.upper()}" for old, new in _SETTINGS.items()},
+}
+
+
+def use_instead(old: str, source: str = "") -> str:
+    """Return the message for an old name.
+
+    Arguments:
+        old: a key of `RENAMED`.
+        source: where the name is written, for example a file.
+    """
+    where = f" It is set by {source}." if source else ""
+    return f"Use `{RENAMED[old]}`: `{old}` was renamed.{where} Nothing was done."
