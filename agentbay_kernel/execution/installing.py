@@ -21,25 +21,35 @@ _BOUND = 64 * 1024 * 1024
 # The far end's modules by the names under which they find each other; its main one comes last.
 _MODULES = {
     f"agentbay_kernel.sandbox.{name}": f"{name}.py"
-    for name in ("whole_output", "outbox", "jupyter_kernel", "node_process", "node_kernel")
+    for name in (
+        "whole_output",
+        "outbox",
+        "interrupts",
+        "jupyter_kernel",
+        "node_process",
+        "node_kernel",
+    )
 }
 _MAIN = "bridge.py"
 _WORKER = "node_worker.js"
 _HOOKS = "display_hooks.py"
+# The kernel needs its source too.
+_INTERRUPTS = "agentbay_kernel.sandbox.interrupts"
 # Lines that are comments stay behind, empty: the call has to be small.
 _COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
 
 _INSTALL = """\
 import sys, types
+sources = {sources!r}
 module = sys.modules.get({module!r})
 if module is None or module.digest != {digest!r} or not module.bridge.alive:
     if module is not None:
         module.bridge.close()
-    for name, source in {sources!r}.items():
+    for name, source in sources.items():
         module = sys.modules[name] = types.ModuleType(name)
         exec(source, module.__dict__)
     module.digest = {digest!r}
-    module.start({bound!r}, {worker!r}, {hooks!r})
+    module.start({bound!r}, {worker!r}, {hooks!r}, sources[{interrupts!r}])
 module.tell()
 """
 
@@ -57,7 +67,13 @@ def installing_code(module: str = MODULE) -> str:
     digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
     return _packed(
         _INSTALL.format(
-            module=module, digest=digest, sources=sources, bound=_BOUND, worker=worker, hooks=hooks
+            module=module,
+            digest=digest,
+            sources=sources,
+            bound=_BOUND,
+            worker=worker,
+            hooks=hooks,
+            interrupts=_INTERRUPTS,
         )
     )
 
