@@ -50,13 +50,12 @@ class BridgedExecution:
     """Runs Python cells in a kernel of one session.
 
     Arguments:
-        session: where the kernel is.
         tunnel: leads to it; installed.
     """
 
     kind = "bridged"
 
-    def __init__(self, session: Session, tunnel: Tunnel) -> None:
+    def __init__(self, tunnel: Tunnel) -> None:
         self._tunnel = tunnel
         self._lock = threading.Lock()
         # What was sent and has not ended.

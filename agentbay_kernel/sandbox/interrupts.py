@@ -162,6 +162,10 @@ class Interrupts:
         self.traceback = InteractiveShell.showtraceback.__code__
         self.run_code = shell.run_code
         shell.run_code = self.guarded
+        self.run_nodes = shell.run_ast_nodes
+        shell.run_ast_nodes = self.run_statements
+        self.get_exc_info = shell._get_exc_info
+        shell._get_exc_info = self.without_handler
         # Simple, because it may be used in a signal's handler.
         self.rings: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self.ring, name="agentbay-interrupts", daemon=True).start()
@@ -189,6 +193,15 @@ class Interrupts:
             self.register.end(around)
         self.cell, self.since = around, None
 
+    async def run_statements(self, *arguments: Any, **options: Any) -> Any:
+        """Run all statements of a cell: the shell's `run_ast_nodes`."""
+        try:
+            return await self.run_nodes(*arguments, **options)
+        finally:
+            # A handler that the cell has put there is for its own code.
+            if not self.codes:
+                self.install()
+
     async def guarded(self, code: CodeType, result: Any = None, *, async_: bool = False) -> Any:
         """Run one statement of a cell: the shell's `run_code`."""
         if not self.cell or threading.current_thread() is not threading.main_thread():
@@ -199,8 +212,17 @@ class Interrupts:
         try:
             return await self.run_code(code, result, async_=async_)
         finally:
-            self.install()
             self.codes.pop()
+
+    def without_handler(self, *arguments: Any) -> Any:
+        """Return an exception to show, its traceback without our own frames."""
+        kind, value, first = self.get_exc_info(*arguments)
+        last = first
+        while last is not None and last.tb_next is not None:
+            if last.tb_next.tb_frame.f_code is Interrupts.handle.__code__:
+                last.tb_next = None
+            last = last.tb_next
+        return kind, value, first
 
     @contextlib.contextmanager
     def cancelling(self, future: Any) -> Iterator[None]:
