@@ -21,10 +21,9 @@ STOPS: dict[str, Callable[[RunningKernel], None]] = {
 def test_stop_in_direct_execution_ends_the_wait_and_aborts_the_queue(
     direct_kernel: RunningKernel, stop: str
 ) -> None:
-    running = direct_kernel.send("import time\ntime.sleep(4)")
+    running = direct_kernel.send("import time\nprint('go')\ntime.sleep(4)")
     queued = direct_kernel.send("print('must not run')")
-    direct_kernel.wait_for_output(running, "execute_input")
-    time.sleep(1)
+    direct_kernel.wait_for_output(running, "stream")
     STOPS[stop](direct_kernel)
     ran = direct_kernel.finish(running)
     assert ran.reply["ename"] == "KeyboardInterrupt"
@@ -211,9 +210,8 @@ def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
     direct_kernel: RunningKernel,
 ) -> None:
     direct_kernel.run("ran = []")
-    first = direct_kernel.send("import time\ntime.sleep(4)")
-    direct_kernel.wait_for_output(first, "execute_input")
-    time.sleep(0.5)
+    first = direct_kernel.send("import time\nprint('go')\ntime.sleep(4)")
+    direct_kernel.wait_for_output(first, "stream")
     direct_kernel.manager.interrupt_kernel()
     direct_kernel.finish(first)
     second = direct_kernel.send("ran.append('second')")
