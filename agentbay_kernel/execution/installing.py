@@ -7,10 +7,10 @@ one alone; each time it prints where the bridge is and where its streams stand (
 
 from __future__ import annotations
 
+import ast
 import base64
 import functools
 import hashlib
-import re
 import zlib
 from pathlib import Path
 
@@ -35,8 +35,6 @@ _WORKER = "node_worker.js"
 _HOOKS = "display_hooks.py"
 # The kernel needs its source too.
 _INTERRUPTS = "agentbay_kernel.sandbox.interrupts"
-# Lines that are comments stay behind, empty: the call has to be small.
-_COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
 
 _INSTALL = """\
 import sys, types
@@ -60,7 +58,7 @@ def installing_code(module: str = MODULE) -> str:
     folder = Path(__file__).parents[1] / "sandbox"
     files = {**_MODULES, module: _MAIN}
     sources = {
-        name: _COMMENT.sub("", folder.joinpath(file).read_text("utf-8"))
+        name: _without_words(folder.joinpath(file).read_text("utf-8"))
         for name, file in files.items()
     }
     worker, hooks = (folder.joinpath(file).read_text("utf-8") for file in (_WORKER, _HOOKS))
@@ -85,6 +83,19 @@ def display_hooks_code() -> str:
     The bridge does so in the kernel that it starts; run again it does nothing.
     """
     return _packed(Path(__file__).parents[1].joinpath("sandbox", _HOOKS).read_text("utf-8"))
+
+
+def _without_words(source: str) -> str:
+    """Python source without comments and docstrings: the call has to be small."""
+    tree = ast.parse(source)
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass()
+    # An import from the future stands first.
+    if tree.body and isinstance(tree.body[0], ast.Pass):
+        del tree.body[0]
+    return ast.unparse(tree)
 
 
 def _packed(script: str) -> str:
