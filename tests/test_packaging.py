@@ -94,7 +94,7 @@ def test_the_wheel_holds_the_package_and_the_kernelspecs_only(built: Path) -> No
         for name in names
         if name.startswith("agentbay_kernel/") and "kernelspec_files" not in name
     ]
-    assert {Path(name).suffix for name in code} <= {".py", ".js", ".typed"}
+    assert {Path(name).suffix for name in code} <= {".py", ".js", ".txt", ".typed"}
     assert {name.split("/")[0] for name in names} == {
         "agentbay_kernel",
         f"agentbay_kernel-{__version__}.data",

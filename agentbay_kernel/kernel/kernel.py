@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ JsonObject = dict[str, Any]
 SHUTDOWN_WITHIN_S = 1.7
 _LAST_FLUSH_S = 0.2
 _END_WITHIN_S = 5.0
+_LATE_INTERRUPT = timedelta(seconds=1)
 # Requests that are answered while a cell runs.
 _PASS_CELLS = (
     "comm_close",
@@ -84,7 +86,8 @@ class AgentBayKernel(PassingKernel):
         self._manager: SessionManager | None = None
         self._contained: Containment | None = None
         self._manager_lock = threading.Lock()
-        self._running: set[CellRun] = set()
+        # With the times when the request was made and when it arrived.
+        self._running: dict[CellRun, tuple[Any, datetime]] = {}
         self._prepared = False
         self._pace = Pace()
         self._history = History()
@@ -215,11 +218,12 @@ class AgentBayKernel(PassingKernel):
         run = CellRun(
             cell, front_end, self._session_manager, self._late_output, self._folder, self._last
         )
-        self._running.add(run)
+        sent_at = self.get_parent("shell").get("header", {}).get("date")
+        self._running[run] = sent_at, datetime.now(UTC)
         try:
             content = await run.to_its_end()
         finally:
-            self._running.discard(run)
+            del self._running[run]
             if not silent:
                 self._last = run.outcome or self._last
         count = content.get("execution_count", self.execution_count)
@@ -268,13 +272,14 @@ class AgentBayKernel(PassingKernel):
 
     # Stop, and the end
 
-    def _stop_cells(self) -> None:
-        for run in list(self._running):
-            run.stop()
+    def _stop_cells(self, asked_at: Any = None) -> None:
+        for run, (sent_at, arrived_at) in list(self._running.items()):
+            if not _is_earlier(asked_at, sent_at, arrived_at):
+                run.stop()
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Stop the running cells. The base class would send a signal, POSIX only."""
-        self._stop_cells()
+        self._stop_cells(parent["header"].get("date"))
         if self.session is not None:
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
@@ -378,3 +383,14 @@ class AgentBayKernel(PassingKernel):
         except Exception:
             self.log.exception("is_complete failed")
             return {"status": "unknown"}
+
+
+def _is_earlier(asked_at: Any, sent_at: Any, arrived_at: datetime) -> bool:
+    """Was an interrupt asked for before the cell was sent? Then it is for the cell before.
+
+    The two come over different sockets, so the interrupt may arrive last. Clocks may differ: of a
+    longer time nothing is concluded.
+    """
+    if not (isinstance(asked_at, datetime) and isinstance(sent_at, datetime)):
+        return False
+    return asked_at < sent_at and timedelta() < arrived_at - asked_at < _LATE_INTERRUPT

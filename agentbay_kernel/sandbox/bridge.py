@@ -61,10 +61,10 @@ class BridgeTakenError(Exception):
 class Bridge:
     """The two streams, the kernels between them, and the pipe that wakes a call."""
 
-    def __init__(self, bound: int, worker: str, hooks: str) -> None:
+    def __init__(self, bound: int, worker: str, hooks: str, interrupts: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="ab-")
         self.outbox = Outbox(bound, WholeOutput(self.folder))
-        self.kernel = JupyterKernel(self.outbox, self.folder, hooks)
+        self.kernel = JupyterKernel(self.outbox, self.folder, hooks, interrupts)
         # JavaScript's, once it is asked for; the worker's source until then.
         self.node: NodeKernel | None = None
         self.worker = worker
@@ -141,6 +141,10 @@ class Bridge:
         if identity in self.posted:
             return
         self.posted.add(identity)
+        if message["c"] == "control" and message["h"]["msg_type"] == "interrupt_request":
+            # Behind the cell that it names, or behind its end.
+            self.kernel.interrupt(message)
+            return
         self.outbox.begin(message)
         if message["c"] != "node":
             self.kernel.post(message)
@@ -229,11 +233,11 @@ def unpack(text: str) -> bytes:
     return zlib.decompress(base64.b64decode(text))
 
 
-def start(bound: int, worker: str, hooks: str) -> None:
-    """Start a bridge; `worker` and `hooks` are the sources of the Node worker and of what prepares
-    the Python kernel to show charts."""
+def start(bound: int, worker: str, hooks: str, interrupts: str) -> None:
+    """Start a bridge. The other arguments are sources: of the Node worker, of what prepares the
+    Python kernel to show charts, and of its handler of interrupts."""
     global bridge
-    bridge = Bridge(bound, worker, hooks)
+    bridge = Bridge(bound, worker, hooks, interrupts)
 
 
 def tell() -> None:

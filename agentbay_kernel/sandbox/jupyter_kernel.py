@@ -25,6 +25,7 @@ from typing import Any
 
 import zmq
 
+from agentbay_kernel.sandbox.interrupts import CellRegister, key_of
 from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
@@ -39,15 +40,28 @@ NOTE_THREADS = (
 )
 # Before any cell, in a namespace of its own: `display_hooks.py`.
 RUN_HOOKS = "exec(compile({0!r}, '<agentbay>', 'exec'), {{'__name__': '_agentbay'}})"
+# The same for `interrupts.py`, whose first thread is not a cell's.
+INSTALL_INTERRUPTS = """(lambda names: (
+    exec(compile({0!r}, '<agentbay>', 'exec'), names), names['install']({1!r})
+))({{'__name__': '_agentbay'}})"""
 
 
 class JupyterKernel:
     """The sandbox's Jupyter kernel: its process, its sockets, the thread that serves them."""
 
-    def __init__(self, outbox: Outbox, folder: str, hooks: str) -> None:
+    def __init__(self, outbox: Outbox, folder: str, hooks: str, interrupts_source: str) -> None:
         self.outbox = outbox
-        self.hooks = hooks
         self.folder = folder
+        self.register = CellRegister(os.path.join(folder, "cell"))
+        # What the kernel runs before any cell.
+        self.preparations = [NOTE_THREADS, RUN_HOOKS.format(hooks)]
+        if os.name == "posix":
+            install = INSTALL_INTERRUPTS.format(interrupts_source, self.register.path)
+            self.preparations.insert(0, install)
+        # Until the kernel says that it could not install its handler.
+        self.addressed = os.name == "posix"
+        # Cells that the kernel was given and that have not begun, as far as is known, by key.
+        self.not_begun: dict[bytes, str] = {}
         self.key = uuid.uuid4().hex.encode()
         self.connection = os.path.join(self.folder, "kernel.json")
         self.addresses = self.write_connection()
@@ -63,6 +77,8 @@ class JupyterKernel:
         )
         self.context = zmq.Context()
         self.waiting: collections.deque[dict[str, Any]] = collections.deque()
+        # Of the preparations, the first of which installs the handler of interrupts.
+        self.preparing: list[str] = []
         # Requests of our own: what comes of them is nobody else's.
         self.own: set[str] = set()
         self.bell = self.context.socket(zmq.PULL)
@@ -95,17 +111,42 @@ class JupyterKernel:
 
     def post(self, message: dict[str, Any]) -> None:
         """Hand a message to the kernel, in order."""
+        if message["h"]["msg_type"] == "execute_request":
+            self.not_begun[key_of(message["h"]["msg_id"])] = message["h"]["msg_id"]
         self.waiting.append(message)
         with self.context.socket(zmq.PUSH) as ring:
             ring.connect(self.bell_address)
             ring.send(b"")
 
+    def interrupt(self, message: dict[str, Any]) -> None:
+        """Interrupt the cell that a request names if it runs, or else when it begins; with None,
+        whichever runs."""
+        cell = message["b"]["cell"]
+        # One that ends meanwhile is never met.
+        if cell is not None and cell not in self.outbox.open:
+            return
+        if self.addressed:
+            with contextlib.suppress(OSError):
+                self.register.interrupt(cell, self.process.pid)
+        else:
+            self.post(message)
+
+    def tell_begun(self) -> None:
+        """Say that a cell has begun whose kernel can't: C code may keep it from sending."""
+        cell = self.not_begun.pop(self.register.running(), "") if self.not_begun else ""
+        if cell:
+            header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_input"}
+            begun = {"c": "iopub", "h": header, "p": {"msg_id": cell}, "m": {}, "b": {}, "x": []}
+            self.outbox.add(json.dumps(begun).encode())
+
     def serve(self) -> None:
         """Carry messages between the sockets and the queues until the kernel ends."""
         sockets = self.connect()
         self.shake_hands(sockets)
-        for code in (NOTE_THREADS, RUN_HOOKS.format(self.hooks)):
+        self.preparing = [
             self.ask(sockets, "execute_request", {"code": code, "silent": True})
+            for code in self.preparations
+        ]
         poller = zmq.Poller()
         for one in [self.bell, *sockets.values()]:
             poller.register(one, zmq.POLLIN)
@@ -118,6 +159,8 @@ class JupyterKernel:
             for channel, one in sockets.items():
                 if one in arrived:
                     self.receive(channel, one)
+            if not arrived:
+                self.tell_begun()
             if not arrived and self.process.poll() is not None:
                 died = {"c": "bridge", "died": self.process.returncode}
                 self.outbox.add(json.dumps(died).encode())
@@ -154,8 +197,8 @@ class JupyterKernel:
                         sockets[channel].recv_multipart()
                         answered.add(channel)
 
-    def ask(self, sockets: dict[str, Any], kind: str, content: dict[str, Any]) -> None:
-        """Send a request of our own."""
+    def ask(self, sockets: dict[str, Any], kind: str, content: dict[str, Any]) -> str:
+        """Send a request of our own; returns its id."""
         header = {
             "msg_id": uuid.uuid4().hex,
             "msg_type": kind,
@@ -166,6 +209,7 @@ class JupyterKernel:
         }
         self.own.add(header["msg_id"])
         self.send(sockets, {"c": "shell", "h": header, "b": content})
+        return header["msg_id"]
 
     def send(self, sockets: dict[str, Any], message: dict[str, Any]) -> None:
         """Sign and send one message."""
@@ -202,7 +246,11 @@ class JupyterKernel:
         message.update(zip("hpmb", map(json.loads, frames[at + 2 : at + 6])))
         kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
         if request in self.own:
+            if request in self.preparing[:1] and message["b"].get("status") == "error":
+                self.addressed = False
             return
+        if kind in ("execute_input", "execute_reply"):
+            self.not_begun.pop(key_of(request), None)
         if kind == "stream":
             # Pieces of a stream are joined with each other.
             if isinstance(message["b"]["text"], str) and isinstance(message["b"]["name"], str):

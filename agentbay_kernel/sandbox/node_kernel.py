@@ -29,6 +29,7 @@ from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
 OLDEST = 18
 # What an interrupt does not end by then is killed.
 GRACE_S = 2.0
+SIGNAL_AGAIN_S = 0.5
 # A worker that is busy for longer does not answer questions meanwhile.
 PATIENCE_S = 0.5
 ALWAYS_KEPT = ("status", "error", "execute_input")
@@ -55,6 +56,10 @@ class NodeKernel:
         # Questions the worker was asked: the request, and when it is answered without it.
         self.asked: dict[str, tuple[dict[str, Any], float]] = {}
         self.names: list[str] = []
+        # Has the worker begun with the current cell, and is that to be interrupted?
+        self.begun = False
+        self.stopping = False
+        self.signal_at: float | None = None
         self.kill_at: float | None = None
         self.killed = False
         self.lost = False
@@ -88,13 +93,16 @@ class NodeKernel:
     def pause_s(self) -> float | None:
         """How long nothing is due."""
         due = [at for _, at in self.asked.values()]
-        if self.kill_at is not None:
-            due.append(self.kill_at)
+        due += [at for at in (self.signal_at, self.kill_at) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def look_at_clock(self) -> None:
         """Do what is due."""
         now = time.monotonic()
+        if self.signal_at is not None and now >= self.signal_at:
+            # Node had not begun to listen.
+            self.signal_at = None
+            self.signal_worker()
         if self.kill_at is not None and now >= self.kill_at and self.worker is not None:
             self.kill_at, self.killed = None, True
             self.worker.signal(signal.SIGKILL)
@@ -116,7 +124,7 @@ class NodeKernel:
             self.starts.append(message)
             self.launch()
         elif kind == "interrupt_request":
-            self.interrupt(message["b"])
+            self.interrupt(message["b"]["cell"])
             self.end(message, {"status": "ok"})
         elif self.worker is not None and self.worker.version:
             identity, content = message["h"]["msg_id"], message["b"]
@@ -207,15 +215,30 @@ class NodeKernel:
         elif registered and not worker.unsent:
             self.selector.unregister(worker.input)
 
-    def interrupt(self, content: dict[str, Any]) -> None:
-        """Stop the running cell; "signalled" says that it got its signal by another way."""
-        worker = self.worker
-        if self.current is None or worker is None:
-            return
-        if self.current["h"]["msg_id"] == content["cell"]:
-            if not content["signalled"]:
-                worker.signal(signal.SIGINT)
+    def interrupt(self, cell: str) -> None:
+        """Stop a cell: one that runs by a signal, one that waits at once."""
+        for message in self.waiting:
+            if message["h"]["msg_id"] == cell:
+                self.waiting.remove(message)
+                error = {"ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+                self.say(cell, "error", error)
+                self.end(message, {"status": "error", **error, "alive": False})
+                return
+        if self.current is not None and self.current["h"]["msg_id"] == cell:
+            self.stopping = True
+            self.signal_at = time.monotonic() + SIGNAL_AGAIN_S
             self.kill_at = time.monotonic() + GRACE_S
+            self.signal_worker()
+
+    def signal_worker(self) -> None:
+        """Interrupt the current cell, once the worker has begun with it.
+
+        The signal ends code that runs, the line a promise that is waited for. The line names the
+        cell, and no other is sent before the signal has arrived.
+        """
+        if self.stopping and self.begun and self.worker is not None:
+            self.tell({"op": "interrupt", "id": self.latest})
+            self.worker.signal(signal.SIGINT)
 
     def answer_without(self, message: dict[str, Any]) -> None:
         """Answer a question from what is known, when the worker is busy or not there."""
@@ -268,6 +291,8 @@ class NodeKernel:
         if kind in ("stdout", "stderr"):
             self.stream(cell, kind, frame["text"])
         elif kind == "begin":
+            self.begun = True
+            self.signal_worker()
             self.say(cell, "execute_input", {"code": "", "pid": worker.process.pid})
         elif kind == "result":
             facts = {"data": frame["data"], "metadata": frame["metadata"], "execution_count": None}
@@ -354,7 +379,8 @@ class NodeKernel:
     def finish(self, alive: bool, expressions: dict[str, Any]) -> None:
         """The running cell has ended."""
         message, failure = self.current, self.failure
-        self.current, self.failure, self.kill_at = None, None, None
+        self.current, self.failure = None, None
+        self.begun, self.stopping, self.signal_at, self.kill_at = False, False, None, None
         if message is None:
             return
         if failure is None:

@@ -9,6 +9,7 @@
 //       `head` so many bytes of the beginning of its output and `tail` of its end are sent
 //   {"id", "op": "complete", "before", "after"}   the code around the cursor
 //   {"id", "op": "inspect", "before", "after", "detail"}
+//   {"id", "op": "interrupt"}                     wait no longer for that cell's promise
 // Out: JSON lines on the second descriptor:
 //   {"event": "ready", "version"}                        once
 //   {"id", "event": "begin"}                             from here on SIGINT reaches the script
@@ -592,8 +593,9 @@ function answer(id, ask) {
   send({ id, event: 'reply', content });
 }
 
-// Outside a script there is nothing to interrupt but a promise that is being waited for.
-process.on('SIGINT', () => { if (interruptPending) interruptPending(); });
+// Outside a script there is nothing to interrupt but a promise that is being waited for. In a
+// notebook a line says so, which names the cell: this event can come late.
+process.on('SIGINT', () => { if (interruptPending && !notebook) interruptPending(); });
 process.on('uncaughtException', (error) => {
   send({ id: runId(), event: 'stderr', text: `Uncaught ${describe(error).stack}\n` });
 });
@@ -614,7 +616,9 @@ input.on('data', (chunk) => {
   for (const line of lines) {
     const request = JSON.parse(line);
     if (request.op === 'run') waiting.push(request);
-    else if (request.op === 'complete') answer(request.id, () => complete(request));
+    else if (request.op === 'interrupt') {
+      if (interruptPending && current?.id === request.id) interruptPending();
+    } else if (request.op === 'complete') answer(request.id, () => complete(request));
     else if (request.op === 'inspect') answer(request.id, () => look(request));
   }
   next();

@@ -16,18 +16,28 @@ comes where the first ones end, and {"event": "cut", "stdout", "stderr", "displa
 before the last ones: characters, a number, and bytes that are left out.
 
 A write blocks while nobody reads. Output belongs to the cell that runs; between cells it is
-dropped. SIGINT raises KeyboardInterrupt in the cell that runs and does nothing between cells.
-Needs Python 3.9 and IPython, nothing of Jupyter.
+dropped. SIGINT raises KeyboardInterrupt in the code of the cell that runs and does nothing else
+(`interrupts.py`). Needs Python 3.9 and IPython, nothing of Jupyter.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
-    # The script's own directory; a cell must not import from it.
+    # Until the handler is there, which comes with IPython.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    # The script's own directory; what is ours is imported from two above it, and cells import
+    # from neither.
+    sys.path[0] = os.path.abspath(f"{__file__}/../../..")  # noqa: PTH100
+from agentbay_kernel.sandbox.interrupts import Interrupts
+
+if __name__ == "__main__":
     del sys.path[0]
+    for name in [name for name in sys.modules if name.startswith("agentbay_kernel")]:
+        del sys.modules[name]
 
 import asyncio
 import base64
@@ -41,12 +51,11 @@ import math
 import numbers
 import re
 import select
-import signal
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MISSING = """\
@@ -540,8 +549,7 @@ class ZMQInteractiveShell(InteractiveShell):
     autoindent = CBool(False)
     kernel = AnyTrait()
     output: Any = AnyTrait()
-    # An async cell was cancelled by an interrupt: its error's name is what a sync one has.
-    cancelled = False
+    interrupts: Any = AnyTrait()
 
     def init_environment(self) -> None:
         """Set what makes programs write colours and no pages."""
@@ -575,7 +583,8 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
         name = str(etype.__name__)
-        if self.cancelled and issubclass(etype, asyncio.CancelledError):
+        if self.interrupts.cancelled and issubclass(etype, asyncio.CancelledError):
+            # An async cell's interrupt has the name that a sync one has.
             name = "KeyboardInterrupt"
         try:
             value = str(evalue)
@@ -601,19 +610,15 @@ class Engine:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._output = Output(channel, self._interrupt)
+        self._output = Output(channel, self._settle)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._requests: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._received = bytearray()
         self._ended = False
-        # May an interrupt be raised? Only while a cell's own code runs.
-        self._interruptible = False
-        self._cell: asyncio.Future[Any] | None = None
 
     def start(self) -> None:
         """Make the shell, announce that it is ready, and run until the socket ends."""
-        signal.signal(signal.SIGINT, self._on_signal)
         os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         config = Config()
         config.HistoryManager.enabled = False
@@ -623,6 +628,8 @@ class Engine:
         shell.kernel = Kernel(shell)
         shell.extension_manager.load_extension("storemagic")
         self._shell = shell
+        self._interrupts = Interrupts(shell, postponed=self._postponed)
+        shell.interrupts = self._interrupts
         self._forbid_input()
         self._loop.add_reader(self._channel, self._receive)
         sys.stdout = TextStream(self._output, "stdout", 1)
@@ -680,32 +687,22 @@ class Engine:
     async def _run(self, request: dict[str, Any]) -> None:
         output, shell = self._output, self._shell
         output.begin(request)
-        shell.cancelled = False
-        with self._last_resort(), self._last_resort():
-            # A cell may have put its own handler there.
-            signal.signal(signal.SIGINT, self._on_signal)
-            self._interruptible = True
+        self._interrupts.begin(str(request["id"]))
+        try:
             await self._execute(request["code"], request.get("silent", False))
-            self._interruptible = False
+        except BaseException:
+            # Raised outside the code that IPython looks after.
+            shell.showtraceback()
         if not output.here:
             # A child that the cell forked and that came back from it.
             os._exit(0)
-        self._cell = None
+        self._interrupts.end()
         output.guard.pending = False
         output.flush_all()
         output.send({"event": "done", "count": shell.execution_count - 1})
         output.run = None
         if shell.exit_now:
             self._end()
-
-    @contextlib.contextmanager
-    def _last_resort(self) -> Iterator[None]:
-        """Report what is raised outside the code that IPython looks after: a late interrupt."""
-        try:
-            yield
-        except BaseException:
-            self._interruptible = False
-            self._shell.showtraceback()
 
     async def _execute(self, code: str, silent: bool) -> None:
         # As ipykernel does: async cells in this loop, others at once.
@@ -723,7 +720,7 @@ class Engine:
         if not awaits:
             shell.run_cell(code, store_history=not silent, silent=silent)
             return
-        self._cell = asyncio.ensure_future(
+        cell = asyncio.ensure_future(
             shell.run_cell_async(
                 code,
                 store_history=not silent,
@@ -734,31 +731,21 @@ class Engine:
         )
         result = None
         try:
-            result = await self._cell
+            with self._interrupts.cancelling(cell):
+                result = await cell
         finally:
             shell.events.trigger("post_execute")
             if not silent:
                 shell.events.trigger("post_run_cell", result)
 
-    def _on_signal(self, *_: Any) -> None:
-        if not self._interruptible or not self._output.here:
-            if not self._output.here:
-                raise KeyboardInterrupt
-            return
-        if self._output.guard.held:
-            self._output.guard.pending = True
-        else:
-            self._interrupt()
+    def _postponed(self) -> bool:
+        """Is output being written? A line is never torn; the guard calls `_settle` afterwards."""
+        guard = self._output.guard
+        guard.pending = guard.pending or guard.held
+        return guard.held
 
-    def _interrupt(self) -> None:
-        if not self._interruptible:
-            return
-        cell = self._cell
-        if cell is None or asyncio.current_task(self._loop) is cell:
-            raise KeyboardInterrupt
-        # It waits for something.
-        self._shell.cancelled = True
-        self._loop.call_soon_threadsafe(cell.cancel)
+    def _settle(self) -> None:
+        self._interrupts.settle()
 
 
 def _load_tracebacks() -> None:

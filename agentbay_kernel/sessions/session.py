@@ -207,10 +207,10 @@ class LiveSession:
             tunnel.install()
             self._tunnel = tunnel
         if language == PYTHON.name:
-            return BridgedExecution(self.session, self._tunnel)
+            return BridgedExecution(self._tunnel)
         if language != JAVASCRIPT.name:
             raise BridgeError(f"no bridge leads to {language}")
-        javascript = BridgedJavaScript(self.session, self._tunnel)
+        javascript = BridgedJavaScript(self._tunnel)
         javascript.start()
         return javascript
 

@@ -73,7 +73,7 @@ def benches_of(runtime: LocalRuntimeProcess, route: str) -> Iterator[dict[str, B
         assert session is not None
         tunnel = Tunnel(session)
         tunnel.install()
-        direct, bridged = DirectExecution(session), BridgedExecution(session, tunnel)
+        direct, bridged = DirectExecution(session), BridgedExecution(tunnel)
 
         def bench_with(python: Any) -> Bench:
             def execution_of(language: str) -> Any:

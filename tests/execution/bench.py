@@ -35,7 +35,7 @@ class Bench:
     journal: Path
 
     def __post_init__(self) -> None:
-        self.bridged = BridgedExecution(self.session, self.tunnel)
+        self.bridged = BridgedExecution(self.tunnel)
 
     def run(self, code: str, **options: Any) -> list[Message]:
         return list(self.bridged.execute(Cell(code, "python", **options)))

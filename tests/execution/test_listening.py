@@ -65,7 +65,7 @@ def test_nothing_is_asked_where_nothing_goes_on(bench: Bench) -> None:
 
 def test_listening_ends_when_no_timer_is_left(open_bench: Callable[..., Bench]) -> None:
     bench = open_bench(ws_url=False)
-    javascript = BridgedJavaScript(bench.session, bench.tunnel)
+    javascript = BridgedJavaScript(bench.tunnel)
     javascript.start()
     late = Late(bench.tunnel)
     code = "setTimeout(() => console.log('late'), 500)"
@@ -80,7 +80,7 @@ def test_a_cell_behind_a_call_that_listened_is_not_held_up(
 ) -> None:
     bench = open_bench()
     bench.warm_up()
-    javascript = BridgedJavaScript(bench.session, bench.tunnel)
+    javascript = BridgedJavaScript(bench.tunnel)
     javascript.start()
 
     def run(code: str) -> None:
@@ -187,7 +187,7 @@ def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench)
     bench.tunnel._waker.release(bench.tunnel._call)
     tunnel = Tunnel(bench.session)
     tunnel.install()
-    messages = list(BridgedExecution(bench.session, tunnel).execute(Cell("kept", "python")))
+    messages = list(BridgedExecution(tunnel).execute(Cell("kept", "python")))
     # Its first cell waits for the one that runs, and has that one's output first: what the other
     # kernel had not got yet. The result of that one is not its own.
     assert value_of(messages) == "5"

@@ -231,10 +231,7 @@ def test_a_sandbox_whose_python_is_killed_keeps_no_kernel_and_can_have_another_b
         time.sleep(0.1)
     again = Tunnel(bench.session)
     again.install()
-    assert (
-        value_of(list(BridgedExecution(bench.session, again).execute(Cell("6*7", "python"))))
-        == "42"
-    )
+    assert value_of(list(BridgedExecution(again).execute(Cell("6*7", "python")))) == "42"
 
 
 def test_what_an_earlier_holder_sent_and_comes_late_is_not_taken(
@@ -247,7 +244,7 @@ def test_what_an_earlier_holder_sent_and_comes_late_is_not_taken(
     earlier.close(SilentSessionError("given up"))
     again = Tunnel(bench.session)
     again.install()
-    bridged = BridgedExecution(bench.session, again)
+    bridged = BridgedExecution(again)
     with pytest.raises(KernelEndedError, match="taken up the bridge"):
         bench.run("ran.append('late')")
     shown = list(bridged.execute(Cell("ran.append('first'); ran", "python")))

@@ -21,10 +21,9 @@ STOPS: dict[str, Callable[[RunningKernel], None]] = {
 def test_stop_in_direct_execution_ends_the_wait_and_aborts_the_queue(
     direct_kernel: RunningKernel, stop: str
 ) -> None:
-    running = direct_kernel.send("import time\ntime.sleep(4)")
+    running = direct_kernel.send("import time\nprint('go')\ntime.sleep(4)")
     queued = direct_kernel.send("print('must not run')")
-    direct_kernel.wait_for_output(running, "execute_input")
-    time.sleep(1)
+    direct_kernel.wait_for_output(running, "stream")
     STOPS[stop](direct_kernel)
     ran = direct_kernel.finish(running)
     assert ran.reply["ename"] == "KeyboardInterrupt"
@@ -61,6 +60,114 @@ def test_an_interrupt_right_after_execute_is_not_lost(bridged_kernel: RunningKer
         bridged_kernel.wait_for_output(running, "execute_input")
         bridged_kernel.manager.interrupt_kernel()
         assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+
+
+# The `re` module keeps the interpreter's lock, so the cell sends nothing before it ends.
+C_CODE = "import re\nre.match('(a+)+$', 'a' * 60 + 'b')"
+
+
+def test_c_code_is_interrupted_from_its_first_statement(bridged_kernel: RunningKernel) -> None:
+    bridged_kernel.run("import re")
+    for _ in range(3):
+        running = bridged_kernel.send(C_CODE)
+        queued = bridged_kernel.send("print('must not run')")
+        bridged_kernel.wait_for_output(running, "execute_input")
+        bridged_kernel.manager.interrupt_kernel()
+        assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+        assert bridged_kernel.finish(queued).reply["status"] == "aborted"
+
+
+def test_c_code_is_stopped_at_its_timeout(bridged_kernel: RunningKernel) -> None:
+    ran = bridged_kernel.run(f"%%agentbay python --timeout 1\n{C_CODE}")
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert "longer than 1 s" in ran.text("stderr")
+
+
+def next_cells_hit(kernel: RunningKernel, count: int, cell: str, after: str) -> int:
+    """Interrupt a cell about when it ends, so often; how many next cells do not succeed."""
+    hit = 0
+    for number in range(count):
+        running = kernel.send(cell)
+        kernel.wait_for_output(running, "stream")
+        # From its beginning to its end.
+        time.sleep(0.25 * number / count)
+        kernel.manager.interrupt_kernel()
+        kernel.finish(running)
+        hit += kernel.run(after).reply["status"] != "ok"
+    return hit
+
+
+PYTHON_CELL = "import time\nprint('go')\ntime.sleep(0.2)"
+
+
+def test_an_interrupt_at_a_cells_end_does_not_reach_the_next_cell(
+    bridged_kernel: RunningKernel,
+) -> None:
+    assert next_cells_hit(bridged_kernel, 20, PYTHON_CELL, "print('n')\nprint('m')") == 0
+
+
+# One half of each time the script runs, in the other it waits for a promise.
+SCRIPT = "console.log('go'); for (const end = Date.now() + 100; Date.now() < end;);\n"
+SCRIPT += "await new Promise(done => setTimeout(done, 100))"
+NEXT_SCRIPT = "await new Promise(done => setTimeout(done, 20))"
+
+
+def test_an_interrupt_at_a_scripts_end_does_not_reach_the_next_one(
+    javascript_kernel: RunningKernel,
+) -> None:
+    javascript_kernel.run("var kept = 7")
+    assert next_cells_hit(javascript_kernel, 20, SCRIPT, NEXT_SCRIPT) == 0
+    assert javascript_kernel.run("console.log(kept)").text() == "7\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_300_interrupts_at_a_cells_end_do_not_reach_the_next_cell(
+    bridged_kernel: RunningKernel, javascript_kernel: RunningKernel
+) -> None:
+    assert next_cells_hit(bridged_kernel, 300, PYTHON_CELL, "print('n')\nprint('m')") == 0
+    assert next_cells_hit(javascript_kernel, 300, SCRIPT, NEXT_SCRIPT) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "last"),
+    [
+        # A handler of the cell's own is called, as in any kernel, and only while the cell runs.
+        (
+            "import signal, time\ncalled = []\n"
+            "_ = signal.signal(signal.SIGINT, lambda *_: called.append(1))\nprint('go')\n"
+            "while not called: time.sleep(.01)\nprint('called')",
+            "called",
+        ),
+        # Not dropped, though it comes while no code of the cell's is on the stack.
+        (
+            "import asyncio\nprint('go')\ntry:\n    await asyncio.sleep(60)\n"
+            "except asyncio.CancelledError:\n    print('cancelled')",
+            "cancelled",
+        ),
+        # What a cell has started is interrupted with it, though the interpreter waits in C.
+        ("import os\n_ = os.system('echo go; sleep 60')\nprint('ended')", "ended"),
+    ],
+)
+def test_what_an_interrupt_does_is_the_cells_own(
+    bridged_kernel: RunningKernel, code: str, last: str
+) -> None:
+    running = bridged_kernel.send(code)
+    bridged_kernel.wait_for_output(running, "stream")
+    bridged_kernel.manager.interrupt_kernel()
+    assert bridged_kernel.finish(running).text().endswith(f"{last}\n")
+    running = bridged_kernel.send("print('go')\nwhile True: pass")
+    bridged_kernel.wait_for_output(running, "stream")
+    bridged_kernel.manager.interrupt_kernel()
+    assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+
+
+def test_a_traceback_ends_in_the_cells_own_code(bridged_kernel: RunningKernel) -> None:
+    running = bridged_kernel.send("print('go')\nimport time\ntime.sleep(60)")
+    bridged_kernel.wait_for_output(running, "stream")
+    bridged_kernel.manager.interrupt_kernel()
+    lines = "\n".join(bridged_kernel.finish(running).reply["traceback"])
+    assert "sleep" in lines and "handle" not in lines
 
 
 def test_stubborn_code_is_told_and_stopped_by_a_second_interrupt(
@@ -103,9 +210,8 @@ def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
     direct_kernel: RunningKernel,
 ) -> None:
     direct_kernel.run("ran = []")
-    first = direct_kernel.send("import time\ntime.sleep(4)")
-    direct_kernel.wait_for_output(first, "execute_input")
-    time.sleep(0.5)
+    first = direct_kernel.send("import time\nprint('go')\ntime.sleep(4)")
+    direct_kernel.wait_for_output(first, "stream")
     direct_kernel.manager.interrupt_kernel()
     direct_kernel.finish(first)
     second = direct_kernel.send("ran.append('second')")
@@ -118,8 +224,10 @@ def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
 
 
 def test_a_stop_between_cells_does_nothing(python_kernel: RunningKernel) -> None:
-    for stop in STOPS.values():
-        stop(python_kernel)
-    # Nothing tells when they have arrived.
-    time.sleep(0.5)
+    client = python_kernel.client
+    client.control_channel.send(client.session.msg("interrupt_request", {}))
+    # It was handled when it is answered.
+    assert client.get_control_msg(timeout=60)["msg_type"] == "interrupt_reply"
+    # A signal is handled before the request behind it.
+    os.kill(python_kernel.pid, signal.SIGINT)
     assert python_kernel.run("print('alive')").text() == "alive\n"

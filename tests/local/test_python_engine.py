@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -118,25 +119,44 @@ def test_a_timeout_interrupts_and_keeps_the_variables(session: Any, code: str) -
     assert run(session, "kept").result == "7"
 
 
-def test_an_interrupt_between_cells_and_at_a_cells_end_does_no_harm(session: Any) -> None:
-    pid = run(session, "import os; os.getpid()").result
-    stop = threading.Event()
-
-    def interrupt() -> None:
-        while not stop.is_set():
-            session.command.execute_command(f"for i in $(seq 200); do kill -INT {pid}; done")
-
-    thread = threading.Thread(target=interrupt)
+@contextlib.contextmanager
+def interrupts_without_end(session: Any, pid: str) -> Iterator[None]:
+    """Send SIGINT to a process of the session, again and again, from its shell."""
+    # Three in quick succession, then a pause of a fork.
+    burst = f"kill -INT {pid} && kill -INT {pid} && kill -INT {pid}"
+    storm = f"touch storm; while [ -e storm ] && {burst}; do : $(:); done"
+    thread = threading.Thread(target=session.command.execute_command, args=(storm, 60_000))
     thread.start()
     try:
-        for _ in range(20):
-            result = session.code.run_code("1 + 1", "python")
-            # Code can be hit while it runs; the engine answers all the same, and once.
-            assert result.success or "KeyboardInterrupt" in result.error_message
+        yield
     finally:
-        stop.set()
+        session.command.execute_command("rm storm")
         thread.join()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "1 + 1",
+        "print('x' * 100_000)",
+        "1 / 0",
+        "import asyncio\nawait asyncio.sleep(0)",
+        "import signal\n_ = signal.signal(signal.SIGINT, signal.default_int_handler)",
+        "import signal\n_ = signal.signal(signal.SIGINT, signal.SIG_IGN)",
+        "def stubborn():\n    try:\n        1 + 1\n"
+        "    except KeyboardInterrupt:\n        stubborn()\nstubborn()",
+        "%nothing",
+        "1 +",
+    ],
+)
+def test_interrupts_at_any_instant_do_no_harm(session: Any, code: str) -> None:
+    pid = run(session, "import os; os.getpid()").result
+    with interrupts_without_end(session, pid):
+        for _ in range(10):
+            # Code can be hit while it runs; the engine answers all the same, and once.
+            session.code.run_code(code, "python")
     assert run(session, "os.getpid()").result == pid
+    assert printed(session, "print('well')") == "well\n"
 
 
 def test_a_timeout_at_a_cells_end_does_not_hit_the_next_cell(make_session: Any) -> None:

@@ -7,9 +7,9 @@ one alone; each time it prints where the bridge is and where its streams stand (
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
-import re
 
 from agentbay_kernel.errors import BridgeError
 from agentbay_kernel.execution.bridge.wakeup import release_any
@@ -24,40 +24,67 @@ _BOUND = 64 * 1024 * 1024
 # The far end's modules by the names under which they find each other; its main one comes last.
 _MODULES = {
     f"agentbay_kernel.sandbox.{name}": f"{name}.py"
-    for name in ("whole_output", "outbox", "jupyter_kernel", "node_process", "node_kernel")
+    for name in (
+        "whole_output",
+        "outbox",
+        "interrupts",
+        "jupyter_kernel",
+        "node_process",
+        "node_kernel",
+    )
 }
 _MAIN = "bridge.py"
 _WORKER = "node_worker.js"
-# Lines that are comments stay behind, empty: the call has to be small.
-_COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
+# The kernel needs its source too.
+_INTERRUPTS = "agentbay_kernel.sandbox.interrupts"
 
 _INSTALL = """\
 import sys, types
+sources = {sources!r}
 module = sys.modules.get({module!r})
 if module is None or module.digest != {digest!r} or not module.bridge.alive:
     if module is not None:
         module.bridge.close()
-    for name, source in {sources!r}.items():
+    for name, source in sources.items():
         module = sys.modules[name] = types.ModuleType(name)
         exec(source, module.__dict__)
     module.digest = {digest!r}
-    module.start({bound!r}, {worker!r}, {hooks!r})
+    module.start({bound!r}, {worker!r}, {hooks!r}, sources[{interrupts!r}])
 module.tell()
 """
 
 
 @functools.cache
 def installing_code(module: str = MODULE) -> str:
-    """The source text; it leaves no names behind but that of the bridge's module."""
+    """Return the code; it leaves no names behind but that of the bridge's module."""
     files = {**_MODULES, module: _MAIN}
-    sources = {name: _COMMENT.sub("", read_source(file)) for name, file in files.items()}
+    sources = {name: _without_words(read_source(file)) for name, file in files.items()}
     worker, hooks = (read_source(file) for file in (_WORKER, DISPLAY_HOOKS))
     digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
     return packed(
         _INSTALL.format(
-            module=module, digest=digest, sources=sources, bound=_BOUND, worker=worker, hooks=hooks
+            module=module,
+            digest=digest,
+            sources=sources,
+            bound=_BOUND,
+            worker=worker,
+            hooks=hooks,
+            interrupts=_INTERRUPTS,
         )
     )
+
+
+def _without_words(source: str) -> str:
+    """Return Python source without comments and docstrings: the call has to be small."""
+    tree = ast.parse(source)
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass()
+    # An import from the future stands first.
+    if tree.body and isinstance(tree.body[0], ast.Pass):
+        del tree.body[0]
+    return ast.unparse(tree)
 
 
 _CALL_TIMEOUT_S = 30

@@ -7,19 +7,18 @@ from cell to cell, also when a cell is interrupted.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
 from agentbay_kernel.execution.bridge.client import Tunnel
-from agentbay_kernel.execution.bridge.python import signal_by_shell
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, as_message
 from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.interrupts import Overdue, RunningCells
+from agentbay_kernel.execution.interrupts import Overdue
 from agentbay_kernel.execution.javascript import rewrite
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.output_limit import InSandbox, OutputLimit, replied
-from agentbay_kernel.service import Session
 
 _CHANNEL = "node"
 # The name by which the far end says that no timer is left.
@@ -30,17 +29,16 @@ class BridgedJavaScript:
     """Runs JavaScript cells in a Node worker of one session.
 
     Arguments:
-        session: where the worker is.
         tunnel: leads to it; installed.
     """
 
     kind = "bridged"
 
-    def __init__(self, session: Session, tunnel: Tunnel) -> None:
-        self._session = session
+    def __init__(self, tunnel: Tunnel) -> None:
         self._tunnel = tunnel
-        self._cells = RunningCells(self._signal)
-        self._worker_pid: int | None = None
+        self._lock = threading.Lock()
+        # What was sent and has not ended.
+        self._cells: set[Cell] = set()
 
     def start(self) -> None:
         """Start the worker.
@@ -70,18 +68,18 @@ class BridgedJavaScript:
         }
         whole = InSandbox(self._tunnel.output_path)
         limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
-        if not self._cells.admit(cell):
-            return
-        try:
+        with self._lock:
+            if cell.stopped.is_set():
+                return
+            self._cells.add(cell)
             request = self._tunnel.post(
                 _CHANNEL, "execute_request", content, limit=limit, message_id=cell.message_id
             )
+        try:
             with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
                 for carried in request.answers():
                     message = as_message(carried)
                     if message.type == "execute_input":
-                        self._worker_pid = message.content.get("pid")
-                        self._cells.begin(cell)
                         overdue.begin()
                     elif message.type == "execute_reply":
                         alive = message.content.pop("alive", False)
@@ -95,11 +93,19 @@ class BridgedJavaScript:
                     elif message.type in OUTPUTS and message.type != "input_request":
                         yield message
         finally:
-            self._cells.end(cell)
+            with self._lock:
+                self._cells.discard(cell)
 
     def interrupt(self, cell: Cell) -> Stop:
-        """Interrupt the script; what that does not end is killed by the far end after 2 s."""
-        return self._cells.interrupt(cell)
+        """Interrupt the script; what that does not end is killed by the far end after 2 s. One
+        that was not sent yet never will be."""
+        with self._lock:
+            if cell not in self._cells:
+                cell.stopped.set()
+                return Stop.UNSENT
+        content = {"cell": cell.message_id}
+        self._tunnel.post(_CHANNEL, "interrupt_request", content, awaited=False)
+        return Stop.ENDING
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """The worker's completions: the content of a complete_reply."""
@@ -135,13 +141,3 @@ class BridgedJavaScript:
         if not isinstance(reply, dict):
             raise InvalidAnswerError("The sandbox's Node worker answered without content.")
         return reply
-
-    def _signal(self, cell: Cell) -> None:
-        signalled = signal_by_shell(self._session, self._worker_pid)
-        # The far end watches that it ends, and sends the signal if the shell could not.
-        self._tunnel.post(
-            _CHANNEL,
-            "interrupt_request",
-            {"cell": cell.message_id, "signalled": signalled},
-            awaited=False,
-        )

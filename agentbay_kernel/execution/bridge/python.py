@@ -15,7 +15,7 @@ from agentbay_kernel.errors import CommandError, InvalidAnswerError
 from agentbay_kernel.execution.bridge.client import Tunnel
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, as_message
 from agentbay_kernel.execution.cell import Cell, Stop
-from agentbay_kernel.execution.interrupts import Overdue, RunningCells
+from agentbay_kernel.execution.interrupts import Overdue
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.output_limit import InSandbox, OutputLimit, replied
 from agentbay_kernel.service import Session
@@ -49,17 +49,16 @@ class BridgedExecution:
     """Runs Python cells in a kernel of one session.
 
     Arguments:
-        session: where the kernel is.
         tunnel: leads to it; installed.
     """
 
     kind = "bridged"
 
-    def __init__(self, session: Session, tunnel: Tunnel) -> None:
-        self._session = session
+    def __init__(self, tunnel: Tunnel) -> None:
         self._tunnel = tunnel
         self._lock = threading.Lock()
-        self._cells = RunningCells(lambda cell: self._signal())
+        # What was sent and has not ended.
+        self._cells: set[Cell] = set()
         # None until one is needed, empty where the kernel has none.
         self._subshell: str | None = None
         # The number that the sandbox's kernel gives to its next cell.
@@ -84,9 +83,10 @@ class BridgedExecution:
         }
         whole = InSandbox(self._tunnel.output_path)
         limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
-        if not self._cells.admit(cell):
-            return
         with self._lock:
+            if cell.stopped.is_set():
+                return
+            self._cells.add(cell)
             if cell.count not in (None, self._next_count) and not cell.silent:
                 self._count_from(cell.count)
             request = self._tunnel.post(
@@ -100,7 +100,6 @@ class BridgedExecution:
         try:
             with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
                 for carried in request.answers():
-                    self._cells.begin(cell)
                     overdue.begin()
                     message = as_message(carried)
                     if message.type == "execute_reply":
@@ -118,11 +117,18 @@ class BridgedExecution:
                         self._note_comm(message.type, message.content)
                         yield message
         finally:
-            self._cells.end(cell)
+            with self._lock:
+                self._cells.discard(cell)
 
     def interrupt(self, cell: Cell) -> Stop:
-        """Send SIGINT to the cell's kernel; a cell that was not sent yet never will be."""
-        return self._cells.interrupt(cell)
+        """Interrupt a cell, also one that waits in the sandbox; one that was not sent yet never
+        will be."""
+        with self._lock:
+            if cell not in self._cells:
+                cell.stopped.set()
+                return Stop.UNSENT
+        self._interrupt(cell.message_id)
+        return Stop.ENDING
 
     def answer_input(self, value: str) -> None:
         """What the user typed for an `input_request`."""
@@ -184,8 +190,8 @@ class BridgedExecution:
         return str(value["data"]["text/plain"])
 
     def interrupt_kernel(self) -> None:
-        """Send SIGINT to the kernel, whatever it runs."""
-        self._signal()
+        """Interrupt the cell that the kernel runs, whoever sent it."""
+        self._interrupt(None)
 
     @property
     def kernel_pid(self) -> int | None:
@@ -240,9 +246,11 @@ class BridgedExecution:
         else:
             self._tunnel.stop_listening(_LISTENER)
 
-    def _signal(self) -> None:
-        if not signal_by_shell(self._session, self._tunnel.kernel_pid):
-            self._tunnel.post("control", "interrupt_request", {}, awaited=False)
+    def _interrupt(self, message_id: str | None) -> None:
+        # The bridge decides: it sees which cell the kernel runs. The request arrives behind the
+        # cell that it names.
+        content = {"cell": message_id}
+        self._tunnel.post("control", "interrupt_request", content, awaited=False)
 
 
 def signal_by_shell(session: Session, group: int | None, signal: str = "INT") -> bool:

@@ -1,0 +1,331 @@
+"""Interrupts that reach the cell that they name and nothing else.
+
+Two halves. In the process that runs cells, `Interrupts` is the handler of SIGINT. It raises
+KeyboardInterrupt only while a cell's own code is on the stack. Elsewhere (before that code begins,
+in IPython, while an async cell waits) the interrupt waits for the code; it is dropped at the end of
+its cell. So the process never ends by a SIGINT, and no cell loses its reply.
+
+Between the processes, `CellRegister` is a file that names the cell that runs, and the cells that
+are to be interrupted when they begin. The bridge signals only while it holds the file's lock and
+the cell that is meant runs. A cell ends only under the same lock, so its signals have arrived by
+then. Nothing of this needs a message from the cell, which may hold the interpreter's lock.
+
+Runs inside a sandbox, with Python 3.9 or newer, IPython 7 or newer, and ipykernel 6 or 7 if any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows has neither process groups nor these locks.
+    fcntl = None  # type: ignore[assignment]
+
+# What waits is tried again so often, and after this time also where a traceback is made.
+RETRY_S = 0.02
+TRACEBACK_S = 3.0
+# Stands for the first statement of a cell that was interrupted before it.
+RAISE = compile("raise KeyboardInterrupt", "<interrupted>", "exec")
+KEY_SIZE = 32
+NO_CELL = bytes(KEY_SIZE)
+MOST_KEPT = 1000
+
+
+class CellRegister:
+    """The file: the key of the cell that runs, then those of cells that are to be interrupted.
+
+    Arguments:
+        path: where it is; made by the first who needs it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file = -1
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Hold the lock; gives the file's descriptor.
+
+        Raises:
+            OSError: the file can't be opened.
+        """
+        # Code of a cell may have closed the descriptor, and its number may be another file's.
+        try:
+            same = os.path.samestat(os.fstat(self.file), Path(self.path).stat())
+        except OSError:
+            same = False
+        if not same:
+            self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        try:
+            yield self.file
+        finally:
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+
+    def begin(self, cell: str) -> bool:
+        """Note that a cell begins; returns whether it is to be interrupted."""
+        key = key_of(cell)
+        with contextlib.suppress(OSError), self.locked() as file:
+            os.pwrite(file, key, 0)
+            kept = os.pread(file, KEY_SIZE * MOST_KEPT, KEY_SIZE)
+            keys = [kept[at : at + KEY_SIZE] for at in range(0, len(kept), KEY_SIZE)]
+            if key in keys:
+                left = b"".join(other for other in keys if other != key)
+                os.pwrite(file, left, KEY_SIZE)
+                os.ftruncate(file, KEY_SIZE + len(left))
+                return True
+        return False
+
+    def end(self, next_cell: str) -> None:
+        """Note that a cell has ended; `next_cell` is the one around it, or empty."""
+        with contextlib.suppress(OSError), self.locked() as file:
+            os.pwrite(file, key_of(next_cell), 0)
+
+    def interrupt(self, cell: str | None, group: int) -> None:
+        """Signal the cell's process group if that cell runs; otherwise keep it for the cell.
+
+        Arguments:
+            cell: None for whichever runs.
+
+        Raises:
+            OSError: it could be neither sent nor kept.
+        """
+        key = key_of(cell or "")
+        with self.locked() as file:
+            runs = os.pread(file, KEY_SIZE, 0)
+            if (runs == key) if cell else (runs not in (NO_CELL, b"")):
+                # The whole group: what a cell started is interrupted as in a terminal.
+                os.killpg(group, signal.SIGINT)
+            if cell is None or runs == key:
+                return
+            end = max(KEY_SIZE, os.fstat(file).st_size)
+            if end < KEY_SIZE * MOST_KEPT:
+                os.pwrite(file, key, end)
+
+    def running(self) -> bytes:
+        """Return the key of the cell that runs."""
+        with contextlib.suppress(OSError), self.locked() as file:
+            return os.pread(file, KEY_SIZE, 0)
+        return NO_CELL
+
+
+def key_of(cell: str) -> bytes:
+    """Return what stands for a cell's id in the file."""
+    return hashlib.sha256(cell.encode("utf-8", "replace")).digest() if cell else NO_CELL
+
+
+class Interrupts:
+    """The handler of SIGINT in a process that runs cells in IPython's shell.
+
+    Arguments:
+        shell: IPython's.
+        register: names the cell that runs to other processes; None if nobody needs it.
+        postponed: returns True if the interrupt must wait now. The caller then calls `settle`
+            when it need not any more.
+    """
+
+    def __init__(
+        self,
+        shell: Any,
+        register: CellRegister | None = None,
+        postponed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        from IPython.core.events import EventManager
+        from IPython.core.interactiveshell import InteractiveShell
+
+        self.register = register
+        self.postponed = postponed
+        self.process = os.getpid()
+        # The cell that runs, its id; empty between cells.
+        self.cell = ""
+        # Code of the cell on its way through IPython: a cell may run another one.
+        self.codes: list[CodeType] = []
+        # Of an async cell, which is cancelled while it waits.
+        self.future: Any = None
+        self.cancelled = False
+        self.handling = False
+        # Since when an interrupt waits.
+        self.since: float | None = None
+        self.trigger = EventManager.trigger.__code__
+        self.traceback = InteractiveShell.showtraceback.__code__
+        self.run_code = shell.run_code
+        shell.run_code = self.guarded
+        self.run_nodes = shell.run_ast_nodes
+        shell.run_ast_nodes = self.run_statements
+        self.get_exc_info = shell._get_exc_info
+        shell._get_exc_info = self.without_handler
+        # Simple, because it may be used in a signal's handler.
+        self.rings: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self.ring, name="agentbay-interrupts", daemon=True).start()
+        self.install()
+
+    def install(self, *_: Any) -> None:
+        """Become the handler, again if code of a cell has put another one there."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self.handle)
+
+    def begin(self, cell: str) -> str:
+        """Note that a cell begins; returns the one around it, which `end` takes."""
+        around, self.cell = self.cell, cell
+        self.cancelled = False
+        self.install()
+        if self.register is not None and self.register.begin(cell):
+            self.since = time.monotonic()
+            self.rings.put(cell)
+        return around
+
+    def end(self, around: str = "") -> None:
+        """Note that a cell has ended: an interrupt that waits is dropped."""
+        self.install()
+        if self.register is not None:
+            self.register.end(around)
+        self.cell, self.since = around, None
+
+    async def run_statements(self, *arguments: Any, **options: Any) -> Any:
+        """Run all statements of a cell: the shell's `run_ast_nodes`."""
+        try:
+            return await self.run_nodes(*arguments, **options)
+        finally:
+            # A handler that the cell has put there is for its own code.
+            if not self.codes:
+                self.install()
+
+    async def guarded(self, code: CodeType, result: Any = None, *, async_: bool = False) -> Any:
+        """Run one statement of a cell: the shell's `run_code`."""
+        if not self.cell or threading.current_thread() is not threading.main_thread():
+            return await self.run_code(code, result, async_=async_)
+        if self.since is not None:
+            code, self.since = RAISE, None
+        self.codes.append(code)
+        try:
+            return await self.run_code(code, result, async_=async_)
+        finally:
+            self.codes.pop()
+
+    def without_handler(self, *arguments: Any) -> Any:
+        """Return an exception to show, its traceback without our own frames."""
+        kind, value, first = self.get_exc_info(*arguments)
+        last = first
+        while last is not None and last.tb_next is not None:
+            if last.tb_next.tb_frame.f_code is Interrupts.handle.__code__:
+                last.tb_next = None
+            last = last.tb_next
+        return kind, value, first
+
+    @contextlib.contextmanager
+    def cancelling(self, future: Any) -> Iterator[None]:
+        """Cancel `future`, an async cell, if the interrupt comes while it waits."""
+        self.future = future
+        try:
+            yield
+        finally:
+            self.future = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle SIGINT."""
+        # Another signal may come while one is handled, and another in that: one at a time is
+        # enough, and the stack has an end.
+        if self.handling:
+            return
+        self.handling = True
+        try:
+            if os.getpid() != self.process:
+                # A child that a cell has forked: all of it is the cell's.
+                raise KeyboardInterrupt
+            if self.cell:
+                if self.since is None:
+                    self.since = time.monotonic()
+                self.settle(frame)
+        finally:
+            self.handling = False
+
+    def settle(self, frame: FrameType | None = None) -> None:
+        """Raise the interrupt that waits, if it can be raised here."""
+        if self.since is None or self.postponed():
+            return
+        if self.in_code(frame or sys._getframe()):
+            self.since = None
+            raise KeyboardInterrupt
+        if self.future is not None:
+            self.future.get_loop().call_soon_threadsafe(self.cancel, self.cell)
+        self.rings.put(self.cell)
+
+    def in_code(self, frame: FrameType | None) -> bool:
+        """Is a cell's code on the stack, or a callback of an event, which IPython protects too?"""
+        # A worker without a register is killed if its traceback takes too long.
+        waited_s = time.monotonic() - self.since if self.since is not None else 0.0
+        tracebacks = self.register is not None and waited_s > TRACEBACK_S
+        child: CodeType | None = None
+        while frame is not None:
+            code = frame.f_code
+            if any(code is one for one in self.codes):
+                return True
+            if code is self.trigger and child is not None:
+                return child is getattr(frame.f_locals.get("func"), "__code__", None)
+            if tracebacks and code is self.traceback and child is not None:
+                return True
+            child, frame = code, frame.f_back
+        return False
+
+    def cancel(self, cell: str) -> None:
+        """Cancel an async cell that waits. Called by its loop, so the cell is not running."""
+        if self.since is None or self.cell != cell or self.future is None:
+            return
+        # Before its code begins it would lose its reply.
+        if self.codes and not self.future.done():
+            self.since = None
+            self.cancelled = True
+            self.future.cancel()
+
+    def ring(self) -> None:
+        """Signal the main thread again while an interrupt waits. The thread's work."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        main = threading.main_thread().ident or 0
+        while True:
+            cell = self.rings.get()
+            time.sleep(RETRY_S)
+            if self.since is not None and self.cell == cell:
+                signal.pthread_kill(main, signal.SIGINT)
+
+
+def install(path: str) -> None:
+    """Install both halves in ipykernel, from code that it runs.
+
+    Arguments:
+        path: of the register's file.
+    """
+    from IPython import get_ipython
+
+    shell: Any = get_ipython()
+    kernel = shell.kernel
+    interrupts = Interrupts(shell, CellRegister(path))
+    handler = kernel.shell_handlers["execute_request"]
+
+    async def execute_request(stream: Any, ident: Any, parent: Any) -> None:
+        """Run a cell of the main thread; those of subshells are never interrupted."""
+        if threading.current_thread() is not threading.main_thread():
+            await handler(stream, ident, parent)
+            return
+        around = interrupts.begin(parent["header"]["msg_id"])
+        try:
+            await handler(stream, ident, parent)
+        finally:
+            interrupts.end(around)
+
+    kernel.shell_handlers["execute_request"] = execute_request
+    kernel._cancel_on_sigint = interrupts.cancelling
+    # Between two requests too: else the handler of before is put back, which ignores the signal,
+    # or raises in the midst of ipykernel.
+    kernel.pre_handler_hook = kernel.post_handler_hook = interrupts.install
