@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from playwright.sync_api import (
     Browser,
+    Error,
     Locator,
     Page,
     Playwright,
@@ -36,6 +37,8 @@ SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 # The first start on a busy machine compiles and reads a lot.
 SERVER_START_S = 60
 READY_MS = 60_000
+# On a busy machine a restart with a new session takes longer than Playwright's 5 seconds.
+PATIENCE_MS = 30_000
 
 # The command line does not silence these; a toast or a dialog would cover the cells.
 SETTINGS = {
@@ -217,6 +220,46 @@ def chromium(path: str, *more: str) -> Iterator[Browser]:
             browser.close()
 
 
+@contextlib.contextmanager
+def opened_window(
+    browser: Browser,
+    server: LabServer,
+    folder: str,
+    *,
+    width: int = 1280,
+    height: int = 960,
+    scale: float = 1,
+) -> Iterator[NotebookPage]:
+    """A fresh window for a notebook in `folder`, where nothing may go wrong in the page.
+
+    A picture of a failure is kept. The notebook's kernel ends with the window.
+
+    Arguments:
+        width, height: the window's size (CSS pixels).
+        scale: pixels of the screen for one of CSS.
+    """
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        device_scale_factor=scale,
+        locale="en-US",
+        color_scheme="light",
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    notebook = NotebookPage(server, context.new_page(), folder)
+    try:
+        yield notebook
+        assert not notebook.errors, f"errors in the page: {notebook.errors}"
+        assert not notebook.outside, f"requests that left this machine: {notebook.outside}"
+    except BaseException:
+        # A page that hangs must not hide what failed.
+        with contextlib.suppress(Error):
+            notebook.take_picture()
+        raise
+    finally:
+        context.close()
+        server.shut_down_kernels(folder)
+
+
 @dataclass
 class NotebookPage:
     """A notebook in a browser window, in a folder of its own on the server."""
@@ -272,6 +315,11 @@ class NotebookPage:
         """The code cell with that number, from 0."""
         return self._panel.locator(".jp-CodeCell").nth(number)
 
+    @property
+    def last(self) -> int:
+        """The number of the last code cell, which is empty after a run."""
+        return self._panel.locator(".jp-CodeCell").count() - 1
+
     def outputs(self, number: int) -> Locator:
         """The outputs of a code cell."""
         return self.cell(number).locator(".jp-OutputArea-output")
@@ -323,13 +371,11 @@ class NotebookPage:
         self.page.keyboard.press("Control+b")
         self.page.locator("#filebrowser").wait_for(state="hidden")
 
-    def take_pictures(self) -> None:
-        """Keep pictures of the whole window, light and dark, in build/screenshots."""
+    def take_picture(self) -> None:
+        """Keep a picture of the whole window in build/screenshots."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        for scheme in SCHEMES:
-            self.choose(scheme)
-            path = SCREENSHOTS / f"{self.folder}-{scheme}.png"
-            self.page.screenshot(path=path, animations="disabled")
+        path = SCREENSHOTS / f"{self.folder}.png"
+        self.page.screenshot(path=path, animations="disabled")
 
     def choose(self, scheme: Literal["light", "dark"]) -> None:
         """Show the page in JupyterLab's light or dark theme."""

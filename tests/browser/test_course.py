@@ -13,7 +13,7 @@ import pytest
 from nbformat import NotebookNode
 from playwright.sync_api import Browser, expect
 
-from tests.browser.lab import LabServer, NotebookPage
+from tests.browser.lab import LabServer, NotebookPage, opened_window
 from tests.notebooks.course import (
     FOLDER,
     NOTEBOOKS,
@@ -33,7 +33,7 @@ LONG = {"07-grading"}
 TYPED = "Borealis"
 KERNEL = "agentbay-course"
 # As high as a notebook, so that all of it is drawn and on the picture.
-WIDTH, HEIGHT = 1100, 9000
+WIDTH, HEIGHT = 1100, 900
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +132,7 @@ FURTHER = {
 def test_a_notebook_of_the_course(browser: Browser, lab: LabServer, path: Path) -> None:
     folder = f"course-{path.stem}"
     cells = code_cells(prepare(path, lab.notebooks / folder))
-    context = browser.new_context(
-        viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US", color_scheme="light"
-    )
-    notebook = NotebookPage(lab, context.new_page(), folder)
-    try:
+    with opened_window(browser, lab, folder, width=WIDTH, height=HEIGHT) as notebook:
         notebook.open_file(path.name)
         notebook.hide_file_browser()
         notebook.restart_and_run_all()
@@ -149,9 +145,3 @@ def test_a_notebook_of_the_course(browser: Browser, lab: LabServer, path: Path) 
             failed = [output for output in cell.outputs if output.output_type == "error"]
             assert may_fail(cell) or not failed, cell.source
             expect_drawn(notebook, number, cell.outputs)
-        assert not notebook.errors, f"errors in the page: {notebook.errors}"
-        assert not notebook.outside, f"requests that left this machine: {notebook.outside}"
-    finally:
-        notebook.take_pictures()
-        context.close()
-        lab.shut_down_kernels(folder)
