@@ -49,4 +49,4 @@ def notebook(
         opened.open_launcher()
         yield opened
         if request.session.testsfailed > failures:
-            opened.take_picture()
+            opened.take_picture(folder)

@@ -251,9 +251,7 @@ def opened_window(
         assert not notebook.errors, f"errors in the page: {notebook.errors}"
         assert not notebook.outside, f"requests that left this machine: {notebook.outside}"
     except BaseException:
-        # A page that hangs must not hide what failed.
-        with contextlib.suppress(Error):
-            notebook.take_picture()
+        notebook.take_picture(folder)
         raise
     finally:
         context.close()
@@ -272,7 +270,7 @@ class NotebookPage:
 
     def open_launcher(self) -> None:
         """Show JupyterLab with its launcher, in this notebook's folder."""
-        (self.server.notebooks / self.folder).mkdir()
+        (self.server.notebooks / self.folder).mkdir(exist_ok=True)
         self._watch()
         self.page.goto(
             f"{self.server.address}/lab/workspaces/{self.folder}/tree/{self.folder}"
@@ -292,6 +290,29 @@ class NotebookPage:
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
         self._panel.wait_for()
         self.wait_until_ready()
+
+    def open_listed(self, name: str) -> None:
+        """Double-click a notebook in the file browser, and wait for its kernel."""
+        self.page.locator(".jp-DirListing-item", has_text=name).dblclick()
+        self._panel.locator(".jp-CodeCell").first.wait_for()
+        self.wait_until_ready()
+
+    def close_listed(self) -> None:
+        """File menu, "Close and Shut Down Notebook", and accept the dialog."""
+        self.page.get_by_role("menuitem", name="File", exact=True).click()
+        self.page.get_by_role("menuitem", name="Close and Shut Down Notebook").click()
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+        self.page.locator(".jp-NotebookPanel").wait_for(state="detached")
+
+    def start_again(self) -> None:
+        """Leave the page as it is, with its kernels, and show the launcher in a new one."""
+        context = self.page.context
+        self.page.close()
+        self.server.shut_down_kernels(self.folder)
+        self.errors.clear()
+        self.outside.clear()
+        self.page = context.new_page()
+        self.open_launcher()
 
     def card(self, kernel: str) -> Locator:
         """The launcher's card for a notebook of the kernel with that name."""
@@ -357,11 +378,11 @@ class NotebookPage:
         self.page.get_by_role("menuitem", name="Restart Kernel and Run All Cells…").click()
         self.page.locator(".jp-Dialog .jp-mod-accept").click()
 
-    def save(self) -> dict[str, Any]:
-        """Press Ctrl+S; returns the notebook as it was stored."""
+    def save(self, name: str = "*.ipynb") -> dict[str, Any]:
+        """Press Ctrl+S; returns the notebook as it was stored, the only one of that name."""
         self.page.keyboard.press("Control+s")
         self.page.locator(".lm-TabBar-tab.jp-mod-dirty").wait_for(state="detached")
-        (file,) = (self.server.notebooks / self.folder).glob("*.ipynb")
+        (file,) = (self.server.notebooks / self.folder).glob(name)
         notebook: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return notebook
 
@@ -371,11 +392,12 @@ class NotebookPage:
         self.page.keyboard.press("Control+b")
         self.page.locator("#filebrowser").wait_for(state="hidden")
 
-    def take_picture(self) -> None:
+    def take_picture(self, name: str) -> None:
         """Keep a picture of the whole window in build/screenshots."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        path = SCREENSHOTS / f"{self.folder}.png"
-        self.page.screenshot(path=path, animations="disabled")
+        # A page that hangs must not hide what failed.
+        with contextlib.suppress(Error):
+            self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
     def choose(self, scheme: Literal["light", "dark"]) -> None:
         """Show the page in JupyterLab's light or dark theme."""
