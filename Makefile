@@ -8,8 +8,11 @@ WORKERS ?= 2
 # A file stays whole: its tests share kernels and runtimes. xdist would start with the files that
 # have most tests; tests/ordering.py puts those first that take longest.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-# What needs no process but Python's, and little of that.
-FAST := tests/containment tests/exchange tests/execution tests/service
+# What starts no browser, no Jupyter kernel and no session of its own for a test.
+FAST := tests/containment tests/service tests/execution/test_incoming.py \
+	tests/execution/test_javascript_rewrite.py tests/exchange/test_tables.py tests/test_config.py \
+	tests/test_cures.py tests/test_javascript.py tests/test_kernelspec.py \
+	tests/test_local_files.py tests/test_threads.py
 # An interpreter is never downloaded: the one that `PY` names is used.
 export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
@@ -22,7 +25,7 @@ help:
 	@echo "make lab       open JupyterLab with the AgentBay kernels and the notebooks"
 	@echo "make notebooks execute all notebooks and store their outputs in them"
 	@echo "make test      ruff, mypy --strict, pytest"
-	@echo "make test-fast the tests that start no browser, kernel or sandbox; in about a minute"
+	@echo "make test-fast the tests that start no browser and no Jupyter kernel"
 	@echo "make test-all  the same as make test, with the slow tests"
 	@echo "make test-gallery  show charts of all libraries in all readers; writes docs/gallery.md"
 	@echo "make bench     run the benchmarks"

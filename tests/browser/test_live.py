@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.lab import LabServer, NotebookPage, opened_window
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 SLIDER = """\
 from ipywidgets import interact

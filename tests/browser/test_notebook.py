@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.browser.lab import NotebookPage
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 FIRST = "1 + 1"
 TEXT = "greeting = 'Hello from the sandbox'\nprint(greeting, 6 * 7)"

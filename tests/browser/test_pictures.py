@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.lab import LabServer
 from tests.browser.pictures import pictured_window, take_cells, take_launcher
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 TABLE = """\
 import pandas as pd

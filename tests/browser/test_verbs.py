@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.browser.lab import NotebookPage
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
 def test_verbs_in_an_agentbay_notebook(notebook: NotebookPage) -> None:
