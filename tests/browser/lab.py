@@ -66,6 +66,12 @@ class LabServer:
         """The answer of the server's REST API to GET."""
         return self._request("GET", path)
 
+    def draw_all_cells(self) -> None:
+        """Have the pages that are opened from now on draw every cell, whatever is in view."""
+        settings = self.notebooks.parent / "settings" / "@jupyterlab" / "notebook-extension"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+
     def shut_down_kernels(self, folder: str) -> None:
         """End the kernels of the notebooks in a folder."""
         for session in self.get("sessions"):

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
 def test_a_small_gallery(browser: Browser, server: LabServer) -> None:
+    server.draw_all_cells()
     gallery = Gallery(browser, server, [entry for entry in GALLERY if entry.small])
     gallery.run()
     gallery.reopen()
