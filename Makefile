@@ -5,19 +5,28 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 # Test files that run at a time.
 WORKERS ?= 2
+# A file stays whole: its tests share kernels and runtimes. xdist would start with the files that
+# have most tests; tests/ordering.py puts those first that take longest.
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# What starts no browser, no Jupyter kernel and no session of its own for a test.
+FAST := tests/containment tests/service tests/execution/test_incoming.py \
+	tests/execution/test_javascript_rewrite.py tests/exchange/test_tables.py tests/test_config.py \
+	tests/test_cures.py tests/test_javascript.py tests/test_kernelspec.py \
+	tests/test_local_files.py tests/test_threads.py
 # An interpreter is never downloaded: the one that `PY` names is used.
 export UV_PYTHON_DOWNLOADS = never
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: setup demo lab notebooks test test-failed test-all test-gallery lint bench docs constraints pictures clean help
+.PHONY: setup demo lab notebooks test test-fast test-all test-gallery lint bench docs constraints pictures clean help
 
 help:
 	@echo "make demo      run notebooks/01-first-steps.ipynb in a sandbox; the result is in build/demo/"
 	@echo "make lab       open JupyterLab with the AgentBay kernels and the notebooks"
 	@echo "make notebooks execute all notebooks and store their outputs in them"
 	@echo "make test      ruff, mypy --strict, pytest"
-	@echo "make test-all  the same with the slow tests"
+	@echo "make test-fast the tests that start no browser and no Jupyter kernel"
+	@echo "make test-all  the same as make test, with the slow tests"
 	@echo "make test-gallery  show charts of all libraries in all readers; writes docs/gallery.md"
 	@echo "make bench     run the benchmarks"
 	@echo "make docs      build the documentation; it is in build/docs/"
@@ -64,14 +73,13 @@ lint: setup
 	$(BIN)/mypy docs/conf.py docs/reference.py
 
 test: lint
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	$(PYTEST) --durations=20
 
-# What failed the last time, one test after the other.
-test-failed: setup
-	$(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+test-fast: setup
+	$(PYTEST) $(FAST)
 
 test-all: lint
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not gallery"
+	$(PYTEST) --durations=20 -m "not gallery"
 
 # The extra goes into .venv, where the local runtime's sandboxes find it; pictures into
 # build/gallery/.

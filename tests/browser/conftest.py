@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.lab import LabServer, NotebookPage, chromium, find_chromium, lab_server
+from tests.browser.lab import (
+    PATIENCE_MS,
+    LabServer,
+    NotebookPage,
+    chromium,
+    find_chromium,
+    lab_server,
+    opened_window,
+)
 
-# On a busy machine a restart with a new session takes longer than Playwright's 5 seconds.
-PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -36,21 +42,11 @@ def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
 def notebook(
     browser: Browser, server: LabServer, request: pytest.FixtureRequest
 ) -> Iterator[NotebookPage]:
-    """A fresh window on JupyterLab's launcher; pictures of its end are kept, light and dark."""
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 960}, locale="en-US", color_scheme="light"
-    )
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
+    """A fresh window on JupyterLab's launcher; a picture of a failure is kept."""
     folder = request.node.originalname.removeprefix("test_").replace("_", "-")
-    opened = NotebookPage(server, page, folder)
-    try:
+    failures = request.session.testsfailed
+    with opened_window(browser, server, folder) as opened:
         opened.open_launcher()
         yield opened
-        assert not opened.errors, f"errors in the page: {opened.errors}"
-        assert not opened.outside, f"requests that left this machine: {opened.outside}"
-    finally:
-        # Also of a failure, to see why.
-        opened.take_pictures()
-        context.close()
-        server.shut_down_kernels(folder)
+        if request.session.testsfailed > failures:
+            opened.take_picture(folder)

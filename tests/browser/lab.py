@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from playwright.sync_api import (
     Browser,
+    Error,
     Locator,
     Page,
     Playwright,
@@ -36,6 +37,9 @@ SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 # The first start on a busy machine compiles and reads a lot.
 SERVER_START_S = 60
 READY_MS = 60_000
+# On a busy machine the first cell, which starts a session, may take a minute. It is no bound: what
+# is awaited is the event.
+PATIENCE_MS = 90_000
 
 # The command line does not silence these; a toast or a dialog would cover the cells.
 SETTINGS = {
@@ -61,6 +65,12 @@ class LabServer:
     def get(self, path: str) -> Any:
         """The answer of the server's REST API to GET."""
         return self._request("GET", path)
+
+    def draw_all_cells(self) -> None:
+        """Have the pages that are opened from now on draw every cell, whatever is in view."""
+        settings = self.notebooks.parent / "settings" / "@jupyterlab" / "notebook-extension"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
 
     def shut_down_kernels(self, folder: str) -> None:
         """End the kernels of the notebooks in a folder."""
@@ -217,6 +227,44 @@ def chromium(path: str, *more: str) -> Iterator[Browser]:
             browser.close()
 
 
+@contextlib.contextmanager
+def opened_window(
+    browser: Browser,
+    server: LabServer,
+    folder: str,
+    *,
+    width: int = 1280,
+    height: int = 960,
+    scale: float = 1,
+) -> Iterator[NotebookPage]:
+    """A fresh window for a notebook in `folder`, where nothing may go wrong in the page.
+
+    A picture of a failure is kept. The notebook's kernel ends with the window.
+
+    Arguments:
+        width, height: the window's size (CSS pixels).
+        scale: pixels of the screen for one of CSS.
+    """
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        device_scale_factor=scale,
+        locale="en-US",
+        color_scheme="light",
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    notebook = NotebookPage(server, context.new_page(), folder)
+    try:
+        yield notebook
+        assert not notebook.errors, f"errors in the page: {notebook.errors}"
+        assert not notebook.outside, f"requests that left this machine: {notebook.outside}"
+    except BaseException:
+        notebook.take_picture(folder)
+        raise
+    finally:
+        context.close()
+        server.shut_down_kernels(folder)
+
+
 @dataclass
 class NotebookPage:
     """A notebook in a browser window, in a folder of its own on the server."""
@@ -229,7 +277,7 @@ class NotebookPage:
 
     def open_launcher(self) -> None:
         """Show JupyterLab with its launcher, in this notebook's folder."""
-        (self.server.notebooks / self.folder).mkdir()
+        (self.server.notebooks / self.folder).mkdir(exist_ok=True)
         self._watch()
         self.page.goto(
             f"{self.server.address}/lab/workspaces/{self.folder}/tree/{self.folder}"
@@ -249,6 +297,29 @@ class NotebookPage:
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
         self._panel.wait_for()
         self.wait_until_ready()
+
+    def open_listed(self, name: str) -> None:
+        """Double-click a notebook in the file browser, and wait for its kernel."""
+        self.page.locator(".jp-DirListing-item", has_text=name).dblclick()
+        self._panel.locator(".jp-CodeCell").first.wait_for()
+        self.wait_until_ready()
+
+    def close_listed(self) -> None:
+        """File menu, "Close and Shut Down Notebook", and accept the dialog."""
+        self.page.get_by_role("menuitem", name="File", exact=True).click()
+        self.page.get_by_role("menuitem", name="Close and Shut Down Notebook").click()
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+        self.page.locator(".jp-NotebookPanel").wait_for(state="detached")
+
+    def start_again(self) -> None:
+        """Leave the page as it is, with its kernels, and show the launcher in a new one."""
+        context = self.page.context
+        self.page.close()
+        self.server.shut_down_kernels(self.folder)
+        self.errors.clear()
+        self.outside.clear()
+        self.page = context.new_page()
+        self.open_launcher()
 
     def card(self, kernel: str) -> Locator:
         """The launcher's card for a notebook of the kernel with that name."""
@@ -271,6 +342,11 @@ class NotebookPage:
     def cell(self, number: int) -> Locator:
         """The code cell with that number, from 0."""
         return self._panel.locator(".jp-CodeCell").nth(number)
+
+    @property
+    def last(self) -> int:
+        """The number of the last code cell, which is empty after a run."""
+        return self._panel.locator(".jp-CodeCell").count() - 1
 
     def outputs(self, number: int) -> Locator:
         """The outputs of a code cell."""
@@ -309,11 +385,11 @@ class NotebookPage:
         self.page.get_by_role("menuitem", name="Restart Kernel and Run All Cells…").click()
         self.page.locator(".jp-Dialog .jp-mod-accept").click()
 
-    def save(self) -> dict[str, Any]:
-        """Press Ctrl+S; returns the notebook as it was stored."""
+    def save(self, name: str = "*.ipynb") -> dict[str, Any]:
+        """Press Ctrl+S; returns the notebook as it was stored, the only one of that name."""
         self.page.keyboard.press("Control+s")
         self.page.locator(".lm-TabBar-tab.jp-mod-dirty").wait_for(state="detached")
-        (file,) = (self.server.notebooks / self.folder).glob("*.ipynb")
+        (file,) = (self.server.notebooks / self.folder).glob(name)
         notebook: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return notebook
 
@@ -323,13 +399,12 @@ class NotebookPage:
         self.page.keyboard.press("Control+b")
         self.page.locator("#filebrowser").wait_for(state="hidden")
 
-    def take_pictures(self) -> None:
-        """Keep pictures of the whole window, light and dark, in build/screenshots."""
+    def take_picture(self, name: str) -> None:
+        """Keep a picture of the whole window in build/screenshots."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        for scheme in SCHEMES:
-            self.choose(scheme)
-            path = SCREENSHOTS / f"{self.folder}-{scheme}.png"
-            self.page.screenshot(path=path, animations="disabled")
+        # A page that hangs must not hide what failed.
+        with contextlib.suppress(Error):
+            self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
     def choose(self, scheme: Literal["light", "dark"]) -> None:
         """Show the page in JupyterLab's light or dark theme."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser, FloatRect, Locator
 
-from tests.browser.lab import SCHEMES, LabServer, NotebookPage
+from tests.browser.lab import SCHEMES, LabServer, NotebookPage, opened_window
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILT = CHECKOUT / "build" / "pictures"
@@ -29,24 +29,12 @@ LARGEST_BYTES = 250_000
 
 
 @contextlib.contextmanager
-def opened_window(browser: Browser, server: LabServer, folder: str) -> Iterator[NotebookPage]:
+def pictured_window(browser: Browser, server: LabServer, folder: str) -> Iterator[NotebookPage]:
     """JupyterLab's launcher in a window of the pictures' size."""
-    context = browser.new_context(
-        viewport={"width": WINDOW["width"], "height": WINDOW["height"]},
-        device_scale_factor=SCALE,
-        locale="en-US",
-        color_scheme="light",
-    )
-    context.set_default_timeout(30_000)
-    notebook = NotebookPage(server, context.new_page(), folder)
-    try:
+    with opened_window(browser, server, folder, scale=SCALE, **WINDOW) as notebook:
         notebook.open_launcher()
         notebook.hide_file_browser()
         yield notebook
-        assert not notebook.errors, f"errors in the page: {notebook.errors}"
-    finally:
-        context.close()
-        server.shut_down_kernels(folder)
 
 
 def take_cells(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from agentbay_kernel.containment.frame import framed
 from agentbay_kernel.containment.hosts import change_hosts
@@ -37,10 +37,9 @@ class _Tiles(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    """A page of a browser that finds the tiles' hosts on this machine."""
-    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+@pytest.fixture(scope="module")
+def with_tiles() -> Iterator[Browser]:
+    """A browser that finds the tiles' hosts on this machine."""
     path = find_chromium()
     assert path is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -50,9 +49,18 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     rules = f"MAP *.tile.example.test 127.0.0.1:{server.server_port}, MAP * ~NOTFOUND"
     with chromium(path, f"--host-resolver-rules={rules}, EXCLUDE 127.0.0.1") as running:
-        yield running.new_page(ignore_https_errors=True)
+        yield running
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def page(with_tiles: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """A page of that browser; no host is allowed yet."""
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    opened = with_tiles.new_page(ignore_https_errors=True)
+    yield opened
+    opened.close()
 
 
 def test_a_map_has_its_tiles_when_their_host_is_allowed(page: Page) -> None:

@@ -1,11 +1,16 @@
-"""Every notebook of the course as a student runs it: Restart and Run All in a real JupyterLab."""
+"""Every notebook of the course as a student runs it: Restart and Run All in a real JupyterLab.
+
+All of them are opened one after the other from the file browser of one window, in their folder.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -13,7 +18,7 @@ import pytest
 from nbformat import NotebookNode
 from playwright.sync_api import Browser, expect
 
-from tests.browser.lab import LabServer, NotebookPage
+from tests.browser.lab import LabServer, NotebookPage, opened_window
 from tests.notebooks.course import (
     FOLDER,
     NOTEBOOKS,
@@ -32,13 +37,11 @@ RUN_S = 400
 LONG = {"07-grading"}
 TYPED = "Borealis"
 KERNEL = "agentbay-course"
-# As high as a notebook, so that all of it is drawn and on the picture.
-WIDTH, HEIGHT = 1100, 9000
 
 
 @pytest.fixture(scope="module")
-def lab(server: LabServer) -> LabServer:
-    """The server, with an AgentBay Python that has the course's settings."""
+def window(browser: Browser, server: LabServer) -> Iterator[NotebookPage]:
+    """JupyterLab on a folder with the course, with an AgentBay Python that has its settings."""
     spec = server.notebooks.parent / "data" / "kernels" / KERNEL
     spec.mkdir(parents=True)
     described = {
@@ -49,20 +52,37 @@ def lab(server: LabServer) -> LabServer:
         "env": SETTINGS,
     }
     (spec / "kernel.json").write_text(json.dumps(described))
-    return server
-
-
-def prepare(path: Path, folder: Path) -> NotebookNode:
-    """Copy a notebook and what lies beside it, without outputs, so that those seen are new."""
+    folder = server.notebooks / "course"
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"))
+    for path in NOTEBOOKS:
+        nbformat.write(as_a_student_gets_it(path), folder / path.name)
+    with opened_window(browser, server, folder.name) as opened:
+        opened.open_launcher()
+        yield opened
+
+
+def as_a_student_gets_it(path: Path) -> NotebookNode:
+    """A notebook without outputs, so that those seen are new."""
     notebook = read(path)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     notebook.metadata.pop("widgets", None)
     if notebook.metadata.kernelspec.name == "agentbay-python":
         notebook.metadata.kernelspec.name = KERNEL
-    nbformat.write(notebook, folder / path.name)
     return notebook
+
+
+@contextlib.contextmanager
+def opened_notebook(window: NotebookPage, path: Path) -> Iterator[None]:
+    """A notebook of the course in a tab; after a failure the next one finds a new window."""
+    try:
+        window.open_listed(path.name)
+        yield
+        window.close_listed()
+    except BaseException:
+        window.take_picture(f"course-{path.stem}")
+        window.start_again()
+        raise
 
 
 def wait_for_the_end(notebook: NotebookPage, last: int) -> None:
@@ -129,29 +149,19 @@ FURTHER = {
     [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG)) for path in NOTEBOOKS],
     ids=lambda path: path.stem,
 )
-def test_a_notebook_of_the_course(browser: Browser, lab: LabServer, path: Path) -> None:
-    folder = f"course-{path.stem}"
-    cells = code_cells(prepare(path, lab.notebooks / folder))
-    context = browser.new_context(
-        viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US", color_scheme="light"
-    )
-    notebook = NotebookPage(lab, context.new_page(), folder)
-    try:
-        notebook.open_file(path.name)
-        notebook.hide_file_browser()
-        notebook.restart_and_run_all()
-        wait_for_the_end(notebook, max(n for n, cell in enumerate(cells) if cell.source.strip()))
+def test_a_notebook_of_the_course(window: NotebookPage, path: Path) -> None:
+    cells = code_cells(as_a_student_gets_it(path))
+    with opened_notebook(window, path):
+        window.restart_and_run_all()
+        wait_for_the_end(window, max(n for n, cell in enumerate(cells) if cell.source.strip()))
         if path.stem in FURTHER:
-            FURTHER[path.stem](notebook, cells)
-        executed = code_cells(nbformat.reads(json.dumps(notebook.save()), as_version=4))
+            FURTHER[path.stem](window, cells)
+        saved = json.dumps(window.save(path.name))
+        executed = code_cells(nbformat.reads(saved, as_version=4))
         for number, (cell, stored) in enumerate(zip(executed, code_cells(read(path)), strict=True)):
             assert agree(cell, stored), cell.source
             failed = [output for output in cell.outputs if output.output_type == "error"]
             assert may_fail(cell) or not failed, cell.source
-            expect_drawn(notebook, number, cell.outputs)
-        assert not notebook.errors, f"errors in the page: {notebook.errors}"
-        assert not notebook.outside, f"requests that left this machine: {notebook.outside}"
-    finally:
-        notebook.take_pictures()
-        context.close()
-        lab.shut_down_kernels(folder)
+            expect_drawn(window, number, cell.outputs)
+        assert not window.errors, f"errors in the page: {window.errors}"
+        assert not window.outside, f"requests that left this machine: {window.outside}"

@@ -7,8 +7,9 @@ from playwright.sync_api import expect
 
 from tests.browser.lab import NotebookPage
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
+FIRST = "1 + 1"
 TEXT = "greeting = 'Hello from the sandbox'\nprint(greeting, 6 * 7)"
 TABLE = """\
 import pandas as pd
@@ -20,42 +21,56 @@ plt.figure(figsize=(5, 2))
 plt.bar(ships["ship"], ships["containers"], color=["#2f7fc1", "#f0c419", "#1c4f7c"])
 plt.show()"""
 FAILURE = "containers = 420\ncontainers / 0"
+ENDLESS = "import time\nprint('begun')\ntime.sleep(50)"
 
 
 def expect_python_outputs(notebook: NotebookPage) -> None:
-    """What the four Python cells show."""
-    expect(notebook.outputs(0).last).to_contain_text("Hello from the sandbox 42")
-    expect(notebook.cell(1).locator("table")).to_contain_text("Borealis")
-    picture = notebook.cell(2).locator(".jp-OutputArea-output img")
+    """What the five Python cells show."""
+    expect(notebook.outputs(0)).to_have_count(1)
+    expect(notebook.outputs(0)).to_have_text("2")
+    expect(notebook.outputs(1).last).to_contain_text("Hello from the sandbox 42")
+    expect(notebook.cell(2).locator("table")).to_contain_text("Borealis")
+    picture = notebook.cell(3).locator(".jp-OutputArea-output img")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 100
     # One output: the traceback is not shown a second time as printed text.
-    expect(notebook.outputs(3)).to_contain_text("ZeroDivisionError: division by zero")
+    expect(notebook.outputs(4)).to_contain_text("ZeroDivisionError: division by zero")
 
 
 def test_agentbay_python(notebook: NotebookPage) -> None:
     notebook.open_notebook("AgentBay Python")
-    for number, code in enumerate((TEXT, TABLE, PLOT, FAILURE)):
+    notebook.run(0, FIRST)
+    # What was shown while the session started is gone, and not stored.
+    expect(notebook.outputs(0)).to_have_count(1)
+    expect(notebook.outputs(0)).to_have_text("2")
+    (output,) = notebook.save()["cells"][0]["outputs"]
+    assert output["data"] == {"text/plain": ["2"]}
+    for number, code in enumerate((TEXT, TABLE, PLOT, FAILURE), 1):
         notebook.run(number, code)
     expect_python_outputs(notebook)
-    notebook.run(4, "print('an error does not end the session:', greeting)")
-    expect(notebook.outputs(4)).to_contain_text("an error does not end the session: Hello")
+    notebook.run(5, "print('an error does not end the session:', greeting)")
+    expect(notebook.outputs(5)).to_contain_text("an error does not end the session: Hello")
     # From now on the prompts tell the two runs apart.
-    notebook.run_again(0)
-    notebook.expect_prompt(0, r"\[6\]:")
+    notebook.run_again(1)
+    notebook.expect_prompt(1, r"\[7\]:")
 
     notebook.restart_and_run_all()
 
-    for number in range(4):
+    for number in range(5):
         notebook.expect_prompt(number, rf"\[{number + 1}\]:")
     # The error stops Run All.
-    notebook.expect_prompt(4, r"\[ \]:")
+    notebook.expect_prompt(5, r"\[ \]:")
     expect_python_outputs(notebook)
     stored = notebook.save()
     assert stored["metadata"]["kernelspec"]["name"] == "agentbay-python"
-    # What was shown while the session started is not kept.
     assert "Starting" not in str(stored["cells"])
-    notebook.hide_file_browser()
+
+    notebook.start(6, ENDLESS)
+    notebook.expect_prompt(6, r"\[\*\]:")
+    expect(notebook.outputs(6).first).to_contain_text("begun")
+    notebook.press_stop()
+    notebook.expect_prompt(6, r"\[6\]:")
+    expect(notebook.outputs(6).last).to_contain_text("KeyboardInterrupt")
 
 
 def expect_javascript_outputs(notebook: NotebookPage) -> None:
@@ -89,36 +104,20 @@ def test_agentbay_javascript(notebook: NotebookPage) -> None:
         notebook.expect_prompt(number, rf"\[{number + 1}\]:")
     expect_javascript_outputs(notebook)
     assert notebook.save()["metadata"]["kernelspec"]["name"] == "agentbay-javascript"
-    notebook.hide_file_browser()
 
-
-def test_the_stop_button_stops_a_cell(notebook: NotebookPage) -> None:
-    notebook.open_notebook("AgentBay Python")
-    notebook.run(0, "kept = 'still here'")
-    notebook.start(1, "import time\nprint('begun')\ntime.sleep(50)")
-    notebook.expect_prompt(1, r"\[\*\]:")
+    notebook.run(
+        4,
+        "let tick = 0;\nconst timer = setInterval(() => {\n  console.log('tick ' + ++tick);\n"
+        "  if (tick === 3) clearInterval(timer);\n}, 400);\n'started'",
+    )
+    # The cell has ended; its timer prints under it, with no other cell run.
+    expect(notebook.cell(4).locator(".jp-OutputArea").first).to_contain_text("tick 3")
+    notebook.start(5, "console.log('spinning');\nwhile (true) tick++;")
+    expect(notebook.outputs(5).first).to_contain_text("spinning")
     notebook.press_stop()
-    notebook.expect_prompt(1, r"\[2\]:")
-    expect(notebook.outputs(1).last).to_contain_text("KeyboardInterrupt")
-
-
-def test_a_first_cell_stores_exactly_one_output(notebook: NotebookPage) -> None:
-    notebook.open_notebook("AgentBay Python")
-    notebook.run(0, "1 + 1")
-    expect(notebook.outputs(0)).to_have_count(1)
-    expect(notebook.outputs(0)).to_have_text("2")
-    (output,) = notebook.save()["cells"][0]["outputs"]
-    assert output["data"] == {"text/plain": ["2"]}
-    notebook.hide_file_browser()
-
-
-def test_a_first_sandboxed_cell_stores_exactly_one_output(notebook: NotebookPage) -> None:
-    notebook.open_notebook("Python 3 (ipykernel)")
-    notebook.run(0, "%load_ext agentbay_kernel")
-    notebook.run(1, "%%agentbay python\n1 + 1")
-    expect(notebook.outputs(1)).to_have_text("2")
-    first, second, *_ = notebook.save()["cells"]
-    assert first["outputs"] == []
-    (output,) = second["outputs"]
-    assert output["data"] == {"text/plain": ["2"]}
-    notebook.hide_file_browser()
+    expect(notebook.outputs(5).last).to_contain_text("KeyboardInterrupt")
+    # Its state is kept.
+    notebook.run(6, "function boat() { return tick; }\ndisplay.html(`<b>kept ${tick > 3}</b>`);")
+    expect(notebook.cell(6).locator(".jp-OutputArea b")).to_have_text("kept true")
+    notebook.run(7, "boat(")
+    expect(notebook.outputs(7).last).to_contain_text("SyntaxError")

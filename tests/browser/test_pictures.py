@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.lab import LabServer
-from tests.browser.pictures import opened_window, take_cells, take_launcher
+from tests.browser.pictures import pictured_window, take_cells, take_launcher
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 TABLE = """\
 import pandas as pd
@@ -64,19 +64,16 @@ MAGICS = (
 )
 
 
-def test_launcher(browser: Browser, server: LabServer) -> None:
-    with opened_window(browser, server, "course") as notebook:
+def test_launcher_notebook_status_a_contained_plot_and_progress(
+    browser: Browser, server: LabServer
+) -> None:
+    with pictured_window(browser, server, "harbour") as notebook:
         for kernel in ("AgentBay Python", "AgentBay JavaScript"):
             logo = notebook.card(kernel).locator("img")
             expect(logo).to_be_visible()
             assert logo.evaluate("image => image.complete && image.naturalWidth") > 0
         take_launcher(notebook, "launcher")
 
-
-def test_a_notebook_its_status_a_contained_plot_and_progress(
-    browser: Browser, server: LabServer
-) -> None:
-    with opened_window(browser, server, "harbour") as notebook:
         notebook.open_notebook("AgentBay Python")
         for number, code in enumerate((TABLE, PLOT, FAILURE)):
             notebook.run(number, code)
@@ -104,7 +101,7 @@ def test_a_notebook_its_status_a_contained_plot_and_progress(
 
 
 def test_magics(browser: Browser, server: LabServer) -> None:
-    with opened_window(browser, server, "analysis") as notebook:
+    with pictured_window(browser, server, "analysis") as notebook:
         notebook.open_notebook("Python 3 (ipykernel)")
         for number, code in enumerate(MAGICS):
             notebook.run(number, code)

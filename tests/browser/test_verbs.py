@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.browser.lab import NotebookPage
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
 def test_verbs_in_an_agentbay_notebook(notebook: NotebookPage) -> None:
@@ -24,15 +24,21 @@ def test_verbs_in_an_agentbay_notebook(notebook: NotebookPage) -> None:
     expect(notebook.outputs(5)).to_contain_text("Downloaded 1 file, 6 bytes, to made.json")
 
 
-@pytest.mark.slow
 def test_options_in_a_notebook_of_another_kernel(notebook: NotebookPage) -> None:
     notebook.open_notebook("Python 3 (ipykernel)")
     notebook.run(0, "%load_ext agentbay_kernel\nnumbers = [1, 2, 3]")
-    notebook.run(1, "%%agentbay python -i numbers -o total\ntotal = sum(numbers)")
-    notebook.run(2, "total")
-    expect(notebook.outputs(2)).to_contain_text("6")
-    notebook.run(3, "%%agentbay python\nnumbers_of_mine")
-    expect(notebook.outputs(3)).to_contain_text("NameError")
-    notebook.run(4, "numbers_of_mine = 1")
-    notebook.run(5, "%%agentbay python\nnumbers_of_mine")
-    expect(notebook.outputs(5)).to_contain_text("`-i numbers_of_mine`")
+    notebook.run(1, "%%agentbay python\n1 + 1")
+    # The first sandboxed cell stores exactly one output.
+    expect(notebook.outputs(1)).to_have_text("2")
+    first, second, *_ = notebook.save()["cells"]
+    assert first["outputs"] == []
+    (output,) = second["outputs"]
+    assert output["data"] == {"text/plain": ["2"]}
+    notebook.run(2, "%%agentbay python -i numbers -o total\ntotal = sum(numbers)")
+    notebook.run(3, "total")
+    expect(notebook.outputs(3)).to_contain_text("6")
+    notebook.run(4, "%%agentbay python\nnumbers_of_mine")
+    expect(notebook.outputs(4)).to_contain_text("NameError")
+    notebook.run(5, "numbers_of_mine = 1")
+    notebook.run(6, "%%agentbay python\nnumbers_of_mine")
+    expect(notebook.outputs(6)).to_contain_text("`-i numbers_of_mine`")

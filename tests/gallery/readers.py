@@ -18,7 +18,7 @@ from playwright.sync_api import Error, Locator, Page
 from tests.gallery.entries import Shown
 
 # How long scripts may take to draw, on a busy machine.
-DRAWN_S = 12.0
+DRAWN_S = 60.0
 # A blank area has one colour, and a line of text is more than this share of it.
 LEAST_COLOURS, LEAST_SHARE = 5, 0.003
 # What a frame, or a page that draws none, says in place of an output.

@@ -1,7 +1,7 @@
 """What people plot with is shown, by default settings and without a network, in every reader.
 
 The whole gallery is run by `make test-gallery`, which also writes the table of docs/gallery.md; a
-small part of it with all other tests.
+small part of it with the other browser tests (tests/browser/test_gallery.py).
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ TABLE = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end of the table -->)", re.
 # Ten charts of one library, in a notebook (bytes).
 TEN_CHARTS = 12_000_000
 RUN_MS = 400_000
-SMALL = tuple(entry for entry in GALLERY if entry.small)
 
 Looks = dict[str, dict[str, Look]]
 
@@ -201,15 +200,6 @@ def prepared_server(home: Path, **options: Any) -> Any:
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"windowingMode": "none"}))
     return lab_server(home, AGENTBAY_BACKEND="local", **options)
-
-
-def test_a_small_gallery(browser: Browser, home: Path, tmp_path: Path) -> None:
-    with prepared_server(tmp_path / "home") as server:
-        gallery = Gallery(browser, server, SMALL)
-        gallery.run()
-        gallery.reopen()
-    misses = gallery.misses("JupyterLab", is_shown) + gallery.misses("reopened", is_reopened)
-    assert not misses + gallery.misses("untrusted", is_untrusted)
 
 
 @pytest.mark.gallery
