@@ -7,6 +7,8 @@ BIN := .venv/bin
 WORKERS ?= 2
 # An interpreter is never downloaded: the one that `PY` names is used.
 export UV_PYTHON_DOWNLOADS = never
+# Every process that starts reads the compiled files: a sandbox can't write its own.
+export UV_COMPILE_BYTECODE = 1
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
@@ -64,6 +66,7 @@ lint: setup
 	$(BIN)/mypy docs/conf.py docs/reference.py
 
 test: lint
+	@$(BIN)/python -m compileall -q agentbay_kernel
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 # What failed the last time, one test after the other.
