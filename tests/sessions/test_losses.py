@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -152,7 +151,13 @@ def test_after_a_long_outage_the_next_cell_tells_what_became_of_the_lost_one(
 ) -> None:
     with running_kernel("agentbay-python", service.env()) as kernel:
         notebook = Notebook(kernel, tmp_path / "numbers")
-        notebook.run("kept = 5")
+        # Says, after all was printed, that the cell is over.
+        over = tmp_path / "over"
+        notebook.run(
+            "import os; kept = 5\nget_ipython().events.register('post_run_cell',"
+            f" lambda result: os.path.exists({str(tmp_path / 'go')!r})"
+            f" and open({str(over)!r}, 'w').close())"
+        )
         begun, go = tmp_path / "begun", tmp_path / "go"
         code = (
             f"open({str(begun)!r}, 'w').close(); import os, time\n"
@@ -171,7 +176,7 @@ def test_after_a_long_outage_the_next_cell_tells_what_became_of_the_lost_one(
                 ran = kernel.finish(sent, timeout=200)
                 if fate == "ran to its end":
                     go.touch()
-                    time.sleep(1)
+                    wait_until(over.exists, "the cell is over")
         assert ran.reply["ename"] == "SilentSessionError", ran
         assert "never sent again" in ran.reply["evalue"]
         assert "has not answered" in ran.text("stderr")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -213,10 +212,14 @@ def test_a_cell_that_waits_behind_its_owners_work_says_so_and_look_does_not_wait
     one = manager()
     one.attach(session_id)
     release = "/tmp/agentbay-release"
-    busy = "import os, time\nwhile not os.path.exists('/tmp/agentbay-release'): time.sleep(.1)"
+    busy = (
+        "import os, time\nopen('/tmp/agentbay-begun', 'w').close()\n"
+        "while not os.path.exists('/tmp/agentbay-release'): time.sleep(.02)"
+    )
     work = threading.Thread(target=owner.code.run_code, args=(busy, "python"))
     work.start()
-    time.sleep(0.5)
+    begun = {"command": "test -e /tmp/agentbay-begun"}
+    wait_until(lambda: owner.call_mcp_tool("shell", begun).success, "the owner's code has begun")
     messages: list[Message] = []
     for message in one.execute(Cell("free + 1", "python")):
         messages.append(message)
