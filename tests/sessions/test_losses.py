@@ -47,7 +47,12 @@ def runtime() -> Iterator[LocalRuntimeProcess]:
 
 
 def _deleted(service: Service) -> None:
+    (session_id,) = service.ids()
+    session = service.client.get(session_id).session
+    assert session is not None
     service.clear()
+    # What is sent to one that is just ending may have run.
+    wait_until(lambda: session.get_status().status != "DELETING", "it has ended")
 
 
 def _expired(service: Service) -> None:
