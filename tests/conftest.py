@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +36,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests come last: what drives the browser keeps an event loop in this thread."""
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    """Sort the files: those that may take long first, so that workers end at about the same time.
+
+    Browser tests come last: what drives the browser keeps an event loop in this thread.
+    """
+    longest: Counter[Path] = Counter()
+    for item in items:
+        if limit := item.get_closest_marker("timeout"):
+            longest[item.path] = max(longest[item.path], limit.args[0])
+    items.sort(key=lambda it: (it.get_closest_marker("browser") is not None, -longest[it.path]))
 
 
 @pytest.hookimpl(hookwrapper=True)
