@@ -7,14 +7,16 @@ BIN := .venv/bin
 WORKERS ?= 2
 # A file stays whole: its tests share kernels and runtimes. xdist would start with the files that
 # have most tests; tests/ordering.py puts those first that take longest.
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 # What starts no browser, no Jupyter kernel and no session of its own for a test.
 FAST := tests/containment tests/service tests/execution/test_incoming.py \
 	tests/execution/test_javascript_rewrite.py tests/exchange/test_tables.py tests/test_config.py \
-	tests/test_cures.py tests/test_javascript.py tests/test_kernelspec.py \
+	tests/verbs/test_hints.py tests/test_javascript.py tests/test_kernelspec.py \
 	tests/test_local_files.py tests/test_threads.py
 # An interpreter is never downloaded: the one that `PY` names is used.
 export UV_PYTHON_DOWNLOADS = never
+# Every process that starts reads the compiled files: a sandbox can't write its own.
+export UV_COMPILE_BYTECODE = 1
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
@@ -73,6 +75,7 @@ lint: setup
 	$(BIN)/mypy docs/conf.py docs/reference.py
 
 test: lint
+	@$(BIN)/python -m compileall -q agentbay_kernel
 	$(PYTEST) --durations=20
 
 test-fast: setup

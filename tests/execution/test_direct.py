@@ -67,14 +67,17 @@ def test_prints_and_displays_keep_their_order_where_it_streams(
 def test_output_arrives_while_the_cell_runs_where_it_streams(
     direct: DirectExecution, streams: bool
 ) -> None:
-    code = "import time\nfor i in range(2): print(time.monotonic(), flush=True); time.sleep(0.7)"
-    arrived, printed = [], []
-    for message in direct.execute(Cell(code, "python")):
+    code = "print('first', flush=True)\n"
+    if streams:
+        # Goes on only when what it printed has arrived.
+        code += "import os, time\nwhile not os.path.exists('arrived'): time.sleep(.02)\n"
+    arrived = []
+    for message in direct.execute(Cell(code + "print('second')", "python")):
         if message.type == "stream":
-            arrived.append(time.monotonic())
-            printed += [float(line) for line in message.content["text"].split()]
-    # The first line was here before the second one was printed.
-    assert (arrived[0] < printed[1]) is streams
+            arrived.append(message.content["text"])
+            command = {"command": "touch arrived"}
+            assert direct._session.call_mcp_tool("shell", command).success
+    assert arrived == (["first\n", "second\n"] if streams else ["first\nsecond\n"])
 
 
 @pytest.mark.parametrize("language", ["python", "javascript"])

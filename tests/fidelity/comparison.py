@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agentbay_kernel.execution.output_limit import collapse
 from tests.fidelity.notebook import Stored
 
 # A rule's name is what stands in the place of what it found.
@@ -46,10 +45,23 @@ def comparable(stored: Stored, place: Place) -> dict[str, Any]:
     return {key: _comparable(value, place) for key, value in data.items()}
 
 
+def _shown(line: str) -> str:
+    """What a page shows of a line: each part behind a carriage return is written over those before.
+
+    Lines with terminal sequences stay as they are; these are never shortened.
+    """
+    if "\x1b" in line or "\b" in line:
+        return line
+    shown = ""
+    for part in line.split("\r"):
+        shown = part + shown[len(part) :]
+    return shown
+
+
 def _comparable(value: Any, place: Place) -> Any:
     if isinstance(value, str):
         # Which parts of a progress bar are carried along depends on how its pieces come.
-        text = collapse(place.named(value))
+        text = "\n".join(map(_shown, place.named(value).split("\n")))
         for name, pattern in RULES:
             text = re.sub(pattern, f"<{name}>", text)
         return text

@@ -61,8 +61,6 @@ CONTAINED = {
     "requests: a comm is closed": _COMM,
     "requests: a comm opened by the page": _COMM,
 }
-# Progress that arrives together is collapsed, so what is left of it depends on the moment.
-COLLAPSED = {"streams: carriage returns"}
 COVERED = {
     "stream",
     "execute_input",
@@ -117,9 +115,7 @@ def test_containment_changes_what_the_docs_say_and_nothing_else(
     cell: CorpusCell, runs: tuple[Outcome, Outcome, Outcome]
 ) -> None:
     stock, trusted, contained = (outcome[cell.name] for outcome in runs)
-    if cell.name in COLLAPSED:
-        assert contained["reply"] == trusted["reply"]
-    elif cell.name in CONTAINED:
+    if cell.name in CONTAINED:
         assert contained != trusted, "Not changed any more: remove it from CONTAINED and the docs."
     else:
         assert contained in (trusted, stock)

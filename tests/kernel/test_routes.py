@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
+from agentbay_kernel.service import AgentBay
 from tests.execution.bench import ROUTES
 from tests.kernels import ANSWER_S, RunningKernel, running_kernel
 from tests.runtime import running_local_runtime
@@ -15,11 +17,24 @@ from tests.runtime import running_local_runtime
 _WAYS = [(route, how) for route in ("link", "action") for how in ("bridged", "direct")]
 
 
+@dataclass
+class Way:
+    """A kernel on one route, its execution, and a client of the service."""
+
+    kernel: RunningKernel
+    execution: str
+    client: AgentBay
+
+    def touch(self, name: str) -> None:
+        """Make a file in the kernel's session."""
+        (row,) = self.client.list_all()
+        session = self.client.get(row["sessionId"]).session
+        assert session is not None
+        assert session.call_mcp_tool("shell", {"command": f"touch {name}"}).success
+
+
 @pytest.fixture(scope="module", params=_WAYS, ids=lambda way: "-".join(way))
-def way(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RunningKernel, str]]:
-    """A kernel on one route, and its execution."""
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
     route, execution = request.param
     profile = tmp_path_factory.mktemp("profile") / "profile.json"
     profile.write_text(json.dumps(ROUTES[route]))
@@ -29,13 +44,14 @@ def way(
             "AGENTBAY_API_KEY": runtime.api_key,
             "AGENTBAY_EXECUTION": execution,
         }
-        with running_kernel("agentbay-python", environment) as kernel:
+        client = AgentBay(runtime.api_key, endpoint=runtime.endpoint)
+        with client, running_kernel("agentbay-python", environment) as kernel:
             kernel.run("1")
-            yield kernel, execution
+            yield Way(kernel, execution, client)
 
 
-def test_output_results_and_state(way: tuple[RunningKernel, str]) -> None:
-    kernel, execution = way
+def test_output_results_and_state(way: Way) -> None:
+    kernel, execution = way.kernel, way.execution
     ran = kernel.run("import sys\nkept = 6\nprint('out'); print('err', file=sys.stderr)\nkept * 7")
     assert (ran.text(), ran.text("stderr")) == ("out\n", "err\n")
     assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "42"
@@ -46,8 +62,8 @@ def test_output_results_and_state(way: tuple[RunningKernel, str]) -> None:
     assert kernel.run(f"print('ä中' * {size})").text() == "ä中" * size + "\n"
 
 
-def test_an_error_aborts_what_is_queued(way: tuple[RunningKernel, str]) -> None:
-    kernel, _ = way
+def test_an_error_aborts_what_is_queued(way: Way) -> None:
+    kernel = way.kernel
     failing, queued = kernel.send("1 / 0"), kernel.send("print('must not run')")
     ran = kernel.finish(failing)
     (error,) = ran.of_type("error")
@@ -55,8 +71,8 @@ def test_an_error_aborts_what_is_queued(way: tuple[RunningKernel, str]) -> None:
     assert kernel.finish(queued).reply["status"] == "aborted"
 
 
-def test_javascript(way: tuple[RunningKernel, str]) -> None:
-    kernel, _ = way
+def test_javascript(way: Way) -> None:
+    kernel = way.kernel
     for _ in range(2):
         ran = kernel.run("%%agentbay js\nconst boats = 3; console.log('hi'); boats * 2")
         assert ran.text() == "hi\n"
@@ -65,21 +81,24 @@ def test_javascript(way: tuple[RunningKernel, str]) -> None:
     assert (ran.reply["ename"], ran.reply["evalue"]) == ("RangeError", "far")
 
 
-def test_stop(way: tuple[RunningKernel, str]) -> None:
-    kernel, _ = way
+def test_stop(way: Way) -> None:
+    kernel = way.kernel
     kernel.run("kept = 5")
-    # In direct execution the sandbox runs it to its end; the next cell waits for that.
-    running = kernel.send("import time; time.sleep(2)")
+    running = kernel.send("import os, time\nwhile not os.path.exists('go'): time.sleep(.02)")
     kernel.wait_for_output(running, "execute_input")
     kernel.manager.interrupt_kernel()
     assert kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
-    assert kernel.run("print(kept)").text() == "5\n"
+    following = kernel.send("print(kept)")
+    if way.execution == "direct":
+        # The sandbox runs it to its end; the next cell waits for that.
+        way.touch("go")
+    assert kernel.finish(following).text() == "5\n"
 
 
 def test_output_comes_live_and_input_is_asked_where_cells_are_bridged(
-    way: tuple[RunningKernel, str],
+    way: Way,
 ) -> None:
-    kernel, execution = way
+    kernel, execution = way.kernel, way.execution
     if execution == "direct":
         ran = kernel.run("input('? ')")
         # Said at once, not by a cell that never ends.

@@ -55,8 +55,8 @@ def test_size_and_resize(session: Any) -> None:
 def test_ctrl_c_interrupts_the_foreground(session: Any) -> None:
     screen = Screen()
     terminal = session.pty.create(on_data=screen)
-    terminal.send_input(b"sleep 1000; echo status $?\r")
-    time.sleep(0.5)
+    terminal.send_input(b"echo begun $((6 * 7)); sleep 1000; echo status $?\r")
+    screen.wait_for("begun 42")
     terminal.send_input(b"\x03")
     terminal.send_input(b"echo alive $((1 + 1))\r")
     screen.wait_for("alive 2")

@@ -282,15 +282,16 @@ import os
 kept = bytearray(250 << 20)
 children = [os.fork() for _ in range(1)]
 children += [os.fork() for _ in range(2)]
-time.sleep(3)
+time.sleep(1.5)
 """,
     "multiprocessing's shared memory, mapped by four": """
 import multiprocessing as mp
 from multiprocessing import shared_memory
 block = shared_memory.SharedMemory(create=True, size=200 << 20)
+touched = mp.get_context("fork").Barrier(4)
 def touch(name):
     other = shared_memory.SharedMemory(name)
-    other.buf[::4096] = bytes(len(other.buf) // 4096); time.sleep(3)
+    other.buf[::4096] = bytes(len(other.buf) // 4096); touched.wait(); time.sleep(1.5)
 children = [mp.get_context("fork").Process(target=touch, args=(block.name,)) for _ in range(4)]
 [child.start() for child in children]; [child.join() for child in children]
 assert all(child.exitcode == 0 for child in children)
@@ -301,7 +302,7 @@ import mmap
 file = open("/workspace/f", "w+b"); file.truncate(220 << 20)
 maps = [mmap.mmap(file.fileno(), 0) for _ in range(3)]
 for page in maps: page[::4096] = bytes(len(page) // 4096)
-time.sleep(3)
+time.sleep(1.5)
 """,
 }
 

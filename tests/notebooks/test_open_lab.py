@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,12 +45,15 @@ def opened(log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def address_of(process: subprocess.Popen[bytes], home: Path, log: Path) -> str:
-    """The address of the server, which it leaves in its runtime folder."""
+    """The address of the server, which it leaves in its runtime folder, once it answers."""
     deadline = time.monotonic() + START_S
     while True:
         for file in home.glob(f"**/jpserver-{process.pid}.json"):
-            with contextlib.suppress(ValueError):
-                return str(json.loads(file.read_text())["url"])
+            # The file may be half written, and is there before the server listens.
+            with contextlib.suppress(ValueError, urllib.error.URLError):
+                address = str(json.loads(file.read_text())["url"])
+                get(address, "status")
+                return address
         alive = process.poll() is None and time.monotonic() < deadline
         assert alive, log.read_text(errors="replace")[-3000:]
         time.sleep(0.1)

@@ -19,7 +19,9 @@ from tests.kernels import RunningKernel, running_kernel
 from tests.sessions.conftest import Service, wait_until
 
 GRACE_MIN = "0.02"
-WAYS = ("shutdown", "restart", "SIGTERM", "SIGHUP", "SIGKILL", "parent", "create")
+# Of these a kernel learns in time; its session is deleted at once.
+TOLD = ("shutdown", "SIGTERM", "parent")
+WAYS = (*TOLD, "restart", "SIGHUP", "SIGKILL", "create")
 # Starts a kernel, lets it have a session, says so, and is killed.
 PARENT = """
     import os, sys, time
@@ -126,12 +128,16 @@ def _nothing_is_left_after_the_next_start(service: Service, others: set[str]) ->
     wait_until(lambda: service.records() == [], "nothing stands in the state file")
 
 
+@pytest.mark.timeout(300)
 def test_however_a_kernel_ends_no_session_is_left_and_none_of_others_touched(
     service: Service,
 ) -> None:
     others = _others(service)
     for way in WAYS:
         _end_a_kernel(service, way)
+        if way in TOLD:
+            wait_until(lambda: service.ids() == others, f"its session is deleted after {way}")
+            wait_until(lambda: service.records() == [], "and struck from the state file")
     _nothing_is_left_after_the_next_start(service, others)
 
 
@@ -147,13 +153,6 @@ def test_of_a_hundred_kernels_no_session_is_left_and_none_of_others_touched(
         # Without a bridge they start sooner; each way comes with and without.
         _end_a_kernel(service, way, "direct" if number % 3 else "bridged")
     _nothing_is_left_after_the_next_start(service, others)
-
-
-@pytest.mark.parametrize("way", ["shutdown", "SIGTERM", "parent"])
-def test_what_is_told_in_time_is_deleted_without_another_start(service: Service, way: str) -> None:
-    _end_a_kernel(service, way)
-    wait_until(lambda: service.ids() == set(), "its session is deleted")
-    assert service.records() == []
 
 
 def test_a_delete_that_takes_too_long_is_finished_by_a_process_of_its_own(service: Service) -> None:

@@ -72,13 +72,13 @@ def test_the_warning_comes_in_the_running_cell(
 def test_a_cell_that_runs_for_too_long_is_followed_no_more_and_can_be_waited_for(
     service: Service, manager: Callable[..., SessionManager]
 ) -> None:
-    one = manager(keep_alive_minutes=0.1)
+    one = manager(keep_alive_minutes=0.05)
     live = one.open(language="python")
     code = """
 kept = 1
 import os, time
 print("begun", flush=True)
-while not os.path.exists("/tmp/agentbay-go"): time.sleep(.1)
+while not os.path.exists("/tmp/agentbay-go"): time.sleep(.02)
 print("end of the long one")
 """
     with pytest.raises(SilentSessionError, match="keep_alive_minutes"):

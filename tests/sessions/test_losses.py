@@ -6,8 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -48,7 +47,12 @@ def runtime() -> Iterator[LocalRuntimeProcess]:
 
 
 def _deleted(service: Service) -> None:
+    (session_id,) = service.ids()
+    session = service.client.get(session_id).session
+    assert session is not None
     service.clear()
+    # What is sent to one that is just ending may have run.
+    wait_until(lambda: session.get_status().status != "DELETING", "it has ended")
 
 
 def _expired(service: Service) -> None:
@@ -56,26 +60,26 @@ def _expired(service: Service) -> None:
 
 
 @pytest.mark.parametrize("execution", ["bridged", "direct"])
-@pytest.mark.parametrize("lose", [_deleted, _expired])
 def test_a_lost_session_is_told_in_one_line_and_the_next_cell_gets_a_new_one(
-    service: Service, tmp_path: Path, execution: str, lose: Callable[[Service], None]
+    service: Service, tmp_path: Path, execution: str
 ) -> None:
     with running_kernel("agentbay-python", service.env(execution=execution)) as kernel:
         notebook = Notebook(kernel, tmp_path / "numbers")
-        notebook.run("kept = 1")
-        notebook.run("kept += 1")
-        (before,) = service.ids()
-        lose(service)
-        ran = notebook.run("kept += 1")
-        assert ran.reply["ename"] == "SessionNotFoundError", ran
-        said = ran.reply["evalue"]
-        assert "\n" not in said and before in said and "variables" in said
-        assert "%agentbay rerun" in said
-        ran = notebook.run("kept")
-        assert ran.reply["ename"] == "NameError"
-        assert before not in service.ids() and len(service.ids()) == 1
-        # The third was lost with the session.
-        assert notebook.ran() == [1, 2, 4]
+        for lose in (_deleted, _expired):
+            notebook.run("kept = 1")
+            notebook.run("kept += 1")
+            (before,) = service.ids()
+            lose(service)
+            ran = notebook.run("kept += 1")
+            assert ran.reply["ename"] == "SessionNotFoundError", ran
+            said = ran.reply["evalue"]
+            assert "\n" not in said and before in said and "variables" in said
+            assert "%agentbay rerun" in said
+            ran = notebook.run("kept")
+            assert ran.reply["ename"] == "NameError"
+            assert before not in service.ids() and len(service.ids()) == 1
+        # The third and the seventh were lost with the session.
+        assert notebook.ran() == [1, 2, 4, 5, 6, 8]
 
 
 @pytest.mark.parametrize("execution", ["bridged", "direct"])
@@ -152,7 +156,13 @@ def test_after_a_long_outage_the_next_cell_tells_what_became_of_the_lost_one(
 ) -> None:
     with running_kernel("agentbay-python", service.env()) as kernel:
         notebook = Notebook(kernel, tmp_path / "numbers")
-        notebook.run("kept = 5")
+        # Says, after all was printed, that the cell is over.
+        over = tmp_path / "over"
+        notebook.run(
+            "import os; kept = 5\nget_ipython().events.register('post_run_cell',"
+            f" lambda result: os.path.exists({str(tmp_path / 'go')!r})"
+            f" and open({str(over)!r}, 'w').close())"
+        )
         begun, go = tmp_path / "begun", tmp_path / "go"
         code = (
             f"open({str(begun)!r}, 'w').close(); import os, time\n"
@@ -171,7 +181,7 @@ def test_after_a_long_outage_the_next_cell_tells_what_became_of_the_lost_one(
                 ran = kernel.finish(sent, timeout=200)
                 if fate == "ran to its end":
                     go.touch()
-                    time.sleep(1)
+                    wait_until(over.exists, "the cell is over")
         assert ran.reply["ename"] == "SilentSessionError", ran
         assert "never sent again" in ran.reply["evalue"]
         assert "has not answered" in ran.text("stderr")

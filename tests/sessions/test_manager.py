@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -213,20 +212,25 @@ def test_a_cell_that_waits_behind_its_owners_work_says_so_and_look_does_not_wait
     one = manager()
     one.attach(session_id)
     release = "/tmp/agentbay-release"
-    busy = "import os, time\nwhile not os.path.exists('/tmp/agentbay-release'): time.sleep(.1)"
+    busy = (
+        "import os, time\nopen('/tmp/agentbay-begun', 'w').close()\n"
+        "while not os.path.exists('/tmp/agentbay-release'): time.sleep(.02)"
+    )
     work = threading.Thread(target=owner.code.run_code, args=(busy, "python"))
     work.start()
-    time.sleep(0.5)
+    begun = {"command": "test -e /tmp/agentbay-begun"}
+    wait_until(lambda: owner.call_mcp_tool("shell", begun).success, "the owner's code has begun")
+    running = one.execute(Cell("free + 1", "python"))
     messages: list[Message] = []
-    for message in one.execute(Cell("free + 1", "python")):
-        messages.append(message)
-        if "waits" in str(message.content.get("text")):
-            seen = one.top()
-            assert "busy" in seen.problems["variables"]
-            assert "PID" in seen.processes and seen.files and seen.metrics
-            owner.call_mcp_tool("shell", {"command": f"touch {release}"})
+    while "waits" not in shown(messages):
+        messages.append(next(running))
+    assert session_id in shown(messages)
+    seen = one.top()
+    assert "busy" in seen.problems["variables"]
+    assert "PID" in seen.processes and seen.files and seen.metrics
+    assert owner.call_mcp_tool("shell", {"command": f"touch {release}"}).success
+    messages += running
     work.join()
-    assert "waits" in shown(messages) and session_id in shown(messages)
     assert messages[-1].content["status"] == "ok" and "2" in shown(messages)
     assert {it.name: it.type for it in one.top().variables}["free"] == "int"
 
@@ -236,11 +240,9 @@ def test_look_shows_a_bridged_sessions_variables_also_while_a_cell_runs(
 ) -> None:
     one = manager()
     run(one, "words = ['a', 'b', 'c']; _hidden = 1")
-    cell = Cell("print('on', flush=True)\nwhile True: pass", "python")
-    messages = one.execute(cell)
-    for message in messages:
-        if "on" in str(message.content.get("text")):
-            break
+    messages = one.execute(Cell("print('begun', flush=True)\nwhile True: pass", "python"))
+    while "begun" not in shown([next(messages)]):
+        pass
     seen = one.top()
     by_name = {it.name: it for it in seen.variables}
     assert by_name["words"].type == "list" and by_name["words"].size == "3", seen.problems

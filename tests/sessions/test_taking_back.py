@@ -4,31 +4,57 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 
 from tests.kernels import RunningKernel, running_kernel
 from tests.sessions.conftest import Service, wait_until
 
+# Cells that stop half-way until there is a file `go`.
 LONG_CELL = """
-import time
+import os, time
 kept = 41
 for number in range(12):
+    while number == 6 and not os.path.exists("go"): time.sleep(.02)
     print("line", number, flush=True)
     open("numbers", "a").write(f"{number}\\n")
-    time.sleep(.5)
+kept + 1
+"""
+LONG_JAVASCRIPT_CELL = r"""
+const fs = require('fs');
+globalThis.kept = 41;
+for (let number = 0; number < 12; number++) {
+  while (number === 6 && !fs.existsSync('go')) await new Promise((go) => setTimeout(go, 20));
+  console.log('line ' + number);
+  fs.appendFileSync('numbers', number + '\n');
+}
 kept + 1
 """
 
 
-def _killed_and_restarted(kernel: RunningKernel) -> None:
-    """As a Jupyter server does with a kernel that was killed: again, by the same file."""
+def _kill(kernel: RunningKernel) -> None:
     process = kernel.manager.provisioner.process  # type: ignore[union-attr]
     process.kill()
     process.wait()
+
+
+def _start_again(kernel: RunningKernel) -> None:
+    """As a Jupyter server does with a kernel that was killed: again, by the same file."""
     kernel.manager.restart_kernel(now=True)
     kernel.client.wait_for_ready(timeout=60)
+
+
+def _killed_and_restarted(kernel: RunningKernel) -> None:
+    _kill(kernel)
+    _start_again(kernel)
+
+
+def _shell(service: Service, command: str) -> bool:
+    """Run a command in the one session; was its exit code 0?"""
+    (session_id,) = service.ids()
+    session = service.client.get(session_id).session
+    assert session is not None
+    return session.call_mcp_tool("shell", {"command": command}).success
 
 
 def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: Service) -> None:
@@ -37,7 +63,9 @@ def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: 
         sent = kernel.send(LONG_CELL)
         kernel.wait_for_output(sent, "stream")
         (session_id,) = service.ids()
-        _killed_and_restarted(kernel)
+        _kill(kernel)
+        assert _shell(service, "touch go")
+        _start_again(kernel)
         ran = kernel.run("print('now', kept)")
         assert ran.reply["status"] == "ok", ran
         said = ran.notices()
@@ -56,19 +84,12 @@ def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: 
 def test_javascript_variables_and_output_are_back_too(service: Service) -> None:
     with running_kernel("agentbay-javascript", service.env()) as kernel:
         kernel.run("1")
-        sent = kernel.send("""
-const fs = require('fs');
-globalThis.kept = 41;
-for (let number = 0; number < 12; number++) {
-  console.log('line ' + number);
-  fs.appendFileSync('numbers', number + '\\n');
-  await new Promise((go) => setTimeout(go, 500));
-}
-kept + 1
-""")
+        sent = kernel.send(LONG_JAVASCRIPT_CELL)
         kernel.wait_for_output(sent, "stream")
         (session_id,) = service.ids()
-        _killed_and_restarted(kernel)
+        _kill(kernel)
+        assert _shell(service, "touch go")
+        _start_again(kernel)
         ran = kernel.run("console.log('now ' + kept)")
         assert ran.reply["status"] == "ok", ran
         assert "taken back" in ran.notices() and session_id in ran.notices()
@@ -84,17 +105,20 @@ def test_a_cell_that_ended_meanwhile_shows_what_it_printed_and_its_error_is_not_
     service: Service,
 ) -> None:
     with running_kernel("agentbay-python", service.env()) as kernel:
-        kernel.run("1")
+        # Says, after the error was shown, that the cell is over.
+        kernel.run(
+            "import os, time\nget_ipython().events.register('post_run_cell',"
+            " lambda result: os.path.exists('go') and open('over', 'w').close())"
+        )
         sent = kernel.send(
-            "import time; print('begun', flush=True); time.sleep(1.5); print('end'); 1/0"
+            "print('begun', flush=True)\nwhile not os.path.exists('go'): time.sleep(.02)\n"
+            "print('end'); 1/0"
         )
         kernel.wait_for_output(sent, "stream")
-        process = kernel.manager.provisioner.process  # type: ignore[union-attr]
-        process.kill()
-        process.wait()
-        time.sleep(2)
-        kernel.manager.restart_kernel(now=True)
-        kernel.client.wait_for_ready(timeout=60)
+        _kill(kernel)
+        assert _shell(service, "touch go")
+        wait_until(lambda: _shell(service, "test -e over"), "the cell is over")
+        _start_again(kernel)
         ran = kernel.run("'alive'")
         assert ran.reply["status"] == "ok", ran
         assert ran.of_type("error") == []
