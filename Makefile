@@ -9,10 +9,10 @@ WORKERS ?= 2
 # have most tests; tests/ordering.py puts those first that take longest.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 # What starts no browser, no Jupyter kernel and no session of its own for a test.
-FAST := tests/containment tests/service tests/execution/test_incoming.py \
+FAST := tests/containment tests/service tests/execution/test_decoder.py \
 	tests/execution/test_javascript_rewrite.py tests/exchange/test_tables.py tests/test_config.py \
 	tests/verbs/test_hints.py tests/test_javascript.py tests/test_kernelspec.py \
-	tests/test_local_files.py tests/test_threads.py
+	tests/exchange/test_local_files.py tests/test_threads.py
 # An interpreter is never downloaded: the one that `PY` names is used.
 export UV_PYTHON_DOWNLOADS = never
 # Every process that starts reads the compiled files: a sandbox can't write its own.

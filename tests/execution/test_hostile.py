@@ -15,7 +15,7 @@ import pytest
 
 from agentbay_kernel.errors import BridgeError, CommandError, InvalidAnswerError, KernelEndedError
 from tests.execution.bench import ROUTES, Bench, text_of, value_of
-from tests.execution.test_incoming import CONTENTS, carried
+from tests.execution.test_decoder import CONTENTS, carried
 
 BRIDGE = "import sys; module = sys.modules['_agentbay_bridge']; box = module.bridge.outbox\n"
 # As soon as a cell runs, add these lines to what the kernel said. IDENTITY stands for its id.
