@@ -26,7 +26,10 @@ def test_no_part_uses_what_is_above_it_and_there_is_no_circle() -> None:
     ("module", "line"),
     [
         ("service/code.py", "from agentbay_kernel.sessions.manager import SessionManager"),
-        ("execution/messages.py", "from agentbay_kernel.execution.bridge.client import Tunnel"),
+        (
+            "execution/messages.py",
+            "from agentbay_kernel.execution.bridge.client import BridgeClient",
+        ),
         ("service/results.py", "from agentbay_kernel.service.session import Session"),
         ("sandbox/exchange/values.py", "from agentbay_kernel.sandbox.exchange import tables"),
     ],

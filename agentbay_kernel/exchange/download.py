@@ -27,7 +27,7 @@ from agentbay_kernel.errors import (
     TooLargeError,
     UnsafePathError,
 )
-from agentbay_kernel.exchange.jobs import Post
+from agentbay_kernel.exchange.jobs import JobRunner
 from agentbay_kernel.exchange.local_files import (
     FROM_SANDBOX,
     keep_tools_out,
@@ -35,7 +35,7 @@ from agentbay_kernel.exchange.local_files import (
     runs_when_loaded,
 )
 from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred, raised
-from agentbay_kernel.exchange.transfers import Courier
+from agentbay_kernel.exchange.transfers import ByteTransfer
 from agentbay_kernel.exchange.tree import Folder, open_folder, safe_parts
 from agentbay_kernel.exchange.upload import MOST_FILES, left_out
 from agentbay_kernel.sandbox.exchange.pieces import Stream
@@ -104,8 +104,8 @@ class Target:
 
 
 def download(
-    courier: Courier,
-    post: Post,
+    transfer: ByteTransfer,
+    jobs: JobRunner,
     remote: str,
     asked: Target,
     limit: int,
@@ -113,8 +113,8 @@ def download(
     stopped: threading.Event | None,
 ) -> Transferred:
     """Copy out of the sandbox; see `Exchange.download`."""
-    base = courier.new_base()
-    report = post.do({"do": "list_files", "remote": remote, "limit": limit}, base, stopped=stopped)
+    base = transfer.new_base()
+    report = jobs.do({"do": "list_files", "remote": remote, "limit": limit}, base, stopped=stopped)
     try:
         target = asked.path(remote, report.get("folder") is True)
         root = asked.folder or target.parent
@@ -134,12 +134,12 @@ def download(
             with open_folder(root, parts, make=True):
                 pass
         count = Count(remote, wanted, progress)
-        _fetch_packed(courier, f"{base}.pack", root, listing, left, asked.force, count, stopped)
+        _fetch_packed(transfer, f"{base}.pack", root, listing, left, asked.force, count, stopped)
         for file in left:
             if not file.packed:
-                _fetch(courier, root, file, asked.force, count, stopped)
+                _fetch(transfer, root, file, asked.force, count, stopped)
     finally:
-        courier.remove(base)
+        transfer.remove(base)
     unchanged = len(listing.files) - len(left)
     moved = [file for file in listing.files if file.is_moved]
     if moved and len(moved) == len(listing.files):
@@ -274,7 +274,7 @@ def _still_wanted(root: Path, listing: _Listing, force: bool) -> list[_File]:
 
 
 def _fetch(
-    courier: Courier,
+    transfer: ByteTransfer,
     root: Path,
     file: _File,
     force: bool,
@@ -290,7 +290,7 @@ def _fetch(
         start = _resumed(folder, part, file, digest)
         count.add(start)
         with folder.open_to_append(part) as out:
-            for piece in courier.read_stream(file.remote, start, file.size, stopped):
+            for piece in transfer.read_stream(file.remote, start, file.size, stopped):
                 digest.update(piece)
                 out.write(piece)
                 count.add(len(piece))
@@ -326,7 +326,7 @@ def _put(folder: Folder, part: str, name: str, file: _File, sha256: str, force: 
 
 
 def _fetch_packed(
-    courier: Courier,
+    transfer: ByteTransfer,
     pack: str,
     root: Path,
     listing: _Listing,
@@ -340,7 +340,7 @@ def _fetch_packed(
     wanted = {id(file) for file in left}
     if not any(id(file) in wanted for file in packed):
         return
-    stream = Stream(courier.read_stream(pack, 0, sum(file.size for file in packed), stopped))
+    stream = Stream(transfer.read_stream(pack, 0, sum(file.size for file in packed), stopped))
     for file in packed:
         try:
             data = b"".join(stream.take(file.size))

@@ -1,7 +1,7 @@
 """Exchange: values and files of one session.
 
 In: values by name, paths. Out: the same on the other side. Bytes travel as files in a private
-folder of the sandbox (transfers); the sandbox's part is done where the user's variables are (post).
+folder of the sandbox (transfers); the sandbox's part is done where the user's variables are (jobs).
 So one way serves every execution, and nothing passes through a cell's output.
 """
 
@@ -23,9 +23,9 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.exchange import download, upload
 from agentbay_kernel.exchange.javascript import JavaScriptEncoder
-from agentbay_kernel.exchange.jobs import Execution, Post
+from agentbay_kernel.exchange.jobs import Execution, JobRunner
 from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred, raised
-from agentbay_kernel.exchange.transfers import Courier, Source
+from agentbay_kernel.exchange.transfers import ByteTransfer, Source
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.named import (
@@ -69,10 +69,10 @@ class Exchange:
         limit: int = LIMIT,
         audit: AuditLog | None = None,
     ) -> None:
-        self._courier = Courier(session)
+        self._transfer = ByteTransfer(session)
         self._session_id = session.session_id
         self._audit = audit or AuditLog("")
-        self._post = Post(self._courier, execution_of)
+        self._jobs = JobRunner(self._transfer, execution_of)
         self._limit = limit
         self._turn = threading.Lock()
         self._remote_arrow = False
@@ -110,7 +110,7 @@ class Exchange:
                 raise raised(refusal) from None
             self._check_text(len(text), ", ".join(values))
             job: dict[str, Any] = {"do": "load", "limit": self._limit}
-            base = self._courier.new_base()
+            base = self._transfer.new_base()
             if encoder.blobs or len(text) > _MOST_WITH_JOB:
                 source = Source([text, *map(Path, encoder.blobs)])
                 if source.size > self._limit:
@@ -119,12 +119,14 @@ class Exchange:
                     )
                 self._audit.data(self._session_id, ", ".join(values), source.size)
                 done = Count(", ".join(values), source.size, progress)
-                self._courier.write_stream(base, [(0, source.size)], source.read, done.add, stopped)
+                self._transfer.write_stream(
+                    base, [(0, source.size)], source.read, done.add, stopped
+                )
                 job |= {"text": None, "sizes": source.sizes, "sha256": source.sha256()}
             else:
                 self._audit.data(self._session_id, ", ".join(values), len(text))
                 job |= {"text": text.decode("ascii")}
-            report = self._post.do(job, base, language, stopped)
+            report = self._jobs.do(job, base, language, stopped)
         return [Note(*note) for note in told] + _notes(report)
 
     def fetch(
@@ -155,18 +157,18 @@ class Exchange:
             "numpy": find_spec("numpy") is not None,
         }
         with self._turn, tempfile.TemporaryDirectory(prefix="agentbay-") as folder:
-            base = self._courier.new_base()
-            report = self._post.do(job, base, language, stopped)
+            base = self._transfer.new_base()
+            report = self._jobs.do(job, base, language, stopped)
             text, blobs = report.get("text"), 0
             try:
                 if text is None:
                     sizes, sha256 = _told_sizes(report, self._limit), str(report.get("sha256"))
                     self._check_text(sizes[0], ", ".join(wanted))
                     done = Count(", ".join(wanted), sum(sizes), progress)
-                    pieces = self._courier.read_stream(f"{base}.pack", 0, sum(sizes), stopped)
+                    pieces = self._transfer.read_stream(f"{base}.pack", 0, sum(sizes), stopped)
                     text = unpack(done.through(pieces), folder, sizes, sha256)
                     blobs = len(sizes) - 1
-                    self._courier.remove(base)
+                    self._transfer.remove(base)
                 if not isinstance(text, str | bytes):
                     raise MalformedValueError("The sandbox sent no values; nothing is used.")
                 decoder = Decoder(folder, blobs, self._limit, DECODERS)
@@ -208,8 +210,8 @@ class Exchange:
         """
         with self._turn:
             return upload.upload(
-                self._courier,
-                self._post,
+                self._transfer,
+                self._jobs,
                 local,
                 remote,
                 force,
@@ -255,8 +257,8 @@ class Exchange:
         """
         with self._turn:
             return download.download(
-                self._courier,
-                self._post,
+                self._transfer,
+                self._jobs,
                 remote,
                 download.Target(local, into, force, folder, endings),
                 self._limit,
@@ -267,7 +269,7 @@ class Exchange:
     def _arrow_on_both_sides(self) -> bool:
         # What is there stays; what is not may have been installed meanwhile.
         if not self._remote_arrow and has_pyarrow():
-            report = self._post.do({"do": "probe"}, self._courier.new_base())
+            report = self._jobs.do({"do": "probe"}, self._transfer.new_base())
             self._remote_arrow = report.get("pyarrow") is True
         return self._remote_arrow
 

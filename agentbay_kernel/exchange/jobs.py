@@ -1,4 +1,4 @@
-"""Post: jobs for the sandbox's side of an exchange, done where the user's variables are.
+"""Jobs for the sandbox's side of an exchange, done where the user's variables are.
 
 In: a job, as JSON. Out: its report. A job is a file in the private folder; what does it is a
 small fixed piece of code, run as a silent cell by the execution that the user's own cells use -
@@ -25,7 +25,7 @@ from agentbay_kernel.errors import (
     MalformedValueError,
 )
 from agentbay_kernel.exchange.reports import raised
-from agentbay_kernel.exchange.transfers import Courier
+from agentbay_kernel.exchange.transfers import ByteTransfer
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.sandbox.exchange.values import Refused, parse
@@ -59,16 +59,16 @@ class Execution(Protocol):
         """Run one cell."""
 
 
-class Post:
+class JobRunner:
     """Has jobs done in one session.
 
     Arguments:
-        courier: carries files there and back.
+        transfer: carries files there and back.
         execution_of: gives the execution of a language.
     """
 
-    def __init__(self, courier: Courier, execution_of: Callable[[str], Execution]) -> None:
-        self._courier = courier
+    def __init__(self, transfer: ByteTransfer, execution_of: Callable[[str], Execution]) -> None:
+        self._transfer = transfer
         self._execution_of = execution_of
         self._installed: dict[str, str] = {}
 
@@ -90,9 +90,9 @@ class Post:
         """
         code = self._code(language, base)
         text = json.dumps(job)
-        if len(text) > self._courier.piece:
+        if len(text) > self._transfer.piece:
             data = text.encode("ascii")
-            self._courier.write_stream(
+            self._transfer.write_stream(
                 f"{base}.j",
                 [(0, len(data))],
                 lambda at, size: data[at : at + size],
@@ -100,7 +100,7 @@ class Post:
                 stopped,
             )
             text = json.dumps({"do": "joined"})
-        self._courier.write(f"{base}.job", text)
+        self._transfer.write(f"{base}.job", text)
         failure = self._run(code, language)
         try:
             report = self._report(base, late=isinstance(failure, AnswerLostError))
@@ -111,7 +111,7 @@ class Post:
                 raise failure from None
             # Perhaps a cell has cleared the temporary files away.
             self._installed.clear()
-            self._courier.forget_folder()
+            self._transfer.forget_folder()
             raise ExchangeError(
                 f"The sandbox did not do its part of the exchange: {failure or missing}. Nothing "
                 "was changed; try it again."
@@ -139,7 +139,7 @@ class Post:
         until = time.monotonic() + (_LATE_S if late else 0)
         while True:
             try:
-                text = self._courier.read_all(f"{base}.report", _MOST_REPORT)
+                text = self._transfer.read_all(f"{base}.report", _MOST_REPORT)
                 break
             except MalformedValueError:
                 raise
@@ -160,9 +160,9 @@ class Post:
 
     def _code(self, language: str, base: str) -> str:
         if language not in self._installed:
-            path = f"{self._courier.folder()}/exchange.{'js' if language != 'python' else 'py'}"
+            path = f"{self._transfer.folder()}/exchange.{'js' if language != 'python' else 'py'}"
             text = _script() if language != "python" else _program()
-            self._courier.write(path, text)
+            self._transfer.write(path, text)
             self._installed[language] = path
         path = json.dumps(self._installed[language])
         if language != "python":

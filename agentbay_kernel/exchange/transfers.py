@@ -51,7 +51,7 @@ Done = TypeVar("Done")
 Stretch = tuple[int, int]
 
 
-class Courier:
+class ByteTransfer:
     """Carries bytes for one session."""
 
     def __init__(self, session: Session) -> None:

@@ -26,9 +26,9 @@ from agentbay_kernel.errors import (
     TooLargeError,
     UnsafePathError,
 )
-from agentbay_kernel.exchange.jobs import Post
+from agentbay_kernel.exchange.jobs import JobRunner
 from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred
-from agentbay_kernel.exchange.transfers import Courier, Source, Stretch, open_plain
+from agentbay_kernel.exchange.transfers import ByteTransfer, Source, Stretch, open_plain
 
 MOST_FILES = 100_000
 _READ = 1024 * 1024
@@ -46,8 +46,8 @@ class _Listed:
 
 
 def upload(
-    courier: Courier,
-    post: Post,
+    transfer: ByteTransfer,
+    jobs: JobRunner,
     local: Path,
     remote: str,
     force: bool,
@@ -74,7 +74,7 @@ def upload(
     }
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     job = {**facts, "id": identity, "remote": remote, "force": force}
-    begun = post.do({"do": "begin_upload", **job}, courier.new_base(), stopped=stopped)
+    begun = jobs.do({"do": "begin_upload", **job}, transfer.new_base(), stopped=stopped)
     target, stage, same = _begun(begun, len(told))
     left = [number for number in range(len(told)) if number not in set(same)]
     for number in left:
@@ -85,9 +85,9 @@ def upload(
     count = Count(local.name, source.size, progress, done=there)
     if there:
         count.add(0)
-    courier.write_stream(f"{stage}/s", missing, source.read, count.add, stopped)
+    transfer.write_stream(f"{stage}/s", missing, source.read, count.add, stopped)
     job |= {"target": target, "same": same}
-    post.do({"do": "finish_upload", **job}, courier.new_base(), stopped=stopped)
+    jobs.do({"do": "finish_upload", **job}, transfer.new_base(), stopped=stopped)
     return Transferred(len(told), total, target, len(same), left_out(listed.left_out))
 
 

@@ -41,7 +41,7 @@ class Cell:
     stopped: threading.Event = field(default_factory=threading.Event)
 
 
-class Stop(enum.Enum):
+class InterruptResult(enum.Enum):
     """What an interrupt did to a cell."""
 
     UNSENT = "it was not sent and never will be"

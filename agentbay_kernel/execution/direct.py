@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError, ServiceUnreachableError
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
 from agentbay_kernel.execution.output_limit import KeptHere, OutputLimit, replied
 from agentbay_kernel.execution.sources import display_hooks_code
@@ -91,11 +91,11 @@ class DirectExecution:
             # Nothing was sent; the other routes may be there.
             return None
 
-    def interrupt(self, cell: Cell) -> Stop:
+    def interrupt(self, cell: Cell) -> InterruptResult:
         """Stop a cell that waits for its turn. The service has no call that stops a running one."""
         with self._lock:
             cell.stopped.set()
-            return Stop.RUNS_ON if cell in self._sent else Stop.UNSENT
+            return InterruptResult.RUNS_ON if cell in self._sent else InterruptResult.UNSENT
 
 
 def _timeout_s(cell: Cell) -> float:

@@ -1,6 +1,6 @@
-"""What became of a cell: its outputs, its streams, its error, its timing.
+"""The result of a cell: its outputs, its streams, its error, its timing.
 
-In: the cell's messages, as they come. Out: an `Outcome` that can be looked at, kept, shown again.
+It is built from the cell's messages as they come, and can be looked at, kept and shown again.
 Outputs are kept as a notebook keeps them (nbformat 4): streams joined, displays updated in place.
 """
 
@@ -16,7 +16,7 @@ from agentbay_kernel.execution.output_limit import WHOLE, InSandbox, KeptHere
 _OUTPUTS = ("display_data", "execute_result", "error")
 
 
-class Outcome:
+class CellResult:
     """What became of a cell.
 
     Arguments:
@@ -151,7 +151,7 @@ class Outcome:
             state = "ok"
         took = f", {self.seconds:.1f} s" if self.seconds is not None else ""
         where = f"{self.language} in session {self.session!r}"
-        return f"<Outcome of {where}: {state}{took}, {len(self._kept)} outputs>"
+        return f"<CellResult of {where}: {state}{took}, {len(self._kept)} outputs>"
 
     def show(self) -> None:
         """Show the outputs in the notebook's current cell."""

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from agentbay_kernel import threads
 from agentbay_kernel.containment.text import lines, visible
 from agentbay_kernel.errors import AgentBayError, VerbError
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message, error, notice, reply_error, reply_ok, stream
-from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.kernel.late_output import LateOutput
 from agentbay_kernel.kernel.publisher import FrontEnd
 from agentbay_kernel.languages import PYTHON
@@ -71,7 +71,7 @@ class CellRun:
         find_manager: Callable[[], SessionManager],
         late_output: LateOutput,
         folder: Path,
-        last: Outcome | None,
+        last: CellResult | None,
     ) -> None:
         self._cell = cell
         self._front_end = front_end
@@ -87,11 +87,11 @@ class CellRun:
         self._task: asyncio.Task[Message] | None = None
 
     @property
-    def outcome(self) -> Outcome | None:
+    def result(self) -> CellResult | None:
         """What became of it; None if nothing was sent."""
         return self._running.result if self._running is not None else None
 
-    async def to_its_end(self) -> dict[str, Any]:
+    async def run(self) -> dict[str, Any]:
         """Run; returns the content of the execute_reply."""
         self._task = self._loop.create_task(self._run())
         try:
@@ -129,11 +129,11 @@ class CellRun:
             self._loop.call_soon_threadsafe(call, *args)
 
     def _stop(self) -> None:
-        stop = self._running.interrupt() if self._running is not None else Stop.UNSENT
-        if stop is Stop.ENDING:
+        stop = self._running.interrupt() if self._running is not None else InterruptResult.UNSENT
+        if stop is InterruptResult.ENDING:
             self._soon(self._loop.call_later, _STUBBORN_S, self._tell_if_running)
         else:
-            self.cancel(_RUNS_ON_NOTE if stop is Stop.RUNS_ON else None)
+            self.cancel(_RUNS_ON_NOTE if stop is InterruptResult.RUNS_ON else None)
 
     def _tell_if_running(self) -> None:
         if self._task is not None:

@@ -20,7 +20,7 @@ _WITH_STATUS = ("execute_request", "comm_open", "comm_msg", "comm_close")
 _passes: ContextVar[bool] = ContextVar("passes", default=False)
 
 
-class PassingKernel(Kernel):
+class ConcurrentKernel(Kernel):
     """Subclasses say by `passes_cells` which requests don't wait."""
 
     def passes_cells(self, request: JsonObject) -> bool:

@@ -35,7 +35,7 @@ JsonObject = dict[str, Any]
 _ASK_WITHIN_S = 5.0
 
 
-class Questions:
+class Introspection:
     """The questions of one kernel.
 
     Arguments:

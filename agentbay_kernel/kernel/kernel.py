@@ -26,10 +26,10 @@ from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import reply_ok, stream
-from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.kernel.banner import make_banner
 from agentbay_kernel.kernel.cell_run import CellRun
-from agentbay_kernel.kernel.concurrent import PassingKernel
+from agentbay_kernel.kernel.concurrent import ConcurrentKernel
 from agentbay_kernel.kernel.introspection import History
 from agentbay_kernel.kernel.late_output import LateOutput
 from agentbay_kernel.kernel.publisher import Comms, FrontEnd, Pace
@@ -37,7 +37,7 @@ from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment
-    from agentbay_kernel.kernel.introspection import Questions
+    from agentbay_kernel.kernel.introspection import Introspection
     from agentbay_kernel.sessions import SessionManager
 
 JsonObject = dict[str, Any]
@@ -62,7 +62,7 @@ _LEAVING = ("exit", "exit()", "quit", "quit()")
 _LEAVE = {"source": "ask_exit", "keepkernel": False}
 
 
-class AgentBayKernel(PassingKernel):
+class AgentBayKernel(ConcurrentKernel):
     """Runs each cell in an AgentBay session."""
 
     language = CaselessStrEnum(
@@ -94,7 +94,7 @@ class AgentBayKernel(PassingKernel):
         self._late_output = LateOutput(asyncio.get_event_loop())
         # Jupyter starts a kernel in its notebook's folder.
         self._folder = Path.cwd()
-        self._last: Outcome | None = None
+        self._last: CellResult | None = None
 
     # What the kernel is
 
@@ -221,11 +221,11 @@ class AgentBayKernel(PassingKernel):
         sent_at = self.get_parent("shell").get("header", {}).get("date")
         self._running[run] = sent_at, datetime.now(UTC)
         try:
-            content = await run.to_its_end()
+            content = await run.run()
         finally:
             del self._running[run]
             if not silent:
-                self._last = run.outcome or self._last
+                self._last = run.result or self._last
         count = content.get("execution_count", self.execution_count)
         if not passes:
             # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
@@ -367,11 +367,11 @@ class AgentBayKernel(PassingKernel):
         return reply or self._history.reply(hist_access_type, **wanted)
 
     @property
-    def _questions(self) -> Questions:
+    def _questions(self) -> Introspection:
         # Imported here: not needed to answer kernel_info.
-        from agentbay_kernel.kernel.introspection import Questions
+        from agentbay_kernel.kernel.introspection import Introspection
 
-        return Questions(self.language, self._folder, self._manager, self._containment)
+        return Introspection(self.language, self._folder, self._manager, self._containment)
 
     async def do_is_complete(self, code: str) -> JsonObject:
         """Is the cell ready to run? Answered here, without asking the sandbox."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.execution.cell import Stop
+from agentbay_kernel.execution.cell import InterruptResult
 from agentbay_kernel.execution.display import display_message, remote_error
-from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.magics.cell import MagicCell
 
 
@@ -33,16 +33,16 @@ class BackgroundCell:
         return self._ended.done()
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CellResult:
         """What became of it so far: outputs, streams, error, timing, request id."""
-        return self._cell.outcome
+        return self._cell.result
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
         """Its outputs so far, as a notebook stores them."""
         return self.outcome.outputs
 
-    def wait(self, timeout: float | None = None) -> Outcome:
+    def wait(self, timeout: float | None = None) -> CellResult:
         """Wait for its end; an error of the cell is in the outcome.
 
         Interrupting stops the waiting, not the cell.
@@ -61,7 +61,7 @@ class BackgroundCell:
             ) from None
         return self.outcome
 
-    def result(self, timeout: float | None = None) -> Outcome:
+    def result(self, timeout: float | None = None) -> CellResult:
         """The same, but an error of the cell is raised.
 
         Raises:
@@ -82,7 +82,7 @@ class BackgroundCell:
         if self.done:
             return False
         try:
-            return self._cell.interrupt() is not Stop.RUNS_ON
+            return self._cell.interrupt() is not InterruptResult.RUNS_ON
         except AgentBayError:
             return False
 

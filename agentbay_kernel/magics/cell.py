@@ -22,7 +22,7 @@ from IPython.core.display_functions import clear_output
 from agentbay_kernel import threads
 from agentbay_kernel.errors import AgentBayError, VerbError
 from agentbay_kernel.exchange import Exchange, Reporter
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.display import display_message, remote_error
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.sessions import SessionManager
@@ -67,7 +67,7 @@ class MagicCell:
         cell = Cell(code, options.language, allow_stdin=can_ask)
         self._running = RunningCell(manager, cell, options, folder, variables)
         #: What becomes of it.
-        self.outcome = self._running.result
+        self.result = self._running.result
 
     def show(self, *, keep: bool = False) -> None:
         """Run it and show what it publishes.
@@ -86,13 +86,13 @@ class MagicCell:
             self._send()
             self._run(display_message if not silent else lambda message: None)
         except (AgentBayError, KeyboardInterrupt) as error:
-            self.outcome.fail(error)
+            self.result.fail(error)
             raise
         finally:
             self._running.end()
-        if self.outcome.error is not None and not keep:
-            raise remote_error(**self._with_hint(self.outcome.error))
-        if self.outcome.error is None:
+        if self.result.error is not None and not keep:
+            raise remote_error(**self._with_hint(self.result.error))
+        if self.result.error is None:
             self._bring()
 
     def prepare(self) -> None:
@@ -111,15 +111,15 @@ class MagicCell:
             self._running.open().result()
             for message in self._running.messages():
                 for contained in self._contain(message):
-                    self.outcome.add(contained)
-            if self._running.cell.stopped.is_set() and self.outcome.error is None:
+                    self.result.add(contained)
+            if self._running.cell.stopped.is_set() and self.result.error is None:
                 raise KeyboardInterrupt
         except (AgentBayError, KeyboardInterrupt) as error:
-            self.outcome.fail(error)
+            self.result.fail(error)
         finally:
             self._running.end()
 
-    def interrupt(self) -> Stop:
+    def interrupt(self) -> InterruptResult:
         """Stop the code in the sandbox; code that was not sent never will be."""
         return self._running.interrupt()
 
@@ -198,7 +198,7 @@ class MagicCell:
                     if message is None:
                         return
                     for contained in self._contain(message):
-                        self.outcome.add(contained)
+                        self.result.add(contained)
                         if contained.type == "input_request":
                             self._ask(contained)
                         elif contained.type != "error":
@@ -206,7 +206,7 @@ class MagicCell:
                 except KeyboardInterrupt:
                     interrupts += 1
                     # Where the remote code can be stopped, its own error is what is shown.
-                    if self._interrupt_here() is not Stop.ENDING:
+                    if self._interrupt_here() is not InterruptResult.ENDING:
                         raise
                     if interrupts == _MOST_INTERRUPTS:
                         print(
@@ -216,7 +216,7 @@ class MagicCell:
                         )
                         raise
 
-    def _interrupt_here(self) -> Stop:
+    def _interrupt_here(self) -> InterruptResult:
         while True:
             stopping = threads.start(self.interrupt)
             try:

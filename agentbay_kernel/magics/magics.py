@@ -29,7 +29,7 @@ from agentbay_kernel.containment.messages import Containment
 from agentbay_kernel.containment.text import lines
 from agentbay_kernel.errors import AgentBayError, RemoteError, VerbError
 from agentbay_kernel.execution.display import display_message
-from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.magics.background import BackgroundCell
 from agentbay_kernel.magics.cell import MagicCell
 from agentbay_kernel.sessions import SessionManager
@@ -81,7 +81,7 @@ class AgentBayMagics(Magics):
         self._containment = Containment(lambda: self.manager.settings)
         # Not the working directory of now: a cell may have changed it.
         self._folder = Path(shell.starting_dir)
-        self._last: Outcome | None = None
+        self._last: CellResult | None = None
 
     @line_magic("agentbay")  # type: ignore[arg-type]
     def verb(self, line: str) -> None:
@@ -141,10 +141,10 @@ class AgentBayMagics(Magics):
         try:
             cell.show(keep=bool(options.capture))
         finally:
-            self._last = cell.outcome
+            self._last = cell.result
         if options.capture:
-            self.shell.push({options.capture: cell.outcome})
-            if (error := cell.outcome.error) is not None:
+            self.shell.push({options.capture: cell.result})
+            if (error := cell.result.error) is not None:
                 told = f"The cell failed with {error['ename']}: see {options.capture}.error."
                 print(told, file=sys.stderr)
         return None

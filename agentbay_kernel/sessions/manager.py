@@ -15,7 +15,7 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
 )
 from agentbay_kernel.execution.bridge.python import BridgedExecution
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.lifetime import Lifetime
@@ -51,7 +51,7 @@ class SessionManager:
         """Run a cell in the session of that name; see `SessionRunner.execute`."""
         return self.runner.execute(cell, name)
 
-    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> Stop:
+    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> InterruptResult:
         """Stop a cell; see `SessionRunner.interrupt`."""
         return self.runner.interrupt(cell, name)
 
@@ -124,7 +124,7 @@ class SessionManager:
             self.delete(name)
         return False
 
-    def stop_cells(self, name: str = DEFAULT_SESSION) -> list[Stop]:
+    def stop_cells(self, name: str = DEFAULT_SESSION) -> list[InterruptResult]:
         """Interrupt whatever runs in a session, also what was begun by an earlier kernel of this
         notebook; says what became of each cell.
 
@@ -139,7 +139,7 @@ class SessionManager:
         execution = live.execution_in_use(PYTHON.name)
         if isinstance(execution, BridgedExecution):
             execution.interrupt_kernel()
-            return [Stop.ENDING]
+            return [InterruptResult.ENDING]
         if live.attached:
             raise AttachedSessionError(
                 f"The session {live.session.session_id} is attached, and this notebook runs "

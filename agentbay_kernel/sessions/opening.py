@@ -20,7 +20,7 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-from agentbay_kernel.execution.bridge.decoder import Claims
+from agentbay_kernel.execution.bridge.decoder import IdOwners
 from agentbay_kernel.execution.bridge.installer import end_bridge
 from agentbay_kernel.execution.bridge.wakeup import release_any
 from agentbay_kernel.service import CREATE_LABEL, AgentBay, CreateSessionParams, Session
@@ -58,7 +58,7 @@ class Opener:
         self._settings = settings
         self._registry = registry
         # One notebook's: what one session shows, another one can't change.
-        self._claims = Claims()
+        self._claims = IdOwners()
 
     def create(self, backend: Backend, name: str) -> LiveSession:
         """A new session.
@@ -96,7 +96,7 @@ class Opener:
         registry.confirm(record.mark, session.session_id)
         return self._live(name, session, record)
 
-    def take_back(self, backend: Backend, record: Record) -> Opened | None:
+    def reclaim(self, backend: Backend, record: Record) -> Opened | None:
         """The session of this notebook's earlier kernel; None when it is gone.
 
         Raises:

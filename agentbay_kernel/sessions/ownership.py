@@ -67,7 +67,7 @@ def this_process() -> Owner:
     return Owner(uuid.uuid4().hex, here.host, here.boot, here.space, pid, started)
 
 
-def fate_of(owner: Owner, here: Place | None = None) -> Fate:
+def owner_status(owner: Owner, here: Place | None = None) -> Fate:
     """Is that process alive? DEAD only when it is certain.
 
     Arguments:

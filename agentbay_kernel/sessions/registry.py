@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import SessionLimitError
-from agentbay_kernel.sessions.ownership import Fate, Owner, fate_of, this_process
+from agentbay_kernel.sessions.ownership import Fate, Owner, owner_status, this_process
 from agentbay_kernel.sessions.statefile import (
     CREATING,
     ENDING,
@@ -60,7 +60,7 @@ def whose(record: Record, here: Owner) -> str:
         Fate.ALIVE: "of another notebook",
         Fate.DEAD: "its kernel has ended",
         Fate.UNKNOWN: "of a kernel on another machine or in another container",
-    }[fate_of(record.owner)]
+    }[owner_status(record.owner)]
 
 
 def open_state_file(settings: AgentBaySettings) -> StateFile:
@@ -198,7 +198,7 @@ class Registry:
                 record.notebook == self._notebook
                 and record.owner != self.owner
                 and record.stage != ENDING
-                and (record.stage == HANDED or fate_of(record.owner) is Fate.DEAD)
+                and (record.stage == HANDED or owner_status(record.owner) is Fate.DEAD)
             ),
             stage=None,
         )
@@ -211,7 +211,7 @@ class Registry:
             record
             for record in self.records()
             if record.place == place
-            and fate_of(record.owner) is Fate.DEAD
+            and owner_status(record.owner) is Fate.DEAD
             and (record.stage == ENDING or now - record.used_at >= grace_s)
         ]
 

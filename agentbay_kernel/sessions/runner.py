@@ -23,8 +23,8 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
 from agentbay_kernel.execution.bridge.python import BridgedExecution
-from agentbay_kernel.execution.bridge.requests import OUTPUTS, Carried, as_message
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.bridge.requests import OUTPUTS, WireMessage, as_message
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
 from agentbay_kernel.languages import PYTHON
@@ -75,7 +75,7 @@ class SessionRunner:
                 yield from wait_for_turn(live.session, cell)
                 if cell.stopped.is_set():
                     return
-            yield from self._looked_after(live, cell, execution.execute(cell))
+            yield from self._with_lifetime_warnings(live, cell, execution.execute(cell))
         except ServiceUnreachableError:
             live.note_unrun(cell)
             raise
@@ -98,12 +98,12 @@ class SessionRunner:
         finally:
             live.note_end(cell)
 
-    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> Stop:
+    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> InterruptResult:
         """Stop a cell; says what became of it."""
         live = self._store.find(name)
         if live is None:
             cell.stopped.set()
-            return Stop.UNSENT
+            return InterruptResult.UNSENT
         return live.execution_of(cell.language).interrupt(cell)
 
     def bridged(self, name: str = DEFAULT_SESSION) -> BridgedExecution | None:
@@ -131,7 +131,7 @@ class SessionRunner:
         live = self._store.find(name)
         return live.execution_in_use(language) if live is not None else None
 
-    def _looked_after(
+    def _with_lifetime_warnings(
         self, live: LiveSession, cell: Cell, messages: Iterator[Message]
     ) -> Iterator[Message]:
         """A cell's messages, and the warnings that become due while it runs."""
@@ -193,7 +193,7 @@ def _why_gone(live: LiveSession) -> str:
     return "it was deleted from elsewhere, or the service was restarted"
 
 
-def _late_messages(late: Iterator[Carried]) -> Iterator[tuple[str, Message]]:
+def _late_messages(late: Iterator[WireMessage]) -> Iterator[tuple[str, Message]]:
     for carried in late:
         message = as_message(carried)
         if message.type in OUTPUTS and message.type != "input_request":

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
-from agentbay_kernel.execution.bridge.client import Tunnel
-from agentbay_kernel.execution.bridge.decoder import Claims
-from agentbay_kernel.execution.bridge.installer import MODULE, end_bridge, fate_of
+from agentbay_kernel.execution.bridge.client import BridgeClient
+from agentbay_kernel.execution.bridge.decoder import IdOwners
+from agentbay_kernel.execution.bridge.installer import MODULE, end_bridge, request_status
 from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
 from agentbay_kernel.execution.bridge.python import BridgedExecution, signal_by_shell
-from agentbay_kernel.execution.bridge.requests import Carried
+from agentbay_kernel.execution.bridge.requests import WireMessage
 from agentbay_kernel.execution.bridge.wakeup import release_any
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
@@ -71,7 +71,7 @@ class LiveSession:
         attached: bool = False,
         lifetime: Lifetime | None = None,
         created_at: float | None = None,
-        claims: Claims | None = None,
+        claims: IdOwners | None = None,
     ) -> None:
         self._claims = claims
         self.name = name
@@ -93,7 +93,7 @@ class LiveSession:
         # The owner of an attached session may have a bridge of the same kind in it.
         self._module = f"{MODULE}_{uuid.uuid4().hex[:12]}" if attached else MODULE
         self._direct = DirectExecution(session)
-        self._tunnel: Tunnel | None = None
+        self._client: BridgeClient | None = None
         self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
         # Why a language has no bridge, where one was wanted.
         self.unbridged: dict[str, str] = {}
@@ -107,12 +107,12 @@ class LiveSession:
     @property
     def is_bridged(self) -> bool:
         """Does a bridge lead into it?"""
-        return self._tunnel is not None
+        return self._client is not None
 
     def end_kernel(self) -> bool:
         """End the bridge's kernel at once; False where there is none, or it can't be reached."""
-        tunnel = self._tunnel
-        return tunnel is not None and signal_by_shell(self.session, tunnel.kernel_pid, "KILL")
+        client = self._client
+        return client is not None and signal_by_shell(self.session, client.kernel_pid, "KILL")
 
     def renew(self) -> bool:
         """Let the next cell begin with fresh interpreters; False if only a new session does.
@@ -121,12 +121,12 @@ class LiveSession:
             CommandError: the service failed.
         """
         with self._choosing:
-            tunnel, self._tunnel = self._tunnel, None
-            if tunnel is None:
+            client, self._client = self._client, None
+            if client is None:
                 return False
             self._bridged = {}
-            tunnel.close(KernelEndedError("The session was restarted while this cell ran."))
-            signal_by_shell(self.session, tunnel.kernel_pid, "KILL")
+            client.close(KernelEndedError("The session was restarted while this cell ran."))
+            signal_by_shell(self.session, client.kernel_pid, "KILL")
             end_bridge(self.session, self._module)
         return True
 
@@ -137,10 +137,10 @@ class LiveSession:
             CommandError: it could not be found out yet.
         """
         cell = self.unsettled
-        if cell is None or self._tunnel is None:
+        if cell is None or self._client is None:
             return ""
         first = (cell.code.strip().splitlines() or [""])[0][:60]
-        words = _FATES[fate_of(self.session, cell.message_id, self._module)]
+        words = _FATES[request_status(self.session, cell.message_id, self._module)]
         self.unsettled = None
         return f"AgentBay: the cell that was lost sight of (`{first}`) {words}\n"
 
@@ -199,18 +199,18 @@ class LiveSession:
             return self._bridged.get(language, self._direct)
 
     def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
-        if self._tunnel is None:
-            tunnel = Tunnel(self.session, self._claims, self._module)
+        if self._client is None:
+            client = BridgeClient(self.session, self._claims, self._module)
             if self.unsettled is not None:
                 # The call that was lost sight of may be waiting there still.
                 release_any(self.session)
-            tunnel.install()
-            self._tunnel = tunnel
+            client.install()
+            self._client = client
         if language == PYTHON.name:
-            return BridgedExecution(self._tunnel)
+            return BridgedExecution(self._client)
         if language != JAVASCRIPT.name:
             raise BridgeError(f"no bridge leads to {language}")
-        javascript = BridgedJavaScript(self._tunnel)
+        javascript = BridgedJavaScript(self._client)
         javascript.start()
         return javascript
 
@@ -222,9 +222,9 @@ class LiveSession:
                 # It was replaced meanwhile.
                 return
             lost, self._bridged = self._bridged, {}
-            if self._tunnel is not None:
-                self._tunnel.close(error)
-                self._tunnel = None
+            if self._client is not None:
+                self._client.close(error)
+                self._client = None
             if self._wanted() != "bridged" and not isinstance(
                 error, KernelEndedError | SilentSessionError
             ):
@@ -234,12 +234,12 @@ class LiveSession:
         """It is used no more: what waits for it here is told why it waits in vain."""
         with self._choosing:
             self.ended = self.ended or why
-            tunnel, self._tunnel = self._tunnel, None
+            client, self._client = self._client, None
             self._bridged = {}
-        if tunnel is not None:
-            tunnel.close(BridgeError(f"The session is used no more: {why}."))
+        if client is not None:
+            client.close(BridgeError(f"The session is used no more: {why}."))
 
-    def late(self) -> Iterator[Carried] | None:
+    def late(self) -> Iterator[WireMessage] | None:
         """What comes unasked through the bridge, as it comes; ends with the bridge. None where
         there is no bridge, and for all who ask but the first."""
-        return self._tunnel.late() if self._tunnel is not None else None
+        return self._client.late() if self._client is not None else None

@@ -345,7 +345,7 @@ class SessionStore:
             return again
         record = self._claimed.get(name)
         if record is not None and record.place == backend.client.endpoint.url:
-            opened = self._opener.take_back(backend, record)
+            opened = self._opener.reclaim(backend, record)
             self._claimed.pop(name, None)
             if opened is not None:
                 self._notes += [notice(opened.note)] if opened.note else []

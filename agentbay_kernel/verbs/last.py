@@ -16,7 +16,7 @@ from agentbay_kernel.errors import VerbError
 from agentbay_kernel.exchange.local_files import open_to_write, path_asked_for, path_to_write
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.output_limit import InSandbox, KeptHere
-from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.parser import LineParser, completed_by, touching_machine
 from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
@@ -90,7 +90,7 @@ def _fetch(
     yield display.say(text(told))
 
 
-def _rows(last: Outcome) -> list[tuple[str, str]]:
+def _rows(last: CellResult) -> list[tuple[str, str]]:
     started = datetime.datetime.fromtimestamp(last.started_at).astimezone()
     ended = "ok"
     if last.error is not None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
 from agentbay_kernel.verbs.hints import Here, find_hint
 
@@ -63,7 +63,7 @@ class RunningCell:
             strict_const=settings.strict_const,
         )
         #: What becomes of it.
-        self.result = Outcome(cell.language, self.session, cell.message_id)
+        self.result = CellResult(cell.language, self.session, cell.message_id)
         self._here = Here(folder, variables, settings.untrusted)
         self._opening: Future[LiveSession] | None = None
 
@@ -86,12 +86,12 @@ class RunningCell:
         """
         return self.manager.execute(self.cell, self.session)
 
-    def interrupt(self) -> Stop:
+    def interrupt(self) -> InterruptResult:
         """Stop it; code that was not sent never will be."""
         try:
             return self.manager.interrupt(self.cell, self.session)
         except AgentBayError:
-            return Stop.RUNS_ON
+            return InterruptResult.RUNS_ON
 
     def answer_input(self, typed: str) -> None:
         """Send what the user typed for an `input_request`."""

@@ -10,7 +10,7 @@ from argparse import ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import NotAllowedError
-from agentbay_kernel.execution.cell import Stop
+from agentbay_kernel.execution.cell import InterruptResult
 from agentbay_kernel.sessions import DEFAULT_SESSION, clock, whose
 from agentbay_kernel.verbs.bundles import data, grid, text
 from agentbay_kernel.verbs.parser import LineParser, completed_by
@@ -139,8 +139,10 @@ def _interrupt(options: Namespace, manager: SessionManager, context: VerbContext
     stops = manager.stop_cells(options.name)
     if not stops:
         return text(f"Nothing runs in {options.name!r}.")
-    if Stop.RUNS_ON in stops:
-        return text(f"The code in {options.name!r} can't be interrupted: {Stop.RUNS_ON.value}.")
+    if InterruptResult.RUNS_ON in stops:
+        return text(
+            f"The code in {options.name!r} can't be interrupted: {InterruptResult.RUNS_ON.value}."
+        )
     return text(f"The code in {options.name!r} was interrupted.")
 
 

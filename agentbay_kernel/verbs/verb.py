@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.result import Outcome
+from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.verbs.parser import LineParser
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class VerbContext:
     settings: AgentBaySettings
     front_end: str
     language: str = "python"
-    last: Outcome | None = None
+    last: CellResult | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
 
     @property

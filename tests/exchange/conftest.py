@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from agentbay_kernel.exchange import Exchange
-from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
@@ -71,7 +71,7 @@ def benches_of(runtime: LocalRuntimeProcess, route: str) -> Iterator[dict[str, B
     with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
         session = client.create().session
         assert session is not None
-        tunnel = Tunnel(session)
+        tunnel = BridgeClient(session)
         tunnel.install()
         direct, bridged = DirectExecution(session), BridgedExecution(tunnel)
 

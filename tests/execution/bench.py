@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
@@ -30,7 +30,7 @@ class Bench:
     """A session with a bridge, and the runtime that it is in."""
 
     session: Session
-    tunnel: Tunnel
+    tunnel: BridgeClient
     profile: Callable[..., None]
     journal: Path
 

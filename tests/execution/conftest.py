@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.service import AgentBay, Session
 from tests.execution.bench import ROUTES, Bench
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
@@ -44,7 +44,7 @@ def open_bench(runtime: LocalRuntimeProcess, journal: Path) -> Iterator[Callable
         session = client.create().session
         assert session is not None
         made.append(session)
-        tunnel = Tunnel(session)
+        tunnel = BridgeClient(session)
         tunnel.install()
         return Bench(session, tunnel, lambda **more: profile(**{**keys, **more}), journal)
 

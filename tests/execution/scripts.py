@@ -65,7 +65,7 @@ def newest_node() -> str | None:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellResult:
     """What a cell gave. `position` is the (line, column) of the error's first frame in it."""
 
     value: str | None
@@ -100,7 +100,7 @@ class Context:
             self._process.wait()
         self._process.stdout.close()
 
-    def raw(self, cell: Rewritten, wait: bool = True) -> Outcome:
+    def raw(self, cell: Rewritten, wait: bool = True) -> CellResult:
         """Run a script; its promise is awaited only where the rewrite says so."""
         self._count += 1
         name = f"cell-{self._count}.js"
@@ -114,7 +114,9 @@ class Context:
         )
         failure = answer.get("error")
         if failure is None:
-            return Outcome(answer["value"], None, None, tuple(answer["printed"]), answer["pending"])
+            return CellResult(
+                answer["value"], None, None, tuple(answer["printed"]), answer["pending"]
+            )
         stack = failure["stack"]
         # A syntax error names the line only, above its message.
         found = re.search(rf"at .*{re.escape(name)}:(-?\d+):(-?\d+)", stack)
@@ -122,13 +124,13 @@ class Context:
         if found is None and (line := re.match(rf"{re.escape(name)}:(\d+)", stack)):
             position = (int(line[1]), 0)
         message = f"{failure['name']}: {failure['message']}"
-        return Outcome(None, message, position, tuple(answer["printed"]), False)
+        return CellResult(None, message, position, tuple(answer["printed"]), False)
 
-    def run(self, code: str, *, strict_const: bool = False) -> Outcome:
+    def run(self, code: str, *, strict_const: bool = False) -> CellResult:
         """Rewrite a cell and run it."""
         return self.raw(rewrite(code, strict_const=strict_const))
 
-    def unchanged(self, code: str) -> Outcome:
+    def unchanged(self, code: str) -> CellResult:
         """Run a cell as it is."""
         return self.raw(Rewritten(code))
 

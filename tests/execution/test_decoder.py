@@ -15,11 +15,11 @@ from agentbay_kernel.errors import BridgeError, InvalidAnswerError
 from agentbay_kernel.execution.bridge import decoder as incoming
 from agentbay_kernel.execution.bridge.decoder import (
     Answer,
-    Carried,
-    Claims,
-    Incoming,
+    Decoder,
+    IdOwners,
     Lines,
     Refused,
+    WireMessage,
     read_answer,
     read_message,
 )
@@ -61,7 +61,7 @@ CONTENTS: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def carried(channel: str, kind: str, content: Any, **parts: Any) -> Carried:
+def carried(channel: str, kind: str, content: Any, **parts: Any) -> WireMessage:
     header, parent = {"msg_type": kind, "msg_id": "m"}, {"msg_id": "request"}
     return {"c": channel, "h": header, "p": parent, "m": {}, "b": content, "x": [], **parts}
 
@@ -70,7 +70,7 @@ def lines_of(*messages: Any) -> bytes:
     return b"".join(json.dumps(message).encode() + b"\n" for message in messages)
 
 
-def read(message: Any) -> Carried | Refused:
+def read(message: Any) -> WireMessage | Refused:
     return read_message(json.dumps(message).encode())
 
 
@@ -168,8 +168,8 @@ def test_what_no_encoder_takes_is_replaced() -> None:
 
 
 def test_a_sandbox_has_no_hold_on_what_another_one_shows() -> None:
-    claims = Claims()
-    first, second = Incoming(claims), Incoming(claims)
+    claims = IdOwners()
+    first, second = Decoder(claims), Decoder(claims)
     shown = carried("iopub", "display_data", CONTENTS["iopub", "display_data"])
     update = carried("iopub", "update_display_data", CONTENTS["iopub", "update_display_data"])
     opened = carried("iopub", "comm_open", CONTENTS["iopub", "comm_open"])
@@ -188,7 +188,7 @@ def test_a_sandbox_has_no_hold_on_what_another_one_shows() -> None:
 
 def test_ids_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentbay_kernel.execution.bridge.claims.MOST_IDS", 10)
-    claims, owner = Claims(), object()
+    claims, owner = IdOwners(), object()
     assert all(claims.claim(str(number), owner) for number in range(100))
     assert claims.claim("5", object())
     assert not claims.claim("95", object())
@@ -196,8 +196,8 @@ def test_ids_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_messages_are_put_together_from_pieces() -> None:
     data = lines_of(*(carried(c, k, content) for (c, k), content in CONTENTS.items()))
-    one = list(Incoming(Claims()).feed(data))
-    reader = Incoming(Claims())
+    one = list(Decoder(IdOwners()).feed(data))
+    reader = Decoder(IdOwners())
     pieces = [it for at in range(len(data)) for it in reader.feed(data[at : at + 1])]
     assert pieces == one and len(one) == len(CONTENTS)
     assert reader.begun == 0
@@ -205,7 +205,7 @@ def test_messages_are_put_together_from_pieces() -> None:
 
 def test_a_message_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "LARGEST_MESSAGE", 1_000)
-    reader = Incoming(Claims())
+    reader = Decoder(IdOwners())
     with pytest.raises(BridgeError, match="Show less at once"):
         for _ in range(20):
             list(reader.feed(b"x" * 100))
@@ -263,7 +263,7 @@ def check_message(message: Any) -> None:
 
 
 def check_line(line: bytes) -> None:
-    reader = Incoming(Claims())
+    reader = Decoder(IdOwners())
     for message in reader.feed(line + b"\n"):
         if isinstance(message, Refused):
             assert isinstance(message.reply_to, str)

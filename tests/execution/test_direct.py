@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.service import AgentBay
@@ -122,7 +122,9 @@ def test_an_interrupt_of_a_running_cell_says_that_it_runs_on(direct: DirectExecu
     ends_at = time.monotonic() + 10
     while cell not in direct._sent and time.monotonic() < ends_at:
         time.sleep(0.01)
-    assert direct.interrupt(cell) is Stop.RUNS_ON
+    assert direct.interrupt(cell) is InterruptResult.RUNS_ON
     running.join(10)
     waiting = Cell("1", "python")
-    assert direct.interrupt(waiting) is Stop.UNSENT and list(direct.execute(waiting)) == []
+    assert (
+        direct.interrupt(waiting) is InterruptResult.UNSENT and list(direct.execute(waiting)) == []
+    )

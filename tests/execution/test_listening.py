@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.decoder import Answer
 from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
 from agentbay_kernel.execution.bridge.python import BridgedExecution
@@ -30,7 +30,7 @@ thread = threading.Thread(target=work); thread.start()"""
 class Late:
     """Collects what comes late from a tunnel."""
 
-    def __init__(self, tunnel: Tunnel) -> None:
+    def __init__(self, tunnel: BridgeClient) -> None:
         self.carried: list[dict[str, Any]] = []
         late = tunnel.late()
         assert late is not None
@@ -191,8 +191,8 @@ def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench)
 
     threading.Thread(target=run, daemon=True).start()
     assert begun.wait(SOON_S)
-    bench.tunnel._waker.release(bench.tunnel._call)
-    tunnel = Tunnel(bench.session)
+    bench.tunnel._wakeup.release(bench.tunnel._call)
+    tunnel = BridgeClient(bench.session)
     tunnel.install()
     messages = list(BridgedExecution(tunnel).execute(Cell("kept", "python")))
     # Its first cell waits for the one that runs, and has that one's output first: what the other

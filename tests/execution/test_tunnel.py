@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
-from agentbay_kernel.execution.bridge.client import Tunnel
-from agentbay_kernel.execution.bridge.installer import fate_of, installing_code
+from agentbay_kernel.execution.bridge.client import BridgeClient
+from agentbay_kernel.execution.bridge.installer import installing_code, request_status
 from agentbay_kernel.execution.bridge.python import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
@@ -85,7 +85,7 @@ def test_input_is_answered_while_a_call_waits(bench: Bench, size: int) -> None:
 
 
 def test_the_kernel_is_asked_while_a_cell_runs(bench: Bench) -> None:
-    tunnel: Tunnel = bench.tunnel
+    tunnel: BridgeClient = bench.tunnel
     go_on = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n'done'"
     shown: list[Message] = []
     cell = threading.Thread(target=lambda: shown.extend(bench.run(go_on)))
@@ -230,7 +230,7 @@ def test_a_sandbox_whose_python_is_killed_keeps_no_kernel_and_can_have_another_b
     while shell(f"kill -0 {inner}"):
         assert time.monotonic() < ends_at, "the kernel runs on, and nobody can reach it"
         time.sleep(0.1)
-    again = Tunnel(bench.session)
+    again = BridgeClient(bench.session)
     again.install()
     assert value_of(list(BridgedExecution(again).execute(Cell("6*7", "python")))) == "42"
 
@@ -243,7 +243,7 @@ def test_what_an_earlier_holder_sent_and_comes_late_is_not_taken(
     earlier = bench.tunnel
     # As if the answers were lost from now on, and the tunnel given up.
     earlier.close(SilentSessionError("given up"))
-    again = Tunnel(bench.session)
+    again = BridgeClient(bench.session)
     again.install()
     bridged = BridgedExecution(again)
     with pytest.raises(KernelEndedError, match="taken up the bridge"):
@@ -261,7 +261,7 @@ def test_a_cell_that_is_told_not_to_have_run_never_runs(
     bench = open_bench(**ROUTES[route])
     bench.run("ran = []")
     cell = Cell("ran.append('late')", "python")
-    assert fate_of(bench.session, cell.message_id) == "unknown"
+    assert request_status(bench.session, cell.message_id) == "unknown"
     bench.tunnel.post(
         "shell",
         "execute_request",

@@ -22,7 +22,7 @@ from agentbay_kernel.sessions.ownership import (
     Fate,
     Owner,
     Place,
-    fate_of,
+    owner_status,
     process_start,
     this_process,
 )
@@ -37,17 +37,17 @@ def _ended() -> Owner:
     """A process that certainly has ended."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     owner = replace(this_process(), pid=process.pid, started=process_start(process.pid) or "")
-    assert fate_of(owner) is Fate.ALIVE
+    assert owner_status(owner) is Fate.ALIVE
     process.communicate(b"\n")
     return owner
 
 
 def test_a_process_is_dead_only_when_that_is_certain() -> None:
     here, ended = this_process(), _ended()
-    assert fate_of(here) is Fate.ALIVE
-    assert fate_of(ended) is Fate.DEAD
+    assert owner_status(here) is Fate.ALIVE
+    assert owner_status(ended) is Fate.DEAD
     # Its number was given to another process.
-    assert fate_of(replace(here, started="1")) is Fate.DEAD
+    assert owner_status(replace(here, started="1")) is Fate.DEAD
     for unknown in (
         replace(ended, host="another/host"),
         replace(ended, space="pid:[4026532999]"),
@@ -56,13 +56,13 @@ def test_a_process_is_dead_only_when_that_is_certain() -> None:
         # Alike in user, host name and pid, in a container on another machine.
         replace(ended, boot="another", space="pid:[4026532999]"),
     ):
-        assert fate_of(unknown) is Fate.UNKNOWN
+        assert owner_status(unknown) is Fate.UNKNOWN
 
 
 def test_a_machine_that_was_started_anew_has_none_of_its_processes_left() -> None:
     here = Place("id/host", "boot-2", OUTERMOST_SPACE)
     before = Owner("0", "id/host", "boot-1", OUTERMOST_SPACE, os.getpid(), "1")
-    assert fate_of(before, here) is Fate.DEAD
+    assert owner_status(before, here) is Fate.DEAD
     for owner, place in (
         # In containers the same id, name and number stand for another machine's process.
         (replace(before, space="pid:[4026532999]"), here),
@@ -73,7 +73,7 @@ def test_a_machine_that_was_started_anew_has_none_of_its_processes_left() -> Non
         (replace(before, boot=""), here),
         (before, replace(here, boot="")),
     ):
-        assert fate_of(owner, place) is Fate.UNKNOWN
+        assert owner_status(owner, place) is Fate.UNKNOWN
 
 
 def test_a_zombie_is_dead() -> None:
@@ -81,7 +81,7 @@ def test_a_zombie_is_dead() -> None:
     owner = replace(this_process(), pid=process.pid, started=process_start(process.pid) or "")
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert fate_of(owner) is Fate.DEAD
+    assert owner_status(owner) is Fate.DEAD
     process.wait()
 
 

@@ -4,7 +4,7 @@ In: requests for the kernels in the sandbox. Out: what they answered, sorted by 
 came unasked. One thread makes the calls, one after the other, for as long as something is to be
 sent, awaited or listened for. A call is an exchange of bytes at offsets (see sandbox/bridge.py),
 so one that failed is made again without anything being posted twice or lost. What must be sent
-while a call waits in the sandbox goes in by `Waker`.
+while a call waits in the sandbox goes in by `Wakeup`.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.execution.bridge.decoder import (
     Answer,
-    Carried,
-    Claims,
-    Incoming,
+    Decoder,
+    IdOwners,
     Refused,
+    WireMessage,
     read_start,
 )
 from agentbay_kernel.execution.bridge.installer import MODULE, installing_code
-from agentbay_kernel.execution.bridge.requests import Arrivals, Listening, Request
-from agentbay_kernel.execution.bridge.transport import Calls, Patience
-from agentbay_kernel.execution.bridge.wakeup import MOST_BROUGHT, Waker
+from agentbay_kernel.execution.bridge.requests import LateOutputWindow, PendingRequests, Request
+from agentbay_kernel.execution.bridge.transport import BridgeTransport, RetryPolicy
+from agentbay_kernel.execution.bridge.wakeup import MOST_BROUGHT, Wakeup
 from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.service import Session
 from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
 _MOST_FAILED_WAKES = 3
-_log = get_logger("tunnel")
+_log = get_logger("bridge")
 
 
-class Tunnel:
+class BridgeClient:
     """Carries messages for one session. Thread-safe.
 
     Arguments:
@@ -59,12 +59,12 @@ class Tunnel:
     """
 
     def __init__(
-        self, session: Session, claims: Claims | None = None, module: str = MODULE
+        self, session: Session, claims: IdOwners | None = None, module: str = MODULE
     ) -> None:
         self._session = session
         self._module = module
-        self._incoming = Incoming(claims or Claims())
-        self._calls = Calls(session, module)
+        self._decoder = Decoder(claims or IdOwners())
+        self._calls = BridgeTransport(session, module)
         self._lock = threading.Lock()
         self._posting = threading.Condition(self._lock)
         self._unsent = bytearray()
@@ -74,18 +74,18 @@ class Tunnel:
         self._doubtful = 0  # of these, those that went and that nobody has confirmed
         self._after = 0  # outward bytes that are here
         self._read = 0  # of these, those of whole messages, which are never asked for again
-        self._arrivals = Arrivals()
+        self._pending = PendingRequests()
         self._pumping = False
         self._call = ""  # id of the call that is on its way
         self._call_waits = False  # does it wait in the sandbox for what happens?
         self._call_listens = False  # does it wait there though no request is under way?
         self._answered_at = 0.0
-        self._waker = Waker(session, "", 0)
+        self._wakeup = Wakeup(session, "", 0)
         self._holder = 0
         self._wakeable = False  # is the bridge reached while a call waits?
         self._deaf = False  # was it, and is no longer?
         self._waking = False
-        self._listening = Listening()  # to what may come unasked
+        self._late_window = LateOutputWindow()  # to what may come unasked
         self.kernel_pid: int | None = None
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
@@ -112,11 +112,11 @@ class Tunnel:
         self._posted = self._sent = self._carried = start.known
         self._after = self._read = start.start
         if self._sent:
-            self._arrivals.expect_left_behind()
+            self._pending.expect_left_behind()
         self._holder = start.holder
-        self._waker = Waker(self._session, start.pipe, start.holder)
+        self._wakeup = Wakeup(self._session, start.pipe, start.holder)
         # Until an answer says that the bridge heard it, no call waits for long.
-        threading.Thread(target=self._waker.knock, name="agentbay-knock", daemon=True).start()
+        threading.Thread(target=self._wakeup.probe, name="agentbay-probe", daemon=True).start()
 
     def post(
         self,
@@ -162,7 +162,7 @@ class Tunnel:
             "x": [base64.b64encode(part).decode() for part in buffers],
         }
         if kind == "comm_open":
-            self._incoming.note_opened(str(content.get("comm_id")))
+            self._decoder.note_opened(str(content.get("comm_id")))
         # A line of its own, also after one that was given up halfway.
         line = b"\n" + json.dumps(message).encode() + b"\n"
         with self._lock:
@@ -170,9 +170,9 @@ class Tunnel:
             self._posted += len(line)
             request.ends_at = self._posted
             # A call that waits for nothing any more ends by itself.
-            waits = self._call_waits and bool(self._arrivals or self._call_listens)
+            waits = self._call_waits and bool(self._pending or self._call_listens)
             if awaited:
-                self._arrivals.expect(request)
+                self._pending.expect(request)
             self._posting.notify()
             if not self._pumping:
                 self._start_pump()
@@ -188,46 +188,46 @@ class Tunnel:
             what: who may send it, so that this one can say that nothing more will come.
         """
         with self._lock:
-            self._listening.begin(what, seconds)
-            self._arrivals.listen()
+            self._late_window.begin(what, seconds)
+            self._pending.listen()
             if not self._pumping:
                 self._start_pump()
 
     def stop_listening(self, what: str) -> None:
         """From there nothing more will come unasked."""
         with self._lock:
-            self._listening.end(what)
+            self._late_window.end(what)
             self._end_idle_call()
 
-    def late(self) -> Iterator[Carried] | None:
-        """What comes unasked: messages of no request that is under way. Ends with the tunnel.
+    def late(self) -> Iterator[WireMessage] | None:
+        """What comes unasked: messages of no request that is under way. Ends with the connection.
         None for all who ask but the first."""
-        return self._arrivals.late()
+        return self._pending.late()
 
     def close(self, error: CommandError | None = None) -> None:
         """Listen no more, and with an error, collect no more: what is under way goes on in the
         sandbox, and whoever waits for it here gets the error."""
         with self._lock:
-            self._listening.end_all()
+            self._late_window.end_all()
             self._end_idle_call()
-        self._incoming.close()
-        self._arrivals.close()
+        self._decoder.close()
+        self._pending.close()
         if error is not None:
             self._fail_all(error)
 
     def _start_pump(self) -> None:
         self._pumping = True
-        threading.Thread(target=self._pump, name="agentbay-tunnel", daemon=True).start()
+        threading.Thread(target=self._pump, name="agentbay-bridge", daemon=True).start()
 
     def _pump(self) -> None:
         while True:
             with self._lock:
-                if not self._unsent and not self._arrivals:
-                    if not self._listening:
+                if not self._unsent and not self._pending:
+                    if not self._late_window:
                         self._pumping = False
                         return
                     if not (self._calls.stream and self._wakeable):
-                        self._posting.wait(self._listening.backoff.pause_s)
+                        self._posting.wait(self._late_window.backoff.pause_s)
             try:
                 self._exchange_patiently()
             except CommandError as error:
@@ -235,7 +235,7 @@ class Tunnel:
                 return
             except Exception as error:
                 # Whatever it is, cells that wait must not wait for ever.
-                _log.exception("The tunnel to a sandbox failed")
+                _log.exception("The connection to a bridge failed")
                 self._fail_all(
                     BridgeError(
                         f"The bridge to the sandbox's kernel failed here ({type(error).__name__}). "
@@ -245,34 +245,34 @@ class Tunnel:
                 return
 
     def _exchange_patiently(self) -> None:
-        patience = Patience(self._arrivals.tell)
+        retry = RetryPolicy(self._pending.tell)
         while True:
             try:
                 return self._exchange()
             except PASSING_FAILURES as error:
                 with self._lock:
-                    started = any(r.ends_at <= self._sent for r in self._arrivals.awaited)
-                patience.wait(error, self._answered_at, started)
+                    started = any(r.ends_at <= self._sent for r in self._pending.awaited)
+                retry.wait(error, self._answered_at, started)
 
     def _fail_all(self, error: CommandError) -> None:
         gone = isinstance(error, SessionNotFoundError)
         if gone or isinstance(error, BridgeError):
-            self._incoming.close()
+            self._decoder.close()
         with self._lock:
             there = max(self._sent, self._doubtful)
             # What was on its way may be there or not. In its place go empty lines, so that the
             # offsets of what follows are right in either case and nothing of it is run later.
             self._unsent[:] = b"\n" * max(0, self._carried - self._sent)
             self._posted = self._sent + len(self._unsent)
-            self._listening.end_all()
+            self._late_window.end_all()
             self._pumping = False
         if gone:
             # The call was refused; what earlier calls had brought was there, and ended with it.
-            self._arrivals.fail_all(
+            self._pending.fail_all(
                 AnswerLostError(f"It ended before it was answered, with its session: {error}"),
                 until=there,
             )
-        self._arrivals.fail_all(error)
+        self._pending.fail_all(error)
 
     def _exchange(self) -> None:
         with self._lock:
@@ -303,16 +303,16 @@ class Tunnel:
         route = self._calls.route
         piece, packed = route.largest_piece(self._unsent)
         # Where nothing wakes a call, one that only listens does not wait: the next cell would.
-        listens = self._calls.stream and self._wakeable and bool(self._listening)
-        waits = (self._arrivals or listens) and len(piece) == len(self._unsent)
+        listens = self._calls.stream and self._wakeable and bool(self._late_window)
+        waits = (self._pending or listens) and len(piece) == len(self._unsent)
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
-        if not self._arrivals:
-            wait_s = min(wait_s, self._listening.left_s)
+        if not self._pending:
+            wait_s = min(wait_s, self._late_window.left_s)
         self._call, self._call_waits, self._call_listens = uuid.uuid4().hex, wait_s > 0, listens
         self._carried = self._sent + len(piece)
         brought = [
             request.id
-            for request in self._arrivals.awaited
+            for request in self._pending.awaited
             if self._sent < request.ends_at <= self._carried
         ]
         return {
@@ -340,27 +340,27 @@ class Tunnel:
             self._after += len(data)
             self._answered_at = time.monotonic()
             self._wakeable = answer.heard and not self._deaf
-            self._listening.heard(bool(data))
-        for message in self._incoming.feed(data):
+            self._late_window.heard(bool(data))
+        for message in self._decoder.feed(data):
             if isinstance(message, Refused) or message["c"] != "bridge":
-                self._arrivals.sort(message)
+                self._pending.sort(message)
             else:
                 self._hear_bridge(message)
         with self._lock:
-            self._read = self._after - self._incoming.begun
+            self._read = self._after - self._decoder.begun
             self._end_idle_call()
 
     def _end_idle_call(self) -> None:
         """A call that waits for nothing any more is ended: the next cell would have to wake it."""
-        if self._call_listens and not self._arrivals and not self._listening:
+        if self._call_listens and not self._pending and not self._late_window:
             self._call_listens = False
             self._release(self._call)
 
     def _release(self, call: str) -> None:
         """Let a call end that may wait in the sandbox; nobody waits here for that."""
-        threads.start(lambda: self._waker.release(call))
+        threads.start(lambda: self._wakeup.release(call))
 
-    def _hear_bridge(self, message: Carried) -> None:
+    def _hear_bridge(self, message: WireMessage) -> None:
         if "died" in message:
             raise KernelEndedError(
                 f"The notebook's kernel in the sandbox ended (status {message['died']}), and "
@@ -369,7 +369,7 @@ class Tunnel:
         if "quiet" in message:
             self.stop_listening(str(message["quiet"]))
         elif "dropped" in message:
-            self._arrivals.tell(
+            self._pending.tell(
                 f"\n[AgentBay: {int(message['dropped']):,} messages of this session were dropped "
                 "in the sandbox: nobody collected them, and it keeps only so much.]\n"
             )
@@ -390,10 +390,10 @@ class Tunnel:
                     return
             if len(fresh) > MOST_BROUGHT:
                 # The call ends, and the next one brings it.
-                done = self._waker.release(call)
+                done = self._wakeup.release(call)
                 brought = 0
             else:
-                done = self._waker.bring(offset, fresh, forget)
+                done = self._wakeup.bring(offset, fresh, forget)
                 brought = len(fresh)
             with self._lock:
                 failed += not done

@@ -25,7 +25,7 @@ from agentbay_kernel.service.log import get_logger
 
 # A message on its way: {"c": channel, "h": header, "p": parent header, "m": metadata,
 # "b": content, "x": [buffers]}. On the wire, buffers are in base64.
-Carried = dict[str, Any]
+WireMessage = dict[str, Any]
 
 # Characters of one line of answer: the largest piece that is asked for, packed, with room.
 LARGEST_LINE = 16 * 1024 * 1024
@@ -158,18 +158,18 @@ class Refused:
     output: bool = False
 
 
-class Incoming:
+class Decoder:
     """Turns the outward bytes of one sandbox into its messages.
 
     Arguments:
         claims: the ids that the notebook's sandboxes hold.
     """
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, claims: IdOwners) -> None:
         self._claims = claims
         self._begun = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Carried | Refused]:
+    def feed(self, data: bytes) -> Iterator[WireMessage | Refused]:
         """The messages that end in this piece of the stream.
 
         Raises:
@@ -207,7 +207,7 @@ class Incoming:
         """This sandbox is gone."""
         self._claims.release(self)
 
-    def _is_own(self, message: Carried) -> bool:
+    def _is_own(self, message: WireMessage) -> bool:
         if message["c"] != "iopub":
             return True
         kind, content = message["h"]["msg_type"], message["b"]
@@ -217,10 +217,10 @@ class Incoming:
         return display_id is None or self._claims.claim(f"display {display_id}", self)
 
 
-def read_message(line: bytes) -> Carried | Refused:
+def read_message(line: bytes) -> WireMessage | Refused:
     """Read one message."""
     try:
-        message: Carried = decode_json(line.decode("utf-8"))
+        message: WireMessage = decode_json(line.decode("utf-8"))
         channel = message["c"]
         if channel == "bridge":
             return _bridge_word(message)
@@ -238,7 +238,7 @@ def read_message(line: bytes) -> Carried | Refused:
     return Refused(f"{kind[:100]!r}: {problem}", reply_to if awaited else "", output)
 
 
-def _bridge_word(message: Carried) -> Carried | Refused:
+def _bridge_word(message: WireMessage) -> WireMessage | Refused:
     for name, kind in (("died", int), ("dropped", int), ("quiet", str)):
         if not isinstance(message.get(name, kind()), kind):
             return Refused(f"the bridge's word {name!r} is of another type", "")
@@ -248,7 +248,7 @@ def _bridge_word(message: Carried) -> Carried | Refused:
 _TOO_DEEP = "its data are nested too deeply"
 
 
-def _problem(message: Carried, channel: str, kind: str) -> str:
+def _problem(message: WireMessage, channel: str, kind: str) -> str:
     """What is wrong with a message, or nothing. Buffers become bytes, on the way."""
     is_content = SCHEMAS.get(channel, {}).get(kind)
     if is_content is None:
@@ -271,7 +271,7 @@ def _problem(message: Carried, channel: str, kind: str) -> str:
 MOST_IDS = 100_000
 
 
-class Claims:
+class IdOwners:
     """The ids of one notebook's displays and comms. Thread-safe."""
 
     def __init__(self) -> None:

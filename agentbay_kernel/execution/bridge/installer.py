@@ -95,7 +95,7 @@ _ENDING_CODE = """(lambda bridge: bridge and bridge.close())(
 _FATES = ("unknown", "running", "ended")
 
 
-def fate_of(session: Session, message_id: str, module: str = MODULE) -> str:
+def request_status(session: Session, message_id: str, module: str = MODULE) -> str:
     """What became of a cell: `unknown` (it never reached the bridge), `running` or `ended`.
 
     Arguments:

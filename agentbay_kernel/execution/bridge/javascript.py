@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.errors import BridgeError, InvalidAnswerError
-from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, as_message
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.interrupts import Overdue
 from agentbay_kernel.execution.javascript import rewrite
 from agentbay_kernel.execution.messages import Message
@@ -29,13 +29,13 @@ class BridgedJavaScript:
     """Runs JavaScript cells in a Node worker of one session.
 
     Arguments:
-        tunnel: leads to it; installed.
+        client: leads to it; installed.
     """
 
     kind = "bridged"
 
-    def __init__(self, tunnel: Tunnel) -> None:
-        self._tunnel = tunnel
+    def __init__(self, client: BridgeClient) -> None:
+        self._client = client
         self._lock = threading.Lock()
         # What was sent and has not ended.
         self._cells: set[Cell] = set()
@@ -66,13 +66,13 @@ class BridgedJavaScript:
             "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
             "expressions": cell.user_expressions,
         }
-        whole = InSandbox(self._tunnel.output_path)
+        whole = InSandbox(self._client.output_path)
         limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
         with self._lock:
             if cell.stopped.is_set():
                 return
             self._cells.add(cell)
-            request = self._tunnel.post(
+            request = self._client.post(
                 _CHANNEL, "execute_request", content, limit=limit, message_id=cell.message_id
             )
         try:
@@ -88,7 +88,7 @@ class BridgedJavaScript:
                         if overdue.fired:
                             yield overdue.note()
                         if alive and cell.listen_s:
-                            self._tunnel.listen(_LISTENER, cell.listen_s)
+                            self._client.listen(_LISTENER, cell.listen_s)
                         yield replied(message, whole if limit.folded else None)
                     elif message.type in OUTPUTS and message.type != "input_request":
                         yield message
@@ -96,16 +96,16 @@ class BridgedJavaScript:
             with self._lock:
                 self._cells.discard(cell)
 
-    def interrupt(self, cell: Cell) -> Stop:
+    def interrupt(self, cell: Cell) -> InterruptResult:
         """Interrupt the script; what that does not end is killed by the far end after 2 s. One
         that was not sent yet never will be."""
         with self._lock:
             if cell not in self._cells:
                 cell.stopped.set()
-                return Stop.UNSENT
+                return InterruptResult.UNSENT
         content = {"cell": cell.message_id}
-        self._tunnel.post(_CHANNEL, "interrupt_request", content, awaited=False)
-        return Stop.ENDING
+        self._client.post(_CHANNEL, "interrupt_request", content, awaited=False)
+        return InterruptResult.ENDING
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """The worker's completions: the content of a complete_reply."""
@@ -136,7 +136,7 @@ class BridgedJavaScript:
 
     def _ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] | None = None
-        for carried in self._tunnel.post(_CHANNEL, kind, content).answers():
+        for carried in self._client.post(_CHANNEL, kind, content).answers():
             reply = carried["b"]
         if not isinstance(reply, dict):
             raise InvalidAnswerError("The sandbox's Node worker answered without content.")

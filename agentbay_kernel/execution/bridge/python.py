@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.errors import CommandError, InvalidAnswerError
-from agentbay_kernel.execution.bridge.client import Tunnel
+from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, as_message
-from agentbay_kernel.execution.cell import Cell, Stop
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.interrupts import Overdue
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.output_limit import InSandbox, OutputLimit, replied
@@ -49,13 +49,13 @@ class BridgedExecution:
     """Runs Python cells in a kernel of one session.
 
     Arguments:
-        tunnel: leads to it; installed.
+        client: leads to it; installed.
     """
 
     kind = "bridged"
 
-    def __init__(self, tunnel: Tunnel) -> None:
-        self._tunnel = tunnel
+    def __init__(self, client: BridgeClient) -> None:
+        self._client = client
         self._lock = threading.Lock()
         # What was sent and has not ended.
         self._cells: set[Cell] = set()
@@ -81,7 +81,7 @@ class BridgedExecution:
             # What is queued behind a failed cell is aborted by the front end's own kernel.
             "stop_on_error": False,
         }
-        whole = InSandbox(self._tunnel.output_path)
+        whole = InSandbox(self._client.output_path)
         limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
         with self._lock:
             if cell.stopped.is_set():
@@ -89,7 +89,7 @@ class BridgedExecution:
             self._cells.add(cell)
             if cell.count not in (None, self._next_count) and not cell.silent:
                 self._count_from(cell.count)
-            request = self._tunnel.post(
+            request = self._client.post(
                 "shell",
                 "execute_request",
                 content,
@@ -120,19 +120,19 @@ class BridgedExecution:
             with self._lock:
                 self._cells.discard(cell)
 
-    def interrupt(self, cell: Cell) -> Stop:
+    def interrupt(self, cell: Cell) -> InterruptResult:
         """Interrupt a cell, also one that waits in the sandbox; one that was not sent yet never
         will be."""
         with self._lock:
             if cell not in self._cells:
                 cell.stopped.set()
-                return Stop.UNSENT
+                return InterruptResult.UNSENT
         self._interrupt(cell.message_id)
-        return Stop.ENDING
+        return InterruptResult.ENDING
 
     def answer_input(self, value: str) -> None:
         """What the user typed for an `input_request`."""
-        self._tunnel.post("stdin", "input_reply", {"value": value, "status": "ok"}, awaited=False)
+        self._client.post("stdin", "input_reply", {"value": value, "status": "ok"}, awaited=False)
 
     def comm(
         self,
@@ -145,7 +145,7 @@ class BridgedExecution:
     ) -> Iterator[Message]:
         """Pass on a front end's comm_open, comm_msg or comm_close; yields what it causes."""
         self._note_comm(kind, content)
-        request = self._tunnel.post(
+        request = self._client.post(
             "shell", kind, content, metadata=metadata, buffers=buffers, message_id=message_id
         )
         for carried in request.answers():
@@ -196,11 +196,11 @@ class BridgedExecution:
     @property
     def kernel_pid(self) -> int | None:
         """The kernel's process in the sandbox."""
-        return self._tunnel.kernel_pid
+        return self._client.kernel_pid
 
     def _ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] | None = None
-        for carried in self._tunnel.post(
+        for carried in self._client.post(
             "shell", kind, content, subshell=self._subshell_beside_cells()
         ).answers():
             reply = carried["b"]
@@ -219,14 +219,14 @@ class BridgedExecution:
             if self._subshell is not None:
                 return self._subshell
             self._subshell = ""
-        for carried in self._tunnel.post("control", "create_subshell_request", {}).answers():
+        for carried in self._client.post("control", "create_subshell_request", {}).answers():
             self._subshell = str(carried["b"].get("subshell_id") or "")
         return self._subshell
 
     def _count_from(self, number: int) -> None:
         # Travels in the same call as the cell behind it.
         content = {"code": _COUNT_FROM.format(number=number), "silent": True}
-        self._tunnel.post("shell", "execute_request", content)
+        self._client.post("shell", "execute_request", content)
 
     def _note_alive(self, reply: Message) -> None:
         found = reply.content.get("user_expressions", {}).pop(_ALIVE, None)
@@ -242,15 +242,15 @@ class BridgedExecution:
 
     def _listen(self, seconds: float) -> None:
         if seconds and (self._alive or self._comms):
-            self._tunnel.listen(_LISTENER, seconds)
+            self._client.listen(_LISTENER, seconds)
         else:
-            self._tunnel.stop_listening(_LISTENER)
+            self._client.stop_listening(_LISTENER)
 
     def _interrupt(self, message_id: str | None) -> None:
         # The bridge decides: it sees which cell the kernel runs. The request arrives behind the
         # cell that it names.
         content = {"cell": message_id}
-        self._tunnel.post("control", "interrupt_request", content, awaited=False)
+        self._client.post("control", "interrupt_request", content, awaited=False)
 
 
 def signal_by_shell(session: Session, group: int | None, signal: str = "INT") -> bool:

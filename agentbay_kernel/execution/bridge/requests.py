@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Iterator
 
 from agentbay_kernel.errors import CommandError, InvalidAnswerError
-from agentbay_kernel.execution.bridge.decoder import Carried as Carried
 from agentbay_kernel.execution.bridge.decoder import Refused
+from agentbay_kernel.execution.bridge.decoder import WireMessage as WireMessage
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.threads import Backoff
@@ -50,8 +50,8 @@ class Request:
         self.ends_at = 0
         # Applied where messages arrive, so that none that won't be shown waits in memory.
         self._limit = limit
-        self._arrived: queue.SimpleQueue[Carried | CommandError | None] = queue.SimpleQueue()
-        self._reply: Carried | None = None
+        self._arrived: queue.SimpleQueue[WireMessage | CommandError | None] = queue.SimpleQueue()
+        self._reply: WireMessage | None = None
         self._idle = False
 
     @property
@@ -64,7 +64,7 @@ class Request:
         """Are its reply and its idle status here?"""
         return self._idle and (self._reply is not None or not self._replied)
 
-    def deliver(self, message: Carried) -> None:
+    def deliver(self, message: WireMessage) -> None:
         """Take a message whose parent this request is."""
         kind = message["h"]["msg_type"]
         if kind.endswith("_reply"):
@@ -86,11 +86,11 @@ class Request:
         """No more will come."""
         self._arrived.put(error)
 
-    def answers(self) -> Iterator[Carried]:
+    def answers(self) -> Iterator[WireMessage]:
         """What comes back, as it comes; the reply, if there is one, is the last.
 
         Raises:
-            CommandError: the tunnel broke before the reply.
+            CommandError: the connection broke before the reply.
         """
         while (arrived := self._arrived.get()) is not None:
             if isinstance(arrived, CommandError):
@@ -98,18 +98,18 @@ class Request:
             yield arrived
 
 
-def limited(message: Carried, limit: OutputLimit) -> Iterator[Carried]:
+def limited(message: WireMessage, limit: OutputLimit) -> Iterator[WireMessage]:
     """A message as far as the limit lets it pass, and what is said instead."""
     for kind, content in limit.admit(message["h"]["msg_type"], message["b"], message["x"]):
         yield {**message, "h": {**message["h"], "msg_type": kind}, "b": content}
 
 
-def as_message(carried: Carried) -> Message:
+def as_message(carried: WireMessage) -> Message:
     """A carried message as this project's own."""
     return Message(carried["h"]["msg_type"], carried["b"], carried["m"], tuple(carried["x"]))
 
 
-def as_left_behind(carried: Carried) -> Carried | None:
+def as_left_behind(carried: WireMessage) -> WireMessage | None:
     """What a cell of an earlier kernel published, as it can be shown in a later cell: its error
     is not that one's, and neither is its result. None for what is no output."""
     kind, content = carried["h"]["msg_type"], carried["b"]
@@ -122,13 +122,13 @@ def as_left_behind(carried: Carried) -> Carried | None:
     return carried if kind in OUTPUTS else None
 
 
-def stderr_line(text: str) -> Carried:
+def stderr_line(text: str) -> WireMessage:
     """A carried piece of stderr that says something of our own."""
     content = {"name": "stderr", "text": text}
     return {"c": "iopub", "h": {"msg_type": "stream"}, "p": {}, "m": {}, "b": content, "x": []}
 
 
-def notice_line(text: str) -> Carried:
+def notice_line(text: str) -> WireMessage:
     """A carried notice of our own."""
     told = notice(text)
     header = {"msg_type": told.type}
@@ -141,18 +141,18 @@ _BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it 
 _BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own begins.\n"
 
 
-class Arrivals:
+class PendingRequests:
     """Requests under way, and all else that is waited for. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: dict[str, Request] = {}
-        self._late: queue.SimpleQueue[Carried | None] = queue.SimpleQueue()
+        self._late: queue.SimpleQueue[WireMessage | None] = queue.SimpleQueue()
         self._late_wanted = False
         self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
         # What cells of an earlier kernel published, until the first cell of ours has begun; None
         # when there were none.
-        self._behind: list[Carried] | None = None
+        self._behind: list[WireMessage] | None = None
         self._behind_told = False
 
     def __bool__(self) -> bool:
@@ -179,7 +179,7 @@ class Arrivals:
         with self._lock:
             self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
 
-    def late(self) -> Iterator[Carried] | None:
+    def late(self) -> Iterator[WireMessage] | None:
         """What comes unasked: messages of no request that is under way. None for all who ask but
         the first: it is there once."""
         with self._lock:
@@ -209,7 +209,7 @@ class Arrivals:
         for request in failed:
             request.fail(error)
 
-    def sort(self, message: Carried | Refused) -> None:
+    def sort(self, message: WireMessage | Refused) -> None:
         """Hand a message over."""
         if isinstance(message, Refused):
             self._fail_answered(message)
@@ -231,7 +231,7 @@ class Arrivals:
         """Say something of our own where it is seen: in the running cell, else unasked."""
         self._deliver_or_keep(stderr_line(words))
 
-    def _deliver_or_keep(self, note: Carried) -> None:
+    def _deliver_or_keep(self, note: WireMessage) -> None:
         with self._lock:
             if (cell := self._running_cell()) is not None:
                 cell.deliver(note)
@@ -241,7 +241,7 @@ class Arrivals:
     def _running_cell(self) -> Request | None:
         return next((one for one in self._requests.values() if one.is_cell), None)
 
-    def _pass_what_is_behind(self, request: Request | None, message: Carried) -> None:
+    def _pass_what_is_behind(self, request: Request | None, message: WireMessage) -> None:
         """To the first cell of ours, which waits for it in the sandbox."""
         assert self._behind is not None
         if request is None and (shown := as_left_behind(message)) is not None:
@@ -272,7 +272,7 @@ class Arrivals:
                 )
             )
 
-    def _keep_late(self, message: Carried) -> None:
+    def _keep_late(self, message: WireMessage) -> None:
         kind = message["h"]["msg_type"]
         if not self._late_wanted or kind == "status" or kind.endswith("_reply"):
             return
@@ -284,7 +284,7 @@ class Arrivals:
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
 
-class Listening:
+class LateOutputWindow:
     """Until when it is listened to whom. Its owner locks it."""
 
     def __init__(self) -> None:

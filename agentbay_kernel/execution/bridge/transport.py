@@ -71,7 +71,7 @@ _STREAM = Route(400_000, 600_000, 0.006)
 _LINGER_S = 0.15
 
 
-class Calls:
+class BridgeTransport:
     """Makes the calls of the bridge of that name in one session, one at a time."""
 
     def __init__(self, session: Session, module: str) -> None:
@@ -155,7 +155,7 @@ _TELL_AFTER_S = 20.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
-class Patience:
+class RetryPolicy:
     """That of one exchange.
 
     Arguments:

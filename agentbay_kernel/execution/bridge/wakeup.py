@@ -35,7 +35,7 @@ def release_any(session: Session) -> None:
         session.run_shell(_RELEASE_ANY)
 
 
-class Waker:
+class Wakeup:
     """Writes to the pipe of one bridge. Thread-safe.
 
     Arguments:
@@ -48,7 +48,7 @@ class Waker:
         self._pipe = pipe
         self._holder = holder
 
-    def knock(self) -> bool:
+    def probe(self) -> bool:
         """Write a line that says nothing: the bridge then knows that the pipe works."""
         return self._write([{}])
 
