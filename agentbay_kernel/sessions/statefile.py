@@ -209,8 +209,9 @@ def _read_record(entry: Any) -> Record | None:
     return record if sound else None
 
 
-FILE, LOCK = "attached.json", "attached.lock"
-_LOCK_WITHIN_S = 5.0
+# Nothing that stands in this file is ever pruned or deleted: the sessions are others'.
+_ATTACHED, _ATTACHED_LOCK = "attached.json", "attached.lock"
+_ATTACHED_WITHIN_S = 5.0
 # Kernels that were killed and never started again leave their lines behind.
 _MOST = 200
 
@@ -272,11 +273,11 @@ class Attachments:
         self, change: Callable[[list[Attachment]], list[Attachment]], *, makes: bool = False
     ) -> list[Attachment]:
         """Change what is kept; returns it."""
-        if not self._notebook or not (makes or (self._folder / FILE).exists()):
+        if not self._notebook or not (makes or (self._folder / _ATTACHED).exists()):
             return []
         with contextlib.suppress(OSError, Timeout):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(self._folder / LOCK, timeout=_LOCK_WITHIN_S, mode=0o600):
+            with FileLock(self._folder / _ATTACHED_LOCK, timeout=_ATTACHED_WITHIN_S, mode=0o600):
                 before = self._load()
                 after = change(before)
                 if after != before:
@@ -286,7 +287,7 @@ class Attachments:
 
     def _load(self) -> list[Attachment]:
         try:
-            lines = json.loads((self._folder / FILE).read_text(encoding="utf-8"))
+            lines = json.loads((self._folder / _ATTACHED).read_text(encoding="utf-8"))
             read = [Attachment(**line) for line in lines]
         except (OSError, ValueError, TypeError, RecursionError):
             return []
@@ -297,7 +298,7 @@ class Attachments:
         descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".attached-")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump([asdict(one) for one in kept], file, indent=1)
-        Path(temporary).replace(self._folder / FILE)
+        Path(temporary).replace(self._folder / _ATTACHED)
 
 
 def _is_sound(one: Attachment) -> bool:
