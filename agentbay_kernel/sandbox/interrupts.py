@@ -41,6 +41,8 @@ RAISE = compile("raise KeyboardInterrupt", "<interrupted>", "exec")
 KEY_SIZE = 32
 NO_CELL = bytes(KEY_SIZE)
 MOST_KEPT = 1000
+# Frames of ours below a cell's code in ipykernel: a recursion may be as deep as without them.
+FRAMES = 3
 
 
 class CellRegister:
@@ -217,10 +219,17 @@ class Interrupts:
     def without_handler(self, *arguments: Any) -> Any:
         """Return an exception to show, its traceback without our own frames."""
         kind, value, first = self.get_exc_info(*arguments)
+        wrappers = (Interrupts.guarded.__code__, Interrupts.run_statements.__code__)
+        while first is not None and first.tb_next and first.tb_frame.f_code in wrappers:
+            first = first.tb_next
         last = first
         while last is not None and last.tb_next is not None:
-            if last.tb_next.tb_frame.f_code is Interrupts.handle.__code__:
+            following = last.tb_next
+            if following.tb_frame.f_code is Interrupts.handle.__code__:
                 last.tb_next = None
+            elif following.tb_frame.f_code in wrappers:
+                last.tb_next = following.tb_next
+                continue
             last = last.tb_next
         return kind, value, first
 
@@ -325,6 +334,7 @@ def install(path: str) -> None:
             interrupts.end(around)
 
     kernel.shell_handlers["execute_request"] = execute_request
+    sys.setrecursionlimit(sys.getrecursionlimit() + FRAMES)
     kernel._cancel_on_sigint = interrupts.cancelling
     # Between two requests too: else the handler of before is put back, which ignores the signal,
     # or raises in the midst of ipykernel.

@@ -187,7 +187,7 @@ def test_a_sandbox_has_no_hold_on_what_another_one_shows() -> None:
 
 
 def test_ids_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentbay_kernel.execution.bridge.claims.MOST_IDS", 10)
+    monkeypatch.setattr("agentbay_kernel.execution.bridge.decoder.MOST_IDS", 10)
     claims, owner = IdOwners(), object()
     assert all(claims.claim(str(number), owner) for number in range(100))
     assert claims.claim("5", object())

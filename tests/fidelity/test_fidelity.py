@@ -74,10 +74,10 @@ COVERED = {
     "comm_close",
 }
 
-CellResult = dict[str, dict[str, Any]]
+Outcome = dict[str, dict[str, Any]]
 
 
-def run_corpus(kernel_name: str, env: dict[str, str]) -> CellResult:
+def run_corpus(kernel_name: str, env: dict[str, str]) -> Outcome:
     """Run all cells in one kernel; what each left, by the cell's name."""
     with running_kernel(kernel_name, env) as kernel:
         # The first cell in a sandbox also says where it runs.
@@ -89,7 +89,7 @@ def run_corpus(kernel_name: str, env: dict[str, str]) -> CellResult:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[CellResult, CellResult, CellResult]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome, Outcome]:
     """What the stock kernel left, what AgentBay's did when trusted, and contained; the kernels run
     side by side."""
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(3) as pool:
@@ -105,14 +105,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[CellResult, CellResu
 
 
 @pytest.fixture(scope="module")
-def outcomes(runs: tuple[CellResult, CellResult, CellResult]) -> tuple[CellResult, CellResult]:
+def outcomes(runs: tuple[Outcome, Outcome, Outcome]) -> tuple[Outcome, Outcome]:
     """What the stock kernel left, and what AgentBay's did when trusted."""
     return runs[:2]
 
 
 @pytest.mark.parametrize("cell", CORPUS, ids=lambda cell: cell.name)
 def test_containment_changes_what_the_docs_say_and_nothing_else(
-    cell: CorpusCell, runs: tuple[CellResult, CellResult, CellResult]
+    cell: CorpusCell, runs: tuple[Outcome, Outcome, Outcome]
 ) -> None:
     stock, trusted, contained = (outcome[cell.name] for outcome in runs)
     if cell.name in CONTAINED:
@@ -123,7 +123,7 @@ def test_containment_changes_what_the_docs_say_and_nothing_else(
 
 @pytest.mark.parametrize("cell", CORPUS, ids=lambda cell: cell.name)
 def test_a_cell_leaves_what_it_leaves_in_the_stock_kernel(
-    cell: CorpusCell, outcomes: tuple[CellResult, CellResult]
+    cell: CorpusCell, outcomes: tuple[Outcome, Outcome]
 ) -> None:
     stock, bridged = (outcome[cell.name] for outcome in outcomes)
     if cell.name in KNOWN:
@@ -132,7 +132,7 @@ def test_a_cell_leaves_what_it_leaves_in_the_stock_kernel(
         assert bridged == stock
 
 
-def test_the_corpus_covers_every_kind_of_message(outcomes: tuple[CellResult, CellResult]) -> None:
+def test_the_corpus_covers_every_kind_of_message(outcomes: tuple[Outcome, Outcome]) -> None:
     for outcome in outcomes:
         published = {kept["type"] for left in outcome.values() for kept in left["published"]}
         assert published == COVERED
