@@ -53,7 +53,7 @@ def test_a_session_that_could_not_be_created_is_tried_again_by_the_next_cell(
     server: MalformedServer, kernel: RunningKernel, fault: str
 ) -> None:
     # That of the test before.
-    kernel.run("%agentbay stop")
+    kernel.run("%agentbay delete")
     sent_before = list(server.codes)
     # More often than the client tries by itself.
     server.break_next("CreateMcpSession", *[fault] * 8)
