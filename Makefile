@@ -20,13 +20,14 @@ export UV_COMPILE_BYTECODE = 1
 # In a container, root is who runs this: no warning about it.
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: setup demo lab notebooks test test-fast test-all test-gallery lint bench docs constraints pictures clean help
+.PHONY: setup demo lab notebooks test test-fast test-all test-gallery lint check bench docs constraints pictures clean help
 
 help:
 	@echo "make demo      run notebooks/01-first-steps.ipynb in a sandbox; the result is in build/demo/"
 	@echo "make lab       open JupyterLab with the AgentBay kernels and the notebooks"
 	@echo "make notebooks execute all notebooks and store their outputs in them"
-	@echo "make test      ruff, mypy --strict, pytest"
+	@echo "make test      the checks and the tests: what decides whether a change lands"
+	@echo "make check     format, lint, types, imports, names and links of the docs"
 	@echo "make test-fast the tests that start no browser and no Jupyter kernel"
 	@echo "make test-all  the same as make test, with the slow tests"
 	@echo "make test-gallery  show charts of all libraries in all readers; writes docs/gallery.md"
@@ -68,11 +69,17 @@ lab: setup
 notebooks: setup
 	@$(BIN)/python notebooks/store_outputs.py
 
+# Lint, format, types, directions of imports; spelling of our terms and links of the docs are in
+# tests/docs.
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy docs/conf.py docs/reference.py
+	$(BIN)/lint-imports --no-logo
+
+check: lint
+	$(BIN)/python -m pytest -q tests/docs/test_names.py tests/docs/test_docs.py
 
 test: lint
 	@$(BIN)/python -m compileall -q agentbay_kernel

@@ -43,8 +43,9 @@ class Connection:
             return
 
     def end(self) -> None:
-        """No more bytes follow."""
-        self._socket.shutdown(socket.SHUT_WR)
+        """No more bytes follow; a connection that the other side has reset has no end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def status(self) -> int:
         """The status of the next response; 0 where the connection ended without one."""
