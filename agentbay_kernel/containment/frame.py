@@ -156,9 +156,11 @@ max-height:200px;overflow:auto}}#note[hidden]{{display:none}}</style>\
 
 # As high as it was judged to be, until the document in it asks for a height where the browser has
 # that, which is Chromium 154 and later. What is asked is more than the spare; all else is a height
-# that Chromium takes from a frame that is hidden or not loaded.
+# that Chromium takes from a frame that is hidden or not loaded. The strip below is for the mouse:
+# the corner of a frame in another process can't be dragged.
 _WRAPPER = """<div><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
 referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;\
+padding-bottom:6px;box-sizing:content-box;\
 height:{height}px;height:if(supports(frame-sizing:content-height):\
 calc-size(auto,max(0px,size - {spare}px) + {height}*clamp(0px,{spare}px + 1px - size,1px));\
 else:{height}px);frame-sizing:content-height" srcdoc="{outer}">{fallback}</iframe></div>"""

@@ -20,6 +20,8 @@ ADDRESS = "http://notebook.test/"
 # A frame is told its height a few times until its content is complete.
 PATIENCE_MS = 30_000
 MOST_EMPTY_PX = 40
+# Below each frame, to drag it by.
+STRIP_PX = 6
 
 _LIBRARY = f"<script>/*{'library ' * 10_000}*/</script>"
 _SCRIPT = "<script>window.ran = true</script>"
@@ -165,6 +167,20 @@ def test_a_frame_that_was_dragged_is_filled(page: Page) -> None:
         assert until(page, 0, lambda height, to=dragged: height == to, "innerHeight") is None
 
 
+def test_a_frame_can_be_dragged_by_its_corner(page: Page) -> None:
+    serve(page, framed(_BOX.format(200) + _SCRIPT))
+    assert until(page, 0, lambda height: fits(height, 200)) is None
+    box = page.locator("iframe").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] - 3, box["y"] + box["height"] - 3
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + 60, steps=5)
+    page.mouse.up()
+    dragged = round(box["height"]) - STRIP_PX + 60
+    assert until(page, 0, lambda height: abs(height - dragged) < 4, "innerHeight") is None
+
+
 def fits(height: int, content: int) -> bool:
     # The document's own margins are content.
     return content + 16 <= height <= content + MOST_EMPTY_PX
@@ -181,14 +197,15 @@ def until(
         box = element.bounding_box()
         if outer is not None and outer.child_frames and box is not None:
             inner, seen, whole = outer.child_frames[0].evaluate(_STATE)
-            shown = inner if what == "innerHeight" else round(box["height"])
+            height = round(box["height"]) - STRIP_PX
+            shown = inner if what == "innerHeight" else height
             is_whole = whole <= seen or shown == 700 or what == "innerHeight"
             drawn = outer.locator("iframe").bounding_box()
             state = (shown, inner, seen, whole, drawn)
             if (
                 is_right(shown)
                 and is_whole
-                and abs(inner - round(box["height"])) < 2
+                and abs(inner - height) < 2
                 # The output's frame lies in ours, and fills it.
                 and drawn is not None
                 and abs(drawn["y"] - box["y"]) < 2

@@ -27,6 +27,7 @@ _vega = re.compile(r"application/vnd\.vegalite\.v[345]\+json")
 _frame = re.compile(
     r'<div><iframe title="Output of the sandbox, contained" sandbox="allow-scripts" '
     r'referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;'
+    r"padding-bottom:6px;box-sizing:content-box;"
     r"height:(\d+)px;height:if\(supports\(frame-sizing:content-height\):"
     r"calc-size\(auto,max\(0px,size - 1000px\) \+ \1\*clamp\(0px,1000px \+ 1px - size,1px\)\);"
     r'else:\1px\);frame-sizing:content-height" srcdoc="([^"<>]*)">(.*?)</iframe></div>',
