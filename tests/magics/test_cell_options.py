@@ -122,9 +122,7 @@ def test_an_error_that_is_only_displayed_fails_nothing(notebook: RunningKernel) 
 
 def test_the_error_that_ends_a_cell_is_shown_once(notebook: RunningKernel) -> None:
     flush = "get_ipython().events.register('post_execute', shown := lambda: display('figure'))"
-    ran = notebook.run(
-        f"%%agentbay python\n{flush}\ntry:\n    1/0\nfinally:\n    print('last')"
-    )
+    ran = notebook.run(f"%%agentbay python\n{flush}\ntry:\n    1/0\nfinally:\n    print('last')")
     notebook.run("%%agentbay python\nget_ipython().events.unregister('post_execute', shown)")
     assert [it["ename"] for it in ran.of_type("error")] == ["ZeroDivisionError"]
     assert "ZeroDivisionError" not in ran.text("stderr")
