@@ -161,7 +161,11 @@ class _Progress:
         """A cell ended."""
         content = execute_reply["content"]
         state = "ok"
-        if content["status"] != "ok":
+        if content["status"] not in ("ok", "error"):
+            # nbclient takes it for a success.
+            self.failed += 1
+            state = "not run: a cell before it failed"
+        elif content["status"] == "error":
             state = _in_one_line(content.get("ename"), content.get("evalue"))
         took = time.monotonic() - self._began_at
         print(f"      {state}, {took:.1f} s", file=sys.stderr, flush=True)

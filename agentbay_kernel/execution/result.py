@@ -30,7 +30,8 @@ class CellResult:
         self.session = session
         #: The service's where one is known, else our own.
         self.request_id = request_id
-        #: `ename`, `evalue` and `traceback` of the error that ended it; None if it ended well.
+        #: `ename`, `evalue` and `traceback` of the error that ended it; None if it ended well. The
+        #: reply alone decides: code may display an error that it handles.
         self.error: dict[str, Any] | None = None
         #: Seconds since the epoch.
         self.started_at = time.time()
@@ -38,6 +39,8 @@ class CellResult:
         self.seconds: float | None = None
         #: Where all of its text is, if some was left out.
         self.whole: InSandbox | KeptHere | None = None
+        #: Has its reply arrived? Without one it did not end well.
+        self.replied = False
         self._began = time.monotonic()
         # A stream's text is a list of pieces here: joined once, when it is asked for.
         self._kept: list[dict[str, Any]] = []
@@ -62,7 +65,7 @@ class CellResult:
     @property
     def ok(self) -> bool:
         """Has it ended well?"""
-        return self.done and self.error is None
+        return self.done and self.replied and self.error is None
 
     @property
     def stdout(self) -> str:
@@ -113,14 +116,16 @@ class CellResult:
             self._kept.append({"output_type": message.type, **kept})
             if display_id := (content.get("transient") or {}).get("display_id"):
                 self._displays.append((display_id, self._kept[-1]))
-        if message.type == "error":
-            self.error = {name: content[name] for name in ("ename", "evalue", "traceback")}
-        elif message.type == "execute_reply":
+        if message.type == "execute_reply":
+            self.replied = True
+            self.error = _error_of(content)
             self.request_id = message.metadata.get("request_id") or self.request_id
             self.whole = message.metadata.get(WHOLE)
 
     def fail(self, error: BaseException) -> None:
-        """It could not be run, or its answer was lost."""
+        """It could not be run, or its answer was lost. A reply that has arrived stays true."""
+        if self.replied:
+            return
         name, evalue = type(error).__name__, str(error)
         self.error = {"ename": name, "evalue": evalue, "traceback": [f"{name}: {evalue}"]}
         self.request_id = getattr(error, "request_id", "") or self.request_id
@@ -148,7 +153,7 @@ class CellResult:
         elif self.error is not None:
             state = f"{self.error['ename']}: {self.error['evalue']}"
         else:
-            state = "ok"
+            state = "ok" if self.ok else "no reply"
         took = f", {self.seconds:.1f} s" if self.seconds is not None else ""
         where = f"{self.language} in session {self.session!r}"
         return f"<CellResult of {where}: {state}{took}, {len(self._kept)} outputs>"
@@ -179,3 +184,16 @@ class CellResult:
             last["text"].append(text)
         else:
             self._kept.append({"output_type": "stream", "name": name, "text": [text]})
+
+
+def _error_of(reply: dict[str, Any]) -> dict[str, Any] | None:
+    """The error that a reply reports; None if the cell ended well."""
+    if reply.get("status") == "ok":
+        return None
+    if reply.get("status") != "error":
+        words = "The cell was not run to its end, because a cell before it failed."
+        return {"ename": "Aborted", "evalue": words, "traceback": [f"Aborted: {words}"]}
+    ename, evalue = reply.get("ename") or "Error", reply.get("evalue") or ""
+    # IPython prints the traceback of an exception group, and replies without one.
+    traceback = reply.get("traceback") or [f"{ename}: {evalue}"]
+    return {"ename": ename, "evalue": evalue, "traceback": traceback}

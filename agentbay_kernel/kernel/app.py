@@ -21,12 +21,18 @@ from ipykernel.parentpoller import ParentPollerUnix
 
 from agentbay_kernel import threads
 from agentbay_kernel.kernel.kernel import SHUTDOWN_WITHIN_S, AgentBayKernel
+from agentbay_kernel.kernel.publisher import replacing_surrogates
 
 
 class AgentBayKernelApp(IPKernelApp):
     """The process around the kernel."""
 
     kernel_class = AgentBayKernel
+
+    def init_kernel(self) -> None:
+        """Let no message be lost for a text that can't be encoded."""
+        self.session.pack = replacing_surrogates(self.session.pack)
+        super().init_kernel()
 
     def init_signal(self) -> None:
         """Being told to end is no reason to leave sessions behind."""

@@ -97,12 +97,14 @@ class CellRun:
         try:
             return (await self._task).content
         except asyncio.CancelledError as cancelled:
+            self._note_failure(KeyboardInterrupt())
             for note in cancelled.args:
                 self._front_end.publish(stream("stderr", note))
             failure = error("KeyboardInterrupt", "", ["KeyboardInterrupt"])
         except Exception as raised:
             if not isinstance(raised, AgentBayError):
                 _log.exception("A cell failed in the kernel itself")
+            self._note_failure(raised)
             # The service and the sandbox have a say in what the message is.
             name, message = type(raised).__name__, lines(str(raised))
             failure = error(name, message, [f"{name}: {message}"])
@@ -112,6 +114,10 @@ class CellRun:
             self._task = None
         self._front_end.publish(failure)
         return reply_error(failure).content
+
+    def _note_failure(self, raised: BaseException) -> None:
+        if self._running is not None:
+            self._running.result.fail(raised)
 
     def stop(self) -> None:
         """Interrupt the cell. Called from any thread; the sandbox is asked on another one."""
@@ -219,16 +225,12 @@ class CellRun:
                     message = _numbered(message, running)
                 running.result.add(message)
                 if message.type == "execute_reply":
-                    return self._front_end.reply(message)
+                    return await self._end(message, running)
                 if message.type == "input_request":
                     if asking is not None:
                         # No longer asked. Other messages don't say so: threads may print.
                         asking.cancel()
                     asking = asyncio.create_task(self._ask(message, running))
-                elif message.type == "error":
-                    await self._front_end.pass_on(message)
-                    if (hint := running.hint(message.content)) is not None:
-                        self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
                 elif not self._options.silent:
                     await self._front_end.pass_on(message)
         finally:
@@ -237,6 +239,16 @@ class CellRun:
         if running.cell.stopped.is_set():
             raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
+
+    async def _end(self, message: Message, running: RunningCell) -> Message:
+        """The cell's reply; publishes a hint on its error, and what `--silent` must not hide."""
+        reply = self._front_end.reply(message)
+        if (failure := running.result.error) is not None:
+            if self._options.silent:
+                await self._front_end.pass_on(Message("error", failure))
+            if (hint := running.hint(failure)) is not None:
+                self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
+        return reply
 
     async def _ask(self, question: Message, running: RunningCell) -> None:
         running.answer_input(await self._front_end.ask(question.content))

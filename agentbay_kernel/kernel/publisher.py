@@ -7,11 +7,14 @@ caused them, at a pace that a notebook server passes on.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.kernelbase import Kernel
+from jupyter_client.jsonutil import json_clean, json_default
 
 from agentbay_kernel.execution.messages import Message, stream
 
@@ -133,6 +136,28 @@ class FrontEnd:
             _, reply = session.recv(socket)
             if reply is not None:
                 return str(reply["content"].get("value", ""))
+
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def replacing_surrogates(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """An encoder of messages that replaces half surrogate pairs by U+FFFD.
+
+    Jupyter's own raises for some of them, and makes of others bytes that are not UTF-8.
+
+    Arguments:
+        pack: the encoder of a session.
+    """
+
+    def packed(value: Any) -> bytes:
+        try:
+            return pack(value).decode("utf-8", "replace").encode()
+        except UnicodeEncodeError:
+            text = json.dumps(json_clean(value), default=json_default, ensure_ascii=False)
+            return _HALF_PAIR.sub("\ufffd", text).encode()
+
+    return packed
 
 
 # Characters in one stream message.

@@ -33,6 +33,8 @@ from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
 
 T = TypeVar("T")
 
+# What IPython publishes behind the error that ended a cell.
+_FLUSHED = ("display_data", "update_display_data")
 # Code that is not ended by so many interrupts is left to itself.
 _MOST_INTERRUPTS = 3
 
@@ -73,7 +75,7 @@ class MagicCell:
         """Run it and show what it publishes.
 
         Arguments:
-            keep: show nothing, also no error: all is in `outcome` afterwards.
+            keep: show nothing, also no error: all is in `result` afterwards.
 
         Raises:
             RemoteError: the code failed in the sandbox.
@@ -85,6 +87,8 @@ class MagicCell:
             self._open()
             self._send()
             self._run(display_message if not silent else lambda message: None)
+            if not self.result.replied:
+                raise KeyboardInterrupt
         except (AgentBayError, KeyboardInterrupt) as error:
             self.result.fail(error)
             raise
@@ -112,7 +116,7 @@ class MagicCell:
             for message in self._running.messages():
                 for contained in self._contain(message):
                     self.result.add(contained)
-            if self._running.cell.stopped.is_set() and self.result.error is None:
+            if not self.result.replied:
                 raise KeyboardInterrupt
         except (AgentBayError, KeyboardInterrupt) as error:
             self.result.fail(error)
@@ -190,6 +194,8 @@ class MagicCell:
 
     def _run(self, show: Callable[[Message], None]) -> None:
         interrupts = 0
+        # An error output that may be the cell's own: that one is raised, not shown.
+        held: Message | None = None
         with threads.Feed(self._running.messages(), self._running.cell.stopped) as feed:
             while True:
                 # The interrupt may come at any moment, while a message is displayed too.
@@ -201,7 +207,15 @@ class MagicCell:
                         self.result.add(contained)
                         if contained.type == "input_request":
                             self._ask(contained)
-                        elif contained.type != "error":
+                            continue
+                        # A figure is flushed behind the error that ends its cell.
+                        if held is not None and contained.type not in _FLUSHED:
+                            if not self._raises(held):
+                                show(held)
+                            held = None
+                        if contained.type == "error":
+                            held = contained
+                        elif contained.type != "execute_reply":
                             show(contained)
                 except KeyboardInterrupt:
                     interrupts += 1
@@ -215,6 +229,13 @@ class MagicCell:
                             file=sys.stderr,
                         )
                         raise
+
+    def _raises(self, shown: Message) -> bool:
+        """Is an error output that of the error that ended the cell?"""
+        ended = self.result.error
+        return ended is not None and all(
+            shown.content[part] == ended[part] for part in ("ename", "evalue")
+        )
 
     def _interrupt_here(self) -> InterruptResult:
         while True:

@@ -45,6 +45,31 @@ INSTALL_INTERRUPTS = """(lambda names: (
     exec(compile({0!r}, '<agentbay>', 'exec'), names), names['install']({1!r})
 ))({{'__name__': '_agentbay'}})"""
 
+# Jupyter's encoder refuses half a surrogate pair, and its message would be lost.
+REPLACE_SURROGATES = """exec({0!r}, {{'__name__': '_agentbay'}})""".format(
+    r"""
+import json, re
+from IPython import get_ipython
+from jupyter_client import jsonutil
+
+session = get_ipython().kernel.session
+pack = session.pack
+default = getattr(jsonutil, "json_default", None) or jsonutil.date_default
+half = re.compile("[\ud800-\udfff]")
+
+
+def replacing(message):
+    try:
+        return pack(message)
+    except UnicodeEncodeError:
+        text = json.dumps(jsonutil.json_clean(message), default=default, ensure_ascii=False)
+        return half.sub("\ufffd", text).encode()
+
+
+session.pack = replacing
+"""
+)
+
 
 class JupyterKernel:
     """The sandbox's Jupyter kernel: its process, its sockets, the thread that serves them."""
@@ -54,7 +79,7 @@ class JupyterKernel:
         self.folder = folder
         self.register = CellRegister(os.path.join(folder, "cell"))
         # What the kernel runs before any cell.
-        self.preparations = [NOTE_THREADS, RUN_HOOKS.format(hooks)]
+        self.preparations = [NOTE_THREADS, REPLACE_SURROGATES, RUN_HOOKS.format(hooks)]
         if os.name == "posix":
             install = INSTALL_INTERRUPTS.format(interrupts_source, self.register.path)
             self.preparations.insert(0, install)
@@ -199,17 +224,11 @@ class JupyterKernel:
 
     def ask(self, sockets: dict[str, Any], kind: str, content: dict[str, Any]) -> str:
         """Send a request of our own; returns its id."""
-        header = {
-            "msg_id": uuid.uuid4().hex,
-            "msg_type": kind,
-            "username": "",
-            "session": self.key.decode()[:8],
-            "date": "2000-01-01T00:00:00Z",
-            "version": "5.3",
-        }
-        self.own.add(header["msg_id"])
+        header = request_header(kind, self.key.decode()[:8])
+        identity: str = header["msg_id"]
+        self.own.add(identity)
         self.send(sockets, {"c": "shell", "h": header, "b": content})
-        return header["msg_id"]
+        return identity
 
     def send(self, sockets: dict[str, Any], message: dict[str, Any]) -> None:
         """Sign and send one message."""
@@ -225,25 +244,27 @@ class JupyterKernel:
                 frames = one.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            # Code in the kernel's process can put anything on its sockets. What is no message is
-            # left out; it must not end this thread.
+            # Code in the kernel's process can put anything on its sockets. It must not end this
+            # thread. What has no type and no request is left out.
             with contextlib.suppress(*NO_MESSAGE):
                 try:
                     self.take(channel, frames)
-                except RecursionError:
-                    self.take_too_large(self.head(channel, frames), 0)
+                except NO_MESSAGE as error:
+                    deep = isinstance(error, RecursionError)
+                    why = "its data are nested too deeply" if deep else "it can't be read"
+                    self.take_unread(self.head(channel, frames), why)
 
     def head(self, channel: str, frames: list[bytes]) -> dict[str, Any]:
         """A message of which only its type and its request are read."""
         at = frames.index(DELIMITER)
-        header, parent = map(json.loads, frames[at + 2 : at + 4])
+        header, parent = map(decoded, frames[at + 2 : at + 4])
         return {"c": channel, "h": header, "p": parent}
 
     def take(self, channel: str, frames: list[bytes]) -> None:
         """Put one message into the outbox, anew as one line: its parts may hold line ends."""
         at = frames.index(DELIMITER)
         message: dict[str, Any] = {"c": channel}
-        message.update(zip("hpmb", map(json.loads, frames[at + 2 : at + 6])))
+        message.update(zip("hpmb", map(decoded, frames[at + 2 : at + 6])))
         kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
         if request in self.own:
             if request in self.preparing[:1] and message["b"].get("status") == "error":
@@ -253,11 +274,16 @@ class JupyterKernel:
             self.not_begun.pop(key_of(request), None)
         if kind == "stream":
             # Pieces of a stream are joined with each other.
-            if isinstance(message["b"]["text"], str) and isinstance(message["b"]["name"], str):
-                self.outbox.add_stream(message)
+            if not (
+                isinstance(message["b"]["text"], str) and isinstance(message["b"]["name"], str)
+            ):
+                raise TypeError("a stream without text")
+            self.outbox.add_stream(message)
             return
         if sum(map(len, frames)) > MOST_MESSAGE:
-            self.take_too_large(message, sum(map(len, frames)))
+            size = sum(map(len, frames)) / 1e6
+            most = f"only {MOST_MESSAGE / 1e6:,.0f} MB are carried at once"
+            self.take_unread(message, most, f" of {size:,.0f} MB")
             return
         message["x"] = [base64.b64encode(part).decode() for part in frames[at + 6 :]]
         line = json.dumps(message).encode()
@@ -267,11 +293,35 @@ class JupyterKernel:
         elif channel in ("shell", "control") and kind.endswith("_reply"):
             self.outbox.note(request, "reply")
 
-    def take_too_large(self, message: dict[str, Any], size: int) -> None:
-        """Say in the place of a message that it is not carried."""
-        request, words = message["p"].get("msg_id", ""), self.outbox.leave_out(message, size)
-        if message["c"] != "iopub":
+    def take_unread(self, message: dict[str, Any], why: str, size: str = "") -> None:
+        """Say in the place of a message that it is not carried; no request waits for it."""
+        kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
+        if request in self.own:
+            return
+        words = self.outbox.leave_out(message, why, size)
+        if message["c"] == "stdin":
+            # Nobody will answer: the cell that asks ends.
+            header = request_header("interrupt_request", self.key.decode()[:8])
+            self.interrupt({"c": "control", "h": header, "b": {"cell": request}})
+        elif message["c"] in ("shell", "control") and kind.endswith("_reply"):
             failure = {"ename": "MessageTooLargeError", "evalue": words, "traceback": []}
             reply = {**message, "m": {}, "b": {"status": "error", **failure}}
             self.outbox.add(json.dumps(reply).encode())
             self.outbox.note(request, "reply")
+
+
+def decoded(part: bytes) -> Any:
+    """A part of a message; bytes that don't decode are replaced, as Jupyter's clients do."""
+    return json.loads(part.decode("utf-8", "replace"))
+
+
+def request_header(kind: str, session: str) -> dict[str, Any]:
+    """The header of a request of our own."""
+    return {
+        "msg_id": uuid.uuid4().hex,
+        "msg_type": kind,
+        "username": "",
+        "session": session,
+        "date": "2000-01-01T00:00:00Z",
+        "version": "5.3",
+    }

@@ -403,7 +403,8 @@ class NodeKernel:
         message = envelope("iopub", kind, cell, content)
         line = json.dumps(message).encode()
         if len(line) > MOST_MESSAGE:
-            self.outbox.leave_out(message, len(line))
+            most = f"only {MOST_MESSAGE / 1e6:,.0f} MB are carried at once"
+            self.outbox.leave_out(message, most, f" of {len(line) / 1e6:,.0f} MB")
         else:
             self.outbox.add(line, kind not in ALWAYS_KEPT)
 

@@ -212,7 +212,9 @@ function nameOf(error) {
 // A stack ends where the script does: what lies below is Node and this worker.
 Error.prepareStackTrace = (error, frames) => {
   const below = frames.findIndex((frame) => frame.getFileName() === 'node:vm');
-  const own = (below < 0 ? frames : frames.slice(0, below)).filter((frame) => frame.getFileName() !== __filename);
+  // What was added before a cell's first line stands at negative columns, which V8 gives as null.
+  const isAdded = (frame) => frame.getFileName() && frame.getLineNumber() !== null && !(frame.getColumnNumber() > 0);
+  const own = (below < 0 ? frames : frames.slice(0, below)).filter((frame) => frame.getFileName() !== __filename && !isAdded(frame));
   const isNodes = typeof error.code === 'string' && error.code.startsWith('ERR_');
   const head = isNodes ? `${error.name} [${error.code}]: ${error.message}` : Error.prototype.toString.call(error);
   return [head, ...own.map((frame) => `    at ${frame}`)].join('\n');
@@ -224,14 +226,15 @@ function shown(error) {
   return text.startsWith('[') && text.endsWith(']') ? text.slice(1, -1) : text;
 }
 
-function describe(error) {
+// `thrown` is what stands before a value that is no error.
+function describe(error, thrown = 'Uncaught ') {
   try {
     if (error instanceof Error || util.types.isNativeError(error)) {
       return { name: nameOf(error), value: String(error.message), stack: notebook ? shown(error) : String(error.stack || error) };
     }
-    return { name: 'Error', value: inspect(error), stack: `Uncaught ${inspect(error)}` };
+    return { name: 'Error', value: inspect(error), stack: `${thrown}${inspect(error)}` };
   } catch {
-    return { name: 'Error', value: 'an error that can not be shown', stack: 'Uncaught error that can not be shown' };
+    return { name: 'Error', value: 'an error that can not be shown', stack: `${thrown}error that can not be shown` };
   }
 }
 
@@ -597,10 +600,10 @@ function answer(id, ask) {
 // notebook a line says so, which names the cell: this event can come late.
 process.on('SIGINT', () => { if (interruptPending && !notebook) interruptPending(); });
 process.on('uncaughtException', (error) => {
-  send({ id: runId(), event: 'stderr', text: `Uncaught ${describe(error).stack}\n` });
+  send({ id: runId(), event: 'stderr', text: `Uncaught ${describe(error, '').stack}\n` });
 });
 process.on('unhandledRejection', (error) => {
-  send({ id: runId(), event: 'stderr', text: `Uncaught (in promise) ${describe(error).stack}\n` });
+  send({ id: runId(), event: 'stderr', text: `Uncaught (in promise) ${describe(error, '').stack}\n` });
 });
 
 world.require = createRequire(path.join(process.cwd(), 'script.js'));

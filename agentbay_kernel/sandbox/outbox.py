@@ -19,6 +19,8 @@ from agentbay_kernel.sandbox.whole_output import WholeOutput
 
 # Neighbouring pieces of one stream that nobody has asked for yet become one of this size.
 MOST_JOINED = 64 * 1024
+# What shows nothing is not missed by whoever reads a cell's output.
+UNSEEN = ("status", "execute_input")
 # Characters of a stream that are one message at most.
 LONGEST_PIECE = 8 * 1024 * 1024
 # Bytes of one message that are carried; the near end takes twice as many.
@@ -106,24 +108,20 @@ class Outbox:
                     self.growing = {**message, "texts": [text], "size": len(text)}
             self.changed.notify_all()
 
-    def leave_out(self, message: dict[str, Any], size: int) -> str:
+    def leave_out(self, message: dict[str, Any], why: str, size: str = "") -> str:
         """Say in the place of a message that it is not carried; returns the words.
 
         Arguments:
-            size: its bytes; 0 if its data are nested too deeply to be read.
+            why: it is not.
+            size: its bytes in words, with a space before them, if they are the reason.
         """
-        kind, most = message["h"]["msg_type"], f"{MOST_MESSAGE / 1e6:,.0f} MB"
-        if size:
-            words = f"a message of {size / 1e6:,.0f} MB ({kind}) is left out, only {most} are "
-            words += "carried at once. Show less, or write it to a file."
-        else:
-            words = f"a message ({kind}) is left out, its data are nested too deeply. Show less, "
-            words += "or write it to a file."
-        if message["c"] == "iopub":
+        kind = message["h"]["msg_type"]
+        words = f"a message{size} ({kind}) is left out, {why}. Show less, or write it to a file."
+        if message["c"] in ("iopub", "stdin") and kind not in UNSEEN:
             data = {"text/plain": f"[AgentBay: {words}]"}
             note = {"data": data, "metadata": {}, "transient": {}}
             header = {"msg_type": "display_data"}
-            line = json.dumps({**message, "h": header, "m": {}, "b": note, "x": []})
+            line = json.dumps({**message, "c": "iopub", "h": header, "m": {}, "b": note, "x": []})
             self.add(line.encode(), True)
         return words
 

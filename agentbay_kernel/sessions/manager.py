@@ -222,6 +222,7 @@ class SessionManager:
             first = past.code.strip().splitlines()[0]
             yield notice(f"[{number}/{len(lost.cells)}] {first[:70]}")
             cell = Cell(past.code, past.language, self.settings.timeout, self.settings.output_limit)
+            reply = None
             for message in self.execute(cell, name):
                 if message.type == "execute_reply":
                     reply = message

@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from agentbay_kernel.errors import NotAllowedError
+from agentbay_kernel.errors import NotAllowedError, VerbError
 from agentbay_kernel.execution.messages import Message, stream
 from agentbay_kernel.sessions import DEFAULT_SESSION, Recipe, read_recipe
 from agentbay_kernel.verbs.bundles import table, text
@@ -48,9 +48,13 @@ def _rerun(options: Namespace, manager: SessionManager, context: VerbContext) ->
         if context.stopped.is_set():
             return
         if message.type == "error":
-            lines = message.content["traceback"]
-            yield stream("stderr", "\n".join(lines) + "\nThe cells after this one were not run.\n")
-        elif message.type not in ("execute_reply", "input_request"):
+            # A cell may display an error that it handles.
+            yield stream("stderr", "\n".join(message.content["traceback"]) + "\n")
+        elif message.type == "execute_reply":
+            if message.content.get("status") != "ok":
+                failure = message.content.get("ename") or "an error"
+                raise VerbError(f"A cell failed with {failure}. The cells after it were not run.")
+        elif message.type != "input_request":
             yield message
 
 

@@ -30,6 +30,16 @@ def test_a_failed_cell_is_told_and_what_was_reached_is_written(tmp_path: Path) -
     assert nbformat.read(path, as_version=4).cells[0].outputs == []
 
 
+def test_an_error_that_is_only_displayed_is_no_failure(tmp_path: Path) -> None:
+    displayed = "try:\n    1/0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()"
+    path = notebook(tmp_path / "n.ipynb", displayed, "print('reached')")
+    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    assert done.returncode == 0 and done.stderr.count("ok, ") == 2
+    path = notebook(tmp_path / "n.ipynb", "raise ExceptionGroup('several', [ValueError('one')])")
+    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    assert done.returncode == 1 and "A cell failed: ExceptionGroup" in done.stderr
+
+
 @pytest.mark.slow
 def test_errors_can_be_allowed_and_javascript_is_known(tmp_path: Path) -> None:
     path = notebook(tmp_path / "n.ipynb", "null.x", "[1, 2].length", language="javascript")

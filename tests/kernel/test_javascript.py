@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -266,3 +267,43 @@ def test_both_languages_share_a_session(bridged_kernel: RunningKernel) -> None:
         "text/plain": "False"
     }
     assert value(bridged_kernel.run("%%agentbay js\ntext.length")) == "9"
+
+
+@pytest.mark.parametrize(
+    ("throw", "told"),
+    [
+        ("Promise.reject(7)", "Uncaught (in promise) 7"),
+        ("Promise.reject('s')", "Uncaught (in promise) 's'"),
+        ("Promise.reject()", "Uncaught (in promise) undefined"),
+        ("setTimeout(() => { throw { a: 1 }; })", "Uncaught { a: 1 }"),
+        (
+            "Promise.reject({ [Symbol.for('nodejs.util.inspect.custom')]() { throw 1; } })",
+            "Uncaught",
+        ),
+        ("Promise.reject(new Error('late'))", "Uncaught (in promise) Error: late"),
+    ],
+)
+def test_what_nobody_catches_is_announced_once(
+    javascript_kernel: RunningKernel, throw: str, told: str
+) -> None:
+    ran = javascript_kernel.run(f"{throw}; await new Promise((go) => setTimeout(go, 50))")
+    assert ran.reply["status"] == "ok"
+    assert ran.text("stderr").startswith(told) and ran.text("stderr").count("Uncaught") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import {nowhere} from 'fs'",
+        "import fs, {nowhere as here} from 'node:fs'\nlet a = 1",
+        "let a = 1\nimport {nowhere} from 'fs'",
+        "import a from './no-such-file.mjs'",
+    ],
+)
+def test_an_import_that_fails_is_placed_at_no_column_outside_the_cell(
+    javascript_kernel: RunningKernel, code: str
+) -> None:
+    (error,) = javascript_kernel.run(code).of_type("error")
+    shown = "\n".join(error["traceback"])
+    assert error["ename"] in shown
+    assert not re.search(r":(-\d|0\b)", shown), shown

@@ -81,6 +81,54 @@ def test_ephemeral_leaves_nothing(notebook: RunningKernel) -> None:
     assert "once-" not in status(notebook)
 
 
+# How code shows an error that does not end it, and how it ends with one that it does not show.
+DISPLAYED = (
+    "try:\n    1/0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()\n"
+    "print('goes on')\nhere = 5"
+)
+GROUP = "raise ExceptionGroup('several', [ValueError('one')])"
+UNSHOWN = (
+    "get_ipython().set_custom_exc((KeyError,), lambda *_, **__: None)\n"
+    "try:\n    1/0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()\n"
+    "raise KeyError('k')"
+)
+
+
+@pytest.mark.parametrize(("code", "ename"), [(GROUP, "ExceptionGroup"), (UNSHOWN, "KeyError")])
+def test_an_error_that_is_not_displayed_fails_the_cell(
+    notebook: RunningKernel, code: str, ename: str
+) -> None:
+    assert notebook.run(f"%%agentbay python\n{code}").reply["ename"] == ename
+    notebook.run(f"%%agentbay python --capture kept\n{code}")
+    assert value(notebook, "kept.ok, kept.error['ename']") == f"False {ename}"
+    assert notebook.run(f"%%agentbay python --out nowhere\n{code}").reply["ename"] == ename
+    notebook.run(f"%%agentbay python --background --capture job\n{code}")
+    assert value(notebook, "job.wait().ok, job.wait().error['ename']") == f"False {ename}"
+    shown = notebook.run("%agentbay last").of_type("display_data")[0]["data"]["text/plain"]
+    assert ename in shown
+
+
+def test_an_error_that_is_only_displayed_fails_nothing(notebook: RunningKernel) -> None:
+    ran = notebook.run(f"%%agentbay python --out here\n{DISPLAYED}")
+    assert (ran.reply["status"], ran.text()) == ("ok", "goes on\n")
+    assert "ZeroDivisionError" in ran.text("stderr")
+    assert value(notebook, "here") == "5"
+    notebook.run(f"%%agentbay python --capture kept\n{DISPLAYED}")
+    assert value(notebook, "kept.ok, kept.error") == "True None"
+    assert "ZeroDivisionError" in value(notebook, "kept.text()")
+    notebook.run(f"%%agentbay python --background --capture job\n{DISPLAYED}")
+    assert value(notebook, "job.result().ok") == "True"
+
+
+def test_the_error_that_ends_a_cell_is_shown_once(notebook: RunningKernel) -> None:
+    flush = "get_ipython().events.register('post_execute', shown := lambda: display('figure'))"
+    ran = notebook.run(f"%%agentbay python\n{flush}\ntry:\n    1/0\nfinally:\n    print('last')")
+    notebook.run("%%agentbay python\nget_ipython().events.unregister('post_execute', shown)")
+    assert [it["ename"] for it in ran.of_type("error")] == ["ZeroDivisionError"]
+    assert "ZeroDivisionError" not in ran.text("stderr")
+    assert "'figure'" in str(ran.of_type("display_data"))
+
+
 def test_background(notebook: RunningKernel) -> None:
     ran = notebook.run(
         "%%agentbay python -s second --background\nimport time\nprint('begun', flush=True)\n"

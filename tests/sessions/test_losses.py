@@ -132,6 +132,20 @@ def test_a_session_that_is_lost_while_its_cell_runs_is_told(
         assert "[2/2] print" in str(ran.of_type("display_data")) and ran.text() == "begun\n"
 
 
+def test_a_rerun_stops_at_the_cell_whose_reply_is_an_error(service: Service) -> None:
+    displayed = "try:\n    1/0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()"
+    group = "raise ExceptionGroup('several', [ValueError('one')])"
+    with running_kernel("agentbay-python", service.env()) as kernel:
+        for code in (displayed, group, "print('behind')"):
+            kernel.run(code)
+        _deleted(service)
+        assert kernel.run("1").reply["ename"] == "SessionNotFoundError"
+        ran = kernel.run("%agentbay rerun")
+        assert "[2/3]" in str(ran.of_type("display_data"))
+        assert "[3/3]" not in str(ran.of_type("display_data")) and "behind" not in ran.text()
+        assert ran.reply["status"] == "error" and "ExceptionGroup" in ran.reply["evalue"]
+
+
 @pytest.mark.parametrize("execution", ["bridged", "direct"])
 def test_a_local_runtime_that_ends_while_a_cell_runs_is_told(execution: str) -> None:
     env = {"AGENTBAY_BACKEND": "local", "AGENTBAY_EXECUTION": execution}

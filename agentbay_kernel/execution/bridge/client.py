@@ -344,6 +344,10 @@ class BridgeClient:
         for message in self._decoder.feed(data):
             if isinstance(message, Refused) or message["c"] != "bridge":
                 self._pending.sort(message)
+                if isinstance(message, Refused) and message.question:
+                    # Nobody will answer: the cell that asks ends.
+                    cell = {"cell": message.request}
+                    self.post("control", "interrupt_request", cell, awaited=False)
             else:
                 self._hear_bridge(message)
         with self._lock:

@@ -150,12 +150,15 @@ class Refused:
     """A message that was not taken.
 
     `reply_to` is the id of the request that waits for it in vain, empty where none does; `output`
-    says that it would have shown something.
+    says that it would have shown something, under `request`; `question` that a cell waits for the
+    answer.
     """
 
     why: str
     reply_to: str
     output: bool = False
+    request: str = ""
+    question: bool = False
 
 
 class Decoder:
@@ -220,7 +223,7 @@ class Decoder:
 def read_message(line: bytes) -> WireMessage | Refused:
     """Read one message."""
     try:
-        message: WireMessage = decode_json(line.decode("utf-8"))
+        message: WireMessage = decode_json(line.decode("utf-8", "replace"))
         channel = message["c"]
         if channel == "bridge":
             return _bridge_word(message)
@@ -233,9 +236,16 @@ def read_message(line: bytes) -> WireMessage | Refused:
     problem = _problem(message, channel, kind)
     if not problem:
         return message
-    awaited = kind.endswith("_reply") and kind in SCHEMAS.get(channel, {})
-    output = channel == "iopub" and problem == _TOO_DEEP
-    return Refused(f"{kind[:100]!r}: {problem}", reply_to if awaited else "", output)
+    known = kind in SCHEMAS.get(channel, {})
+    awaited, question = known and kind.endswith("_reply"), known and channel == "stdin"
+    output = known and channel == "iopub" and kind not in _UNSEEN
+    return Refused(
+        f"{kind[:100]!r}: {problem}",
+        reply_to if awaited else "",
+        output or question,
+        reply_to,
+        question,
+    )
 
 
 def _bridge_word(message: WireMessage) -> WireMessage | Refused:
@@ -245,6 +255,8 @@ def _bridge_word(message: WireMessage) -> WireMessage | Refused:
     return message
 
 
+# These show nothing.
+_UNSEEN = ("status", "execute_input")
 _TOO_DEEP = "its data are nested too deeply"
 
 

@@ -214,7 +214,8 @@ class PendingRequests:
         if isinstance(message, Refused):
             self._fail_answered(message)
             if message.output:
-                self._deliver_or_keep(notice_line(f"[AgentBay: left out, {message.why}.]"))
+                note = notice_line(f"[AgentBay: left out, {message.why}.]")
+                self._deliver_or_keep(note, message.request)
             return
         with self._lock:
             request = self._requests.get(message["p"].get("msg_id", ""))
@@ -231,9 +232,9 @@ class PendingRequests:
         """Say something of our own where it is seen: in the running cell, else unasked."""
         self._deliver_or_keep(stderr_line(words))
 
-    def _deliver_or_keep(self, note: WireMessage) -> None:
+    def _deliver_or_keep(self, note: WireMessage, request: str = "") -> None:
         with self._lock:
-            if (cell := self._running_cell()) is not None:
+            if (cell := self._requests.get(request) or self._running_cell()) is not None:
                 cell.deliver(note)
             else:
                 self._keep_late(note)
