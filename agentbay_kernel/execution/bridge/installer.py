@@ -75,16 +75,20 @@ def installing_code(module: str = MODULE) -> str:
 
 
 def _without_words(source: str) -> str:
-    """Return Python source without comments and docstrings: the call has to be small."""
-    tree = ast.parse(source)
+    """Return Python source without comments and docstrings: the call has to be small.
+
+    Whole lines are blanked, no code is rewritten: the sandbox may have an older Python.
+    """
+    lines = source.splitlines()
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
-            node.body[0] = ast.Pass()
-    # An import from the future stands first.
-    if tree.body and isinstance(tree.body[0], ast.Pass):
-        del tree.body[0]
-    return ast.unparse(tree)
+            words = node.body[0]
+            last = words.end_lineno or words.lineno
+            lines[words.lineno - 1 : last] = [""] * (last - words.lineno + 1)
+            if not isinstance(node, ast.Module):
+                lines[words.lineno - 1] = " " * words.col_offset + "pass"
+    return "\n".join("" if line.lstrip().startswith("#") else line for line in lines)
 
 
 _CALL_TIMEOUT_S = 30
