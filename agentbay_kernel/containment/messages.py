@@ -30,7 +30,14 @@ from agentbay_kernel.containment.text import (
     visible,
 )
 from agentbay_kernel.containment.widgets import Widgets
-from agentbay_kernel.execution.messages import Message, notice, stream
+from agentbay_kernel.execution.messages import (
+    Message,
+    error,
+    notice,
+    reply_error,
+    reply_ok,
+    stream,
+)
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -84,7 +91,8 @@ class Containment:
             # Closed is the safe side; what failed is in the log, not in the page. It is a fault of
             # ours, so stderr is its place.
             _log.exception("A %s could not be contained", message.type)
-            return [stream("stderr", f"[AgentBay: a {message.type} could not be shown.]\n")]
+            told = stream("stderr", f"[AgentBay: a {message.type} could not be shown.]\n")
+            return [told, *_substitute(message)]
 
     def inspection(self, reply: JsonObject) -> JsonObject:
         """An inspect_reply's content: the plain text of it."""
@@ -317,6 +325,17 @@ def _count(value: Any) -> int | None:
 
 def _whole(value: Any) -> int:
     return value if type(value) is int else 0
+
+
+def _substitute(message: Message) -> list[Message]:
+    """What is waited for comes in any case, without the part that may have been at fault."""
+    if message.type == "input_request":
+        return [Message("input_request", {"prompt": "", "password": True})]
+    if message.type != "execute_reply":
+        return []
+    if message.content.get("status") == "ok":
+        return [reply_ok()]
+    return [reply_error(error("Error", "The error could not be shown.", []))]
 
 
 def _is_readable(match: Any) -> bool:

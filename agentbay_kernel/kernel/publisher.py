@@ -122,7 +122,9 @@ class FrontEnd:
         Arguments:
             question: content of an input_request: `prompt`, `password`.
         """
-        (asked,) = self._contain(Message("input_request", question))
+        *notes, asked = self._contain(Message("input_request", question))
+        for note in notes:
+            self.publish(note)
         session, socket = self._kernel.session, self._kernel.stdin_socket
         assert session is not None
         # What was typed for an earlier, interrupted question is not this one's answer.

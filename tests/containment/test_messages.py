@@ -104,6 +104,31 @@ def test_a_reply_asks_the_front_end_for_little() -> None:
     assert len(notes) == 2
 
 
+class Unreadable(dict[str, Any]):
+    """A value at which whoever reads it fails."""
+
+    def __len__(self) -> int:
+        raise ValueError
+
+    items = keys = values = get = __iter__ = __len__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_a_reply_comes_also_where_it_could_not_be_contained(status: str) -> None:
+    """A cell waits for its reply; a note in its place would be taken for one."""
+    broken = Unreadable(x=1)
+    content = {"status": status, "user_expressions": broken, "payload": broken, "traceback": broken}
+    note, reply = contain(Message("execute_reply", content))
+    assert note.type == "stream" and "could not be shown" in note.content["text"]
+    assert reply.type == "execute_reply" and reply.content["status"] == status
+
+
+def test_a_question_that_could_not_be_contained_is_asked_without_words() -> None:
+    note, asked = contain(Message("input_request", Unreadable(prompt="Name?")))
+    assert note.type == "stream"
+    assert (asked.type, asked.content) == ("input_request", {"prompt": "", "password": True})
+
+
 def test_a_reply_keeps_the_id_of_its_request_and_nothing_else() -> None:
     known = {"request_id": "0f3\u202e", "more": {}}
     (reply,) = contain(Message("execute_reply", {"status": "ok"}, known))
