@@ -151,7 +151,7 @@ class Engine:
         inbox.on_failing = overrun.failing.set
         loop = asyncio.get_running_loop()
         request = {"id": number, "op": "run", "code": code, "silent": silent}
-        request |= {"head": head, "tail": TAIL_LIMIT}
+        request |= {"head": head, "tail": TAIL_LIMIT, "timeout": timeout_s * 1000}
         tasks = [
             loop.create_task(_sent(worker, request)),
             loop.create_task(inbox.fill(number)),
@@ -165,7 +165,7 @@ class Engine:
 
         clock = loop.call_later(timeout_s, interrupt)
         failure: Failure | None = None
-        cutting = False
+        cutting = interrupted = False
         try:
             while (frame := await inbox.get()) is not None and frame.event != "done":
                 if frame.event == "cutting":
@@ -177,6 +177,7 @@ class Engine:
                 elif frame.event == "error":
                     data = frame.data
                     failure = Failure(data["name"], data["value"], data["stack"] + "\n")
+                    interrupted = bool(data.get("interrupted"))
                 else:
                     event = _translated(frame)
                     if event is not None:
@@ -205,7 +206,9 @@ class Engine:
             self._forget()
         else:
             self._count = frame.data.get("count", self._count + 1)
-            if overrun.begun and failure is not None and failure.name == "KeyboardInterrupt":
+            if failure is not None and failure.name == "KeyboardInterrupt":
+                interrupted = interrupted or overrun.begun
+            if interrupted:
                 failure = timed_out(timeout_s, lost=False)
         if failure is not None:
             yield failure

@@ -29,7 +29,8 @@ from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
 OLDEST = 18
 # What an interrupt does not end by then is killed.
 GRACE_S = 2.0
-SIGNAL_AGAIN_S = 0.5
+# A signal that was sent to what a cell has started has reached the worker by then.
+SIGNALLED_S = 1.0
 # A worker that is busy for longer does not answer questions meanwhile.
 PATIENCE_S = 0.5
 ALWAYS_KEPT = ("status", "error", "execute_input")
@@ -56,10 +57,11 @@ class NodeKernel:
         # Questions the worker was asked: the request, and when it is answered without it.
         self.asked: dict[str, tuple[dict[str, Any], float]] = {}
         self.names: list[str] = []
-        # Has the worker begun with the current cell, and is that to be interrupted?
-        self.begun = False
+        # Has the current cell's code begun, does it only wait, and is it to be interrupted?
+        self.begun = self.waits = False
         self.stopping = False
-        self.signal_at: float | None = None
+        # No cell begins before the worker has had the signal that was sent to what one has started.
+        self.signalled_at: float | None = None
         self.kill_at: float | None = None
         self.killed = False
         self.lost = False
@@ -93,16 +95,15 @@ class NodeKernel:
     def pause_s(self) -> float | None:
         """How long nothing is due."""
         due = [at for _, at in self.asked.values()]
-        due += [at for at in (self.signal_at, self.kill_at) if at is not None]
+        due += [at for at in (self.signalled_at, self.kill_at) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def look_at_clock(self) -> None:
         """Do what is due."""
         now = time.monotonic()
-        if self.signal_at is not None and now >= self.signal_at:
-            # Node had not begun to listen.
-            self.signal_at = None
-            self.signal_worker()
+        if self.signalled_at is not None and now >= self.signalled_at:
+            self.signalled_at = None
+            self.next()
         if self.kill_at is not None and now >= self.kill_at and self.worker is not None:
             self.kill_at, self.killed = None, True
             self.worker.signal(signal.SIGKILL)
@@ -183,7 +184,7 @@ class NodeKernel:
 
     def next(self) -> None:
         """Let the worker run the next cell, if it is free."""
-        if self.current is not None or not self.waiting:
+        if self.current is not None or not self.waiting or self.signalled_at is not None:
             return
         if self.worker is None:
             self.launch()
@@ -226,19 +227,19 @@ class NodeKernel:
                 return
         if self.current is not None and self.current["h"]["msg_id"] == cell:
             self.stopping = True
-            self.signal_at = time.monotonic() + SIGNAL_AGAIN_S
             self.kill_at = time.monotonic() + GRACE_S
             self.signal_worker()
 
     def signal_worker(self) -> None:
-        """Interrupt the current cell, once the worker has begun with it.
-
-        The signal ends code that runs, the line a promise that is waited for. The line names the
-        cell, and no other is sent before the signal has arrived.
-        """
-        if self.stopping and self.begun and self.worker is not None:
-            self.tell({"op": "interrupt", "id": self.latest})
+        """Interrupt the current cell, if its code runs or waits. Between these it ends."""
+        if not self.stopping or self.worker is None:
+            return
+        if self.waits:
+            self.signalled_at = time.monotonic() + SIGNALLED_S
             self.worker.signal(signal.SIGINT)
+            self.tell({"op": "interrupt", "id": self.latest})
+        elif self.begun:
+            self.worker.interrupt()
 
     def answer_without(self, message: dict[str, Any]) -> None:
         """Answer a question from what is known, when the worker is busy or not there."""
@@ -294,6 +295,9 @@ class NodeKernel:
             self.begun = True
             self.signal_worker()
             self.say(cell, "execute_input", {"code": "", "pid": worker.process.pid})
+        elif kind == "waits":
+            self.waits = True
+            self.signal_worker()
         elif kind == "result":
             facts = {"data": frame["data"], "metadata": frame["metadata"], "execution_count": None}
             self.say(cell, "execute_result", facts)
@@ -313,6 +317,9 @@ class NodeKernel:
             self.finish(frame["alive"], frame["expressions"] or {})
         elif kind == "quiet":
             self.tell_quiet()
+        elif kind == "signalled":
+            self.signalled_at = None
+            self.next()
         elif kind == "reply" and frame["id"] in self.asked:
             message, _ = self.asked.pop(frame["id"])
             self.end(message, frame["content"])
@@ -337,7 +344,7 @@ class NodeKernel:
             if fd in self.selector.get_map():
                 self.selector.unregister(fd)
         worker.close()
-        self.worker, self.names = None, []
+        self.worker, self.names, self.signalled_at = None, [], None
         self.tell_quiet()
         for message, _ in list(self.asked.values()):
             self.answer_without(message)
@@ -380,7 +387,7 @@ class NodeKernel:
         """The running cell has ended."""
         message, failure = self.current, self.failure
         self.current, self.failure = None, None
-        self.begun, self.stopping, self.signal_at, self.kill_at = False, False, None, None
+        self.begun, self.waits, self.stopping, self.kill_at = False, False, False, None
         if message is None:
             return
         if failure is None:

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 
 CHUNK = 1 << 18
@@ -26,9 +27,9 @@ def find_node() -> str:
     return found or ""
 
 
-def environment(fds: tuple[int, int]) -> dict[str, str]:
+def environment(fds: tuple[int, ...]) -> dict[str, str]:
     """The worker's: what the session has, and where its pipes are."""
-    ours = {**os.environ, "AGENTBAY_WORKER_FDS": f"{fds[0]},{fds[1]}"}
+    ours = {**os.environ, "AGENTBAY_WORKER_FDS": ",".join(map(str, fds))}
     # IPython, whose process this may be, asks its children for colours.
     ours.pop("FORCE_COLOR", None)
     return ours
@@ -40,7 +41,11 @@ class Worker:
     def __init__(self, node: str, path: str) -> None:
         their_input, self.input = os.pipe()
         self.frames, their_output = os.pipe()
-        fds = (their_input, their_output)
+        # Whoever takes the byte that the worker puts in for a cell decides: it is interrupted, or
+        # it has ended.
+        self.token, give = os.pipe()
+        os.set_blocking(self.token, False)
+        fds = (their_input, their_output, give, self.token)
         try:
             self.process = subprocess.Popen(
                 [node, path, "notebook"],
@@ -54,11 +59,11 @@ class Worker:
                 start_new_session=True,
             )
         except (OSError, ValueError):
-            os.close(self.input)
-            os.close(self.frames)
+            for fd in (self.input, self.frames, self.token):
+                os.close(fd)
             raise
         finally:
-            for fd in fds:
+            for fd in (their_input, their_output, give):
                 os.close(fd)
         assert self.process.stdout is not None and self.process.stderr is not None
         self.outputs = {
@@ -88,6 +93,12 @@ class Worker:
         except BlockingIOError:
             return None
 
+    def interrupt(self) -> None:
+        """Interrupt the code that runs, and what it has started, if it has not ended."""
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self.token, 1):
+                self.signal(signal.SIGINT)
+
     def signal(self, number: int) -> None:
         """Send a signal to the worker and what its cells started."""
         with contextlib.suppress(ProcessLookupError):
@@ -95,8 +106,8 @@ class Worker:
 
     def close(self) -> None:
         """Close the pipes."""
-        os.close(self.input)
-        os.close(self.frames)
+        for fd in (self.input, self.frames, self.token):
+            os.close(fd)
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

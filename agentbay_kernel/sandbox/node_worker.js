@@ -3,30 +3,39 @@
 // `display`, completion, inspection, and word of what goes on after a cell.
 //
 // In: JSON lines on the first descriptor of AGENTBAY_WORKER_FDS:
-//   {"id", "op": "run", "code", "await", "name", "offset", "expressions", "head", "tail"}
+//   {"id", "op": "run", "code", "await", "name", "offset", "expressions", "head", "tail", "timeout"}
 //       run a script; with `await` a promise that is its value is waited for, `offset` columns of
 //       its first line are not the user's, `expressions` are evaluated behind it, by name; with
-//       `head` so many bytes of the beginning of its output and `tail` of its end are sent
+//       `head` so many bytes of the beginning of its output and `tail` of its end are sent;
+//       a script without a notebook's manners is interrupted after `timeout` milliseconds
 //   {"id", "op": "complete", "before", "after"}   the code around the cursor
 //   {"id", "op": "inspect", "before", "after", "detail"}
 //   {"id", "op": "interrupt"}                     wait no longer for that cell's promise
+//
+// A notebook's cell is interrupted by SIGINT and may be once: whoever takes the byte that the
+// worker puts into its third descriptor out of the fourth decides. The sender of SIGINT takes it
+// before it signals; the worker takes it when the code has ended, or waits for the signal. While a
+// promise is waited for, SIGINT only reaches what the cell started; a line ends the wait.
+//
 // Out: JSON lines on the second descriptor:
 //   {"event": "ready", "version"}                        once
-//   {"id", "event": "begin"}                             from here on SIGINT reaches the script
+//   {"id", "event": "begin"}                             the cell's code begins
+//   {"id", "event": "waits"}                             it has ended, a promise is waited for
 //   {"id", "event": "stdout" | "stderr", "text"}         as they happen, also after `done`
 //   {"id", "event": "display", "data", "metadata", "transient", "update"}
 //   {"id", "event": "clear", "wait"}
 //   {"id", "event": "result", "data", "metadata"}        the value of the last expression
-//   {"id", "event": "error", "name", "value", "stack"}   the script failed
+//   {"id", "event": "error", "name", "value", "stack", "interrupted"}   the script failed
 //   {"id", "event": "cutting"}                           the beginning ends here
 //   {"id", "event": "cut", "stdout", "stderr", "displays", "displayed"}
 //       characters, a number and bytes that are left out; before the end of the output
 //   {"id", "event": "done", "alive", "names", "expressions"}
 //       always the last of a run; may it print more later? which globals are not Node's?
 //   {"event": "quiet"}                                   nothing goes on any more
+//   {"event": "signalled"}                               SIGINT has arrived and did nothing here
 //   {"id", "event": "reply", "content"}                  to `complete` and `inspect`
-// SIGINT interrupts the running script and leaves the context alive. The end of the input ends
-// the worker. Descriptors 1 and 2 stay free for what children of the script write.
+// An interrupt leaves the context alive. The end of the input ends the worker. Descriptors 1 and 2
+// stay free for what children of the script write.
 'use strict';
 
 const { AsyncLocalStorage } = require('node:async_hooks');
@@ -40,10 +49,10 @@ const vm = require('node:vm');
 
 // A cell's `const process = ...` takes the place of the global; what is needed here is kept.
 const world = globalThis;
-const { Atomics, Buffer, Error, Int32Array, JSON, Math, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
+const { Atomics, Buffer, Date, Error, Int32Array, JSON, Math, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
 const nodeRequire = require;
 
-const [inFd, outFd] = process.env.AGENTBAY_WORKER_FDS.split(',').map(Number);
+const [inFd, outFd, giveFd, takeFd] = process.env.AGENTBAY_WORKER_FDS.split(',').map(Number);
 delete process.env.AGENTBAY_WORKER_FDS;
 const notebook = process.argv.splice(2, 1)[0] === 'notebook';
 
@@ -201,6 +210,7 @@ function inspect(value) {
 
 const BUILT_IN_ERRORS = new Set(['Error', 'AggregateError', 'EvalError', 'RangeError', 'ReferenceError', 'SyntaxError', 'TypeError', 'URIError', 'DOMException']);
 const INTERRUPTED = 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
+const INTERRUPTS = [INTERRUPTED, 'ERR_SCRIPT_EXECUTION_TIMEOUT'];
 
 function nameOf(error) {
   const name = String(error.name);
@@ -242,7 +252,7 @@ function describe(error, thrown = 'Uncaught ') {
 // the script then fails before its own interrupt is noticed.
 function isInterrupt(error) {
   try {
-    return error.code === INTERRUPTED || (notebook && error.signal === 'SIGINT');
+    return INTERRUPTS.includes(error.code) || error.signal === 'SIGINT';
   } catch {
     return false;
   }
@@ -255,7 +265,7 @@ function fail(id, error) {
   }
   const what = notebook ? 'the cell' : 'the script';
   const value = error.waited ? `${what} is no longer waited for; what it began may go on` : `${what} was interrupted`;
-  send({ id, event: 'error', name: 'KeyboardInterrupt', value, stack: `KeyboardInterrupt: ${value}` });
+  send({ id, event: 'error', name: 'KeyboardInterrupt', value, stack: `KeyboardInterrupt: ${value}`, interrupted: true });
 }
 
 // Values
@@ -314,13 +324,51 @@ display.clear = ({ wait = false } = {}) => send({ id: runId(), event: 'clear', w
 
 // Runs
 
-async function settle(promise) {
+// SIGINT ends what runs on this stage, and its code ends nowhere else: Node keeps an interrupt that
+// comes at the end of a script for the next one.
+const stage = { body: null };
+vm.createContext(stage);
+const onStage = new vm.Script('body()');
+const never = new Int32Array(new SharedArrayBuffer(4));
+const SIGNAL_MS = 5000;
+
+function taken() {
+  try {
+    return fs.readSync(takeFd, Buffer.alloc(1)) === 1;
+  } catch {
+    return false;
+  }
+}
+
+function evaluate(script, timeout, begin = () => {}) {
+  if (!notebook) return script.runInThisContext({ displayErrors: false, ...(timeout > 0 && { timeout: Math.ceil(timeout) }) });
+  let ended;
+  stage.body = () => {
+    fs.writeSync(giveFd, '!');
+    begin();
+    try {
+      const value = script.runInThisContext({ displayErrors: false });
+      ended = () => value;
+    } catch (error) {
+      ended = () => { throw error; };
+    }
+    // The signal is on its way.
+    if (!taken()) Atomics.wait(never, 0, 0, SIGNAL_MS);
+  };
+  onStage.runInContext(stage, { breakOnSigint: true, displayErrors: false });
+  return ended();
+}
+
+async function settle(promise, timeout) {
+  let timer;
   const interrupted = new Promise((_, reject) => {
     interruptPending = () => reject(Object.assign(new Error(), { code: INTERRUPTED, waited: true }));
+    if (timeout !== undefined) timer = setTimeout(interruptPending, Math.max(0, timeout));
   });
   try {
     return await Promise.race([promise, interrupted]);
   } finally {
+    clearTimeout(timer);
     interruptPending = null;
   }
 }
@@ -336,6 +384,8 @@ function run(request) {
   const run = { id, displays: [] };
   current = latest = run;
   limits = request.head === undefined ? null : new Limits(request);
+  const until = Date.now() + request.timeout;
+  const left = () => (request.timeout === undefined ? undefined : until - Date.now());
   let expressions;
   const finish = () => {
     current = null;
@@ -365,8 +415,7 @@ function run(request) {
     let pending;
     try {
       const script = new vm.Script(request.code, { filename: request.name || `script-${id}.js`, columnOffset: -(request.offset || 0), importModuleDynamically: LOADER });
-      if (notebook) send({ id, event: 'begin' });
-      const value = script.runInThisContext({ breakOnSigint: true, displayErrors: false });
+      const value = evaluate(script, request.timeout, () => send({ id, event: 'begin' }));
       const waits = request.await && isThenable(value);
       if (waits || run.displays.length) {
         pending = (async () => {
@@ -379,7 +428,8 @@ function run(request) {
       fail(id, error);
       pending = Promise.all(run.displays);
     }
-    if (pending) settle(pending).catch((error) => fail(id, error)).then(end);
+    if (pending && notebook) send({ id, event: 'waits' });
+    if (pending) settle(pending, left()).catch((error) => fail(id, error)).then(end);
     else end();
   });
 }
@@ -387,7 +437,8 @@ function run(request) {
 function evaluated(expressions) {
   return Object.fromEntries(Object.entries(expressions).map(([name, code]) => {
     try {
-      const value = new vm.Script(code).runInThisContext({ breakOnSigint: true, displayErrors: false });
+      // Not on the stage: an interrupt is for the cell's code.
+      const value = new vm.Script(code).runInThisContext({ displayErrors: false });
       return [name, { status: 'ok', data: { 'text/plain': inspect(value) }, metadata: {} }];
     } catch (error) {
       const { name: ename, value: evalue, stack } = describe(error);
@@ -596,9 +647,7 @@ function answer(id, ask) {
   send({ id, event: 'reply', content });
 }
 
-// Outside a script there is nothing to interrupt but a promise that is being waited for. In a
-// notebook a line says so, which names the cell: this event can come late.
-process.on('SIGINT', () => { if (interruptPending && !notebook) interruptPending(); });
+process.on('SIGINT', () => { if (notebook) send({ event: 'signalled' }); });
 process.on('uncaughtException', (error) => {
   send({ id: runId(), event: 'stderr', text: `Uncaught ${describe(error, '').stack}\n` });
 });

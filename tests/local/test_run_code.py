@@ -164,6 +164,25 @@ def test_code_that_ignores_the_interrupt_is_killed(make_session: Any, language: 
     assert session.code.run_code("1 + 1", language).result == "2"
 
 
+def test_a_timeout_at_a_scripts_end_does_not_hit_the_next_script(make_session: Any) -> None:
+    session = make_session()
+    session.code.run_code("var survived = 0", "javascript")
+    busy = "for (const end = Date.now() + {}; Date.now() < end;);"
+    for number in range(15):
+        session.code.run_code(busy.format(195 + number), "javascript", timeout_s=0.2)
+        result = session.code.run_code(f"{busy.format(30)} ++survived", "javascript")
+        assert result.result == str(number + 1), result.error_message
+
+
+def test_what_a_script_waits_for_is_ended_at_its_timeout(make_session: Any) -> None:
+    session = make_session()
+    session.code.run_code("var { execSync } = require('child_process'), kept = 7", "javascript")
+    code = "execSync('sleep 60')"
+    document = failure_of(session.code.run_code(code, "javascript", timeout_s=1))
+    assert "variables are kept" in document["executionError"]
+    assert session.code.run_code("kept", "javascript").result == "7"
+
+
 @pytest.mark.parametrize(
     ("language", "suicide"),
     [("python", "import os; os._exit(3)"), ("javascript", "process.exit(3)")],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import re
 
 from agentbay_kernel.errors import BridgeError
 from agentbay_kernel.execution.bridge.wakeup import release_any
@@ -59,7 +60,7 @@ def installing_code(module: str = MODULE) -> str:
     """Return the code; it leaves no names behind but that of the bridge's module."""
     files = {**_MODULES, module: _MAIN}
     sources = {name: _without_words(read_source(file)) for name, file in files.items()}
-    worker, hooks = (read_source(file) for file in (_WORKER, DISPLAY_HOOKS))
+    worker, hooks = _without_comments(read_source(_WORKER), "//"), read_source(DISPLAY_HOOKS)
     digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
     return packed(
         _INSTALL.format(
@@ -88,7 +89,12 @@ def _without_words(source: str) -> str:
             lines[words.lineno - 1 : last] = [""] * (last - words.lineno + 1)
             if not isinstance(node, ast.Module):
                 lines[words.lineno - 1] = " " * words.col_offset + "pass"
-    return "\n".join("" if line.lstrip().startswith("#") else line for line in lines)
+    return _without_comments("\n".join(lines), "#")
+
+
+def _without_comments(source: str, mark: str) -> str:
+    """Return source with each line blanked that begins with the mark of a comment."""
+    return re.sub(rf"(?m)^[ \t]*{mark}.*$", "", source)
 
 
 _CALL_TIMEOUT_S = 30
