@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -109,7 +111,10 @@ def running_kernel(
     name: str, env: dict[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[RunningKernel]:
     """A kernel of that kernelspec, started in a folder, shut down at the end."""
-    manager = KernelManager(kernel_name=name)
+    # Not by TCP: the ports are chosen here and bound by the kernel, and what runs beside this test
+    # may take one in between.
+    sockets = tempfile.mkdtemp(prefix="agentbay-")
+    manager = KernelManager(kernel_name=name, transport="ipc", ip=f"{sockets}/k")
     place = {} if folder is None else {"cwd": str(folder)}
     manager.start_kernel(env={**os.environ, **(env or {})}, **place)
     client = manager.blocking_client()
@@ -120,3 +125,4 @@ def running_kernel(
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=not manager.is_alive())
+        shutil.rmtree(sockets, ignore_errors=True)
