@@ -53,7 +53,7 @@ _LATE_S = 20.0
 
 
 class Execution(Protocol):
-    """What runs cells: `DirectExecution`, `BridgedExecution`, or alike."""
+    """What runs cells: `DirectExecution`, a `BridgedExecution`, or alike."""
 
     def execute(self, cell: Cell) -> Iterator[Message]:
         """Run one cell."""

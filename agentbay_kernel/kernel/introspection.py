@@ -24,8 +24,7 @@ from agentbay_kernel.verbs.completion import (
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment
-    from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
-    from agentbay_kernel.execution.bridge.python import BridgedExecution
+    from agentbay_kernel.execution.bridge.execution import BridgedExecution
     from agentbay_kernel.sessions import SessionManager
 
 
@@ -97,9 +96,7 @@ class Introspection:
             reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
         return self._containment.history(reply)
 
-    async def _ask(
-        self, ask: Callable[[BridgedExecution | BridgedJavaScript], JsonObject]
-    ) -> JsonObject | None:
+    async def _ask(self, ask: Callable[[BridgedExecution], JsonObject]) -> JsonObject | None:
         manager = self._manager
         bridge = manager.runner.bridged_language(self._language) if manager is not None else None
         return None if bridge is None else await _answer_of(lambda: ask(bridge))

@@ -14,7 +14,7 @@ from agentbay_kernel.errors import (
     SessionError,
     SessionNotFoundError,
 )
-from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.languages import PYTHON
@@ -137,7 +137,7 @@ class SessionManager:
         if running:
             return [self.interrupt(cell, name) for cell in running]
         execution = live.execution_in_use(PYTHON.name)
-        if isinstance(execution, BridgedExecution):
+        if isinstance(execution, BridgedPython):
             execution.interrupt_kernel()
             return [InterruptResult.ENDING]
         if live.attached:

@@ -21,8 +21,8 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     SilentSessionError,
 )
-from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
-from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.execution import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, WireMessage, as_message
 from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.direct import DirectExecution
@@ -106,14 +106,14 @@ class SessionRunner:
             return InterruptResult.UNSENT
         return live.execution_of(cell.language).interrupt(cell)
 
-    def bridged(self, name: str = DEFAULT_SESSION) -> BridgedExecution | None:
+    def bridged(self, name: str = DEFAULT_SESSION) -> BridgedPython | None:
         """The bridge to that session's Python, if it has one; none is created."""
         execution = self._execution_in_use(PYTHON.name, name)
-        return execution if isinstance(execution, BridgedExecution) else None
+        return execution if isinstance(execution, BridgedPython) else None
 
     def bridged_language(
         self, language: str, name: str = DEFAULT_SESSION
-    ) -> BridgedExecution | BridgedJavaScript | None:
+    ) -> BridgedExecution | None:
         """The bridge to a language of that session, if it has one; none is created."""
         execution = self._execution_in_use(language, name)
         return None if isinstance(execution, DirectExecution) else execution

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.decoder import IdOwners
+from agentbay_kernel.execution.bridge.execution import BridgedExecution
 from agentbay_kernel.execution.bridge.installer import MODULE, end_bridge, request_status
 from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
-from agentbay_kernel.execution.bridge.python import BridgedExecution, signal_by_shell
+from agentbay_kernel.execution.bridge.python import BridgedPython, signal_by_shell
 from agentbay_kernel.execution.bridge.requests import WireMessage
 from agentbay_kernel.execution.bridge.wakeup import release_any
 from agentbay_kernel.execution.cell import Cell
@@ -25,7 +26,7 @@ from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.languages import JAVASCRIPT, PYTHON
 from agentbay_kernel.service import Session
 
-Execution = DirectExecution | BridgedExecution | BridgedJavaScript
+Execution = DirectExecution | BridgedExecution
 
 if TYPE_CHECKING:
     from agentbay_kernel.sessions.lifetime import Lifetime
@@ -94,7 +95,7 @@ class LiveSession:
         self._module = f"{MODULE}_{uuid.uuid4().hex[:12]}" if attached else MODULE
         self._direct = DirectExecution(session)
         self._client: BridgeClient | None = None
-        self._bridged: dict[str, BridgedExecution | BridgedJavaScript] = {}
+        self._bridged: dict[str, BridgedExecution] = {}
         # Why a language has no bridge, where one was wanted.
         self.unbridged: dict[str, str] = {}
         self._choosing = threading.Lock()
@@ -198,7 +199,7 @@ class LiveSession:
                     self.unbridged[language] = str(error)
             return self._bridged.get(language, self._direct)
 
-    def _bridge(self, language: str) -> BridgedExecution | BridgedJavaScript:
+    def _bridge(self, language: str) -> BridgedExecution:
         if self._client is None:
             client = BridgeClient(self.session, self._claims, self._module)
             if self.unsettled is not None:
@@ -207,7 +208,7 @@ class LiveSession:
             client.install()
             self._client = client
         if language == PYTHON.name:
-            return BridgedExecution(self._client)
+            return BridgedPython(self._client)
         if language != JAVASCRIPT.name:
             raise BridgeError(f"no bridge leads to {language}")
         javascript = BridgedJavaScript(self._client)

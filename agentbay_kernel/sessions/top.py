@@ -15,7 +15,7 @@ from typing import Any
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import CommandError
-from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import Session
 from agentbay_kernel.sessions.session import LiveSession
@@ -109,7 +109,7 @@ def _metrics(session: Session) -> dict[str, Any]:
 
 def _variables(live: LiveSession) -> tuple[Variable, ...]:
     execution = live.execution_in_use(PYTHON.name)
-    if isinstance(execution, BridgedExecution):
+    if isinstance(execution, BridgedPython):
         rows = json.loads(ast.literal_eval(execution.evaluate(_VARIABLES)))
     else:
         result = live.session.code.run_code(f"print({_VARIABLES})", "python", 50)

@@ -13,7 +13,7 @@ import requests
 
 from agentbay_kernel.exchange import Exchange
 from agentbay_kernel.execution.bridge.client import BridgeClient
-from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.service import AgentBay, Session
@@ -73,7 +73,7 @@ def benches_of(runtime: LocalRuntimeProcess, route: str) -> Iterator[dict[str, B
         assert session is not None
         tunnel = BridgeClient(session)
         tunnel.install()
-        direct, bridged = DirectExecution(session), BridgedExecution(tunnel)
+        direct, bridged = DirectExecution(session), BridgedPython(tunnel)
 
         def bench_with(python: Any) -> Bench:
             def execution_of(language: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.execution.bridge.client import BridgeClient
-from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.service import Session
@@ -35,7 +35,7 @@ class Bench:
     journal: Path
 
     def __post_init__(self) -> None:
-        self.bridged = BridgedExecution(self.tunnel)
+        self.bridged = BridgedPython(self.tunnel)
 
     def run(self, code: str, **options: Any) -> list[Message]:
         return list(self.bridged.execute(Cell(code, "python", **options)))

@@ -13,7 +13,7 @@ import pytest
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.decoder import Answer
 from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
-from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.bridge.requests import as_message
 from agentbay_kernel.execution.cell import Cell
 from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
@@ -194,7 +194,7 @@ def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench)
     bench.tunnel._wakeup.release(bench.tunnel._call)
     tunnel = BridgeClient(bench.session)
     tunnel.install()
-    messages = list(BridgedExecution(tunnel).execute(Cell("kept", "python")))
+    messages = list(BridgedPython(tunnel).execute(Cell("kept", "python")))
     # Its first cell waits for the one that runs, and has that one's output first: what the other
     # kernel had not got yet. The result of that one is not its own.
     assert value_of(messages) == "5"

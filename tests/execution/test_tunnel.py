@@ -11,7 +11,7 @@ import pytest
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.installer import installing_code, request_status
-from agentbay_kernel.execution.bridge.python import BridgedExecution
+from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
 from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
@@ -232,7 +232,7 @@ def test_a_sandbox_whose_python_is_killed_keeps_no_kernel_and_can_have_another_b
         time.sleep(0.1)
     again = BridgeClient(bench.session)
     again.install()
-    assert value_of(list(BridgedExecution(again).execute(Cell("6*7", "python")))) == "42"
+    assert value_of(list(BridgedPython(again).execute(Cell("6*7", "python")))) == "42"
 
 
 def test_what_an_earlier_holder_sent_and_comes_late_is_not_taken(
@@ -245,7 +245,7 @@ def test_what_an_earlier_holder_sent_and_comes_late_is_not_taken(
     earlier.close(SilentSessionError("given up"))
     again = BridgeClient(bench.session)
     again.install()
-    bridged = BridgedExecution(again)
+    bridged = BridgedPython(again)
     with pytest.raises(KernelEndedError, match="taken up the bridge"):
         bench.run("ran.append('late')")
     shown = list(bridged.execute(Cell("ran.append('first'); ran", "python")))

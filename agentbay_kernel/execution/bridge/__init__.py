@@ -1,9 +1,10 @@
 """A kernel in the sandbox, reached by `run_code` alone.
 
-A cell's way: `python` or `javascript` → `client` → `requests` → `transport` → the service; back
+A cell's way: `execution` → `client` → `requests` → `transport` → the service; back
 through `decoder` to the iterator that the caller reads.
 
-    python, javascript  the execution of a language's cells
+    execution           a cell of any language, to its reply
+    python, javascript  what is each language's own
     client              the connection to one bridge: two byte streams with offsets
     requests            what waits for messages: cells, completions, widgets
     transport           one call, in pieces where it is large, repeated where that is safe

@@ -50,6 +50,77 @@ _MOST_FAILED_WAKES = 3
 _log = get_logger("bridge")
 
 
+class Inward:
+    """What goes to the bridge: a stream of bytes at offsets, so that none arrives twice.
+
+    `sent` ≤ `carried` ≤ `posted`, and `unsent` are the bytes from `sent` to `posted`. An offset of
+    the sandbox's answer moves `sent`; nothing else does. Its owner locks it.
+
+    Arguments:
+        known: bytes that the bridge had before.
+    """
+
+    def __init__(self, known: int = 0) -> None:
+        self.unsent = bytearray()
+        # Bytes that there are; of these, those that the sandbox has; those on their way or there;
+        # those that went and that nobody has confirmed.
+        self.posted = self.sent = self.carried = self.doubtful = known
+
+    def add(self, line: bytes) -> int:
+        """Add bytes; returns the offset behind them."""
+        self.unsent += line
+        self.posted += len(line)
+        return self.posted
+
+    def confirm(self, known: int) -> None:
+        """The sandbox has so many."""
+        del self.unsent[: max(0, known - self.sent)]
+        self.sent = max(self.sent, known)
+
+    def not_carried(self) -> tuple[int, bytes]:
+        """The offset of the first byte that is not on its way, and all from there."""
+        offset = max(self.carried, self.sent)
+        return offset, bytes(self.unsent[offset - self.sent :])
+
+    def doubt(self) -> None:
+        """What is on its way may be there or not."""
+        self.doubtful = max(self.doubtful, self.carried)
+
+    def give_up(self) -> int:
+        """Send nothing of what waits; returns the offset up to which it may be there.
+
+        In the place of what is on its way go empty lines, so that the offsets of what follows are
+        right in either case, and nothing of it is run later.
+        """
+        self.unsent[:] = b"\n" * max(0, self.carried - self.sent)
+        self.posted = self.sent + len(self.unsent)
+        return max(self.sent, self.doubtful)
+
+
+class Outward:
+    """What comes from the bridge: a stream of bytes at offsets, so that none is lost or read twice.
+
+    Arguments:
+        start: offset of the first byte that is ours.
+    """
+
+    def __init__(self, start: int = 0) -> None:
+        # Bytes that are here; of these, those of whole messages, never asked for again.
+        self.after = self.read = start
+
+    def take(self, answer: Answer) -> bytes:
+        """Return what is new of an answer.
+
+        Raises:
+            InvalidAnswerError: something before it is missing.
+        """
+        if answer.start > self.after:
+            raise InvalidAnswerError("The bridge's answer has a gap.")
+        data = answer.data[self.after - answer.start :]
+        self.after += len(data)
+        return data
+
+
 class BridgeClient:
     """Carries messages for one session. Thread-safe.
 
@@ -67,13 +138,7 @@ class BridgeClient:
         self._calls = BridgeTransport(session, module)
         self._lock = threading.Lock()
         self._posting = threading.Condition(self._lock)
-        self._unsent = bytearray()
-        self._posted = 0  # inward bytes there are
-        self._sent = 0  # of these, those that the sandbox has
-        self._carried = 0  # of these, those that are on their way or there
-        self._doubtful = 0  # of these, those that went and that nobody has confirmed
-        self._after = 0  # outward bytes that are here
-        self._read = 0  # of these, those of whole messages, which are never asked for again
+        self._inward, self._outward = Inward(), Outward()
         self._pending = PendingRequests()
         self._pumping = False
         self._call = ""  # id of the call that is on its way
@@ -109,9 +174,8 @@ class BridgeClient:
                 "the sandbox did not answer as a Python process that keeps its state"
             ) from None
         self.kernel_pid, self.output_path = start.pid, start.output
-        self._posted = self._sent = self._carried = start.known
-        self._after = self._read = start.start
-        if self._sent:
+        self._inward, self._outward = Inward(start.known), Outward(start.start)
+        if start.known:
             self._pending.expect_left_behind()
         self._holder = start.holder
         self._wakeup = Wakeup(self._session, start.pipe, start.holder)
@@ -166,9 +230,7 @@ class BridgeClient:
         # A line of its own, also after one that was given up halfway.
         line = b"\n" + json.dumps(message).encode() + b"\n"
         with self._lock:
-            self._unsent += line
-            self._posted += len(line)
-            request.ends_at = self._posted
+            request.ends_at = self._inward.add(line)
             # A call that waits for nothing any more ends by itself.
             waits = self._call_waits and bool(self._pending or self._call_listens)
             if awaited:
@@ -222,7 +284,7 @@ class BridgeClient:
     def _pump(self) -> None:
         while True:
             with self._lock:
-                if not self._unsent and not self._pending:
+                if not self._inward.unsent and not self._pending:
                     if not self._late_window:
                         self._pumping = False
                         return
@@ -251,7 +313,7 @@ class BridgeClient:
                 return self._exchange()
             except PASSING_FAILURES as error:
                 with self._lock:
-                    started = any(r.ends_at <= self._sent for r in self._pending.awaited)
+                    started = any(r.ends_at <= self._inward.sent for r in self._pending.awaited)
                 retry.wait(error, self._answered_at, started)
 
     def _fail_all(self, error: CommandError) -> None:
@@ -259,11 +321,7 @@ class BridgeClient:
         if gone or isinstance(error, BridgeError):
             self._decoder.close()
         with self._lock:
-            there = max(self._sent, self._doubtful)
-            # What was on its way may be there or not. In its place go empty lines, so that the
-            # offsets of what follows are right in either case and nothing of it is run later.
-            self._unsent[:] = b"\n" * max(0, self._carried - self._sent)
-            self._posted = self._sent + len(self._unsent)
+            there = self._inward.give_up()
             self._late_window.end_all()
             self._pumping = False
         if gone:
@@ -283,7 +341,7 @@ class BridgeClient:
         except PASSING_FAILURES as error:
             if not isinstance(error, ServiceUnreachableError | ThrottledError):
                 with self._lock:
-                    self._doubtful = max(self._doubtful, self._carried)
+                    self._inward.doubt()
                 if self._wakeable:
                     # It may be waiting in the sandbox still, in the way of the next one.
                     self._release(call["id"])
@@ -300,28 +358,28 @@ class BridgeClient:
                 self._call, self._call_waits, self._call_listens = "", False, False
 
     def _next_call(self) -> dict[str, Any]:
-        route = self._calls.route
-        piece, packed = route.largest_piece(self._unsent)
+        route, inward = self._calls.route, self._inward
+        piece, packed = route.largest_piece(inward.unsent)
         # Where nothing wakes a call, one that only listens does not wait: the next cell would.
         listens = self._calls.stream and self._wakeable and bool(self._late_window)
-        waits = (self._pending or listens) and len(piece) == len(self._unsent)
+        waits = (self._pending or listens) and len(piece) == len(inward.unsent)
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
         if not self._pending:
             wait_s = min(wait_s, self._late_window.left_s)
         self._call, self._call_waits, self._call_listens = uuid.uuid4().hex, wait_s > 0, listens
-        self._carried = self._sent + len(piece)
+        inward.carried = inward.sent + len(piece)
         brought = [
             request.id
             for request in self._pending.awaited
-            if self._sent < request.ends_at <= self._carried
+            if inward.sent < request.ends_at <= inward.carried
         ]
         return {
             "id": self._call,
             "holder": self._holder,
-            "at": self._sent,
+            "at": inward.sent,
             "in": packed,
-            "after": self._after,
-            "forget": self._read,
+            "after": self._outward.after,
+            "forget": self._outward.read,
             "room": route.room,
             "wait": wait_s,
             "linger": route.linger_s,
@@ -331,13 +389,11 @@ class BridgeClient:
 
     def _receive(self, answer: Answer) -> None:
         """Take an answer."""
-        if answer.start > self._after or answer.known > self._posted:
-            raise InvalidAnswerError("The bridge's answer has a gap.")
-        data = answer.data[self._after - answer.start :]
+        if answer.known > self._inward.posted:
+            raise InvalidAnswerError("The bridge says that it has more than it was sent.")
         with self._lock:
-            del self._unsent[: max(0, answer.known - self._sent)]
-            self._sent = max(self._sent, answer.known)
-            self._after += len(data)
+            data = self._outward.take(answer)
+            self._inward.confirm(answer.known)
             self._answered_at = time.monotonic()
             self._wakeable = answer.heard and not self._deaf
             self._late_window.heard(bool(data))
@@ -351,7 +407,7 @@ class BridgeClient:
             else:
                 self._hear_bridge(message)
         with self._lock:
-            self._read = self._after - self._decoder.begun
+            self._outward.read = self._outward.after - self._decoder.begun
             self._end_idle_call()
 
     def _end_idle_call(self) -> None:
@@ -384,9 +440,8 @@ class BridgeClient:
         while True:
             with self._lock:
                 call = self._call
-                offset = max(self._carried, self._sent)
-                fresh = bytes(self._unsent[offset - self._sent :])
-                forget = self._read
+                offset, fresh = self._inward.not_carried()
+                forget = self._outward.read
                 if failed == _MOST_FAILED_WAKES:
                     self._wakeable, self._deaf = False, True
                 if not (call and fresh and self._wakeable):
@@ -402,7 +457,7 @@ class BridgeClient:
             with self._lock:
                 failed += not done
                 if done and self._call == call:
-                    self._carried = offset + brought
+                    self._inward.carried = offset + brought
                 if done and not brought:
                     self._waking = False
                     return

@@ -7,17 +7,16 @@ order of prints and displays, display updates, input(), interrupts and completio
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from agentbay_kernel.errors import CommandError, InvalidAnswerError
 from agentbay_kernel.execution.bridge.client import BridgeClient
-from agentbay_kernel.execution.bridge.requests import OUTPUTS, as_message
-from agentbay_kernel.execution.cell import Cell, InterruptResult
-from agentbay_kernel.execution.interrupts import Overdue
+from agentbay_kernel.execution.bridge.execution import BridgedExecution
+from agentbay_kernel.execution.bridge.requests import OUTPUTS, Request, as_message
+from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.output_limit import InSandbox, OutputLimit, replied
+from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.service import Session
 
 _QUICK_S = 10
@@ -45,20 +44,17 @@ _ALIVE_CODE = """(lambda threading, asyncio, separator: sum(
 _LISTENER = "python"
 
 
-class BridgedExecution:
+class BridgedPython(BridgedExecution):
     """Runs Python cells in a kernel of one session.
 
     Arguments:
         client: leads to it; installed.
     """
 
-    kind = "bridged"
+    asks = True
 
     def __init__(self, client: BridgeClient) -> None:
-        self._client = client
-        self._lock = threading.Lock()
-        # What was sent and has not ended.
-        self._cells: set[Cell] = set()
+        super().__init__(client)
         # None until one is needed, empty where the kernel has none.
         self._subshell: str | None = None
         # The number that the sandbox's kernel gives to its next cell.
@@ -66,13 +62,8 @@ class BridgedExecution:
         self._comms: set[str] = set()
         self._alive = False
 
-    def execute(self, cell: Cell) -> Iterator[Message]:
-        """Run one cell; yields its messages as they come, the last one an `execute_reply`.
-
-        Raises:
-            CommandError: the service or the bridge could not do it.
-        """
-        content = {
+    def _content(self, cell: Cell) -> dict[str, Any]:
+        return {
             "code": cell.code,
             "silent": cell.silent,
             "store_history": cell.store_history,
@@ -81,54 +72,32 @@ class BridgedExecution:
             # What is queued behind a failed cell is aborted by the front end's own kernel.
             "stop_on_error": False,
         }
-        whole = InSandbox(self._client.output_path)
-        limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
-        with self._lock:
-            if cell.stopped.is_set():
-                return
-            self._cells.add(cell)
-            if cell.count not in (None, self._next_count) and not cell.silent:
-                self._count_from(cell.count)
-            request = self._client.post(
-                "shell",
-                "execute_request",
-                content,
-                limit=limit,
-                message_id=cell.message_id,
-                metadata={"cellId": cell.cell_id} if cell.cell_id else None,
-            )
-        try:
-            with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
-                for carried in request.answers():
-                    overdue.begin()
-                    message = as_message(carried)
-                    if message.type == "execute_reply":
-                        self._next_count = message.content.get("execution_count", 0) + 1
-                        self._note_alive(message)
-                        for kind, content in limit.closing():
-                            yield Message(kind, content)
-                        if overdue.fired:
-                            yield overdue.note()
-                        self._listen(cell.listen_s)
-                        yield replied(message, whole if limit.folded else None)
-                    elif message.type in OUTPUTS and (
-                        cell.allow_stdin or message.type != "input_request"
-                    ):
-                        self._note_comm(message.type, message.content)
-                        yield message
-        finally:
-            with self._lock:
-                self._cells.discard(cell)
 
-    def interrupt(self, cell: Cell) -> InterruptResult:
-        """Interrupt a cell, also one that waits in the sandbox; one that was not sent yet never
-        will be."""
-        with self._lock:
-            if cell not in self._cells:
-                cell.stopped.set()
-                return InterruptResult.UNSENT
-        self._interrupt(cell.message_id)
-        return InterruptResult.ENDING
+    def _send(self, cell: Cell, content: dict[str, Any], limit: OutputLimit) -> Request:
+        if cell.count not in (None, self._next_count) and not cell.silent:
+            # Travels in the same call as the cell behind it.
+            code = _COUNT_FROM.format(number=cell.count)
+            self._client.post("shell", "execute_request", {"code": code, "silent": True})
+        return super()._send(cell, content, limit)
+
+    def _note_reply(self, reply: Message) -> None:
+        self._next_count = reply.content.get("execution_count", 0) + 1
+        found = reply.content.get("user_expressions", {}).pop(_ALIVE, None)
+        # A cell that failed does not say.
+        if isinstance(found, dict) and isinstance(found.get("data"), dict):
+            self._alive = found["data"].get("text/plain") != "0"
+
+    def _note_output(self, kind: str, content: dict[str, Any]) -> None:
+        if kind == "comm_open":
+            self._comms.add(str(content.get("comm_id")))
+        elif kind == "comm_close":
+            self._comms.discard(str(content.get("comm_id")))
+
+    def _listen(self, seconds: float) -> None:
+        if seconds and (self._alive or self._comms):
+            self._client.listen(_LISTENER, seconds)
+        else:
+            self._client.stop_listening(_LISTENER)
 
     def answer_input(self, value: str) -> None:
         """What the user typed for an `input_request`."""
@@ -144,14 +113,14 @@ class BridgedExecution:
         listen_s: float,
     ) -> Iterator[Message]:
         """Pass on a front end's comm_open, comm_msg or comm_close; yields what it causes."""
-        self._note_comm(kind, content)
+        self._note_output(kind, content)
         request = self._client.post(
             "shell", kind, content, metadata=metadata, buffers=buffers, message_id=message_id
         )
         for carried in request.answers():
             message = as_message(carried)
             if message.type in OUTPUTS and message.type != "input_request":
-                self._note_comm(message.type, message.content)
+                self._note_output(message.type, message.content)
                 yield message
         self._listen(listen_s)
 
@@ -198,15 +167,8 @@ class BridgedExecution:
         """The kernel's process in the sandbox."""
         return self._client.kernel_pid
 
-    def _ask(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
-        reply: dict[str, Any] | None = None
-        for carried in self._client.post(
-            "shell", kind, content, subshell=self._subshell_beside_cells()
-        ).answers():
-            reply = carried["b"]
-        if not isinstance(reply, dict):
-            raise InvalidAnswerError("The sandbox's kernel answered without content.")
-        return reply
+    def _ask(self, kind: str, content: dict[str, Any], subshell: str = "") -> dict[str, Any]:
+        return super()._ask(kind, content, subshell or self._subshell_beside_cells())
 
     def _subshell_beside_cells(self) -> str:
         """A subshell of the kernel (ipykernel 7), so that a running cell is not waited for.
@@ -222,35 +184,6 @@ class BridgedExecution:
         for carried in self._client.post("control", "create_subshell_request", {}).answers():
             self._subshell = str(carried["b"].get("subshell_id") or "")
         return self._subshell
-
-    def _count_from(self, number: int) -> None:
-        # Travels in the same call as the cell behind it.
-        content = {"code": _COUNT_FROM.format(number=number), "silent": True}
-        self._client.post("shell", "execute_request", content)
-
-    def _note_alive(self, reply: Message) -> None:
-        found = reply.content.get("user_expressions", {}).pop(_ALIVE, None)
-        # A cell that failed does not say.
-        if isinstance(found, dict) and isinstance(found.get("data"), dict):
-            self._alive = found["data"].get("text/plain") != "0"
-
-    def _note_comm(self, kind: str, content: dict[str, Any]) -> None:
-        if kind == "comm_open":
-            self._comms.add(str(content.get("comm_id")))
-        elif kind == "comm_close":
-            self._comms.discard(str(content.get("comm_id")))
-
-    def _listen(self, seconds: float) -> None:
-        if seconds and (self._alive or self._comms):
-            self._client.listen(_LISTENER, seconds)
-        else:
-            self._client.stop_listening(_LISTENER)
-
-    def _interrupt(self, message_id: str | None) -> None:
-        # The bridge decides: it sees which cell the kernel runs. The request arrives behind the
-        # cell that it names.
-        content = {"cell": message_id}
-        self._client.post("control", "interrupt_request", content, awaited=False)
 
 
 def signal_by_shell(session: Session, group: int | None, signal: str = "INT") -> bool:

@@ -1,0 +1,132 @@
+"""A cell in a kernel inside the sandbox, in any language: what `python` and `javascript` share.
+
+In: a `Cell`. Out: what that kernel published for it, as it comes; the last is its reply.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from agentbay_kernel.errors import InvalidAnswerError
+from agentbay_kernel.execution.bridge.client import BridgeClient
+from agentbay_kernel.execution.bridge.requests import OUTPUTS, Request, as_message
+from agentbay_kernel.execution.cell import Cell, InterruptResult
+from agentbay_kernel.execution.interrupts import Overdue
+from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.output_limit import InSandbox, OutputLimit, replied
+
+
+class BridgedExecution:
+    """Runs cells of one language in a kernel of one session.
+
+    Arguments:
+        client: leads to it; installed.
+    """
+
+    kind = "bridged"
+    # The bridge's channels to that kernel, for cells and for interrupts.
+    channel = "shell"
+    interrupt_channel = "control"
+    # May it ask the user?
+    asks = False
+
+    def __init__(self, client: BridgeClient) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        # What was sent and has not ended.
+        self._cells: set[Cell] = set()
+
+    def execute(self, cell: Cell) -> Iterator[Message]:
+        """Run one cell; yields its messages as they come, the last one an `execute_reply`.
+
+        Raises:
+            CommandError: the service or the bridge could not do it.
+        """
+        content = self._content(cell)
+        whole = InSandbox(self._client.output_path)
+        limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
+        with self._lock:
+            if cell.stopped.is_set():
+                return
+            self._cells.add(cell)
+            request = self._send(cell, content, limit)
+        try:
+            with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
+                for carried in request.answers():
+                    message = as_message(carried)
+                    # A silent cell does not say that it begins.
+                    if message.type == "execute_input" or cell.silent:
+                        overdue.begin()
+                    if message.type == "execute_reply":
+                        self._note_reply(message)
+                        for kind, closing in limit.closing():
+                            yield Message(kind, closing)
+                        if overdue.fired:
+                            yield overdue.note()
+                        self._listen(cell.listen_s)
+                        yield replied(message, whole if limit.folded else None)
+                    elif message.type in OUTPUTS and (
+                        message.type != "input_request" or (self.asks and cell.allow_stdin)
+                    ):
+                        self._note_output(message.type, message.content)
+                        yield message
+        finally:
+            with self._lock:
+                self._cells.discard(cell)
+
+    def interrupt(self, cell: Cell) -> InterruptResult:
+        """Interrupt a cell, also one that waits in the sandbox; one that was not sent yet never
+        will be."""
+        with self._lock:
+            if cell not in self._cells:
+                cell.stopped.set()
+                return InterruptResult.UNSENT
+        self._interrupt(cell.message_id)
+        return InterruptResult.ENDING
+
+    def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+        """The kernel's completions: the content of a complete_reply."""
+        raise NotImplementedError
+
+    def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, Any]:
+        """What the kernel knows of a name: the content of an inspect_reply."""
+        raise NotImplementedError
+
+    def _content(self, cell: Cell) -> dict[str, Any]:
+        """The content of the cell's execute_request."""
+        raise NotImplementedError
+
+    def _send(self, cell: Cell, content: dict[str, Any], limit: OutputLimit) -> Request:
+        return self._client.post(
+            self.channel,
+            "execute_request",
+            content,
+            limit=limit,
+            message_id=cell.message_id,
+            metadata={"cellId": cell.cell_id} if cell.cell_id else None,
+        )
+
+    def _note_reply(self, reply: Message) -> None:
+        """Take out of a reply what is for us."""
+
+    def _note_output(self, kind: str, content: dict[str, Any]) -> None:
+        """Note what an output says of what goes on after the cell."""
+
+    def _listen(self, seconds: float) -> None:
+        """Collect what comes after the cell for so long, if anything can come."""
+
+    def _interrupt(self, message_id: str | None) -> None:
+        # The bridge decides: it sees which cell the kernel runs. The request arrives behind the
+        # cell that it names.
+        content = {"cell": message_id}
+        self._client.post(self.interrupt_channel, "interrupt_request", content, awaited=False)
+
+    def _ask(self, kind: str, content: dict[str, Any], subshell: str = "") -> dict[str, Any]:
+        reply: dict[str, Any] | None = None
+        for carried in self._client.post(self.channel, kind, content, subshell=subshell).answers():
+            reply = carried["b"]
+        if not isinstance(reply, dict):
+            raise InvalidAnswerError("The sandbox's kernel answered without content.")
+        return reply
