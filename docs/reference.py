@@ -258,11 +258,10 @@ def _kinds() -> Iterable[type[AgentBayError]]:
 def _failure(kind: type[Exception]) -> str:
     text = inspect.cleandoc(kind.__doc__ or "")
     summary = text.partition("\n\n")[0]
-    told = dict(re.findall(r"^(Cause|Cure): (.+?)(?=^\S|\Z)", text, re.M | re.S))
-    if set(told) != {"Cause", "Cure"}:
-        raise ValueError(f"The docstring of {kind.__name__} lacks a line `Cause:` or `Cure:`")
-    titles = {"Cause": "Cause", "Cure": "Fix"}
-    lines = [f"**{titles[word]}.** {' '.join(words.split())}" for word, words in told.items()]
+    told = dict(re.findall(r"^(Cause|Fix): (.+?)(?=^\S|\Z)", text, re.M | re.S))
+    if set(told) != {"Cause", "Fix"}:
+        raise ValueError(f"The docstring of {kind.__name__} lacks a line `Cause:` or `Fix:`")
+    lines = [f"**{word}.** {' '.join(words.split())}" for word, words in told.items()]
     return "\n\n".join([f"### `{kind.__name__}`", summary.replace("\n", " "), *lines])
 
 
