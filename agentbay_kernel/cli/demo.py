@@ -40,7 +40,7 @@ def demo(options: Namespace) -> int:
         environment["AGENTBAY_BACKEND"] = "local"
     elif load_settings().backend != "local" and not find_credentials().api_key:
         raise NoBackendError(
-            "The demo needs an AgentBay API key, and there is none. Set AGENTBAY_API_KEY, or run "
+            "The demo needs an AgentBay API key, which is not set. Set AGENTBAY_API_KEY, or run "
             "the cells on THIS machine, in the local runtime: jupyter agentbay demo --local"
         )
     notebook = new_notebook(cells=[new_code_cell(source) for source in CELLS])

@@ -181,7 +181,7 @@ def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limi
     path, is_folder = report.get("path"), report.get("folder") is True
     files, folders = report.get("files"), report.get("folders")
     if not isinstance(path, str) or not isinstance(files, list) or not isinstance(folders, list):
-        raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
+        raise MalformedValueError("The sandbox's list of files is invalid; nothing was written.")
     if len(files) + len(folders) > MOST_FILES or (not is_folder and len(files) != 1):
         raise MalformedValueError(f"The sandbox lists {len(files):,} files; nothing was written.")
     listed = []
@@ -189,7 +189,9 @@ def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limi
     holding: set[tuple[str, ...]] = set()
     for entry in files:
         if not isinstance(entry, list) or len(entry) != 4:
-            raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
+            raise MalformedValueError(
+                "The sandbox's list of files is invalid; nothing was written."
+            )
         below, size, sha256, offset = entry
         if (
             type(size) is not int
@@ -198,7 +200,9 @@ def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limi
             or not _DIGEST.fullmatch(sha256)
             or (offset is not None and offset != packed)
         ):
-            raise MalformedValueError("The sandbox's list of files is none; nothing was written.")
+            raise MalformedValueError(
+                "The sandbox's list of files is invalid; nothing was written."
+            )
         if offset is not None:
             packed += size
         wanted = [*top, *safe_parts(below)] if is_folder else top

@@ -277,7 +277,7 @@ class Exchange:
         most = min(self._limit, _MOST_TEXT)
         if size > most:
             raise TooLargeError(
-                f"{names}: {size:,} bytes of JSON are more than {most:,}. Numbers travel better in "
+                f"{names}: {size:,} bytes of JSON are more than {most:,}. Send numbers in "
                 "an array, tables in a DataFrame."
             )
 

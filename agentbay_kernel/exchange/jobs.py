@@ -154,7 +154,7 @@ class JobRunner:
                 raise AttributeError
         except (Refused, AttributeError):
             raise MalformedValueError(
-                "The sandbox's report of the exchange is none; nothing of it is used."
+                "The sandbox's report of the transfer is invalid; it is not used."
             ) from None
         return dict(report)
 

@@ -197,10 +197,11 @@ def placed(parts: Sequence[str], endings: Collection[str] = ()) -> tuple[str, ..
                 "it another name."
             )
     if not parts:
-        raise NotAllowedError("The notebook's folder is not a file. Nothing was written.")
+        raise NotAllowedError("The notebook's directory is not a file. Nothing was written.")
     if _folded(parts[-1]) == "head":
         raise NotAllowedError(
-            f"{'/'.join(parts)[:200]!r} could make its folder a repository of git, whose settings "
+            f"{'/'.join(parts)[:200]!r} could make its directory a repository of git, whose "
+            "settings "
             "name programs to run. Nothing was written; give it another name."
         )
     below = tuple(parts[1:] if parts[0] == FROM_SANDBOX else parts)
@@ -247,7 +248,7 @@ def fault_of(part: str) -> str:
     if name == "__pycache__":
         return "holds code that Python runs"
     if name.startswith(".") or part.startswith("."):
-        return "begins with a dot"
+        return "starts with a dot"
     if (
         not name
         or len(part.encode("utf-8", "replace")) > _LONGEST
@@ -272,7 +273,7 @@ def keep_tools_out(folder: Path) -> None:
     with contextlib.suppress(FileExistsError):
         top.mkdir(parents=True)
     if top.is_symlink() or not top.is_dir():
-        raise NotAllowedError(f"{top} is not a folder. Move it away. Nothing was written.")
+        raise NotAllowedError(f"{top} is not a directory. Move it away. Nothing was written.")
     path = top / "conftest.py"
     if not path.exists() and not path.is_symlink():
         with path.open("x", encoding="utf-8") as file:
@@ -303,7 +304,7 @@ def _below(folder: Path, name: str) -> Path:
     try:
         path = Path(here, name).resolve()
     except (OSError, RuntimeError) as error:  # a link that leads to itself
-        raise NotAllowedError(f"The path {name!r} leads nowhere: {error}.") from error
+        raise NotAllowedError(f"The path {name!r} points nowhere: {error}.") from error
     if not path.is_relative_to(here):
         raise NotAllowedError(
             f"{name!r} is outside of the notebook's folder, {folder}. Cells reach only files below "

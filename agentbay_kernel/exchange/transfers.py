@@ -70,7 +70,7 @@ class ByteTransfer:
             made = _stdout(done.data).strip()
             if not done.success or not _PATH.fullmatch(made):
                 raise ExchangeError(
-                    "The sandbox made no folder for the exchange: "
+                    "The sandbox created no directory for the transfer: "
                     f"{(done.error_message or done.data)[:300]}. Nothing was sent."
                 )
             self._folder = made
@@ -170,7 +170,7 @@ class ByteTransfer:
             held += data
             if len(held) > limit or len(data) > size:
                 raise MalformedValueError(
-                    f"The sandbox's answer has more than {limit:,} bytes; it is not used."
+                    f"The sandbox's response has more than {limit:,} bytes; it is not used."
                 )
             if len(data) < size:
                 return bytes(held)
@@ -220,8 +220,8 @@ class ByteTransfer:
                 for item in items:
                     if stopped is not None and stopped.is_set():
                         raise ExchangeStoppedError(
-                            "The exchange was stopped on its way. Asked for again, files go on "
-                            "where they were."
+                            "The transfer was stopped. Run it again: files continue "
+                            "where they stopped."
                         )
                     under_way.append(pool.submit(carry, item))
                     # What waits to be taken is held in memory.

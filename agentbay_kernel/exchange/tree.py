@@ -157,7 +157,7 @@ def _not_a_folder(path: Path, error: OSError) -> Exception:
     if path.is_symlink():
         return UnsafePathError(f"{path} is a link, which is not followed. Nothing was written.")
     return TargetExistsError(
-        f"{path} is a file, and a folder is wanted there. Nothing was written."
+        f"{path} is a file, but a directory is needed there. Nothing was written."
     )
 
 

@@ -95,7 +95,7 @@ def left_out(number: int) -> list[Note]:
     """The note of what is never brought."""
     if not number:
         return []
-    return [Note("", f"{number} links, special files and names that begin with a dot are left out")]
+    return [Note("", f"{number} links, special files and names that start with a dot are left out")]
 
 
 def _begun(report: dict[str, Any], files: int) -> tuple[str, str, list[int]]:
@@ -133,11 +133,11 @@ def _list(local: Path) -> _Listed:
     except FileNotFoundError:
         raise MissingNameError(f"There is no {local}. Nothing was sent.") from None
     if stat.S_ISLNK(mode):
-        raise UnsafePathError(f"{local} is a link, which is not followed. Name what it leads to.")
+        raise UnsafePathError(f"{local} is a link, which is not followed. Name its target.")
     if stat.S_ISREG(mode):
         return _Listed(False, [("", local)], [], 0)
     if not stat.S_ISDIR(mode):
-        raise UnsafePathError(f"{local} is neither a file nor a folder. Nothing was sent.")
+        raise UnsafePathError(f"{local} is neither a file nor a directory. Nothing was sent.")
     files: list[tuple[str, Path]] = []
     folders: list[str] = []
     omitted = 0

@@ -143,7 +143,7 @@ class Confinement:
         with contextlib.suppress(TimeoutError):
             text = await asyncio.wait_for(self._process.stderr.read(4096), 2)
             return text.decode("utf-8", "replace").strip() or "it ended without a word"
-        return "it did not answer"
+        return "it did not respond"
 
     def python_argv(self) -> list[str]:
         """The interpreter that runs cells."""

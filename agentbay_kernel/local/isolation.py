@@ -94,7 +94,7 @@ class Choice:
                 return _bubblewrapped(settings, interpreter, own_uid=False)
         if settings.isolation == "required":
             raise LocalRuntimeError(
-                f"Isolation is required, and there is none: {reason}. No code was run. "
+                f"Isolation is required but not available: {reason}. No code was run. "
                 f"{cure and cure + ' '}To run code that is not isolated: "
                 "AGENTBAY_LOCAL_ISOLATION=auto, or `serve --isolation auto`."
             )

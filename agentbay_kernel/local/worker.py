@@ -346,6 +346,6 @@ async def started(worker: Worker, argv: list[str], timeout_s: float) -> str:
         return str(failure)
     except TimeoutError:
         await worker.kill()
-        return f"it did not answer {timeout_s:.0f} s after its start"
+        return f"it did not respond {timeout_s:.0f} s after its start"
     assert worker.exit is not None
     return str(worker.exit["log"]).strip()[-2000:]

@@ -113,7 +113,7 @@ class _Reader:
 
     def nonsense(self, what: str) -> InvalidAnswerError:
         return InvalidAnswerError(
-            f"The sandbox answered something that is not the result of code: {what}. The code "
+            f"The sandbox returned something that is not the result of code: {what}. The code "
             "may have run; its output is lost.",
             request_id=self._request_id,
         )

@@ -105,7 +105,7 @@ def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Sessi
         except CommandError as error:
             if not _is_fate_unknown(error):
                 raise
-            _log.warning("A create was not answered; looking for its session: %s", error)
+            _log.warning("The creation got no response; looking for its session: %s", error)
             unanswered, settled = True, False
             found = _find(actions, mark)
             settled = True

@@ -154,7 +154,7 @@ def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAns
         data = _decode_nested(data, place, quote)
     if not isinstance(data, dict) or "content" not in data:
         raise InvalidAnswerError(
-            f"{place} answered a tool call without the tool's words, but with the fields "
+            f"{place} returned a tool's response without its text, with the fields "
             f"{quote(sorted(envelope.fields)[:10])}. Whether the code ran is unknown.",
             request_id=envelope.request_id,
         )
@@ -185,7 +185,7 @@ def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote)
     result = data.get("result") if isinstance(data, dict) else None
     if not isinstance(result, dict):
         raise InvalidAnswerError(
-            f"{place} answered a tool call without the tool's words, but with the fields "
+            f"{place} returned a tool's response without its text, with the fields "
             f"{quote(sorted(fields)[:10])}. Whether the code ran is unknown.",
             request_id=request_id,
         )
@@ -196,7 +196,8 @@ def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAns
     content = result.get("content")
     if not isinstance(content, list):
         raise InvalidAnswerError(
-            f"{place} answered a tool call without a list of content. Whether the code ran is "
+            f"{place} returned a tool's response without a list of content. Whether the code ran "
+            "is "
             "unknown.",
             request_id=request_id,
         )
@@ -215,7 +216,8 @@ def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAns
     is_error = result.get("isError", False)
     if not isinstance(text, str) or not isinstance(is_error, bool | None):
         raise InvalidAnswerError(
-            f"{place} answered a tool call with a value of a wrong type. Whether the code ran is "
+            f"{place} returned a tool's response with a value of a wrong type. Whether the code "
+            "ran is "
             "unknown.",
             request_id=request_id,
         )
@@ -234,8 +236,8 @@ def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:
             raise _fault(answer, {}, place=place, quote=quote) from None
         start = answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
         raise InvalidAnswerError(
-            f"{place} answered something that is not an answer of AgentBay ({quote(error)}): "
-            f"{quote(start) or 'nothing'}. Whether the code ran is unknown. If this goes on, "
+            f"{place} returned something that is not a response of AgentBay ({quote(error)}): "
+            f"{quote(start) or 'nothing'}. Whether the code ran is unknown. If it happens again, "
             "check AGENTBAY_ENDPOINT and the proxy settings."
         ) from None
     if answer.status >= 400:
@@ -248,7 +250,7 @@ def _decode_nested(text: str, place: str, quote: Quote) -> Any:
         return decode_json(text)
     except ValueError as error:
         raise InvalidAnswerError(
-            f"{place} answered with a document that can't be read ({quote(error)}). Whether the "
+            f"{place} returned a document that can't be read ({quote(error)}). Whether the "
             "code ran is unknown."
         ) from None
 
@@ -279,7 +281,8 @@ def _fault(answer: Answer, fields: dict[str, Any], *, place: str, quote: Quote) 
     said = quote(f"[{code}] {message}" if code else message) or f"HTTP {status}"
     if status == 429 or code.startswith("Throttling") or _says_wait(answer):
         return ThrottledError(
-            f"{place} asks to slow down ({said}). Nothing was done: wait a moment and try again.",
+            f"{place} received too many requests ({said}). Nothing was done: wait a moment and "
+            "try again.",
             request_id=request_id,
             retry_after_s=_seconds(answer.headers.get("Retry-After")),
         )
@@ -297,14 +300,14 @@ def _fault(answer: Answer, fields: dict[str, Any], *, place: str, quote: Quote) 
         )
     if status in (502, 504):
         return AnswerLostError(
-            f"{place} did not pass on an answer ({said}, HTTP {status}). Whether the code ran, or "
+            f"{place} returned no response ({said}, HTTP {status}). Whether the code ran, or "
             "is still running, is unknown; it was not sent again.",
             request_id=request_id,
             status=status,
         )
     unknown = " Whether the code ran is unknown." if status >= 500 else ""
     return ServiceFaultError(
-        f"{place} answered with an error: {said} (HTTP {status}).{unknown}",
+        f"{place} returned an error: {said} (HTTP {status}).{unknown}",
         request_id=request_id,
         code=code,
         status=status,

@@ -45,7 +45,7 @@ def list_page(
     entries = envelope.data if envelope.data is not None else []
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
         raise InvalidAnswerError(
-            f"{actions.place} answered with a list of sessions that is none.",
+            f"{actions.place} returned an invalid list of sessions.",
             request_id=envelope.request_id,
         )
     return SessionListResult(

@@ -339,7 +339,7 @@ class Session:
             labels = None
         if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
             raise InvalidAnswerError(
-                f"{self._actions.place} answered with labels that are none.",
+                f"{self._actions.place} returned invalid labels.",
                 request_id=envelope.request_id,
             )
         return LabelsResult(request_id=envelope.request_id, labels=labels)
@@ -398,7 +398,7 @@ class Session:
             return error
         return ServiceFaultError(
             f"The session {self._session_id} lives, but its address or access token was refused; "
-            "they were fetched anew. The code did not run: run it again.",
+            "they were fetched again. The code did not run: run it again.",
             request_id=refusal.request_id,
             status=getattr(refusal, "status", 401),
         )
@@ -473,7 +473,7 @@ def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> 
     found_id = data.get("SessionId") or session_id
     if not isinstance(found_id, str) or not _SESSION_ID.fullmatch(found_id):
         raise InvalidAnswerError(
-            f"{actions.place} answered without a session.", request_id=envelope.request_id
+            f"{actions.place} returned no session.", request_id=envelope.request_id
         )
     return Session(actions, found_id, read_access(data, actions.endpoint))
 

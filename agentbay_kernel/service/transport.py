@@ -252,16 +252,17 @@ def _failure(
         )
     if exchange.expired or any(isinstance(c, TimeoutError) for c in causes):
         return AnswerLostError(
-            f"The request was sent to {place}, and no whole answer came within {answer_s:g} s. "
+            f"The request was sent to {place}, and no whole response came within {answer_s:g} s. "
             "Whether the code ran, or is still running, is unknown; it was not sent again."
         )
     if any(_is_not_http(cause) for cause in causes):
         return InvalidAnswerError(
-            f"{place} answered something that is not HTTP. Whether the code ran is unknown. "
+            f"{place} returned something that is not HTTP. Whether the code ran is unknown. "
             + _advice(url)
         )
     return AnswerLostError(
-        f"The request was sent to {place}, and the connection broke before the whole answer came: "
+        f"The request was sent to {place}, and the connection broke before the whole response "
+        "came: "
         f"{_reason(causes, connect_s)}. Whether the code ran is unknown; it was not sent again."
     )
 
@@ -290,11 +291,11 @@ def _reason(causes: list[BaseException], connect_s: float) -> str:
         if isinstance(cause, ssl.SSLError):
             return f"TLS failed ({cause.reason or 'no reason given'})"
         if isinstance(cause, http.client.IncompleteRead | urllib3.exceptions.IncompleteRead):
-            return "the answer was cut off"
+            return "the response was cut off"
         if isinstance(cause, http.client.RemoteDisconnected):
-            return "the other side closed it without an answer"
+            return "the other side closed it without a response"
         if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError):
-            return f"no answer to the attempt within {connect_s:g} s"
+            return f"no response to the attempt within {connect_s:g} s"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
         if isinstance(cause, OSError) and type(cause) is OSError and cause.args:

@@ -151,7 +151,7 @@ class WebSocketCall:
         self.ended = self.lost = True
         waited_s = time.monotonic() - self._ends_at + self._within_s
         return AnswerLostError(
-            f"The request was sent to {self._place}, and its answer did not end within "
+            f"The request was sent to {self._place}, and its response did not end within "
             f"{waited_s:.0f} s. Whether the code is still running is unknown; it was not sent "
             "again."
         )
@@ -251,7 +251,7 @@ class WebSocketRoute:
                 )
             if not exchange.expired:
                 return _Connection(socket, duplex, self._place, self._quote)
-            failure = self._unopened("no whole answer in time")
+            failure = self._unopened("no whole response in time")
         except WebSocketBadStatusException as refusal:
             failure = self._refused(refusal.status_code)
         except (WebSocketException, TooMuchError, OSError, ValueError) as error:
@@ -344,7 +344,7 @@ class _Connection:
                     heard_at = now
                 if now - pinged_at >= PING_EVERY_S:
                     if heard_at < pinged_at:
-                        why = f"nothing was heard for {now - heard_at:.0f} s"
+                        why = f"nothing came for {now - heard_at:.0f} s"
                         break
                     self._socket.ping()
                     pinged_at = now
@@ -378,7 +378,8 @@ class _Connection:
         for call in calls:
             call.fail(
                 AnswerLostError(
-                    f"The request was sent to {self._place} by WebSocket, and no whole answer came:"
+                    f"The request was sent to {self._place} by WebSocket, and no whole response "
+                    "came:"
                     f" {self._why_closed}. The code may have run, and may still be running; it was "
                     "not sent again."
                 )
@@ -429,7 +430,8 @@ class _Connection:
             return {"phase": "end"}
         if not isinstance(data, dict) or not isinstance(data.get("phase"), str):
             raise InvalidAnswerError(
-                f"{self._place} sent something that is no part of an answer: {self._quote(data)}. "
+                f"{self._place} sent something that is not part of a response: "
+                f"{self._quote(data)}. "
                 "The code may have run; its output is lost."
             )
         return data

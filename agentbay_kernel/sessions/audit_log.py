@@ -66,5 +66,5 @@ class AuditLog:
         except OSError as error:
             raise ConfigurationError(
                 f"The audit log {self._path} can't be written ({error.strerror}), so nothing was "
-                "sent. Mend that, or set audit_log (AGENTBAY_AUDIT_LOG) to another file."
+                "sent. Correct that, or set audit_log (AGENTBAY_AUDIT_LOG) to another file."
             ) from error

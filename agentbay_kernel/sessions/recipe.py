@@ -8,7 +8,7 @@ In: TOML, of a `%%agentbay setup` cell or of `agentbay.toml` in the notebook's f
     env = ["HF_TOKEN"]                      # environment variables, by name
 
 Out: a frozen `Recipe`. A recipe comes with a notebook, so it is not trusted: it reaches no file
-outside the notebook's folder, none whose name begins with a dot, none by a link, and only those
+outside the notebook's folder, none whose name starts with a dot, none by a link, and only those
 variables that the user's own configuration (`setup_env`) allows, never the service's key.
 """
 
@@ -71,9 +71,11 @@ class Recipe:
         windows = PureWindowsPath(name)
         path = self.folder.joinpath(name)
         if PurePosixPath(name).is_absolute() or windows.drive or "\\" in name or ".." in parts:
-            raise self._out_of_reach(name, "it is not a path below the notebook's folder")
+            raise self._out_of_reach(name, "it is not a path in the notebook's directory")
         if _hidden(parts):
-            raise self._out_of_reach(name, "files and folders that begin with a dot stay here")
+            raise self._out_of_reach(
+                name, "files and directories that start with a dot are not sent"
+            )
         try:
             real = path.resolve(strict=True)
         except (OSError, ValueError):

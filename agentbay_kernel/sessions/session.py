@@ -210,7 +210,7 @@ class LiveSession:
         if language == PYTHON.name:
             return BridgedPython(self._client)
         if language != JAVASCRIPT.name:
-            raise BridgeError(f"no bridge leads to {language}")
+            raise BridgeError(f"there is no bridge to {language}")
         javascript = BridgedJavaScript(self._client)
         javascript.start()
         return javascript

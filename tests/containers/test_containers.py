@@ -170,7 +170,7 @@ def test_a_container_that_may_not_isolate_runs_nothing(image: Image) -> None:
     assert ran.returncode == 1
     assert "FAIL isolation" in ran.stdout
     assert "a container must be started so that it may" in ran.stdout
-    assert "Isolation is required, and there is none" in ran.stdout + ran.stderr
+    assert "Isolation is required but not available" in ran.stdout + ran.stderr
     assert "This runs in a sandbox, in /" not in ran.stdout
 
 

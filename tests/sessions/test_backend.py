@@ -50,7 +50,7 @@ def test_a_local_runtime_that_may_not_start_says_why_and_what_helps(
     monkeypatch.setenv("AGENTBAY_BACKEND", "local")
     monkeypatch.setenv("AGENTBAY_LOCAL_ISOLATION", "required")
     monkeypatch.setenv("PATH", str(tmp_path))
-    told = r"did not start\. Isolation is required, and there is none.*apt install bubblewrap"
+    told = r"did not start\. Isolation is required but not available.*apt install bubblewrap"
     with pytest.raises(LocalRuntimeError, match=told):
         open_backend(load_settings())
 

@@ -115,7 +115,7 @@ class Outward:
             InvalidAnswerError: something before it is missing.
         """
         if answer.start > self.after:
-            raise InvalidAnswerError("The bridge's answer has a gap.")
+            raise InvalidAnswerError("The bridge's response has a gap.")
         data = answer.data[self.after - answer.start :]
         self.after += len(data)
         return data
@@ -171,7 +171,7 @@ class BridgeClient:
             start = read_start("".join(result.logs.stdout))
         except InvalidAnswerError:
             raise BridgeError(
-                "the sandbox did not answer as a Python process that keeps its state"
+                "the sandbox did not respond like a Python process that keeps its state"
             ) from None
         self.kernel_pid, self.output_path = start.pid, start.output
         self._inward, self._outward = Inward(start.known), Outward(start.start)
@@ -327,7 +327,7 @@ class BridgeClient:
         if gone:
             # The call was refused; what earlier calls had brought was there, and ended with it.
             self._pending.fail_all(
-                AnswerLostError(f"It ended before it was answered, with its session: {error}"),
+                AnswerLostError(f"It ended with its session, before a response: {error}"),
                 until=there,
             )
         self._pending.fail_all(error)

@@ -67,7 +67,7 @@ def read_answer(line: str) -> Answer:
         data = _unpack(answer["out"])
     except (ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
         raise InvalidAnswerError(
-            f"The bridge's answer was not readable ({type(error).__name__})."
+            f"The bridge's response can't be read ({type(error).__name__})."
         ) from None
     return Answer(known, start, data, heard is True)
 
@@ -141,7 +141,7 @@ class Lines:
     def _add(self, text: str) -> None:
         self._size += len(text)
         if self._size > LARGEST_LINE:
-            raise InvalidAnswerError("The bridge's answer has a line that does not end.")
+            raise InvalidAnswerError("The bridge's response has a line without an end.")
         self._parts.append(text)
 
 

@@ -128,5 +128,5 @@ class BridgedExecution:
         for carried in self._client.post(self.channel, kind, content, subshell=subshell).answers():
             reply = carried["b"]
         if not isinstance(reply, dict):
-            raise InvalidAnswerError("The sandbox's kernel answered without content.")
+            raise InvalidAnswerError("The sandbox's kernel sent a reply without content.")
         return reply

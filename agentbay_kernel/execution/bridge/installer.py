@@ -119,7 +119,7 @@ def request_status(session: Session, message_id: str, module: str = MODULE) -> s
     code = f"__import__('sys').modules[{module!r}].fate({message_id!r})"
     result = session.code.run_code(code, "python", _CALL_TIMEOUT_S)
     if not result.success:
-        raise BridgeError(f"The bridge could not be asked: {result.error_message}")
+        raise BridgeError(f"The bridge did not respond: {result.error_message}")
     try:
         fate = decode_json("".join(result.logs.stdout))
     except ValueError:

@@ -154,7 +154,7 @@ class BridgedPython(BridgedExecution):
         value = self._ask("execute_request", content).get("user_expressions", {}).get("it", {})
         if value.get("status") != "ok":
             raise InvalidAnswerError(
-                f"The sandbox's kernel could not tell: {value.get('evalue', 'no reason given')}."
+                f"The sandbox's kernel reports: {value.get('evalue', 'no reason given')}."
             )
         return str(value["data"]["text/plain"])
 

@@ -138,7 +138,7 @@ def notice_line(text: str) -> WireMessage:
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000
 _BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it was lost:\n"
-_BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own begins.\n"
+_BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own output follows.\n"
 
 
 class PendingRequests:
@@ -268,7 +268,7 @@ class PendingRequests:
         if failed is not None:
             failed.fail(
                 InvalidAnswerError(
-                    f"The sandbox answered with a reply that is none: {reply.why}. The code ran; "
+                    f"The sandbox sent an invalid reply: {reply.why}. The code ran; "
                     "what its reply said is lost."
                 )
             )

@@ -189,14 +189,14 @@ class RetryPolicy:
         if silent_s > _TELL_AFTER_S and not self._told:
             self._told = True
             self._tell(
-                f"AgentBay: the session has not answered for {silent_s:.0f} s. What runs in it "
-                "runs on; the connection is tried again.\n"
+                f"AgentBay: the session has not responded for {silent_s:.0f} s. What runs in it "
+                "continues; the connection is tried again.\n"
             )
         if not self._backoff.sleep(self._failing_since + patience_s):
             if self._unsent and not started:
                 raise error
             raise SilentSessionError(
-                f"The session did not answer for {silent_s:.0f} s. Whether this cell runs, ran "
+                f"The session did not respond for {silent_s:.0f} s. Whether this cell runs, ran "
                 "or was not begun is not known now; it is never sent again. The next cell finds "
                 "out and shows what this one printed; `%agentbay top` shows what runs. The last "
                 f"attempt: {error}"
