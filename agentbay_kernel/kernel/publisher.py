@@ -74,6 +74,8 @@ class FrontEnd:
         self._parent = kernel.get_parent("shell")
         self._contain = containment.for_cell(self._parent.get("metadata", {}).get("cellId"))
         self._ident = kernel._parent_ident["shell"]
+        #: Has anything been published?
+        self.has_shown = False
 
     @property
     def request_id(self) -> str:
@@ -86,6 +88,7 @@ class FrontEnd:
         kernel = self._kernel
         if self._silent or kernel.session is None:
             return
+        self.has_shown = True
         self._comms.note(message.type, message.content)
         content = message.content
         if message.type == "execute_result":

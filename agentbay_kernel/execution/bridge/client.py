@@ -47,6 +47,8 @@ from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
 _MOST_FAILED_WAKES = 3
+# An answer brings what the kernel uses every 5 s (sandbox/usage.py).
+_USAGE_VALID_S = 10.0
 _log = get_logger("bridge")
 
 
@@ -87,6 +89,9 @@ class BridgeClient:
         self._waking = False
         self._late_window = LateOutputWindow()  # to what may come unasked
         self.kernel_pid: int | None = None
+        # What the sandbox's kernel uses, as a usage_reply, and since when that is known.
+        self._usage: dict[str, Any] = {}
+        self._usage_at = 0.0
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
 
@@ -180,6 +185,14 @@ class BridgeClient:
                 self._waking = True
                 threading.Thread(target=self._wake, name="agentbay-wake", daemon=True).start()
         return request
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What the sandbox's kernel uses, as of the last answer: the content of a usage_reply."""
+        with self._lock:
+            old = time.monotonic() - self._usage_at > _USAGE_VALID_S
+            # Nothing was under way since.
+            return {**self._usage, "kernel_cpu": 0.0} if old else dict(self._usage)
 
     def listen(self, what: str, seconds: float) -> None:
         """Collect what comes unasked, for so long from now: output of threads and timers.
@@ -339,6 +352,8 @@ class BridgeClient:
             self._sent = max(self._sent, answer.known)
             self._after += len(data)
             self._answered_at = time.monotonic()
+            if answer.usage is not None:
+                self._usage, self._usage_at = answer.usage, self._answered_at
             self._wakeable = answer.heard and not self._deaf
             self._late_window.heard(bool(data))
         for message in self._decoder.feed(data):
