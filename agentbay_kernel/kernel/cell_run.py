@@ -289,6 +289,7 @@ class CellRun:
                 await self._front_end.pass_on(Message("error", failure))
             if (hint := running.hint(failure)) is not None:
                 self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
+        await self._front_end.settle()
         return reply
 
     async def _ask(self, question: Message, running: RunningCell) -> None:

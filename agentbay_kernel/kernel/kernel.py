@@ -249,6 +249,7 @@ class AgentBayKernel(ConcurrentKernel):
         """A widget's message goes to the sandbox's kernel, what it causes is published."""
         kind, content = parent["header"]["msg_type"], parent["content"]
         self._comms.note(kind, content)
+        self._comms.heard_at = time.monotonic()
         self._containment.note_from_page(kind, content)
         manager = self._manager
         bridge = manager.runner.bridged() if manager is not None else None

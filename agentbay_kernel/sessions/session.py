@@ -115,6 +115,12 @@ class LiveSession:
         client = self._client
         return client.usage if client is not None else {}
 
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds its bridge has not answered, though it was asked."""
+        client = self._client
+        return client.silent_s if client is not None else 0.0
+
     def end_kernel(self) -> bool:
         """End the bridge's kernel at once; False where there is none, or it can't be reached."""
         client = self._client

@@ -96,7 +96,8 @@ def test_queued_commands_keep_their_place_and_have_numbers(bridged_kernel: Runni
         "%agentbay help",
     ]
     sent = [bridged_kernel.send(cell) for cell in cells]
-    numbers, ended = [], []
+    numbers: list[tuple[int, int]] = []
+    ended: list[int] = []
     while len(ended) < len(cells):
         message = bridged_kernel.client.get_iopub_msg(timeout=60)
         request = message["parent_header"]["msg_id"]

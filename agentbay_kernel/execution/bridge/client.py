@@ -82,6 +82,7 @@ class BridgeClient:
         self._call_waits = False  # does it wait in the sandbox for what happens?
         self._call_listens = False  # does it wait there though no request is under way?
         self._answered_at = 0.0
+        self._asked_at = 0.0  # when the exchange began that is under way
         self._wakeup = Wakeup(session, "", 0)
         self._holder = 0
         self._wakeable = False  # is the bridge reached while a call waits?
@@ -194,6 +195,14 @@ class BridgeClient:
             # Nothing was under way since.
             return {**self._usage, "kernel_cpu": 0.0} if old else dict(self._usage)
 
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the session has not answered, though it was asked."""
+        with self._lock:
+            if not (self._pumping and self._pending):
+                return 0.0
+            return time.monotonic() - max(self._asked_at, self._answered_at)
+
     def listen(self, what: str, seconds: float) -> None:
         """Collect what comes unasked, for so long from now: output of threads and timers.
 
@@ -258,7 +267,9 @@ class BridgeClient:
                 return
 
     def _exchange_patiently(self) -> None:
-        retry = RetryPolicy(self._pending.tell)
+        retry = RetryPolicy()
+        with self._lock:
+            self._asked_at = time.monotonic()
         while True:
             try:
                 return self._exchange()
