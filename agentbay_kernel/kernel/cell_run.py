@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,8 @@ _STUBBORN_NOTE = (
     "The code was interrupted but still runs. Interrupt it again; or run `%agentbay restart "
     "--force` in another cell: it ends the code at once, and the variables are lost.\n"
 )
+# So many cells that came before there was a session are kept.
+_MOST_HIDDEN = 100
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +65,8 @@ class CellRun:
         late_output: publishes what comes after the cell's end.
         folder: the notebook's; verbs reach no file outside of it.
         last: what became of the notebook's cell before, for `%agentbay last`.
+        hidden: cells that nobody sees and that came before there was a session. This one joins
+            them, or runs them before it.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class CellRun:
         late_output: LateOutput,
         folder: Path,
         last: CellResult | None,
+        hidden: list[Cell],
     ) -> None:
         self._cell = cell
         self._front_end = front_end
@@ -79,12 +85,19 @@ class CellRun:
         self._late_output = late_output
         self._folder = folder
         self._last = last
+        self._hidden = hidden
         self._options = CellOptions(cell.language)
         # What is sent of it; None as long as nothing is.
         self._running: RunningCell | None = None
         # A subshell has a loop of its own, so a run keeps the one it began on.
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Message] | None = None
+        self._stop_asked = False
+
+    @property
+    def has_shown(self) -> bool:
+        """Has it published anything?"""
+        return self._front_end.has_shown
 
     @property
     def result(self) -> CellResult | None:
@@ -121,6 +134,7 @@ class CellRun:
 
     def stop(self) -> None:
         """Interrupt the cell. Called from any thread; the sandbox is asked on another one."""
+        self._stop_asked = True
         threads.start(self._stop)
 
     def cancel(self, note: str | None = None) -> None:
@@ -148,6 +162,9 @@ class CellRun:
     def _is_empty(self) -> bool:
         return not self._cell.code.strip() and not self._cell.user_expressions
 
+    def _is_hidden(self) -> bool:
+        return self._cell.silent and not self._cell.user_expressions
+
     async def _run(self) -> Message:
         if self._is_empty():
             return reply_ok()
@@ -156,13 +173,22 @@ class CellRun:
         if self._is_empty():
             return reply_ok()
         # Imported here: the service client is not needed to answer kernel_info.
+        from agentbay_kernel.sessions import DEFAULT_SESSION
         from agentbay_kernel.verbs.running_cell import RunningCell
 
         cell = replace(self._cell, listen_s=manager.settings.late_output_seconds)
         running = RunningCell(manager, cell, self._options, self._folder)
+        is_default = running.session == DEFAULT_SESSION
+        if is_default and self._is_hidden() and manager.store.find(running.session) is None:
+            # No session is created for what nobody sees. This run ends here, the cell does not.
+            kept = replace(self._cell, stopped=threading.Event())
+            self._hidden[:] = [*self._hidden, kept][-_MOST_HIDDEN:]
+            return reply_ok()
         try:
             await self._open_session(running)
             self._late_output.follow(manager, self._front_end, running.session)
+            if is_default:
+                await self._run_hidden(manager)
             self._running = running
             return await self._execute(running)
         finally:
@@ -217,6 +243,21 @@ class CellRun:
                 self._front_end.publish(Message("clear_output", {"wait": False}))
         await opening
 
+    async def _run_hidden(self, manager: SessionManager) -> None:
+        """Run what came before there was a session; nobody waits for what becomes of it."""
+        from agentbay_kernel.verbs.running_cell import RunningCell
+
+        while self._hidden:
+            self._running = RunningCell(
+                manager, self._hidden.pop(0), CellOptions(self._cell.language), self._folder
+            )
+            feed = threads.Feed(self._running.messages(), self._running.cell.stopped)
+            with contextlib.suppress(AgentBayError):
+                async for _ in feed:
+                    pass
+        if self._stop_asked:
+            raise asyncio.CancelledError
+
     async def _execute(self, running: RunningCell) -> Message:
         asking: asyncio.Task[None] | None = None
         try:
@@ -248,6 +289,7 @@ class CellRun:
                 await self._front_end.pass_on(Message("error", failure))
             if (hint := running.hint(failure)) is not None:
                 self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
+        await self._front_end.settle()
         return reply
 
     async def _ask(self, question: Message, running: RunningCell) -> None:

@@ -1,13 +1,23 @@
-"""A kernel that answers some requests while a cell runs.
+"""A kernel whose requests each have their own status, outputs and reply, whatever runs beside them.
 
-In: shell messages. Out: the same dispatched, those that need not wait past a running cell. The base
-class does so for comm messages alone (ipykernel 7.4, `Kernel.shell_main`): all else waits for the
-cell's end, and JupyterLab gives up on a completion long before.
+Each message is a task with a context (`contextvars`) of its own: its parent is set there, so it is
+the same from its busy status to its idle status. ipykernel 7.4 has one context for all messages of
+a shell, where a message beside a cell replaces the cell's parent.
+
+Cells take turns, and so does all that must keep its place among them; a cell of the control channel
+too. Comm messages and questions (completion, inspection) are handled at once; the handler of comm
+messages keeps their order. A request beside a cell ends with an idle status of its own, and with
+it the cell is busy again: a page takes the latest status for the kernel's.
+
+Subshells are neither advertised nor created: their cells could not run beside those of the main
+shell in the sandbox.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -15,49 +25,72 @@ from ipykernel.kernelbase import Kernel
 
 JsonObject = dict[str, Any]
 
-_WITH_STATUS = ("execute_request", "comm_open", "comm_msg", "comm_close")
-# Is the request that is being answered one that passed a running cell?
+# Did the request that is being handled pass a running cell?
 _passes: ContextVar[bool] = ContextVar("passes", default=False)
+# Did it come by the control channel, although it is one of the shell's?
+_by_control: ContextVar[bool] = ContextVar("by_control", default=False)
 
 
 class ConcurrentKernel(Kernel):
-    """Subclasses say by `passes_cells` which requests don't wait."""
+    """Subclasses say by `passes_cells` which requests don't wait for their turn."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # The request of the cell that runs, and when its turn began (monotonic clock, seconds).
+        self._cell: JsonObject | None = None
+        self._cell_began = 0.0
+        # Cells that wait for their turn.
+        self._waiting = 0
+        # Statuses of the control channel are sent by a thread of its own.
+        self._status_lock = threading.Lock()
 
     def passes_cells(self, request: JsonObject) -> bool:
         """May this request (a message as `Session.deserialize` gives it) pass a running cell?"""
         return False
 
-    async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
-        """Dispatch a message, now or after the running cell."""
-        request = None
-        if subshell_id is None and self._main_asyncio_lock.locked() and not self._aborting:
-            request = self._read(msg)
-        if request is None or not self.passes_cells(request):
-            await super().shell_main(subshell_id, msg)
-            return
-        # What is dispatched so has no status of its own. Widgets send nothing more before they get
-        # that of their last message, and a cell does not end in the page without it.
-        has_status = request["header"]["msg_type"] in _WITH_STATUS
-        ident, parent = self._parent_ident["shell"], self.get_parent("shell")
-        passing = self.dispatch_shell(msg, subshell_id=None, concurrent=True)
-        context = copy_context()
-        context.run(_passes.set, True)
-        if has_status:
-            self._tell_state("busy", request)
-        try:
-            await asyncio.create_task(passing, context=context)
-        finally:
-            self.set_parent(ident, parent, channel="shell")
-            if has_status:
-                self._tell_state("idle", request)
+    @property
+    def is_passing(self) -> bool:
+        """Did the request that is being handled pass a running cell?"""
+        return _passes.get()
 
-    def _abort_queues(self, subshell_id: str | None = None) -> None:
-        """What waits behind the running cell is not aborted when something fails beside it."""
-        if not _passes.get():
-            super()._abort_queues(subshell_id)
+    async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
+        """Handle a message of the shell channel, at once or when it is its turn."""
+        await asyncio.create_task(self._handle(msg), context=copy_context())
+
+    async def dispatch_control(self, msg: Any) -> None:
+        """Handle a message of the control channel; a cell there must not hold up an interrupt."""
+        request = self._read(msg)
+        if request is None or request["header"]["msg_type"] != "execute_request":
+            await super().dispatch_control(msg)
+            return
+        _by_control.set(True)
+        asyncio.run_coroutine_threadsafe(self._handle(msg), self.io_loop.asyncio_loop)  # type: ignore[attr-defined]
+        _by_control.set(False)
+
+    async def _handle(self, msg: Any) -> None:
+        request = self._read(msg)
+        is_cell = request is not None and request["header"]["msg_type"] == "execute_request"
+        # What is aborted is aborted in its place.
+        if request is not None and not (is_cell and self._aborting) and self.passes_cells(request):
+            _passes.set(is_cell)
+            await self.dispatch_shell(msg)
+            return
+        self._waiting += is_cell
+        try:
+            await self._main_asyncio_lock.acquire()
+        finally:
+            self._waiting -= is_cell
+        try:
+            if is_cell:
+                self._cell, self._cell_began = request, time.monotonic()
+            await self.dispatch_shell(msg)
+        finally:
+            self._cell = None
+            self._main_asyncio_lock.release()
 
     def _read(self, msg: Any) -> JsonObject | None:
-        assert self.session is not None
+        if self.session is None:
+            return None
         try:
             _, frames = self.session.feed_identities(msg, copy=False)
             # With its content unpacked a message counts as received, and is refused the next time.
@@ -68,12 +101,47 @@ class ConcurrentKernel(Kernel):
             return None
         return request
 
-    def _tell_state(self, state: str, request: JsonObject) -> None:
-        assert self.session is not None
-        self.session.send(
-            self.iopub_socket,
-            "status",
-            {"execution_state": state},
-            parent=request,
-            ident=self._topic("status"),
-        )
+    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        with self._status_lock:
+            super()._publish_status(status, channel, parent)
+            if status != "idle" or self._cell is None:
+                return
+            ended = (parent or self.get_parent(channel)).get("header", {}).get("msg_id")
+            if ended == self._cell["header"]["msg_id"]:
+                self._cell = None
+            else:
+                super()._publish_status("busy", "shell", self._cell)
+
+    def _abort_queues(self, subshell_id: str | None = None) -> None:
+        """What waits behind the running cell is not aborted when something fails beside it."""
+        if not self.is_passing:
+            super()._abort_queues(subshell_id)
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Run a cell; the reply takes the channel that the request came by."""
+        await super().execute_request(self._reply_stream(stream), ident, parent)
+
+    def _send_abort_reply(self, stream: Any, msg: Any, idents: Any) -> None:
+        super()._send_abort_reply(self._reply_stream(stream), msg, idents)
+
+    def _reply_stream(self, stream: Any) -> Any:
+        if not _by_control.get() or self.control_stream is None:
+            return stream
+        return _ControlStream(self.control_stream)
+
+    async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
+        """Refuse; see the module's docstring."""
+        if self.session is not None:
+            content = {"status": "error", "evalue": "This kernel has no subshells."}
+            self.session.send(socket, "create_subshell_reply", content, parent, ident)
+
+
+class _ControlStream:
+    """The control channel's stream for other threads than its own, as far as a session needs it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def send_multipart(self, *parts: Any, **options: Any) -> None:
+        """Send a message, soon."""
+        self._stream.io_loop.add_callback(self._stream.send_multipart, *parts, **options)

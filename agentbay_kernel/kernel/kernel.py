@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -57,6 +58,10 @@ _PASS_CELLS = (
     "is_complete_request",
     "kernel_info_request",
 )
+# A command that comes so soon after a cell which has shown nothing was not typed by a user.
+_SENT_TOGETHER_S = 0.25
+# Of a sandbox that there is not, or that does not say.
+_NO_USAGE = {"hostname": "", "pid": 0, "kernel_cpu": 0.0, "kernel_memory": 0}
 # Typed into a console, they end it. The sandbox may not ask for that, but its user may.
 _LEAVING = ("exit", "exit()", "quit", "quit()")
 _LEAVE = {"source": "ask_exit", "keepkernel": False}
@@ -77,15 +82,15 @@ class AgentBayKernel(ConcurrentKernel):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # The base class registers a handler that raises, which would leave the request without
-        # a reply.
-        self.control_handlers.pop("debug_request", None)
         for kind in ("comm_open", "comm_msg", "comm_close"):
             self.shell_handlers[kind] = self.comm_request
         self._comms = Comms()
+        self._comm_turn = asyncio.Lock()
         self._manager: SessionManager | None = None
         self._contained: Containment | None = None
         self._manager_lock = threading.Lock()
+        # Code that front ends sent unseen before there was a session.
+        self._hidden: list[Cell] = []
         # With the times when the request was made and when it arrived.
         self._running: dict[CellRun, tuple[Any, datetime]] = {}
         self._prepared = False
@@ -121,7 +126,6 @@ class AgentBayKernel(ConcurrentKernel):
         """The base class would import a debugger here, and promise it without having one."""
         from ipykernel._version import kernel_protocol_version
 
-        features = ["kernel subshells"] if self._supports_kernel_subshells else []
         return {
             "protocol_version": kernel_protocol_version,
             "implementation": self.implementation,
@@ -129,7 +133,7 @@ class AgentBayKernel(ConcurrentKernel):
             "language_info": self.language_info,
             "banner": self.banner,
             "help_links": self.help_links,
-            "supported_features": features,
+            "supported_features": [],
         }
 
     async def kernel_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
@@ -193,8 +197,7 @@ class AgentBayKernel(ConcurrentKernel):
         """Run a cell; always returns a reply, whatever happens to the cell."""
         front_end = FrontEnd(self, self._pace, self._comms, self._containment, silent)
         shown = self.execution_count
-        passes = bool(self._running)
-        if not silent and (passes or not (store_history and code.strip())):
+        if not silent and (self.is_passing or not (store_history and code.strip())):
             # As in IPython: what is not kept takes no number, its prompt shows the next cell's.
             # Nor does what passes a running cell, whose own number is the notebook's.
             self.execution_count -= 1
@@ -216,7 +219,13 @@ class AgentBayKernel(ConcurrentKernel):
         if store_history and not silent:
             self._history.add(shown, code)
         run = CellRun(
-            cell, front_end, self._session_manager, self._late_output, self._folder, self._last
+            cell,
+            front_end,
+            self._session_manager,
+            self._late_output,
+            self._folder,
+            self._last,
+            self._hidden,
         )
         sent_at = self.get_parent("shell").get("header", {}).get("date")
         self._running[run] = sent_at, datetime.now(UTC)
@@ -227,7 +236,7 @@ class AgentBayKernel(ConcurrentKernel):
             if not silent:
                 self._last = run.result or self._last
         count = content.get("execution_count", self.execution_count)
-        if not passes:
+        if not self.is_passing:
             # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
             self.execution_count = count
         if leaves:
@@ -240,6 +249,7 @@ class AgentBayKernel(ConcurrentKernel):
         """A widget's message goes to the sandbox's kernel, what it causes is published."""
         kind, content = parent["header"]["msg_type"], parent["content"]
         self._comms.note(kind, content)
+        self._comms.heard_at = time.monotonic()
         self._containment.note_from_page(kind, content)
         manager = self._manager
         bridge = manager.runner.bridged() if manager is not None else None
@@ -249,6 +259,7 @@ class AgentBayKernel(ConcurrentKernel):
 
         front_end = FrontEnd(self, self._pace, self._comms, self._containment)
         self._late_output.follow(manager, front_end, DEFAULT_SESSION)
+        # Sent before anything is awaited: so they keep their order, also against cells.
         caused = bridge.comm(
             kind,
             content,
@@ -257,11 +268,13 @@ class AgentBayKernel(ConcurrentKernel):
             front_end.request_id,
             manager.settings.late_output_seconds,
         )
-        try:
-            async for message in threads.Feed(caused, threading.Event()):
-                await front_end.pass_on(message)
-        except AgentBayError as failure:
-            await front_end.pass_on(stream("stderr", f"{failure}\n"))
+        # The sandbox's kernel handles them one after the other, and so are they shown.
+        async with self._comm_turn:
+            try:
+                async for message in threads.Feed(caused, threading.Event()):
+                    await front_end.pass_on(message)
+            except AgentBayError as failure:
+                await front_end.pass_on(stream("stderr", f"{failure}\n"))
 
     async def comm_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """The comms that are open, of one target or of all."""
@@ -269,6 +282,33 @@ class AgentBayKernel(ConcurrentKernel):
             comms = self._comms.of_target(parent["content"].get("target_name"))
             content = {"status": "ok", "comms": comms}
             self.session.send(stream, "comm_info_reply", content, parent, ident)
+
+    # Control
+
+    async def debug_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Refuse, as the Debug Adapter Protocol does: code runs elsewhere. The base class would
+        not reply."""
+        asked = parent["content"]
+        content = {
+            "type": "response",
+            "request_seq": asked.get("seq", 0),
+            "success": False,
+            "command": asked.get("command", ""),
+            "message": "AgentBay kernels have no debugger.",
+        }
+        if self.session is not None:
+            self.session.send(stream, "debug_reply", content, parent, ident)
+
+    async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """What the sandbox uses, not this machine: as of its last answer, which is not older than
+        5 seconds while a cell runs. Nothing is asked for it, so an idle session stays idle."""
+        from agentbay_kernel.sessions import DEFAULT_SESSION
+
+        live = self._manager.store.find(DEFAULT_SESSION) if self._manager is not None else None
+        usage = live.usage if live is not None else {}
+        if self.session is not None:
+            content = {**_NO_USAGE, **usage}
+            self.session.send(stream, "usage_reply", content, parent, ident)
 
     # Stop, and the end
 
@@ -322,9 +362,16 @@ class AgentBayKernel(ConcurrentKernel):
     # What never creates a session
 
     def passes_cells(self, request: JsonObject) -> bool:
-        """What is answered here at once, and verbs that are about the running cell."""
+        """What is answered here at once, and commands about the running cell that were typed
+        while nothing else waited."""
         if request["header"]["msg_type"] != "execute_request":
             return request["header"]["msg_type"] in _PASS_CELLS
+        if self._cell is None or self._waiting:
+            return False
+        # Otherwise it was sent together with the cell: it keeps its place.
+        shown = any(run.has_shown for run in self._running)
+        if not shown and time.monotonic() - self._cell_began < _SENT_TOGETHER_S:
+            return False
         from agentbay_kernel.verbs import passes_cells
 
         return passes_cells(str(request["content"].get("code", "")))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _LOOK_FOR_INPUT_S = 0.05
+# A front end that is silent for so long has dealt with what it was sent; and the longest wait.
+_SETTLED_S, _SETTLE_WITHIN_S = 0.1, 1.0
 
 
 class Comms:
@@ -30,6 +32,8 @@ class Comms:
 
     def __init__(self) -> None:
         self._targets: dict[str, str] = {}
+        #: When the page last sent a message (monotonic clock, seconds).
+        self.heard_at = 0.0
 
     def note(self, kind: str, content: dict[str, Any]) -> None:
         """Take notice of a message of either side."""
@@ -74,6 +78,10 @@ class FrontEnd:
         self._parent = kernel.get_parent("shell")
         self._contain = containment.for_cell(self._parent.get("metadata", {}).get("cellId"))
         self._ident = kernel._parent_ident["shell"]
+        #: Has anything been published?
+        self.has_shown = False
+        # Was output published that a widget of the page keeps?
+        self._captured = False
 
     @property
     def request_id(self) -> str:
@@ -86,6 +94,8 @@ class FrontEnd:
         kernel = self._kernel
         if self._silent or kernel.session is None:
             return
+        self.has_shown = True
+        self._captured = self._captured or _captures(message)
         self._comms.note(message.type, message.content)
         content = message.content
         if message.type == "execute_result":
@@ -116,6 +126,24 @@ class FrontEnd:
             self.publish(note)
         return reply
 
+    async def settle(self) -> None:
+        """Wait, before the reply to a cell, until the front end has dealt with captured output.
+
+        nbclient sends a comm message for each piece of it, on the socket that the reply comes by.
+        If the reply arrives meanwhile, it is not seen (the socket's file descriptor is ready only
+        once, and sending uses that up), and the cell ends at its timeout or never. The stock
+        kernel takes longer from the output to the reply.
+        """
+        if not self._captured:
+            return
+        began = now = time.monotonic()
+        while now < began + _SETTLE_WITHIN_S:
+            quiet_s = now - max(began, self._comms.heard_at)
+            if quiet_s >= _SETTLED_S:
+                return
+            await asyncio.sleep(_SETTLED_S - quiet_s)
+            now = time.monotonic()
+
     async def ask(self, question: dict[str, Any]) -> str:
         """Ask for a line of text.
 
@@ -138,6 +166,13 @@ class FrontEnd:
             _, reply = session.recv(socket)
             if reply is not None:
                 return str(reply["content"].get("value", ""))
+
+
+def _captures(message: Message) -> bool:
+    """Does an Output widget begin to take a cell's output?"""
+    data = message.content.get("data") if message.type == "comm_msg" else None
+    state = data.get("state") if isinstance(data, dict) else None
+    return isinstance(state, dict) and bool(state.get("msg_id"))
 
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")

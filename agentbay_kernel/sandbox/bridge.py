@@ -41,6 +41,7 @@ from typing import Any
 from agentbay_kernel.sandbox.jupyter_kernel import JupyterKernel
 from agentbay_kernel.sandbox.node_kernel import NodeKernel
 from agentbay_kernel.sandbox.outbox import Outbox
+from agentbay_kernel.sandbox.usage import Usage
 from agentbay_kernel.sandbox.whole_output import WholeOutput
 
 # Inward bytes that came too early are kept until those before them come, in so many pieces.
@@ -65,6 +66,7 @@ class Bridge:
         self.folder = tempfile.mkdtemp(prefix="ab-")
         self.outbox = Outbox(bound, WholeOutput(self.folder))
         self.kernel = JupyterKernel(self.outbox, self.folder, hooks, interrupts)
+        self.usage = Usage(self.kernel.process.pid)
         # JavaScript's, once it is asked for; the worker's source until then.
         self.node: NodeKernel | None = None
         self.worker = worker
@@ -163,7 +165,7 @@ class Bridge:
         "most" the call streams: it answers on and on, until no request is under way (with
         "listen" it stays for what comes unasked), its time is over, or so many bytes were
         answered. Out: "known" (inward bytes that have arrived), "from", "out" and "size" (offset,
-        bytes, their number), "heard" (did the pipe work?).
+        bytes, their number), "heard" (did the pipe work?), now and then "usage" (`usage.py`).
         """
         if call["holder"] != self.holder:
             raise BridgeTakenError("another front end has taken up this bridge")
@@ -194,7 +196,9 @@ class Bridge:
     def answer(self, after: int, room: int) -> int:
         """Print one line of answer; returns how many bytes of the outbox it holds."""
         packed = self.pack(after, room)
-        facts = {"known": self.known, "from": after, "heard": self.heard}
+        facts: dict[str, Any] = {"known": self.known, "from": after, "heard": self.heard}
+        if (usage := self.usage.due()) is not None:
+            facts["usage"] = usage
         print(json.dumps({**facts, **packed}), flush=True)
         return int(packed["size"])
 

@@ -34,6 +34,11 @@ DELIMITER = b"<IDS|MSG>"
 NO_MESSAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 # What is not dropped when nobody collects: without these a front end can't tell what happened.
 ALWAYS_KEPT = ("status", "error", "execute_input")
+# Seconds by which a reply may come after its request's idle status: they have different sockets.
+REPLY_WITHIN_S = 3.0
+NO_REPLY = (
+    "The sandbox's kernel ended this request without a reply. The code ran; its result is lost."
+)
 # The threads that are there before any cell: what a cell started is told from them.
 NOTE_THREADS = (
     "(lambda t: setattr(t, '_agentbay_own', set(t.enumerate())))(__import__('threading'))"
@@ -85,6 +90,9 @@ class JupyterKernel:
             self.preparations.insert(0, install)
         # Until the kernel says that it could not install its handler.
         self.addressed = os.name == "posix"
+        # Requests without a reply so far: channel and type; and since when they are idle.
+        self.asked: dict[str, tuple[str, str]] = {}
+        self.idle_since: dict[str, float] = {}
         # Cells that the kernel was given and that have not begun, as far as is known, by key.
         self.not_begun: dict[bytes, str] = {}
         self.key = uuid.uuid4().hex.encode()
@@ -136,7 +144,10 @@ class JupyterKernel:
 
     def post(self, message: dict[str, Any]) -> None:
         """Hand a message to the kernel, in order."""
-        if message["h"]["msg_type"] == "execute_request":
+        kind = message["h"]["msg_type"]
+        if kind.endswith("_request"):
+            self.asked[message["h"]["msg_id"]] = message["c"], kind
+        if kind == "execute_request":
             self.not_begun[key_of(message["h"]["msg_id"])] = message["h"]["msg_id"]
         self.waiting.append(message)
         with self.context.socket(zmq.PUSH) as ring:
@@ -160,9 +171,7 @@ class JupyterKernel:
         """Say that a cell has begun whose kernel can't: C code may keep it from sending."""
         cell = self.not_begun.pop(self.register.running(), "") if self.not_begun else ""
         if cell:
-            header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_input"}
-            begun = {"c": "iopub", "h": header, "p": {"msg_id": cell}, "m": {}, "b": {}, "x": []}
-            self.outbox.add(json.dumps(begun).encode())
+            self.add_own("iopub", "execute_input", cell, {})
 
     def serve(self) -> None:
         """Carry messages between the sockets and the queues until the kernel ends."""
@@ -186,11 +195,36 @@ class JupyterKernel:
                     self.receive(channel, one)
             if not arrived:
                 self.tell_begun()
+            self.end_unanswered()
             if not arrived and self.process.poll() is not None:
                 died = {"c": "bridge", "died": self.process.returncode}
                 self.outbox.add(json.dumps(died).encode())
                 self.outbox.end_all()
                 return
+
+    def end_unanswered(self) -> None:
+        """Reply to requests that have ended without a reply."""
+        now = time.monotonic()
+        for request, since in list(self.idle_since.items()):
+            if now - since < REPLY_WITHIN_S:
+                continue
+            # Code can send an idle status of its own.
+            if self.addressed and self.register.running() == key_of(request):
+                continue
+            del self.idle_since[request]
+            channel, kind = self.asked.pop(request)
+            failure = {"ename": "ReplyLostError", "evalue": NO_REPLY, "traceback": []}
+            self.add_own("iopub", "error", request, failure)
+            kind = kind.replace("_request", "_reply")
+            self.add_own(channel, kind, request, {"status": "error", **failure})
+            self.outbox.note(request, "reply")
+
+    def add_own(self, channel: str, kind: str, request: str, content: dict[str, Any]) -> None:
+        """Put a message into the outbox that the kernel did not send."""
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": kind}
+        parent = {"msg_id": request}
+        message = {"c": channel, "h": header, "p": parent, "m": {}, "b": content, "x": []}
+        self.outbox.add(json.dumps(message).encode())
 
     def connect(self) -> dict[str, Any]:
         """Open the client's sockets."""
@@ -290,8 +324,10 @@ class JupyterKernel:
         self.outbox.add(line, channel == "iopub" and kind not in ALWAYS_KEPT)
         if kind == "status" and message["b"].get("execution_state") == "idle":
             self.outbox.note(request, "idle")
+            if request in self.asked:
+                self.idle_since.setdefault(request, time.monotonic())
         elif channel in ("shell", "control") and kind.endswith("_reply"):
-            self.outbox.note(request, "reply")
+            self.note_reply(request)
 
     def take_unread(self, message: dict[str, Any], why: str, size: str = "") -> None:
         """Say in the place of a message that it is not carried; no request waits for it."""
@@ -307,7 +343,13 @@ class JupyterKernel:
             failure = {"ename": "MessageTooLargeError", "evalue": words, "traceback": []}
             reply = {**message, "m": {}, "b": {"status": "error", **failure}}
             self.outbox.add(json.dumps(reply).encode())
-            self.outbox.note(request, "reply")
+            self.note_reply(request)
+
+    def note_reply(self, request: str) -> None:
+        """The reply to a request is in the outbox."""
+        self.asked.pop(request, None)
+        self.idle_since.pop(request, None)
+        self.outbox.note(request, "reply")
 
 
 def decoded(part: bytes) -> Any:

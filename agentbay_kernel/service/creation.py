@@ -8,6 +8,7 @@ what became of it. Facts of the AgentBay wire protocol: CreateMcpSession, life-c
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ CREATE_LABEL = "agentbay_kernel_create"
 DEFAULT_IDLE_MIN = 15
 DEFAULT_MAX_MIN = 480
 _ATTEMPTS = 3
+# Seconds for all of it, and those of them in which it is looked for a create without an answer.
+_WITHIN_S, _LOOK_S = 85.0, 25.0
+# Seconds for what is only tidied up.
+_TIDY_S = 10.0
 _QUOTA_WORDS = ("exceed limit", "concurrency limit")
 
 _log = get_logger("client")
@@ -80,7 +85,7 @@ class CreateSessionParams:
 
 
 def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Session, str]:
-    """A new session, and the id of the request that made it.
+    """A new session, and the id of the request that made it; within 90 seconds.
 
     Raises:
         QuotaError: the account has no free session slot.
@@ -96,18 +101,24 @@ def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Sessi
     }
     unanswered = False
     settled = True
+    ends_at = time.monotonic() + _WITHIN_S
 
     def attempt() -> tuple[Session, str]:
         nonlocal unanswered, settled
         try:
-            envelope = actions.call("CreateMcpSession", fields)
+            left_s = max(1.0, ends_at - _LOOK_S - time.monotonic())
+            envelope = actions.call("CreateMcpSession", fields, total_s=left_s)
             return open_session(actions, envelope), envelope.request_id
         except CommandError as error:
             if not _is_fate_unknown(error):
                 raise
             _log.warning("The creation got no response; looking for its session: %s", error)
             unanswered, settled = True, False
-            found = _find(actions, mark)
+            try:
+                found = _find(actions, mark, ends_at)
+            except CommandError as unknown:
+                # Not this one: it may say that nothing was sent, which holds for the search alone.
+                raise error from unknown
             settled = True
             if found is None:
                 raise
@@ -118,7 +129,9 @@ def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Sessi
         return settled and _is_worth_another(error)
 
     try:
-        session, request_id = repeat(attempt, again, what="create", attempts=_ATTEMPTS)
+        session, request_id = repeat(
+            attempt, again, what="create", attempts=_ATTEMPTS, ends_at=ends_at - _LOOK_S
+        )
     except CommandError as error:
         raise _quota_error(error) or error from None
     if unanswered:
@@ -126,10 +139,15 @@ def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Sessi
     return session, request_id
 
 
-def _find(actions: Actions, mark: Mapping[str, str]) -> tuple[Session, str] | None:
-    for entry in list_all(actions, mark):
+def _find(actions: Actions, mark: Mapping[str, str], ends_at: float) -> tuple[Session, str] | None:
+    def left_s() -> float:
+        return max(1.0, ends_at - time.monotonic())
+
+    for entry in list_all(actions, mark, within_s=left_s()):
         try:
-            envelope = actions.call_repeatable("GetSession", {"SessionId": entry["sessionId"]})
+            envelope = actions.call_repeatable(
+                "GetSession", {"SessionId": entry["sessionId"]}, total_s=left_s()
+            )
         except SessionNotFoundError:
             continue
         return open_session(actions, envelope, entry["sessionId"]), envelope.request_id
@@ -139,10 +157,13 @@ def _find(actions: Actions, mark: Mapping[str, str]) -> tuple[Session, str] | No
 def _delete_strays(actions: Actions, mark: Mapping[str, str], kept: str) -> None:
     # A create that was given up may have been done late, after another was sent.
     try:
-        strays = [entry["sessionId"] for entry in list_all(actions, mark)]
+        listed = list_all(actions, mark, within_s=_TIDY_S)
+        strays = [entry["sessionId"] for entry in listed]
         for session_id in strays:
             if session_id != kept:
-                actions.call_repeatable("DeleteSessionAsync", {"SessionId": session_id})
+                actions.call_repeatable(
+                    "DeleteSessionAsync", {"SessionId": session_id}, total_s=_TIDY_S
+                )
     except CommandError as error:
         _log.warning("Could not look for a second session of one create: %s", error)
 

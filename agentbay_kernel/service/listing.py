@@ -7,6 +7,7 @@ AgentBay wire protocol: ListSession, its fields and its NextToken.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,8 +28,12 @@ def list_page(
     limit: int,
     status: str | None = None,
     token: str = "",
+    within_s: float | None = None,
 ) -> SessionListResult:
     """One page: the one that `token` names, else the first.
+
+    Arguments:
+        within_s: seconds for it, if they are limited.
 
     Raises:
         CommandError: the service refused, was not reached, or answered nonsense.
@@ -41,7 +46,7 @@ def list_page(
         fields["Status"] = status
     if token:
         fields["NextToken"] = token
-    envelope = actions.call_repeatable("ListSession", fields)
+    envelope = actions.call_repeatable("ListSession", fields, total_s=within_s)
     entries = envelope.data if envelope.data is not None else []
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
         raise InvalidAnswerError(
@@ -58,16 +63,27 @@ def list_page(
 
 
 def list_all(
-    actions: Actions, labels: Mapping[str, str] | None, *, status: str | None = None
+    actions: Actions,
+    labels: Mapping[str, str] | None,
+    *,
+    status: str | None = None,
+    within_s: float | None = None,
 ) -> Iterator[dict[str, str]]:
     """The entries of all pages.
+
+    Arguments:
+        within_s: seconds for all of them, if they are limited.
 
     Raises:
         CommandError: as `list_page`.
     """
     token = ""
+    ends_at = None if within_s is None else time.monotonic() + within_s
     for _ in range(_MOST_PAGES):
-        page = list_page(actions, labels, limit=LARGEST_PAGE, status=status, token=token)
+        left_s = None if ends_at is None else max(0.05, ends_at - time.monotonic())
+        page = list_page(
+            actions, labels, limit=LARGEST_PAGE, status=status, token=token, within_s=left_s
+        )
         yield from page.session_ids
         if not page.next_token or page.next_token == token:
             return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agentbay_kernel._version import __version__
 from agentbay_kernel.errors import (
     AgentBayError,
+    AnswerLostError,
     AuthenticationError,
     QuotaError,
     ServiceUnreachableError,
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
 
 TOOL = "agentbay-kernel"
+_NONE_CREATED = "No session was created; this cell did not run."
+_NONE_KNOWN = (
+    "{} did not answer when a session was asked for. As far as is known, no session was created; "
+    "this cell did not run. If the service creates one later, it is deleted."
+)
 # Refusals after which there certainly is no session.
 _NOT_CREATED = (AuthenticationError, QuotaError, ServiceUnreachableError, ThrottledError)
 
@@ -157,8 +163,14 @@ class Opener:
             return self._registry.reserve(name, place, lives_s, ended=known - listed)
 
     def _send_create(self, client: AgentBay, params: CreateSessionParams) -> Session:
-        answer = client.create(params)
-        return _session_of(answer.session, answer.failure, answer.error_message)
+        try:
+            answer = client.create(params)
+            return _session_of(answer.session, answer.failure, answer.error_message)
+        except ServiceUnreachableError as error:
+            raise ServiceUnreachableError(f"{error} {_NONE_CREATED}") from error
+        except AnswerLostError as error:
+            # What is lost is the answer to a create: its words are about code.
+            raise AnswerLostError(_NONE_KNOWN.format(client.endpoint.host)) from error
 
     def _find(self, client: AgentBay, record: Record) -> Session | None:
         session_id = record.session_id

@@ -34,6 +34,8 @@ from agentbay_kernel.sessions.waiting import wait_for_turn
 
 # How often a running cell looks whether a warning is due.
 _LOOK_AFTER_S = 1.0
+# Whoever waits is told of a silence that lasts.
+_TELL_SILENCE_AFTER_S = 5.0
 # How long the service may take to say whether a session is there.
 _STATUS_WITHIN_S = 5.0
 _FOLLOWED_NO_MORE = (
@@ -42,6 +44,10 @@ _FOLLOWED_NO_MORE = (
     "been used for its idle time. Run another cell to wait for this one and see its output, or "
     "`%agentbay interrupt` to stop it. A longer AGENTBAY_TIMEOUT, or `%agentbay extend 2h` while "
     "it runs, follows a cell for longer."
+)
+_SILENT = (
+    "AgentBay: the session has not answered for {:.0f} s. What runs in it runs on; the connection "
+    "is tried again.\n"
 )
 _LOST_TOO = "this cell ended with it, or its outcome was lost"
 _ENDED_TOO = "this cell ended with them"
@@ -140,8 +146,14 @@ class SessionRunner:
             if live.lifetime is not None:
                 warnings = held.enter_context(live.lifetime.used_by(cell, cell.timeout))
             feed = held.enter_context(threads.Feed(messages, threading.Event()))
+            told = False
             while True:
                 self._stamp(live)
+                # Less than the time between two looks: it is told within 5 s.
+                silent = live.silent_s > _TELL_SILENCE_AFTER_S - _LOOK_AFTER_S
+                if silent and not told:
+                    yield stream("stderr", _SILENT.format(live.silent_s))
+                told = silent
                 if warnings is not None:
                     yield from warnings.due(time.time())
                     if live.is_bridged and warnings.over(time.time()):

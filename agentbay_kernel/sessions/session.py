@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.errors import BridgeError, KernelEndedError, SilentSessionError
 from agentbay_kernel.execution.bridge.client import BridgeClient
@@ -109,6 +109,18 @@ class LiveSession:
     def is_bridged(self) -> bool:
         """Does a bridge lead into it?"""
         return self._client is not None
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What the sandbox uses, as a usage_reply; empty where that is not known."""
+        client = self._client
+        return client.usage if client is not None else {}
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds its bridge has not answered, though it was asked."""
+        client = self._client
+        return client.silent_s if client is not None else 0.0
 
     def end_kernel(self) -> bool:
         """End the bridge's kernel at once; False where there is none, or it can't be reached."""

@@ -436,3 +436,46 @@ class NotebookPage:
             assert time.monotonic() < deadline, "the kernel did not become ready"
             # Not time.sleep: the page's events are handled while this waits.
             self.page.wait_for_timeout(50)
+
+
+#: Two ways by which a slider shows its value below it.
+SLIDERS = {
+    "output": """\
+import ipywidgets
+slider, shown = ipywidgets.IntSlider(max=200), ipywidgets.Output()
+def show(change):
+    with shown:
+        shown.clear_output(wait=True)
+        print("at", change.new, "here")
+slider.observe(show, "value")
+ipywidgets.VBox([slider, shown])""",
+    "interact": """\
+from ipywidgets import interact
+@interact(value=(0, 200))
+def show(value=0):
+    print("at", value, "here")""",
+}
+
+
+def drag_to_and_fro(cell: Locator, times: int) -> None:
+    """Drag a cell's slider with the mouse; each time its last value must be shown below it."""
+    page, handle = cell.page, cell.locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
+    track = cell.locator(".noUi-target").bounding_box()
+    assert track is not None
+    output = cell.locator(".jupyter-widgets-output-area, .widget-output").last
+    before = None
+    for number in range(times):
+        box = handle.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        # There and back at another place each time.
+        share = (0.9 if number % 2 else 0.1) + 0.004 * (number % 20)
+        target = track["x"] + track["width"] * min(share, 0.97)
+        page.mouse.move(target, box["y"], steps=12)
+        page.mouse.up()
+        value = cell.locator(".widget-readout").inner_text()
+        assert value != before
+        expect(output).to_contain_text(f"at {value} here", timeout=30_000)
+        before = value

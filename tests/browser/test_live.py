@@ -7,7 +7,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.lab import LabServer, NotebookPage, opened_window
+from tests.browser.lab import (
+    SLIDERS,
+    LabServer,
+    NotebookPage,
+    drag_to_and_fro,
+    opened_window,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -62,6 +68,13 @@ def test_a_widget_calls_code_in_the_sandbox(notebook: NotebookPage) -> None:
     expect(output).to_contain_text("berth 4")
     handle.press("ArrowRight")
     expect(output).to_contain_text("berth 5")
+
+
+@pytest.mark.parametrize("way", SLIDERS)
+def test_a_dragged_slider_is_followed_to_its_last_value(notebook: NotebookPage, way: str) -> None:
+    here = notebook.last
+    notebook.run(here, SLIDERS[way])
+    drag_to_and_fro(notebook.cell(here), 10)
 
 
 def test_twenty_thousand_lines_arrive_and_the_page_stays_usable(notebook: NotebookPage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, expect
 
-from tests.browser.lab import LabServer, NotebookPage, lab_server
+from tests.browser.lab import SLIDERS, LabServer, NotebookPage, drag_to_and_fro, lab_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -24,7 +24,15 @@ import time
 for step in range(600):
     print('step', step, flush=True)
     time.sleep(0.1)"""
-CELLS = ("print('hello', 6 * 7)", FRAMED, WIDGET, LONG, "name = input('who? ')", "name / 2")
+CELLS = (
+    "print('hello', 6 * 7)",
+    FRAMED,
+    WIDGET,
+    LONG,
+    "name = input('who? ')",
+    "name / 2",
+    *SLIDERS.values(),
+)
 
 
 @pytest.fixture
@@ -68,5 +76,8 @@ def test_a_notebook_in_notebook_7(browser: Browser, server: LabServer) -> None:
     notebook.expect_prompt(4, r"\[\d+\]:")
     notebook.run_again(5)
     expect(notebook.outputs(5).last).to_contain_text("TypeError")
+    for sliding in (6, 7):
+        notebook.run_again(sliding)
+        drag_to_and_fro(notebook.cell(sliding), 30)
     page.context.close()
     server.shut_down_kernels(FOLDER)

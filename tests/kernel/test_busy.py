@@ -1,4 +1,4 @@
-"""What is answered while a cell runs."""
+"""What is answered while a cell runs, and what keeps its place behind it."""
 
 from __future__ import annotations
 
@@ -79,3 +79,63 @@ def test_each_widget_message_has_its_end_also_beside_others(bridged_kernel: Runn
         if message["content"].get("execution_state") == "idle":
             waiting.discard(message["parent_header"].get("msg_id"))
     assert bridged_kernel.run("print(slow.value, quick.value)").text() == "3 4\n"
+
+
+BESIDE = "print('go')\nimport time\nwhile True: time.sleep(.01)"
+
+
+def test_queued_commands_keep_their_place_and_have_numbers(bridged_kernel: RunningKernel) -> None:
+    begin = bridged_kernel.run("1").reply["execution_count"]
+    cells = [
+        "%agentbay help",
+        "import time\na = 1; time.sleep(.3)",
+        "%agentbay status",
+        "%%agentbay javascript\n1+1",
+        "%agentbay sessions",
+        "a + 2",
+        "%agentbay help",
+    ]
+    sent = [bridged_kernel.send(cell) for cell in cells]
+    numbers: list[tuple[int, int]] = []
+    ended: list[int] = []
+    while len(ended) < len(cells):
+        message = bridged_kernel.client.get_iopub_msg(timeout=60)
+        request = message["parent_header"]["msg_id"]
+        if message["msg_type"] == "execute_input":
+            numbers.append((sent.index(request), message["content"]["execution_count"]))
+        elif message["content"].get("execution_state") == "idle":
+            ended.append(sent.index(request))
+    assert ended == [*range(len(cells))]
+    assert numbers == [(at, begin + 1 + at) for at in range(len(cells))]
+    replied = [bridged_kernel.client.get_shell_msg(timeout=60) for _ in cells]
+    assert [sent.index(one["parent_header"]["msg_id"]) for one in replied] == [*range(len(cells))]
+    assert [one["content"]["execution_count"] for one in replied] == [
+        begin + 1 + at for at in range(len(cells))
+    ]
+
+
+def test_a_command_behind_a_queued_cell_waits_and_is_aborted_with_it(
+    bridged_kernel: RunningKernel,
+) -> None:
+    running = bridged_kernel.send(BESIDE)
+    bridged_kernel.wait_for_output(running, "stream")
+    queued = [bridged_kernel.send("a"), bridged_kernel.send("%agentbay status")]
+    bridged_kernel.manager.interrupt_kernel()
+    assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    assert [bridged_kernel.finish(one).reply["status"] for one in queued] == ["aborted"] * 2
+
+
+def test_a_command_that_fails_beside_a_cell_aborts_nothing(bridged_kernel: RunningKernel) -> None:
+    running = bridged_kernel.send("print('go')\nprint(input())", allow_stdin=True)
+    bridged_kernel.wait_for_output(running, "stream")
+    failed = bridged_kernel.send("%agentbay delete --session none")
+    assert bridged_kernel.wait_for_output(failed, "error")["ename"]
+    queued = bridged_kernel.send("print('queued')")
+    assert bridged_kernel.client.get_stdin_msg(timeout=60)["msg_type"] == "input_request"
+    bridged_kernel.client.input("typed")
+    ran = bridged_kernel.finish(running)
+    assert ran.text() == "typed\n"
+    following = bridged_kernel.finish(queued)
+    assert following.text() == "queued\n"
+    # What passed took no number.
+    assert following.reply["execution_count"] == ran.reply["execution_count"] + 1

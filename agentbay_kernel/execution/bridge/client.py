@@ -47,6 +47,8 @@ from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
 _MOST_FAILED_WAKES = 3
+# An answer brings what the kernel uses every 5 s (sandbox/usage.py).
+_USAGE_VALID_S = 10.0
 _log = get_logger("bridge")
 
 
@@ -145,6 +147,7 @@ class BridgeClient:
         self._call_waits = False  # does it wait in the sandbox for what happens?
         self._call_listens = False  # does it wait there though no request is under way?
         self._answered_at = 0.0
+        self._asked_at = 0.0  # when the exchange began that is under way
         self._wakeup = Wakeup(session, "", 0)
         self._holder = 0
         self._wakeable = False  # is the bridge reached while a call waits?
@@ -152,6 +155,9 @@ class BridgeClient:
         self._waking = False
         self._late_window = LateOutputWindow()  # to what may come unasked
         self.kernel_pid: int | None = None
+        # What the sandbox's kernel uses, as a usage_reply, and since when that is known.
+        self._usage: dict[str, Any] = {}
+        self._usage_at = 0.0
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
 
@@ -243,6 +249,22 @@ class BridgeClient:
                 threading.Thread(target=self._wake, name="agentbay-wake", daemon=True).start()
         return request
 
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What the sandbox's kernel uses, as of the last answer: the content of a usage_reply."""
+        with self._lock:
+            old = time.monotonic() - self._usage_at > _USAGE_VALID_S
+            # Nothing was under way since.
+            return {**self._usage, "kernel_cpu": 0.0} if old else dict(self._usage)
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the session has not answered, though it was asked."""
+        with self._lock:
+            if not (self._pumping and self._pending):
+                return 0.0
+            return time.monotonic() - max(self._asked_at, self._answered_at)
+
     def listen(self, what: str, seconds: float) -> None:
         """Collect what comes unasked, for so long from now: output of threads and timers.
 
@@ -307,7 +329,9 @@ class BridgeClient:
                 return
 
     def _exchange_patiently(self) -> None:
-        retry = RetryPolicy(self._pending.tell)
+        retry = RetryPolicy()
+        with self._lock:
+            self._asked_at = time.monotonic()
         while True:
             try:
                 return self._exchange()
@@ -395,6 +419,8 @@ class BridgeClient:
             data = self._outward.take(answer)
             self._inward.confirm(answer.known)
             self._answered_at = time.monotonic()
+            if answer.usage is not None:
+                self._usage, self._usage_at = answer.usage, self._answered_at
             self._wakeable = answer.heard and not self._deaf
             self._late_window.heard(bool(data))
         for message in self._decoder.feed(data):

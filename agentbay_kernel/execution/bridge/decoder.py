@@ -44,13 +44,14 @@ class Answer:
     """An answer of the bridge.
 
     `known` is how many inward bytes it has, `start` where its outward `data` stands, `heard`
-    whether its pipe works.
+    whether its pipe works, `usage` what the kernel uses, as a usage_reply, if it says so.
     """
 
     known: int
     start: int
     data: bytes
     heard: bool
+    usage: dict[str, Any] | None = None
 
 
 def read_answer(line: str) -> Answer:
@@ -65,11 +66,45 @@ def read_answer(line: str) -> Answer:
         if type(known) is not int or type(start) is not int or known < 0 or start < 0:
             raise TypeError("an offset is not a number")
         data = _unpack(answer["out"])
+        usage = read_usage(answer["usage"]) if "usage" in answer else None
     except (ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
         raise InvalidAnswerError(
             f"The bridge's response can't be read ({type(error).__name__})."
         ) from None
-    return Answer(known, start, data, heard is True)
+    return Answer(known, start, data, heard is True, usage)
+
+
+_LONGEST_NAME = 255
+_LARGEST_FIGURE = 2**53
+_FIGURES = ("pid", "cpu_count", "kernel_cpu", "kernel_memory")
+_MEMORY_FIGURES = ("total", "available", "used", "percent")
+
+
+def read_usage(told: Any) -> dict[str, Any]:
+    """Read the content of a usage_reply: what is known of it, of the types that it has to have.
+
+    Raises:
+        TypeError: it is none.
+    """
+    name = told["hostname"]
+    if not isinstance(name, str):
+        raise TypeError("a name is not a string")
+    memory = told.get("host_virtual_memory")
+    usage: dict[str, Any] = {
+        "hostname": name[:_LONGEST_NAME],
+        **_numbers(told, _FIGURES),
+    }
+    if memory is not None:
+        usage["host_virtual_memory"] = _numbers(memory, _MEMORY_FIGURES)
+    return usage
+
+
+def _numbers(told: Any, names: tuple[str, ...]) -> dict[str, float]:
+    figures = {name: told[name] for name in names if name in told}
+    for figure in figures.values():
+        if type(figure) not in (int, float) or not 0 <= figure < _LARGEST_FIGURE:
+            raise TypeError("a figure is not a number")
+    return figures
 
 
 @dataclass(frozen=True)

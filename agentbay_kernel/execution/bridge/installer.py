@@ -32,6 +32,7 @@ _MODULES = {
         "jupyter_kernel",
         "node_process",
         "node_kernel",
+        "usage",
     )
 }
 _MAIN = "bridge.py"

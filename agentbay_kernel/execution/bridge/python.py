@@ -112,11 +112,15 @@ class BridgedPython(BridgedExecution):
         message_id: str,
         listen_s: float,
     ) -> Iterator[Message]:
-        """Pass on a front end's comm_open, comm_msg or comm_close; yields what it causes."""
+        """Pass on a front end's comm_open, comm_msg or comm_close, before this returns; what comes
+        back yields what it causes."""
         self._note_output(kind, content)
         request = self._client.post(
             "shell", kind, content, metadata=metadata, buffers=buffers, message_id=message_id
         )
+        return self._caused(request, listen_s)
+
+    def _caused(self, request: Request, listen_s: float) -> Iterator[Message]:
         for carried in request.answers():
             message = as_message(carried)
             if message.type in OUTPUTS and message.type != "input_request":

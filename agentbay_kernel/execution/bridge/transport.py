@@ -11,7 +11,7 @@ import base64
 import json
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,10 @@ from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
 from agentbay_kernel.threads import Backoff
 
 # How long a call waits for something to happen: one that can be woken, one that can't, one that
-# streams and can be woken. The gateway ends each after 60 s.
-_WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 50.0
+# streams and can be woken. Waking may fail at any time, so none waits for long.
+_WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 4.0
 _TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
-# A call that streams says something every 5 s.
+# A call that streams says something at its end at the latest.
 _SILENCE_S = 13.0
 # A call that streams ends after so many bytes: then the sandbox may forget them.
 _MOST_STREAMED = 16 * 1024 * 1024
@@ -150,21 +150,13 @@ class BridgeTransport:
 _PATIENCE_S = 60.0
 # Code that runs is not given up as soon as code that was never sent.
 _PATIENCE_UNSENT_S = 5.0
-# Whoever waits is told of a silence that lasts.
-_TELL_AFTER_S = 20.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class RetryPolicy:
-    """That of one exchange.
+    """That of one exchange."""
 
-    Arguments:
-        tell: says something of our own in the running cell.
-    """
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._told = False
+    def __init__(self) -> None:
         self._asked_at = time.monotonic()
         self._failing_since = 0.0
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
@@ -186,12 +178,6 @@ class RetryPolicy:
         self._unsent = self._unsent and isinstance(error, ServiceUnreachableError)
         patience_s = _PATIENCE_S if started or not self._unsent else _PATIENCE_UNSENT_S
         silent_s = now - max(self._asked_at, answered_at)
-        if silent_s > _TELL_AFTER_S and not self._told:
-            self._told = True
-            self._tell(
-                f"AgentBay: the session has not responded for {silent_s:.0f} s. What runs in it "
-                "continues; the connection is tried again.\n"
-            )
         if not self._backoff.sleep(self._failing_since + patience_s):
             if self._unsent and not started:
                 raise error

@@ -1,0 +1,82 @@
+"""No call is silent for long: where nothing wakes it, and where a reply never comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from agentbay_kernel import threads
+from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.messages import Message
+from tests.execution.bench import SOON_S, Bench, text_of, value_of
+
+NO_SHELL = [{"kind": "http_500", "tool": "shell", "probability": 1.0}]
+GOES_ON = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"
+
+
+def run_soon(bench: Bench, cell: Cell) -> list[Message]:
+    """Run a cell, for less time than a call may wait that the service ends."""
+    return threads.start(lambda: list(bench.bridged.execute(cell))).result(SOON_S)
+
+
+def test_a_cell_behind_a_call_that_nothing_wakes(open_bench: Callable[..., Bench]) -> None:
+    bench = open_bench()
+    bench.warm_up()
+    bench.run(GOES_ON, listen_s=600.0)
+    ends_at = time.monotonic() + SOON_S
+    while not bench.tunnel._call_listens:
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
+    bench.profile(faults=NO_SHELL)
+    assert value_of(run_soon(bench, Cell("6 * 7", "python"))) == "42"
+    bench.tunnel.close()
+
+
+def test_an_interrupt_of_a_cell_whose_call_nothing_wakes(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench()
+    bench.warm_up()
+    cell = Cell("print('go', flush=True)\nwhile True: pass", "python")
+    running = threads.Feed(bench.bridged.execute(cell), cell.stopped)
+    assert next(running).type == "stream"
+    bench.profile(faults=NO_SHELL)
+    bench.bridged.interrupt(cell)
+    last = threads.start(lambda: list(running)[-1]).result(SOON_S)
+    assert last.content["ename"] == "KeyboardInterrupt"
+
+
+WITHOUT_REPLY = """\
+session = get_ipython().kernel.session
+send = session.send
+def without_reply(socket, kind, *arguments, **options):
+    if kind != "execute_reply":
+        return send(socket, kind, *arguments, **options)
+    session.send = send
+    return {"content": {"status": "ok"}}
+session.send = without_reply
+print("ran")"""
+
+
+def test_a_cell_whose_reply_is_never_sent_ends_with_an_error(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench()
+    *shown, reply = run_soon(bench, Cell(WITHOUT_REPLY, "python"))
+    assert text_of(shown) == "ran\n"
+    assert reply.content["ename"] == "ReplyLostError"
+    assert [one.content["ename"] for one in shown if one.type == "error"] == ["ReplyLostError"]
+    assert value_of(run_soon(bench, Cell("6 * 7", "python"))) == "42"
+
+
+IDLE_TOO_EARLY = """\
+import time
+get_ipython().kernel._publish_status("idle", "shell")
+time.sleep(6)
+'result'"""
+
+
+def test_an_idle_status_of_a_cells_own_does_not_end_it(open_bench: Callable[..., Bench]) -> None:
+    bench = open_bench()
+    messages = run_soon(bench, Cell(IDLE_TOO_EARLY, "python"))
+    assert messages[-1].content["status"] == "ok"
