@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 TOOL = "agentbay-kernel"
 _NONE_CREATED = "No session was created; this cell did not run."
 _NONE_KNOWN = (
-    "{} did not answer when a session was asked for. As far as is known, no session was created; "
+    "{} did not respond to the request for a session. As far as is known, no session was created; "
     "this cell did not run. If the service creates one later, it is deleted."
 )
 # Refusals after which there certainly is no session.

@@ -46,7 +46,7 @@ _FOLLOWED_NO_MORE = (
     "it runs, follows a cell for longer."
 )
 _SILENT = (
-    "AgentBay: the session has not answered for {:.0f} s. What runs in it runs on; the connection "
+    "AgentBay: the session has not responded for {:.0f} s. What runs in it continues; the connection "
     "is tried again.\n"
 )
 _LOST_TOO = "this cell ended with it, or its outcome was lost"

@@ -198,7 +198,7 @@ def test_after_a_long_outage_the_next_cell_tells_what_became_of_the_lost_one(
                     wait_until(over.exists, "the cell is over")
         assert ran.reply["ename"] == "SilentSessionError", ran
         assert "never sent again" in ran.reply["evalue"]
-        assert "has not answered" in ran.text("stderr")
+        assert "has not responded" in ran.text("stderr")
         sent = notebook.send("print(kept)")
         told = kernel.wait_for_output(sent, "stream")["text"]
         while "lost sight of" not in told:
