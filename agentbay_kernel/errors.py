@@ -234,10 +234,10 @@ class UnsupportedValueError(ExchangeError):
     """A value of a kind that can't travel, or that the other side has no library for.
 
     Cause: Functions, classes, open files, models and other live objects don't travel, nor do
-        expressions in place of names; a DataFrame needs pandas on both sides. The message says
-        where in the value it is.
+        expressions in place of names; a DataFrame needs pandas on both sides, and pyarrow if it
+        has more than 1 MB. The message says where in the value it is, and which side lacks what.
     Cure: Send what it is made of (numbers, texts, lists, dicts, arrays, tables), or install the
-        library: `%pip install` in a cell of the sandbox.
+        library: `%pip install` in a cell of the sandbox or, if your side lacks it, of the notebook.
     """
 
 

@@ -104,7 +104,7 @@ _ERRORS: dict[str, tuple[type[ExchangeError], str]] = {
     ),
     "lacking": (
         UnsupportedValueError,
-        "Install it there (in a cell of the sandbox: %pip install), or bring what it is made of.",
+        "Install it there with %pip install, or bring what it is made of.",
     ),
     ARROW_LACKS_HERE: (
         UnsupportedValueError,

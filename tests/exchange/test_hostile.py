@@ -289,11 +289,18 @@ def test_no_library_reads_the_metadata_of_its_extension_type(tmp_path: Path) -> 
         pyarrow.unregister_extension_type("tests.registered")
 
 
-def test_arrow_without_a_pyarrow_that_reads_it_safely(tmp_path: Path) -> None:
-    """A sandbox may send what it was told that nobody here can read."""
+@pytest.mark.parametrize("version", ["none", "13.0.0", "14.0.0"])
+def test_arrow_without_a_pyarrow_that_reads_it_safely(version: str, tmp_path: Path) -> None:
+    """A sandbox may send Arrow although it was told that nobody here can read it."""
     (tmp_path / "b0").write_bytes(arrow_of(NUMBERS))
+    told = tmp_path / "path" / f"pyarrow-{version}.dist-info" / "METADATA"
+    if version != "none":
+        told.parent.mkdir(parents=True)
+        told.write_text(f"Metadata-Version: 2.1\nName: pyarrow\nVersion: {version}\n")
     texts = ['{"$": "arrow", "kind": "table", "blob": 0}', frame_node(blob=0)]
-    code = f"""{WITHOUT_ARROW}
+    code = f"""{WITHOUT_ARROW if version == "none" else ""}
+import sys
+sys.path.insert(0, {str(tmp_path / "path")!r})
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.named import DECODERS
 from agentbay_kernel.sandbox.exchange.values import Refused
@@ -304,8 +311,8 @@ for text in {texts!r}:
         print(refusal.kind, refusal.text)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    told = "lacking is Arrow and needs pyarrow 14.0.1 or newer, which is not installed where it"
-    assert done.stdout.splitlines() == [f"{told} arrives"] * 2, done.stderr
+    says = "lacking is Arrow and needs pyarrow 14.0.1 or newer, which is not installed where it"
+    assert done.stdout.splitlines() == [f"{says} arrives"] * 2, done.stderr
 
 
 def test_a_stream_is_what_was_told(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class ColumnWriter:
                     cells = [None if c is None else base64.b64encode(c).decode() for c in cells]
                 else:
                     cells = self._encoder.encode(cells.tolist())
-                size += len(json.dumps(cells)) if lacking else 0
+                size += len(json.dumps(cells, separators=(",", ":"))) if lacking else 0
                 if size > MOST_WITHOUT_ARROW:
                     told = format(MOST_WITHOUT_ARROW, ",")
                     raise Refused(lacking, "is a table of more than %s bytes" % told)
