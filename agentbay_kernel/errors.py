@@ -235,10 +235,12 @@ class UnsupportedValueError(ExchangeError):
     """A value of a type that can't be transferred, or that the other side has no library for.
 
     Cause: Functions, classes, open files, models and other live objects can't be transferred, nor
-        can expressions in place of names. A DataFrame needs pandas on both sides. The message says
-        where in the value the problem is.
+        can expressions in place of names. A DataFrame needs pandas on both sides, and pyarrow if it
+        has more than 1 MB. The message says where in the value the problem is, and which side
+        lacks what.
     Fix: Send the data that the value consists of (numbers, strings, lists, dicts, arrays, tables),
-        or install the library with `%pip install` in a cell of the sandbox.
+        or install the library: `%pip install` in a cell of the sandbox or, if your side lacks it,
+        of the notebook.
     """
 
 

@@ -26,17 +26,12 @@ from agentbay_kernel.exchange.javascript import JavaScriptEncoder
 from agentbay_kernel.exchange.jobs import Execution, JobRunner
 from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred, raised
 from agentbay_kernel.exchange.transfers import ByteTransfer, Source
+from agentbay_kernel.sandbox.exchange.arrow import has_pyarrow
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
-from agentbay_kernel.sandbox.exchange.named import (
-    DECODERS,
-    ENCODERS,
-    decode_named,
-    encode_named,
-    has_pyarrow,
-)
+from agentbay_kernel.sandbox.exchange.named import DECODERS, ENCODERS, decode_named, encode_named
 from agentbay_kernel.sandbox.exchange.pieces import unpack
-from agentbay_kernel.sandbox.exchange.values import Refused
+from agentbay_kernel.sandbox.exchange.values import ARROW_LACKS_HERE, ARROW_LACKS_THERE, Refused
 from agentbay_kernel.service import Session
 from agentbay_kernel.sessions.audit_log import AuditLog
 
@@ -103,7 +98,7 @@ class Exchange:
         _check_names(values, language)
         with self._turn, tempfile.TemporaryDirectory(prefix="agentbay-") as folder:
             kind = Encoder if language == "python" else JavaScriptEncoder
-            encoder = kind(folder, self._limit, self._arrow_on_both_sides, ENCODERS)
+            encoder = kind(folder, self._limit, self._lacking_arrow, ENCODERS)
             try:
                 text, told = encode_named(values.items(), encoder)
             except Refused as refusal:
@@ -266,12 +261,14 @@ class Exchange:
                 stopped,
             )
 
-    def _arrow_on_both_sides(self) -> bool:
+    def _lacking_arrow(self) -> str:
+        if not has_pyarrow():
+            return ARROW_LACKS_HERE
         # What is there stays; what is not may have been installed meanwhile.
-        if not self._remote_arrow and has_pyarrow():
+        if not self._remote_arrow:
             report = self._jobs.do({"do": "probe"}, self._transfer.new_base())
             self._remote_arrow = report.get("pyarrow") is True
-        return self._remote_arrow
+        return "" if self._remote_arrow else ARROW_LACKS_THERE
 
     def _check_text(self, size: int, names: str) -> None:
         most = min(self._limit, _MOST_TEXT)

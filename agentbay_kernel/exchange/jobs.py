@@ -39,6 +39,7 @@ _MODULES = (
     "decoding",
     "pieces",
     "arrays",
+    "arrow",
     "columns",
     "series",
     "tables",

@@ -17,7 +17,7 @@ from agentbay_kernel.errors import (
     UnsafePathError,
     UnsupportedValueError,
 )
-from agentbay_kernel.sandbox.exchange.values import Refused
+from agentbay_kernel.sandbox.exchange.values import ARROW_LACKS_HERE, ARROW_LACKS_THERE, Refused
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,17 @@ _ERRORS: dict[str, tuple[type[ExchangeError], str]] = {
     ),
     "lacking": (
         UnsupportedValueError,
-        "Install it there (in a cell of the sandbox: %pip install), or bring what it is made of.",
+        "Install it there with %pip install, or bring what it is made of.",
+    ),
+    ARROW_LACKS_HERE: (
+        UnsupportedValueError,
+        "It needs pyarrow on both sides, and your notebook's Python has none (14.0.1 or newer). "
+        "Type: %pip install 'agentbay-kernel[tables]'",
+    ),
+    ARROW_LACKS_THERE: (
+        UnsupportedValueError,
+        "It needs pyarrow on both sides, and the sandbox has none (14.0.1 or newer). "
+        "Type in a cell of the sandbox: %pip install pyarrow",
     ),
     "too large": (
         TooLargeError,

@@ -46,8 +46,8 @@ _FOLLOWED_NO_MORE = (
     "it runs, follows a cell for longer."
 )
 _SILENT = (
-    "AgentBay: the session has not responded for {:.0f} s. What runs in it continues; the connection "
-    "is tried again.\n"
+    "AgentBay: the session has not responded for {:.0f} s. What runs in it continues; the "
+    "connection is tried again.\n"
 )
 _LOST_TOO = "this cell ended with it, or its outcome was lost"
 _ENDED_TOO = "this cell ended with them"

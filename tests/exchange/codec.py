@@ -10,14 +10,24 @@ from typing import Any
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.named import DECODERS, ENCODERS, decode_named, encode_named
+from agentbay_kernel.sandbox.exchange.values import ARROW_LACKS_THERE
 
 LIMIT = 100_000_000
+# Code for a Python that is to have no pyarrow.
+WITHOUT_ARROW = """
+import sys
+class Lacking:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "pyarrow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Lacking())
+"""
 
 
 def there_and_back(value: Any, arrow: bool = True) -> tuple[Any, list[str]]:
     """A value after its way to the other side, and what was noted."""
     with tempfile.TemporaryDirectory() as folder:
-        encoder = Encoder(folder, LIMIT, lambda: arrow, ENCODERS)
+        encoder = Encoder(folder, LIMIT, lambda: "" if arrow else ARROW_LACKS_THERE, ENCODERS)
         text, told = encode_named([("x", value)], encoder)
         decoder = Decoder(folder, len(encoder.blobs), LIMIT, DECODERS)
         values, noted = decode_named(text, decoder)

@@ -7,6 +7,8 @@ import io
 import json
 import pickle
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.named import DECODERS, ENCODERS, encode_named
 from agentbay_kernel.sandbox.exchange.pieces import Stream, unpack
 from agentbay_kernel.sandbox.exchange.values import Refused
+from tests.exchange.codec import WITHOUT_ARROW
 
 LIMIT = 50_000_000
 
@@ -174,53 +177,43 @@ def arrow_of(array: Any, **options: Any) -> bytes:
 
 
 NUMBERS = pyarrow.array([1.0, 2.0, 3.0])
+WORDS = {"k": "text", "m": "none", "p": 0, "t": "object"}
 STORES: dict[str, tuple[str, list[bytes]]] = {
     "other rows": (frame_node(v=[[1.0, 2.0]]), []),
     "another kind": (frame_node(v=[["a", "b", "c"]]), []),
     "an unknown kind": (frame_node(kinds=["O8"], v=[[1, 2, 3]]), []),
     "no columns": (frame_node(v=[]), []),
     "a missing column": (frame_node(v=[[1.0, 2, 3]], column={"k": "number", "p": 7, "t": ""}), []),
-    "an unknown store": (frame_node(how="pickle", blob=0), [pickled()]),
-    "rows that no file holds": (frame_node(rows=10**7, how="arrow", blob=0), [arrow_of(NUMBERS)]),
-    "rows beyond the limit": (frame_node(rows=10**15, how="arrow", blob=0), [arrow_of(NUMBERS)]),
-    "fewer rows than claimed": (frame_node(rows=4, how="arrow", blob=0), [arrow_of(NUMBERS)]),
-    "more rows than claimed": (frame_node(rows=2, how="arrow", blob=0), [arrow_of(NUMBERS)]),
-    "no Arrow": (frame_node(how="arrow", blob=0), [b"x" * 100]),
-    "half of an Arrow": (frame_node(how="arrow", blob=0), [arrow_of(NUMBERS)[:-30]]),
+    "a pickle as columns": (frame_node(blob=0), [pickled()]),
+    "rows that no file holds": (frame_node(rows=10**7, blob=0), [arrow_of(NUMBERS)]),
+    "rows beyond the limit": (frame_node(rows=10**15, blob=0), [arrow_of(NUMBERS)]),
+    "fewer rows than claimed": (frame_node(rows=4, blob=0), [arrow_of(NUMBERS)]),
+    "more rows than claimed": (frame_node(rows=2, blob=0), [arrow_of(NUMBERS)]),
+    "no Arrow": (frame_node(blob=0), [b"x" * 100]),
+    "half of an Arrow": (frame_node(blob=0), [arrow_of(NUMBERS)[:-30]]),
     "compressed Arrow": (
-        frame_node(how="arrow", blob=0),
+        frame_node(blob=0),
         [arrow_of(pyarrow.array([1.0] * 100_000), compression="zstd")],
     ),
     "Arrow of another kind": (
-        frame_node(how="arrow", blob=0), [arrow_of(pyarrow.array([1, 2, 3]))]
+        frame_node(blob=0), [arrow_of(pyarrow.array([1, 2, 3]))]
     ),
     "Arrow with holes": (
-        frame_node(how="arrow", blob=0), [arrow_of(pyarrow.array([1.0, None, 3.0]))]
+        frame_node(blob=0), [arrow_of(pyarrow.array([1.0, None, 3.0]))]
     ),
-    "a pickle as numbers": (frame_node(how="csv", blob=None, npy=[0]), [objects_npy()]),
-    "other numbers": (
-        frame_node(how="csv", blob=None, npy=[0]),
-        [npy({**FLOATS, "shape": (2,)}, b"\0" * 16)],
-    ),
-    "texts with other rows": (
-        frame_node(kinds=["text"], how="csv", blob=0, npy=[None],
-                   column={"k": "text", "m": "none", "p": 0, "t": "object"}),
-        [b'"""a"""\n"""b"""\n'],
-    ),
+    "an array as columns": (frame_node(blob=0), [npy({**FLOATS, "shape": (3,)}, b"\0" * 24)]),
+    "texts with other rows": (frame_node(kinds=["text"], column=WORDS, v=[["a", "b"]]), []),
     "texts with other columns": (
-        frame_node(kinds=["text"], how="csv", blob=0, npy=[None],
-                   column={"k": "text", "m": "none", "p": 0, "t": "object"}),
-        [b'"""a""",1\n"""b""",2\n"""c""",3\n'],
+        frame_node(kinds=["text"], column=WORDS, v=[["a", "b", "c"], ["d", "e", "f"]]), []
     ),
-    "texts that are numbers": (
-        frame_node(kinds=["text"], how="csv", blob=0, npy=[None],
-                   column={"k": "text", "m": "none", "p": 0, "t": "object"}),
-        [b"1\n2\n3\n"],
+    "texts that are numbers": (frame_node(kinds=["text"], column=WORDS, v=[[1, 2, 3]]), []),
+    "numbers that are texts": (frame_node(v=[[1.0, "2", 3.0]]), []),
+    "numbers too large for their kind": (frame_node(kinds=["i1"], v=[[1, 2, 300]]), []),
+    "bytes that are no base64": (
+        frame_node(kinds=["bytes"], column={**WORDS, "k": "bytes"}, v=[["YQ==", None, "%"]]), []
     ),
     "rows that no text holds": (
-        frame_node(rows=10**7, kinds=["text"], how="csv", blob=0, npy=[None],
-                   column={"k": "text", "m": "none", "p": 0, "t": "object"}),
-        [b"1\n2\n3\n"],
+        frame_node(rows=10**7, kinds=["text"], column=WORDS, v=[["a", "b", "c"]]), []
     ),
     "codes of no category": (
         frame_node(kinds=["i8"], v=[[0, 5, 1]], column={
@@ -261,6 +254,65 @@ def test_arrow_that_lies(kind: str, tmp_path: Path) -> None:
     with pytest.raises(Refused) as refusal:
         decoded(tmp_path, '{"$": "arrow", "kind": "table", "blob": 0}', ARROWS[kind])
     assert refusal.value.kind == "malformed"
+
+
+class Registered(pyarrow.ExtensionType):  # type: ignore[misc]
+    """An extension type such as libraries register: its metadata is handed to Python."""
+
+    read: list[bytes] = []
+
+    def __init__(self) -> None:
+        super().__init__(pyarrow.int8(), "tests.registered")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b"perhaps a pickle"
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: Any, serialized: bytes) -> Registered:
+        cls.read.append(serialized)
+        return cls()
+
+
+def test_no_library_reads_the_metadata_of_its_extension_type(tmp_path: Path) -> None:
+    array = pyarrow.ExtensionArray.from_storage(Registered(), pyarrow.array([1], pyarrow.int8()))
+    in_lists = pyarrow.ListArray.from_arrays(pyarrow.array([0, 1], pyarrow.int32()), array)
+    in_dictionary = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0]), array)
+    pyarrow.register_extension_type(Registered())
+    try:
+        blobs = [arrow_of(made) for made in (array, in_lists, in_dictionary)]
+        Registered.read.clear()
+        for blob in blobs:
+            with pytest.raises(Refused, match="extension type"):
+                decoded(tmp_path, '{"$": "arrow", "kind": "table", "blob": 0}', blob)
+        assert Registered.read == []
+    finally:
+        pyarrow.unregister_extension_type("tests.registered")
+
+
+@pytest.mark.parametrize("version", ["none", "13.0.0", "14.0.0"])
+def test_arrow_without_a_pyarrow_that_reads_it_safely(version: str, tmp_path: Path) -> None:
+    """A sandbox may send Arrow although it was told that nobody here can read it."""
+    (tmp_path / "b0").write_bytes(arrow_of(NUMBERS))
+    told = tmp_path / "path" / f"pyarrow-{version}.dist-info" / "METADATA"
+    if version != "none":
+        told.parent.mkdir(parents=True)
+        told.write_text(f"Metadata-Version: 2.1\nName: pyarrow\nVersion: {version}\n")
+    texts = ['{"$": "arrow", "kind": "table", "blob": 0}', frame_node(blob=0)]
+    code = f"""{WITHOUT_ARROW if version == "none" else ""}
+import sys
+sys.path.insert(0, {str(tmp_path / "path")!r})
+from agentbay_kernel.sandbox.exchange.decoding import Decoder
+from agentbay_kernel.sandbox.exchange.named import DECODERS
+from agentbay_kernel.sandbox.exchange.values import Refused
+for text in {texts!r}:
+    try:
+        Decoder({str(tmp_path)!r}, 1, 10**6, DECODERS).loads(text)
+    except Refused as refusal:
+        print(refusal.kind, refusal.text)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    says = "lacking is Arrow and needs pyarrow 14.0.1 or newer, which is not installed where it"
+    assert done.stdout.splitlines() == [f"{says} arrives"] * 2, done.stderr
 
 
 def test_a_stream_is_what_was_told(tmp_path: Path) -> None:
@@ -309,7 +361,7 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("rich")
-    encoder = Encoder(str(folder), LIMIT, lambda: True, ENCODERS)
+    encoder = Encoder(str(folder), LIMIT, str, ENCODERS)
     text, _ = encode_named(RICH.items(), encoder)
     assert not encoder.blobs
     return text.decode()
@@ -333,8 +385,13 @@ def test_a_part_that_was_changed_is_refused_or_harmless(data: Any, rich: str) ->
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: arrow_of(NUMBERS), lambda: npy({**FLOATS, "shape": (3,)}, b"\0" * 24)],
-    ids=["arrow", "npy"],
+    [
+        lambda: arrow_of(NUMBERS),
+        lambda: arrow_of(pyarrow.array(["a", "é", None]).dictionary_encode()),
+        lambda: arrow_of(pyarrow.array([[{"x": "a"}], None, []])),
+        lambda: npy({**FLOATS, "shape": (3,)}, b"\0" * 24),
+    ],
+    ids=["arrow", "arrow-dictionary", "arrow-nested", "npy"],
 )
 @settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
@@ -348,7 +405,7 @@ def test_bytes_that_were_changed_are_refused_or_harmless(
         blob[place] = byte
     folder = tmp_path_factory.mktemp("changed")
     for text in (
-        frame_node(how="arrow", blob=0),
+        frame_node(blob=0),
         '{"$": "arrow", "kind": "table", "blob": 0}',
         '{"$": "npy", "blob": 0}',
     ):

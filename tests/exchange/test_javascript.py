@@ -82,7 +82,7 @@ def there_and_back(node: Node, value: Any) -> tuple[Any, list[str]]:
     """A value after its way to JavaScript and back, and what was noted."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "j"
-        encoder = JavaScriptEncoder(folder, LIMIT, bool, ENCODERS)
+        encoder = JavaScriptEncoder(folder, LIMIT, str, ENCODERS)
         text, told = encode_named([("x", value)], encoder)
         job: dict[str, Any] = {"do": "load", "limit": LIMIT, "text": text.decode()}
         if encoder.blobs:

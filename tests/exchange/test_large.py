@@ -21,15 +21,6 @@ from tests.runtime import LocalRuntimeProcess
 MEGABYTE = 1_000_000
 # What an exchange may hold besides the value itself: pieces under way, a slice of rows.
 BESIDES = 120 * MEGABYTE
-# A sandbox that has no pyarrow.
-WITHOUT_ARROW = """
-import sys
-class Lacking:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "pyarrow":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Lacking())
-"""
 
 
 class Peak:
@@ -59,14 +50,11 @@ def memory_peak() -> Iterator[Peak]:
         watching.join()
 
 
-@pytest.fixture(params=["link-arrow", "action-arrow", "link-files"])
+@pytest.fixture(params=["link", "action"])
 def large_bench(runtime: LocalRuntimeProcess, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A fresh session: on a route, with pyarrow or without."""
-    route, _, form = request.param.partition("-")
-    with benches_of(runtime, route) as benches:
+    """A fresh session, on a route."""
+    with benches_of(runtime, request.param) as benches:
         bench = benches["bridged"]
-        if form == "files":
-            bench.run(WITHOUT_ARROW)
         # What is imported for the first frame is no frame's.
         bench.exchange.send({"small": pandas.DataFrame({"a": range(1000)})})
         bench.exchange.fetch(["small"])
@@ -104,7 +92,6 @@ def test_a_frame_of_200_megabytes_each_way(large_bench: Bench) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("large_bench", ["link-arrow", "action-arrow"], indirect=True)
 def test_a_file_of_200_megabytes_each_way(large_bench: Bench, tmp_path: Path) -> None:
     large = tmp_path / "large.bin"
     random = numpy.random.default_rng(1)

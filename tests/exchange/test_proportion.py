@@ -131,20 +131,51 @@ def frame(rows: int, kinds: list[str], data: list[Any], **store: Any) -> dict[st
     }
 
 
-def series(array: dict[str, Any], rows: int, kinds: list[str], npys: list[int]) -> dict[str, Any]:
+def series(array: dict[str, Any], rows: int, kinds: list[str], blob: int) -> dict[str, Any]:
     return {
         "$": "series",
         "name": None,
         "index": {"k": "range", "v": [0, rows, 1], "name": None},
         "data": array,
-        "store": {"rows": rows, "kinds": kinds, "how": "csv", "blob": None, "npy": npys},
+        "store": {"rows": rows, "kinds": kinds, "blob": blob},
     }
 
 
-def saved(values: Any) -> bytes:
-    buffer = io.BytesIO()
-    numpy.save(buffer, values)
-    return buffer.getvalue()
+def arrow_of(values: Any) -> bytes:
+    """A stream of one column."""
+    sink = io.BytesIO()
+    table = pyarrow.table({"0": values})
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def compressed(name: str) -> Any:
+    """Numbers that are a compressed buffer of 10,000 times their bytes."""
+    size = 100_000_000
+    data = pyarrow.compress(b"\0" * size, codec=name, asbytes=True)
+    return numpy.frombuffer(size.to_bytes(8, "little") + data, "i1")
+
+
+def compressed_by_metadata(name: str) -> bytes:
+    """A batch that says in its metadata, as that of Arrow 0.17, that it is compressed."""
+    batch = pyarrow.record_batch([pyarrow.array(compressed(name))], names=["0"])
+    options = pyarrow.ipc.IpcWriteOptions(metadata_version=pyarrow.ipc.MetadataVersion.V4)
+    sink = io.BytesIO()
+    with pyarrow.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch, custom_metadata={"ARROW:experimental_compression": name})
+    return sink.getvalue()
+
+
+def batches_over_one_dictionary(batches: int, size: int) -> bytes:
+    words = pyarrow.array(["x" * size])
+    array = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0], pyarrow.int8()), words)
+    batch = pyarrow.record_batch([array], names=["0"])
+    sink = io.BytesIO()
+    with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
+        for _ in range(batches):
+            writer.write_batch(batch)
+    return sink.getvalue()
 
 
 NUMBER = {"t": "float64", "k": "number", "p": 0}
@@ -206,19 +237,12 @@ DEAR: dict[str, Callable[[], tuple[Any, list[bytes]]]] = {
         [full_of(10_000)],
     ),
     "a column as many columns": lambda: (
-        frame(10_000, ["f8"], [NUMBER] * 1000, how="csv", blob=None, npy=[0]),
-        [full_of(10_000)],
+        frame(10_000, ["f8"], [NUMBER] * 1000, blob=0),
+        [arrow_of(numpy.zeros(10_000))],
     ),
-    "a file as many columns": lambda: (
-        frame(
-            10_000,
-            ["f8"] * 1000,
-            [{**NUMBER, "p": n} for n in range(1000)],
-            how="csv",
-            blob=None,
-            npy=[0] * 1000,
-        ),
-        [full_of(10_000)],
+    "a file as many tables": lambda: (
+        [frame(10_000, ["f8"], [NUMBER], blob=0)] * 1000,
+        [arrow_of(numpy.zeros(10_000))],
     ),
     "axes without end": lambda: (tagged("objects", [], shape=[10**16] * 60_000), []),
     "an empty array of huge items": lambda: ({"$": "npy", "blob": 0}, [npy((0,), "|V2000000000")]),
@@ -236,12 +260,23 @@ DEAR: dict[str, Callable[[], tuple[Any, list[bytes]]]] = {
             1,
             ["text"] * 50,
             [{"t": "object", "k": "text", "m": "none", "p": n} for n in range(50)],
-            how="arrow",
             blob=0,
         ),
         [shared_columns(50, 100_000)],
     ),
+    "Arrow that is compressed by the metadata of a message": lambda: (
+        {"$": "arrow", "kind": "table", "blob": 0},
+        [compressed_by_metadata("zstd")],
+    ),
+    "Arrow columns that are compressed by the metadata of a message": lambda: (
+        frame(len(compressed("lz4")), ["i1"], [{**NUMBER, "t": "int8"}], blob=0),
+        [compressed_by_metadata("lz4")],
+    ),
     "Arrow's views": lambda: ({"$": "arrow", "kind": "table", "blob": 0}, [views()]),
+    "a dictionary of many batches": lambda: (
+        {"$": "arrow", "kind": "table", "blob": 0},
+        [batches_over_one_dictionary(5000, 1_000_000)],
+    ),
     "a dictionary that grows": lambda: (
         {"$": "arrow", "kind": "table", "blob": 0},
         [growing_dictionary()],
@@ -260,14 +295,17 @@ DEAR: dict[str, Callable[[], tuple[Any, list[bytes]]]] = {
                         "freq": None,
                         "name": None,
                     },
-                    "store": {"rows": N, "kinds": ["i8"], "how": "csv", "blob": None, "npy": [1]},
+                    "store": {"rows": N, "kinds": ["i8"], "blob": 1},
                 },
             },
             1,
             ["i8"],
-            [0],
+            0,
         ),
-        [saved(numpy.zeros(1, "i8")), saved(numpy.sort(numpy.repeat(numpy.arange(N // 2), 2)))],
+        [
+            arrow_of(numpy.zeros(1, "i8")),
+            arrow_of(numpy.sort(numpy.repeat(numpy.arange(N // 2), 2))),
+        ],
     ),
 }
 
@@ -337,12 +375,13 @@ SCALARS = st.one_of(
     st.integers(-(2**80), 2**80).map(lambda n: tagged("int", hex(n))),
     st.sampled_from([0, 1]).map(lambda n: {"$": "npy", "blob": n}),
     st.sampled_from([0, 1]).map(lambda n: {"$": "bytes", "blob": n}),
+    st.just({"$": "arrow", "kind": "table", "blob": 1}),
     st.integers(0, 10**15).map(lambda n: tagged("range", [0, n, 1])),
     st.integers(0, 10**15).map(lambda n: tagged("decimal", f"1e{n}")),
     st.lists(st.integers(0, 10**15), max_size=4).map(lambda s: tagged("objects", [], shape=s)),
     st.integers(0, 10**12).map(lambda rows: frame(rows, [], [])),
     st.tuples(st.integers(0, 10**12), st.integers(1, 50)).map(
-        lambda told: frame(told[0], ["f8"], [NUMBER] * told[1], how="csv", blob=None, npy=[0])
+        lambda told: frame(told[0], ["f8"], [NUMBER] * told[1], blob=1)
     ),
 )
 NODES = st.recursive(
@@ -362,7 +401,7 @@ NODES = st.recursive(
 @given(NODES, st.integers(0, 20_000))
 @settings(max_examples=100)
 def test_memory_is_in_proportion_to_the_bytes(node: Any, rows: int) -> None:
-    text, blobs = json.dumps(node), [full_of(rows), full_of(rows)]
+    text, blobs = json.dumps(node), [full_of(rows), arrow_of(numpy.zeros(rows))]
     tracemalloc.start()
     try:
         value = decoded(text, *blobs)

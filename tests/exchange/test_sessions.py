@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy
@@ -20,6 +22,7 @@ from agentbay_kernel.exchange import Exchange, Progress
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.service import AgentBay
+from tests.exchange.codec import WITHOUT_ARROW
 from tests.exchange.conftest import Bench
 from tests.runtime import LocalRuntimeProcess
 
@@ -146,6 +149,93 @@ def test_a_sandbox_without_libraries_takes_what_needs_none(runtime: LocalRuntime
         ):
             with pytest.raises(UnsupportedValueError, match=f"x is a .* and needs {needs}"):
                 exchange.send({"x": value})
+        session.delete(wait=False)
+
+
+SMALL = pandas.DataFrame(
+    {
+        "n": numpy.arange(3000) / 7,
+        "word": ["é", None, 'a,"b'] * 1000,
+        "kind": pandas.Categorical(["x", "y", None] * 1000),
+    },
+    index=pandas.date_range("2024-10-26", periods=3000, freq="h", tz="Europe/Berlin"),
+)
+LARGE = pandas.DataFrame({"n": numpy.arange(200_000)})
+# What a notebook without pyarrow does with a sandbox that has it.
+NOTEBOOK = """
+import sys
+import pandas
+from agentbay_kernel.errors import UnsupportedValueError
+from agentbay_kernel.exchange import Exchange
+from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.service import AgentBay
+
+with AgentBay(sys.argv[1], endpoint=sys.argv[2]) as client:
+    session = client.get(sys.argv[3]).session
+    direct = DirectExecution(session)
+    exchange = Exchange(session, lambda language: direct)
+    fetched = exchange.fetch(["small"])
+    assert exchange.send({"back": fetched.values["small"]}) == []
+    for act in (
+        lambda: exchange.send({"large": pandas.DataFrame({"n": range(200_000)})}),
+        lambda: exchange.fetch(["large"]),
+    ):
+        try:
+            act()
+        except UnsupportedValueError as error:
+            print(error)
+"""
+
+
+def test_a_sandbox_without_pyarrow_takes_small_tables(runtime: LocalRuntimeProcess) -> None:
+    says = (
+        "large is a table of more than 1,000,000 bytes. It needs pyarrow on both sides, and the "
+        "sandbox has none (14.0.1 or newer). Type in a cell of the sandbox: %pip install pyarrow"
+    )
+    with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
+        session = client.create().session
+        assert session is not None
+        direct = DirectExecution(session)
+        exchange = Exchange(session, lambda language: direct)
+        make = f"{WITHOUT_ARROW}\nimport pandas\nlarge = pandas.DataFrame({{'n': range(200_000)}})"
+        assert not [m for m in direct.execute(Cell(make, "python")) if m.type == "error"]
+        assert exchange.send({"small": SMALL, "column": SMALL["word"]}) == []
+        fetched = exchange.fetch(["small", "column"])
+        assert fetched.notes == []
+        pandas.testing.assert_frame_equal(fetched.values["small"], SMALL)
+        pandas.testing.assert_series_equal(fetched.values["column"], SMALL["word"])
+        for act in (lambda: exchange.send({"large": LARGE}), lambda: exchange.fetch(["large"])):
+            with pytest.raises(UnsupportedValueError) as refusal:
+                act()
+            assert str(refusal.value) == says
+        # What is no table needs none.
+        array = numpy.arange(200_000.0)
+        assert exchange.send({"array": array}) == []
+        assert numpy.array_equal(exchange.fetch(["array"]).values["array"], array)
+        session.delete(wait=False)
+
+
+def test_a_notebook_without_pyarrow_takes_small_tables(runtime: LocalRuntimeProcess) -> None:
+    says = (
+        "large is a table of more than 1,000,000 bytes. It needs pyarrow on both sides, and your "
+        "notebook's Python has none (14.0.1 or newer). Type: "
+        "%pip install 'agentbay-kernel[tables]'"
+    )
+    access = runtime.api_key, runtime.endpoint
+    with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
+        session = client.create().session
+        assert session is not None
+        direct = DirectExecution(session)
+        exchange = Exchange(session, lambda language: direct)
+        exchange.send({"small": SMALL, "large": LARGE})
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_ARROW + NOTEBOOK, *access, session.session_id],
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.stdout.splitlines() == [says] * 2, done.stderr
+        pandas.testing.assert_frame_equal(exchange.fetch(["back"]).values["back"], SMALL)
         session.delete(wait=False)
 
 

@@ -155,7 +155,7 @@ def assert_alike(back: Any, series: Any) -> None:
         assert all(map(same, back.tolist(), series.tolist()))
 
 
-@pytest.mark.parametrize("arrow", [True, False], ids=["arrow", "files"])
+@pytest.mark.parametrize("arrow", [True, False], ids=["arrow", "json"])
 @pytest.mark.parametrize("kind", COLUMNS)
 @settings(deadline=None, max_examples=8)
 @given(data=st.data(), rows=st.sampled_from([3, 300]))
@@ -187,7 +187,7 @@ INDEXES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("arrow", [True, False], ids=["arrow", "files"])
+@pytest.mark.parametrize("arrow", [True, False], ids=["arrow", "json"])
 @pytest.mark.parametrize("kind", INDEXES)
 @settings(deadline=None, max_examples=6)
 @given(data=st.data(), rows=st.sampled_from([0, 1, 5, 300]))
@@ -313,3 +313,43 @@ def test_arrow(value: Any) -> None:
 def test_arrow_without_arrow_on_the_other_side_is_noted() -> None:
     back, (note,) = there_and_back(TABLE.select(["numbers"]), arrow=False)
     assert isinstance(back, pandas.DataFrame) and "arrives as a DataFrame" in note
+
+
+def test_arrow_of_an_extension_type_arrives_as_its_storage() -> None:
+    table = pyarrow.table(
+        {
+            "n": [1, 2],
+            "month": pyarrow.array(pandas.Series(pandas.period_range("2024", periods=2, freq="M"))),
+        },
+        metadata={"k": "v"},
+    )
+    back, (note,) = there_and_back(table)
+    assert back["month"].to_pylist() == [648, 649] and back["n"] == table["n"]
+    assert back.schema.metadata == {b"k": b"v"}
+    assert "period" in note and note.endswith("arrives as int64")
+    offsets = pyarrow.array([0, 2], pyarrow.int32())
+    lists = pyarrow.ListArray.from_arrays(offsets, table["month"].combine_chunks())
+    with pytest.raises(Refused, match="cast it to its storage first"):
+        there_and_back(lists)
+
+
+@pytest.mark.parametrize(
+    ("frame", "fits"),
+    [
+        (pandas.DataFrame({"a": numpy.zeros(300_000, "i1")}), True),
+        (pandas.DataFrame({"a": numpy.zeros(400_000, "i1")}), False),
+        (pandas.DataFrame({"a": ["x" * 100] * 9_000}), True),
+        (pandas.DataFrame({"a": ["x" * 100] * 10_000}), False),
+        (pandas.DataFrame({"a": ["x" * 1000, None] * 900}), True),
+        (pandas.DataFrame({"a": ["x"] + ["x" * 1000] * 1_000}), False),
+        (pandas.DataFrame({"a": pandas.Series([[1.5, "x"]] * 60_000)}), True),
+        (pandas.DataFrame({n: numpy.zeros(20_000, "i1") for n in range(20)}), False),
+    ],
+)
+def test_tables_without_pyarrow_are_what_one_call_carries(frame: Any, fits: bool) -> None:
+    if fits:
+        pandas.testing.assert_frame_equal(there_and_back(frame, arrow=False)[0], frame)
+    else:
+        with pytest.raises(Refused, match="a table of more than 1,000,000 bytes") as refusal:
+            there_and_back(frame, arrow=False)
+        assert refusal.value.kind == "no pyarrow there"

@@ -19,6 +19,7 @@ import uuid
 from typing import Any, Callable
 
 from agentbay_kernel.sandbox.exchange.values import (
+    ARROW_LACKS_HERE,
     MOST_DEPTH,
     SAFE_INTEGER,
     TAG,
@@ -40,7 +41,8 @@ class Encoder:
     Arguments:
         folder: where blobs are written, as files b0, b1, ...
         limit: most bytes of all blobs together.
-        arrow: may tables travel as Arrow? Both sides must have it. Asked when there is one.
+        lacking_arrow: which side has no pyarrow, as the reason to refuse what needs it; empty if
+            both have it. Asked when there is a table.
         extensions: each is asked for a value that is not known here: (encoder, value, depth),
             and returns a node, or None if it does not know it either.
     """
@@ -49,12 +51,12 @@ class Encoder:
         self,
         folder: str,
         limit: int,
-        arrow: Callable[[], bool] = bool,
+        lacking_arrow: Callable[[], str] = lambda: ARROW_LACKS_HERE,
         extensions: tuple[Callable[[Encoder, Any, int], Any], ...] = (),
     ) -> None:
         self.folder = folder
         self.limit = limit
-        self.arrow = arrow
+        self.lacking_arrow = lacking_arrow
         self.extensions = extensions
         self.blobs: list[str] = []
         self.notes: dict[str, None] = {}

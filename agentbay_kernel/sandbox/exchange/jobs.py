@@ -16,18 +16,20 @@ import os
 import shutil
 from typing import Any
 
+from agentbay_kernel.sandbox.exchange.arrow import has_pyarrow
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.files import begin_upload, finish_upload, list_files
-from agentbay_kernel.sandbox.exchange.named import (
-    DECODERS,
-    ENCODERS,
-    decode_named,
-    encode_named,
-    has_pyarrow,
-)
+from agentbay_kernel.sandbox.exchange.named import DECODERS, ENCODERS, decode_named, encode_named
 from agentbay_kernel.sandbox.exchange.pieces import joined, unpack
-from agentbay_kernel.sandbox.exchange.values import MISSING, TOO_LARGE, Refused, parse
+from agentbay_kernel.sandbox.exchange.values import (
+    ARROW_LACKS_HERE,
+    ARROW_LACKS_THERE,
+    MISSING,
+    TOO_LARGE,
+    Refused,
+    parse,
+)
 
 # Values that fit into a report need no further file.
 _MOST_REPORTED = 24_000
@@ -80,8 +82,9 @@ def _store(namespace: dict[str, Any], base: str, job: dict[str, Any]) -> dict[st
     if missing:
         raise Refused(MISSING, "there is no variable %s" % ", ".join(missing))
     os.mkdir(base + ".d", 0o700)
-    arrow = bool(job["arrow"] and has_pyarrow())
-    encoder = Encoder(base + ".d", job["limit"], lambda: arrow, ENCODERS)
+    lacking = "" if has_pyarrow() else ARROW_LACKS_THERE
+    lacking = lacking if job["arrow"] else ARROW_LACKS_HERE
+    encoder = Encoder(base + ".d", job["limit"], lambda: lacking, ENCODERS)
     text, notes = encode_named([(name, namespace[name]) for name in job["names"]], encoder)
     if len(text) > job["limit"]:
         told = "has more than %s bytes" % format(job["limit"], ",")

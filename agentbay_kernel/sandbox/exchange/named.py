@@ -8,7 +8,6 @@ Runs on both sides; needs Python 3.9.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from typing import Any, Iterable
 
@@ -20,24 +19,8 @@ from agentbay_kernel.sandbox.exchange.values import MALFORMED, Refused, parse
 
 ENCODERS = (encode_array, encode_table)
 DECODERS = {**ARRAY_DECODERS, **TABLE_DECODERS}
-# Before this release, reading Arrow could run what a file says (CVE-2023-47248).
-SAFE_PYARROW = (14, 0, 1)
-
 # What is not the same on the other side: name and text.
 Notes = list[Any]
-
-
-def has_pyarrow() -> bool:
-    """Is there a pyarrow that reads what others wrote without running it?"""
-    from importlib import metadata
-
-    try:
-        if importlib.util.find_spec("pyarrow") is None:
-            return False
-        numbers = metadata.version("pyarrow").split(".")[:3]
-        return tuple(int(number) for number in numbers) >= SAFE_PYARROW
-    except (ImportError, ValueError):
-        return False
 
 
 def encode_named(values: Iterable[tuple[str, Any]], encoder: Encoder) -> tuple[bytes, Notes]:

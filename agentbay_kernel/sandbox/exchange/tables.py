@@ -12,12 +12,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from agentbay_kernel.sandbox.exchange.columns import (
-    ColumnReader,
-    ColumnWriter,
-    refuse_dear,
-    refuse_shared,
-)
+from agentbay_kernel.sandbox.exchange.arrow import open_stream, write_stream
+from agentbay_kernel.sandbox.exchange.columns import ColumnReader, ColumnWriter
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.series import (
@@ -31,7 +27,6 @@ from agentbay_kernel.sandbox.exchange.series import (
 from agentbay_kernel.sandbox.exchange.values import (
     MALFORMED,
     TAG,
-    UNSUPPORTED,
     Refused,
     need,
     whole,
@@ -185,8 +180,6 @@ def _decode_nothing(name: str) -> Any:
 
 # Arrow
 
-_VIEWS = ("string_view", "binary_view", "list_view", "large_list_view")
-
 
 def _encode_arrow(encoder: Encoder, pyarrow: Any, value: Any, depth: int) -> Any:
     kinds = {"table": pyarrow.Table, "batch": pyarrow.RecordBatch}
@@ -197,7 +190,7 @@ def _encode_arrow(encoder: Encoder, pyarrow: Any, value: Any, depth: int) -> Any
             encoder.note("an Arrow scalar arrives as a value of Python")
             return encoder.encode(value.as_py(), depth)
         return None
-    if not encoder.arrow():
+    if encoder.lacking_arrow():
         if kind in arrays:
             encoder.note("an Arrow array arrives as a list: pyarrow is not on both sides")
             return encoder.encode(value.to_pylist(), depth)
@@ -208,39 +201,28 @@ def _encode_arrow(encoder: Encoder, pyarrow: Any, value: Any, depth: int) -> Any
         value = pyarrow.Table.from_batches([value])
     elif kind in arrays:
         value = pyarrow.table({"": value})
-    number, path = encoder.blob()
-    with open(path, "wb") as file, pyarrow.ipc.new_stream(file, value.schema) as writer:
-        width = max(1, value.nbytes // max(1, value.num_rows))
-        for batch in value.to_batches(max_chunksize=max(1, 4 * 1024 * 1024 // width)):
-            writer.write_batch(batch)
-            encoder.check(number)
-    return {TAG: "arrow", "kind": kind, "blob": number}
+    value = _without_extensions(encoder, pyarrow, value)
+    width = max(1, value.nbytes // max(1, value.num_rows))
+    batches = value.to_batches(max_chunksize=max(1, 4 * 1024 * 1024 // width))
+    return {TAG: "arrow", "kind": kind, "blob": write_stream(encoder, value.schema, batches)}
 
 
-def _refuse_views(types: list[Any]) -> None:
-    """Views of texts and lists may all name the same bytes, which no check of a size shows."""
-    for one in types:
-        if str(one).partition("<")[0] in _VIEWS:
-            raise Refused(UNSUPPORTED, "holds the Arrow type %s: cast it first" % one)
-        if hasattr(one, "storage_type"):
-            _refuse_views([one.storage_type])
-        if hasattr(one, "value_type"):
-            _refuse_views([one.value_type])
-        _refuse_views([one.field(n).type for n in range(one.num_fields)])
+def _without_extensions(encoder: Encoder, pyarrow: Any, table: Any) -> Any:
+    """A table whose columns of an extension type are of what that is stored as."""
+    for number, field in enumerate(table.schema):
+        if isinstance(field.type, pyarrow.BaseExtensionType):
+            storage = field.type.storage_type
+            encoder.note("an Arrow column of %s arrives as %s" % (field.type, storage))
+            plain = pyarrow.field(field.name, storage, field.nullable)
+            table = table.set_column(number, plain, table.column(number).cast(storage))
+    return table
 
 
 def _decode_arrow(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
-    pyarrow = need("pyarrow", "an Arrow table")
-    with open(decoder.path(node["blob"]), "rb") as file:
-        refuse_dear(file)
-        size = file.seek(0, 2)
-        file.seek(0)
-        with pyarrow.ipc.open_stream(file) as reader:
-            _refuse_views([field.type for field in reader.schema])
-            table = reader.read_all()
-    for batch in table.to_batches():
-        size -= refuse_shared(batch.columns, size)
-    table.validate(full=True)
+    with open_stream(decoder.path(node["blob"])) as (schema, batches):
+        import pyarrow
+
+        table = pyarrow.Table.from_batches(list(batches), schema)
     # Columns of no width can claim any number of rows.
     if table.num_rows > decoder.limit:
         raise Refused(MALFORMED, "claims to have %s rows" % format(table.num_rows, ","))

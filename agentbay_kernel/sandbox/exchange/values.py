@@ -20,6 +20,8 @@ ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,3}")
 
 UNSUPPORTED, TOO_LARGE, MALFORMED, MISSING = "unsupported", "too large", "malformed", "missing"
 LACKING = "lacking"
+# What needs pyarrow on both sides, and the notebook's side or the sandbox has none.
+ARROW_LACKS_HERE, ARROW_LACKS_THERE = "no pyarrow here", "no pyarrow there"
 
 
 class Refused(Exception):
