@@ -137,7 +137,10 @@ def notice_line(text: str) -> WireMessage:
 
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000
-_BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it was lost:\n"
+_BEHIND_NOTE = (
+    "AgentBay: output of a cell that ran before the connection to it was lost. Its beginning may "
+    "have been shown before:\n"
+)
 _BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own begins.\n"
 
 
