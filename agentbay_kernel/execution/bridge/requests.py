@@ -106,7 +106,13 @@ def limited(message: WireMessage, limit: OutputLimit) -> Iterator[WireMessage]:
 
 def as_message(carried: WireMessage) -> Message:
     """A carried message as this project's own."""
-    return Message(carried["h"]["msg_type"], carried["b"], carried["m"], tuple(carried["x"]))
+    return Message(
+        carried["h"]["msg_type"],
+        carried["b"],
+        carried["m"],
+        tuple(carried["x"]),
+        carried.get("at", 0),
+    )
 
 
 def as_left_behind(carried: WireMessage) -> WireMessage | None:
@@ -137,10 +143,7 @@ def notice_line(text: str) -> WireMessage:
 
 # Characters that may come unasked while nobody runs or asks anything.
 _MOST_LATE = 20_000_000
-_BEHIND_NOTE = (
-    "AgentBay: output of a cell that ran before the connection to it was lost. Its beginning may "
-    "have been shown before:\n"
-)
+_BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it was lost:\n"
 _BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own begins.\n"
 
 
