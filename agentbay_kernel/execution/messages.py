@@ -13,12 +13,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Message:
-    """One Jupyter message without its envelope: type, content, metadata, binary buffers."""
+    """One Jupyter message without its envelope: type, content, metadata, binary buffers.
+
+    `at` is where it ends in the stream of a bridge, 0 if it does not come from one.
+    """
 
     type: str
     content: dict[str, Any]
     metadata: dict[str, Any] = field(default_factory=dict)
     buffers: tuple[bytes, ...] = ()
+    at: int = field(default=0, compare=False)
 
 
 def stream(name: str, text: str) -> Message:

@@ -274,6 +274,7 @@ class CellRun:
                     asking = asyncio.create_task(self._ask(message, running))
                 elif not self._options.silent:
                     await self._front_end.pass_on(message)
+                    running.manager.runner.note_shown(message.at, running.session)
         finally:
             if asking is not None:
                 asking.cancel()
@@ -290,6 +291,7 @@ class CellRun:
             if (hint := running.hint(failure)) is not None:
                 self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
         await self._front_end.settle()
+        running.manager.runner.note_shown(message.at, running.session)
         return reply
 
     async def _ask(self, question: Message, running: RunningCell) -> None:

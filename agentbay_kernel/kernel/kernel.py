@@ -273,6 +273,7 @@ class AgentBayKernel(ConcurrentKernel):
             try:
                 async for message in threads.Feed(caused, threading.Event()):
                     await front_end.pass_on(message)
+                    manager.runner.note_shown(message.at)
             except AgentBayError as failure:
                 await front_end.pass_on(stream("stderr", f"{failure}\n"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentbay_kernel import threads
@@ -49,7 +50,8 @@ class LateOutput:
             with self._lock:
                 self._ends = [one for one in self._ends if not one.is_set()] + [end]
             feed = threads.Feed(late, end)
-            asyncio.run_coroutine_threadsafe(self._publish(feed), self._loop)
+            publishing = self._publish(feed, lambda at: manager.runner.note_shown(at, session))
+            asyncio.run_coroutine_threadsafe(publishing, self._loop)
 
     def close(self) -> None:
         """Publish no more."""
@@ -57,9 +59,12 @@ class LateOutput:
             for end in self._ends:
                 end.set()
 
-    async def _publish(self, late: threads.Feed[tuple[str, Message]]) -> None:
+    async def _publish(
+        self, late: threads.Feed[tuple[str, Message]], note_shown: Callable[[int], None]
+    ) -> None:
         async for request_id, message in late:
             await self._front_end_of(request_id).pass_on(message)
+            note_shown(message.at)
 
     def _front_end_of(self, request_id: str) -> FrontEnd:
         with self._lock:

@@ -202,6 +202,7 @@ class Opener:
             lifetime=lifetime,
             created_at=record.created_at,
             claims=self._claims,
+            shown=self._registry.shown(record.mark),
         )
 
     def _with_own_sessions(self, error: QuotaError, place: str) -> QuotaError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import SessionLimitError
 from agentbay_kernel.sessions.ownership import Fate, Owner, owner_status, this_process
+from agentbay_kernel.sessions.shown import ShownOutput
 from agentbay_kernel.sessions.statefile import (
     CREATING,
     ENDING,
@@ -94,6 +95,13 @@ class Registry:
         """Where the state file lies."""
         return self._file.folder
 
+    def shown(self, mark: str) -> ShownOutput:
+        """How much of that session's output was shown."""
+        return ShownOutput(self._shown_path(mark))
+
+    def _shown_path(self, mark: str) -> Path:
+        return self.folder / f"shown-{mark}"
+
     def records(self) -> list[Record]:
         """All records of the user, oldest first."""
         return sorted(self._file.read().values(), key=lambda record: record.created_at)
@@ -129,6 +137,7 @@ class Registry:
             for mark, one in list(records.items()):
                 if now > one.expires_at + _EXPIRED_FOR_S:
                     del records[mark]
+                    self._shown_path(mark).unlink(missing_ok=True)
             taken = [
                 one
                 for one in records.values()
@@ -170,6 +179,7 @@ class Registry:
         with self._file.changing() as records:
             for mark in marks:
                 records.pop(mark, None)
+                self._shown_path(mark).unlink(missing_ok=True)
 
     def give_up(self, marks: Iterable[str]) -> list[Record]:
         """These sessions are to be deleted, by whoever gets to it; returns their records."""

@@ -131,6 +131,11 @@ class SessionRunner:
         carried = live.late() if live is not None else None
         return None if carried is None else _late_messages(carried)
 
+    def note_shown(self, at: int, name: str = DEFAULT_SESSION) -> None:
+        """Note that a session's output before that offset (`Message.at`) has been shown."""
+        if (live := self._store.find(name)) is not None:
+            live.note_shown(at)
+
     # Inside
 
     def _execution_in_use(self, language: str, name: str) -> Execution | None:

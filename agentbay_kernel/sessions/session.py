@@ -31,6 +31,7 @@ Execution = DirectExecution | BridgedExecution
 if TYPE_CHECKING:
     from agentbay_kernel.sessions.lifetime import Lifetime
     from agentbay_kernel.sessions.recipe import Recipe
+    from agentbay_kernel.sessions.shown import ShownOutput
 
 
 _FATES = {
@@ -60,6 +61,7 @@ class LiveSession:
         lifetime: how long it lives; None when that is not ours to know.
         created_at: seconds since the epoch; now unless given.
         claims: of the notebook's sessions on its displays and comms.
+        shown: how much of its output was shown; None if nobody takes it back.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class LiveSession:
         lifetime: Lifetime | None = None,
         created_at: float | None = None,
         claims: IdOwners | None = None,
+        shown: ShownOutput | None = None,
     ) -> None:
         self._claims = claims
+        self._shown = shown
         self.name = name
         self.session = session
         self.mark = mark
@@ -121,6 +125,12 @@ class LiveSession:
         """For how many seconds its bridge has not answered, though it was asked."""
         client = self._client
         return client.silent_s if client is not None else 0.0
+
+    def note_shown(self, at: int) -> None:
+        """Note that its bridge's output before that offset has been shown."""
+        client = self._client
+        if self._shown is not None and client is not None and at:
+            self._shown.note(client.name, at)
 
     def end_kernel(self) -> bool:
         """End the bridge's kernel at once; False where there is none, or it can't be reached."""
@@ -217,7 +227,7 @@ class LiveSession:
             if self.unsettled is not None:
                 # The call that was lost sight of may be waiting there still.
                 release_any(self.session)
-            client.install()
+            client.install(*([self._shown.of] if self._shown is not None else []))
             self._client = client
         if language == PYTHON.name:
             return BridgedPython(self._client)

@@ -81,6 +81,30 @@ def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: 
     assert service.ids() == set()
 
 
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("agentbay-python", LONG_CELL), ("agentbay-javascript", LONG_JAVASCRIPT_CELL)],
+)
+def test_what_was_shown_before_a_kill_is_not_shown_again(
+    service: Service, name: str, code: str
+) -> None:
+    with running_kernel(name, service.env()) as kernel:
+        kernel.run("1")
+        sent = kernel.send(code)
+        shown = ""
+        while "line 5\n" not in shown:
+            shown += kernel.wait_for_output(sent, "stream")["text"]
+        # With an answer to what was asked later the kernel has noted what it has shown.
+        kernel.client.kernel_info(reply=True, timeout=60)
+        _kill(kernel)
+        assert _shell(service, "touch go")
+        _start_again(kernel)
+        ran = kernel.run("kept")
+        assert ran.reply["status"] == "ok", ran
+        lines = [line for line in ran.text().splitlines() if line.startswith("line")]
+        assert lines == [f"line {number}" for number in range(6, 12)]
+
+
 def test_javascript_variables_and_output_are_back_too(service: Service) -> None:
     with running_kernel("agentbay-javascript", service.env()) as kernel:
         kernel.run("1")

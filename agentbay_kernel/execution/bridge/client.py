@@ -14,7 +14,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentbay_kernel import threads
@@ -155,14 +155,19 @@ class BridgeClient:
         self._waking = False
         self._late_window = LateOutputWindow()  # to what may come unasked
         self.kernel_pid: int | None = None
+        #: Another one for each bridge.
+        self.name = ""
         # What the sandbox's kernel uses, as a usage_reply, and since when that is known.
         self._usage: dict[str, Any] = {}
         self._usage_at = 0.0
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
 
-    def install(self) -> None:
+    def install(self, shown: Callable[[str], int] = lambda name: 0) -> None:
         """Start the bridge in the sandbox, or take up the one that runs there.
+
+        Arguments:
+            shown: returns how much of a bridge's outward stream the notebook has shown before.
 
         Raises:
             BridgeError: the sandbox can't have one; says why.
@@ -180,7 +185,10 @@ class BridgeClient:
                 "the sandbox did not respond like a Python process that keeps its state"
             ) from None
         self.kernel_pid, self.output_path = start.pid, start.output
-        self._inward, self._outward = Inward(start.known), Outward(start.start)
+        self.name = f"{start.pid} {start.pipe}"
+        self._inward = Inward(start.known)
+        self._outward = Outward(max(start.start, shown(self.name)))
+        self._decoder.offset = self._outward.after
         if start.known:
             self._pending.expect_left_behind()
         self._holder = start.holder
@@ -433,7 +441,7 @@ class BridgeClient:
             else:
                 self._hear_bridge(message)
         with self._lock:
-            self._outward.read = self._outward.after - self._decoder.begun
+            self._outward.read = self._decoder.offset
             self._end_idle_call()
 
     def _end_idle_call(self) -> None:

@@ -206,9 +206,11 @@ class Decoder:
     def __init__(self, claims: IdOwners) -> None:
         self._claims = claims
         self._begun = bytearray()
+        #: Offset of the outward stream behind the last whole message.
+        self.offset = 0
 
     def feed(self, data: bytes) -> Iterator[WireMessage | Refused]:
-        """The messages that end in this piece of the stream.
+        """The messages that end in this piece of the stream, each with its end there (`at`).
 
         Raises:
             BridgeError: a message is too large.
@@ -224,12 +226,17 @@ class Decoder:
             return
         *lines, rest = bytes(self._begun).split(b"\n")
         self._begun[:] = rest
-        for line in filter(None, lines):
+        for line in lines:
+            self.offset += len(line) + 1
+            if not line:
+                continue
             message = read_message(line)
             if isinstance(message, dict) and not self._is_own(message):
                 message = Refused("it names a display or a comm of another sandbox", "")
             if isinstance(message, Refused):
                 _log.info("A message of a sandbox was left out: %s", message.why)
+            else:
+                message["at"] = self.offset
             yield message
 
     @property

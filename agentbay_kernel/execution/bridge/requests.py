@@ -106,7 +106,13 @@ def limited(message: WireMessage, limit: OutputLimit) -> Iterator[WireMessage]:
 
 def as_message(carried: WireMessage) -> Message:
     """A carried message as this project's own."""
-    return Message(carried["h"]["msg_type"], carried["b"], carried["m"], tuple(carried["x"]))
+    return Message(
+        carried["h"]["msg_type"],
+        carried["b"],
+        carried["m"],
+        tuple(carried["x"]),
+        carried.get("at", 0),
+    )
 
 
 def as_left_behind(carried: WireMessage) -> WireMessage | None:
