@@ -17,6 +17,7 @@ from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.confinement import Confinement
 from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.javascript_engine import JavaScriptEngine
+from agentbay_kernel.local.priority import AgentPriority
 from agentbay_kernel.local.python_engine import PythonEngine
 from agentbay_kernel.local.settings import Settings
 
@@ -32,6 +33,8 @@ class Sandbox:
     def __init__(self, confinement: Confinement, settings: Settings) -> None:
         self.confinement = confinement
         self.agent = confinement.agent
+        process = confinement.proc / str(self.agent.pid)
+        self.priority = AgentPriority(process, self.agent.call)
         self.python = PythonEngine(confinement)
         self.javascript = JavaScriptEngine(confinement, heap=settings.limits.memory)
 

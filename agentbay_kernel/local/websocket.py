@@ -269,7 +269,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
                     raise ValueError(f"{key} must be an integer between 1 and 500")
         if not call.params.keys().isdisjoint(("do", "op", "id")):
             raise ValueError("unknown parameter")
-        result = await self.agent.call("terminal", do=do, **call.params)
+        result = await self.agent.call("terminal", frame={**call.params, "do": do})
         if do not in ("input", "resize"):
             await self._send(call.number, call.target, {"method": call.method, "result": result})
 
