@@ -21,6 +21,8 @@ from typing import Any
 FRAME_LIMIT = 32 * 1024 * 1024
 
 CHUNK = 256 * 1024
+# A frame that is larger is one of much data.
+SMALL = 4 * 1024
 
 # Bytes of a sandbox that are read at once. One larger message, of whatever sandbox, is in memory
 # at a time: as a text and as values it takes several times its bytes.
@@ -189,11 +191,15 @@ class AgentClient:
                     data = await _read(sock, size)
                     if data.startswith(PART):
                         self._take(data)
-                        del data
+                    else:
+                        self._receive(json.loads(data))
+                    del data
+                    # Others have their turn, however much there is.
+                    if size > SMALL:
                         async with bulk:
                             await asyncio.sleep(0)
                     else:
-                        self._receive(json.loads(data))
+                        await asyncio.sleep(0)
                     continue
                 await turn.begin(self.close)
                 data = await _read(sock, size)
