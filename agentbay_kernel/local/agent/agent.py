@@ -159,6 +159,8 @@ class Agent:
                 if frame["op"] == "start":
                     frame["fd"] = self._received_fds.popleft()
                 self._spawn(self._answer(frame))
+                # It may be large, and the next one too.
+                del frame
         except (EOFError, ConnectionError):
             pass
         finally:
