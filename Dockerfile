@@ -1,10 +1,10 @@
 # JupyterLab with the AgentBay kernels on the local runtime: no account, every cell isolated.
 # docs/local-runtime.md, "In a container", has the commands and says why they need their flags.
 #
-# A tag can come to mean another image. A digest can't; yours is told by
+# The digest names one image; a tag alone can come to mean another. To renew it, take what
 #     docker buildx imagetools inspect python:3.13-slim-trixie --format '{{.Manifest.Digest}}'
-# and used with --build-arg BASE=python:3.13-slim-trixie@sha256:...
-ARG BASE=python:3.13-slim-trixie
+# prints, and the version that `docker run --rm python:3.13-slim-trixie python -V` does.
+ARG BASE=python:3.13.15-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
 # hadolint ignore=DL3006
 FROM ${BASE}
 

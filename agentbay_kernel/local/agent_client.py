@@ -1,7 +1,8 @@
 """The local runtime's end of a session's agent: calls out, answers and events in.
 
 In: a connected socket. Out: `call(op, ...)` awaits one answer; events go to the function that was
-registered for their name. A descriptor can go with a call; none is ever taken from the sandbox.
+registered for their name. A descriptor can go with a call; none is ever taken from the sandbox. A
+text comes in pieces before its answer, and is never in memory as a whole.
 The frames are described in `agentbay_kernel.local.agent.agent`.
 """
 
@@ -20,6 +21,10 @@ from typing import Any
 FRAME_LIMIT = 32 * 1024 * 1024
 
 CHUNK = 256 * 1024
+# Characters of a string that are written at once.
+PIECE = 64 * 1024
+# A frame that is larger is one of much data.
+SMALL = 4 * 1024
 
 # Bytes of a sandbox that are read at once. One larger message, of whatever sandbox, is in memory
 # at a time: as a text and as values it takes several times its bytes.
@@ -27,6 +32,10 @@ LARGE = 1024 * 1024
 # How long its sender may take.
 TURN_S = 10.0
 _large = asyncio.Lock()
+
+# The first byte of a frame that is a piece of a text; then the call's number, in eight bytes.
+PART = b"\0"
+PART_HEAD = 9
 
 EventHandler = Callable[[dict[str, Any]], None]
 
@@ -71,13 +80,33 @@ class Turn:
             _large.release()
 
 
-def as_bytes(frame: dict[str, Any]) -> bytes:
-    """A frame as JSON: no character takes more bytes than it had."""
+def as_bytes(frame: dict[str, Any]) -> bytearray:
+    """A frame as JSON: no character takes more bytes than it had.
+
+    A long string is never there as a whole: one wide character makes it four times as large.
+    """
+    data = bytearray(b"{")
+    for key, value in frame.items():
+        if len(data) > 1:
+            data += b", "
+        data += _dumped(key) + b": "
+        if isinstance(value, str):
+            data += b'"'
+            for at in range(0, len(value), PIECE):
+                data += _dumped(value[at : at + PIECE])[1:-1]
+            data += b'"'
+        else:
+            data += _dumped(value)
+    data += b"}"
+    return data
+
+
+def _dumped(value: Any) -> bytes:
     try:
-        return json.dumps(frame, ensure_ascii=False).encode()
+        return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         # Half a character has no UTF-8.
-        return json.dumps(frame).encode()
+        return json.dumps(value).encode()
 
 
 class AgentClient:
@@ -86,8 +115,11 @@ class AgentClient:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._takers: dict[int, Callable[[bytes], None]] = {}
         self._handlers: dict[str, list[EventHandler]] = {}
         self._socket: socket.socket | None = None
+        # As it is called inside.
+        self.pid = 0
         self._writing = asyncio.Lock()
         self.closed = asyncio.Event()
 
@@ -96,7 +128,7 @@ class AgentClient:
         sock.setblocking(False)
         self._socket = sock
         self._pump_task = asyncio.get_running_loop().create_task(self._pump(sock))
-        await self.call("hello")
+        self.pid = int((await self.call("hello"))["pid"])
 
     def on(self, event: str, handler: EventHandler) -> None:
         """Call `handler` with every event of that name."""
@@ -106,12 +138,22 @@ class AgentClient:
         """Undo `on`."""
         self._handlers[event].remove(handler)
 
-    async def call(self, op: str, *, pass_fd: int | None = None, **arguments: Any) -> Any:
+    async def call(
+        self,
+        op: str,
+        *,
+        pass_fd: int | None = None,
+        take: Callable[[bytes], None] | None = None,
+        frame: dict[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Any:
         """One operation of the agent.
 
         Arguments:
             op: its name.
             pass_fd: a descriptor that the agent gets a copy of.
+            take: called with each piece of the operation's text; what it raises ends the call.
+            frame: what it takes, if the names come from a client.
             arguments: what it takes.
 
         Raises:
@@ -120,9 +162,11 @@ class AgentClient:
         if self._socket is None or self.closed.is_set():
             raise AgentError(-1, "the session's sandbox has ended")
         number = next(self._numbers)
-        data = as_bytes({**arguments, "id": number, "op": op})
+        data = as_bytes({**(frame or {}), **arguments, "id": number, "op": op})
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
+        if take is not None:
+            self._takers[number] = take
         try:
             # Half a frame would be the end of the session.
             sending = asyncio.ensure_future(self._send(data, pass_fd))
@@ -136,8 +180,9 @@ class AgentClient:
             raise AgentError(-1, "the session's sandbox has ended") from None
         finally:
             self._waiting.pop(number, None)
+            self._takers.pop(number, None)
 
-    async def _send(self, data: bytes, fd: int | None) -> None:
+    async def _send(self, data: bytearray, fd: int | None) -> None:
         loop = asyncio.get_running_loop()
         sock = self._socket
         assert sock is not None
@@ -165,7 +210,18 @@ class AgentClient:
                 if size > FRAME_LIMIT:
                     break
                 if size <= LARGE:
-                    self._receive(json.loads(await _read(sock, size)))
+                    data = await _read(sock, size)
+                    if data.startswith(PART):
+                        self._take(data)
+                    else:
+                        self._receive(json.loads(data))
+                    del data
+                    # Others have their turn, however much there is.
+                    if size > SMALL:
+                        async with bulk:
+                            await asyncio.sleep(0)
+                    else:
+                        await asyncio.sleep(0)
                     continue
                 await turn.begin(self.close)
                 data = await _read(sock, size)
@@ -203,6 +259,21 @@ class AgentClient:
             answer.set_exception(AgentError(frame["error"]["errno"], frame["error"]["message"]))
         else:
             answer.set_result(frame["ok"])
+
+    def _take(self, data: bytearray) -> None:
+        """A piece of a text."""
+        number = int.from_bytes(data[len(PART) : PART_HEAD])
+        take = self._takers.get(number)
+        if take is None:
+            return
+        try:
+            take(bytes(data[PART_HEAD:]))
+        except (OSError, AgentError) as failure:
+            # It can't be kept; what follows of it is not looked at.
+            del self._takers[number]
+            answer = self._waiting.get(number)
+            if answer is not None and not answer.done():
+                answer.set_exception(failure)
 
     def close(self) -> None:
         """End the connection, which ends the session's processes."""

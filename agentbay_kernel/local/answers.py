@@ -172,14 +172,15 @@ class ToolAnswer:
     """The text of a tool and whether it is an error.
 
     Arguments:
-        text: it, or the run whose document it is, which is closed with the answer.
+        text: it, as a string or as a spool of UTF-8, or the run whose document it is. A spool or a
+            run is closed with the answer.
         is_error: whether it is one.
     """
 
-    def __init__(self, text: str | Outcome, is_error: bool = False) -> None:
+    def __init__(self, text: str | Spool | Outcome, is_error: bool = False) -> None:
         self.is_error = is_error
         self._run = text if isinstance(text, Outcome) else None
-        self._spool = Spool()
+        self._spool = text if isinstance(text, Spool) else Spool()
         if isinstance(text, str):
             self._spool.add_text(text)
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.sessions import Session
 
@@ -290,12 +291,16 @@ async def _bring_in(session: Session, path: str, place: Path) -> None:
 async def _copy_out(session: Session, path: str, place: Path) -> None:
     with place.open("wb") as file:
         while True:
-            text = await session.sandbox.agent.call(
-                "file", do="read_file", path=path, offset=file.tell(), length=CHUNK, format="binary"
-            )
-            if not text:
-                return
-            file.write(base64.b64decode(text))
+            arguments = {"path": path, "offset": file.tell(), "length": CHUNK, "format": "binary"}
+            text = await file_tools.text_of(session, "read_file", arguments)
+            try:
+                if not text.size:
+                    return
+                # Their size is a multiple of four.
+                for part in text.parts():
+                    file.write(base64.b64decode(part))
+            finally:
+                text.close()
             if file.tell() > FILE_LIMIT:
                 raise ContextsFull(f"{path} has more than {FILE_LIMIT:,} bytes.")
 

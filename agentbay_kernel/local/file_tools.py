@@ -7,14 +7,21 @@ by the session's agent, inside its sandbox.
 from __future__ import annotations
 
 import asyncio
-import base64
+import codecs
+import errno
 import json
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from agentbay_kernel.local.agent_client import AgentError
+from agentbay_kernel.local.answers import Spool, ToolAnswer
+from agentbay_kernel.local.priority import runs
 from agentbay_kernel.local.sessions import Session
 
-# Tools of a session at a time: each may hold an answer of some megabytes.
+# Bytes of one text. Agents keep to less, unless code of their session has taken them over.
+TEXT_LIMIT = 64 * 1024 * 1024
+# Tools of a session at a time: each needs a process.
 AT_ONCE = 4
 _at_once: WeakKeyDictionary[Session, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -34,7 +41,7 @@ NAMES = (
 )
 
 
-async def call(session: Session, name: str, arguments: dict[str, Any]) -> str:
+async def call(session: Session, name: str, arguments: dict[str, Any]) -> ToolAnswer:
     """One filesystem tool.
 
     Raises:
@@ -42,50 +49,50 @@ async def call(session: Session, name: str, arguments: dict[str, Any]) -> str:
     """
     if name == "get_file_change":
         found = await change_events(session, arguments["path"], watcher="tool")
-        return json.dumps(found, ensure_ascii=False)
-    async with _at_once.setdefault(session, asyncio.Semaphore(AT_ONCE)):
-        value = await session.sandbox.agent.call("file", do=name, **arguments)
-    if name == "read_file" and arguments.get("format") != "binary":
-        return _unpacked(value)
-    return _word(name, value)
+        return ToolAnswer(json.dumps(found, ensure_ascii=False))
+    return ToolAnswer(await text_of(session, name, arguments))
+
+
+async def text_of(session: Session, name: str, arguments: dict[str, Any]) -> Spool:
+    """The text of one filesystem tool, in UTF-8; to be closed.
+
+    Raises:
+        AgentError: the operating system or the agent refused.
+        OSError: there is no room to keep it.
+    """
+    text = Spool()
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def take(piece: bytes) -> None:
+        if text.size > TEXT_LIMIT:
+            words = f"the text is larger than {TEXT_LIMIT >> 20} MB"
+            raise AgentError(errno.EFBIG, words)
+        text.add(decoder.decode(piece).encode())
+
+    try:
+        async with _at_once.setdefault(session, asyncio.Semaphore(AT_ONCE)):
+            await _work(session, {**arguments, "do": name}, take)
+        text.add(decoder.decode(b"", final=True).encode())
+    except BaseException:
+        text.close()
+        raise
+    return text
+
+
+async def _work(
+    session: Session, frame: dict[str, Any], take: Callable[[bytes], None] | None = None
+) -> Any:
+    sandbox = session.sandbox
+    with runs.working(sandbox.priority):
+        return await sandbox.agent.call("file", frame=frame, take=take)
 
 
 async def change_events(session: Session, path: str, watcher: str) -> list[dict[str, str]]:
     """What changed below a folder since this watcher last asked; its first time is the baseline."""
-    found = await session.sandbox.agent.call("file", do="changes", path=path, watcher=watcher)
+    found = await _work(session, {"do": "changes", "path": path, "watcher": watcher})
     return list(found)
 
 
 async def forget_watcher(session: Session, path: str, watcher: str) -> None:
     """This watcher does not ask again."""
-    await session.sandbox.agent.call("file", do="forget", path=path, watcher=watcher)
-
-
-def _word(name: str, value: Any) -> str:
-    match name:
-        case "read_file" | "edit_file":
-            return str(value)
-        case "read_multiple_files":
-            return "\n---\n".join(f"{path}: \n{_unpacked(text)}\n" for path, text in value)
-        case "get_file_info":
-            return "\n".join(f"{key}: {_plain(item)}" for key, item in value.items())
-        case "list_directory":
-            lines = [
-                f"[{'DIR' if folder else 'FILE'}] {entry}" for entry, folder in value["entries"]
-            ]
-            if value["left_out"]:
-                lines.append(f"[cut: {value['left_out']:,} more entries]")
-            return "\n".join(lines)
-        case "search_files":
-            cut = [f"[cut: {value['cut']}]"] if value["cut"] else []
-            return "\n".join([*value["matches"], *cut]) or "No matches found"
-    return "True"
-
-
-def _unpacked(text: str) -> str:
-    """Text that came as base64, because JSON makes some characters six times as long."""
-    return base64.b64decode(text).decode("utf-8", "replace")
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    await _work(session, {"do": "forget", "path": path, "watcher": watcher})

@@ -42,7 +42,8 @@ UPLOAD_LIMIT = 1024 * MEGABYTE
 HEAD_LIMIT = 16 * KILOBYTE
 # Bodies up to this size are read at once; larger ones share a bounded memory.
 SMALL_BODY = 64 * KILOBYTE
-LARGE_BODIES = 2 * TOOL_LIMIT
+# One wide character in it makes a text four times as large in memory.
+LARGE_BODIES = TOOL_LIMIT
 SEND_PIECE = 128 * KILOBYTE
 WAITING_LIMIT = 100
 CONNECTIONS_LIMIT = 500

@@ -55,15 +55,17 @@ def read_object(data: str | bytes) -> dict[str, Any]:
     return value
 
 
-def read_form(data: bytes) -> dict[str, str]:
+def read_form(text: str) -> dict[str, str]:
     """The fields of a form or of a query.
 
     Raises:
-        ValueError: it is not UTF-8, or has a field twice, or too many.
+        ValueError: it is not UTF-8, percent-encoded, or has a field twice, or too many.
     """
+    if not text.isascii():
+        raise ValueError("not UTF-8, percent-encoded")
     try:
         pairs = parse_qsl(
-            data.decode("ascii"),
+            text,
             keep_blank_values=True,
             errors="strict",
             max_num_fields=FIELDS_LIMIT,

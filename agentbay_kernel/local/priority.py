@@ -1,4 +1,5 @@
-"""Who has the processor first: a cell that begins, before those that have taken long already.
+"""Who has the processor first: a cell that begins, before those that have taken long already, and
+before work with files.
 
 Linux shares the processor among groups of processes, one for each session of processes (`setsid`),
 if `kernel.sched_autogroup_enabled` is set and no cgroup shares it. A group's weight can be lowered
@@ -9,14 +10,25 @@ lowered only while other cells need it: other programs of the machine would have
 from __future__ import annotations
 
 import asyncio
+import errno
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from agentbay_kernel.local.agent_client import AgentClient, AgentError
 
 # A run that has taken longer is put behind those that begin, for so long after each.
 SHORT_S = 1.0
 LINGER_S = 2.0
 FIRST, BEHIND = 0, 10
-# Linux takes a change of an ordinary user every 0.1 s.
+# Linux takes a change of ordinary users, of all together, every 0.1 s.
 RETRY_S = 0.15
+# Work with files that takes longer is put behind, until there was none for so long.
+BRIEF_S = 0.02
+PAUSE_S = 1.0
 
 
 class Priority:
@@ -46,16 +58,56 @@ class Priority:
             self._set = self._wanted
         except BlockingIOError:
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._apply)
+        except PermissionError:
+            self._refused()
         except OSError:
             # There are no groups, or the process has ended.
             pass
 
+    def _refused(self) -> None:
+        """The file is closed to this user."""
+
+
+class AgentPriority(Priority):
+    """The weight of an agent's group. Only root may change it, and the agent itself.
+
+    Arguments:
+        process: the folder in /proc of the agent.
+        call: of the agent's client.
+    """
+
+    def __init__(self, process: Path, call: Callable[..., Awaitable[Any]]) -> None:
+        super().__init__(process)
+        self._call = call
+        self._asking: asyncio.Task[None] | None = None
+
+    def _refused(self) -> None:
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._ask(self._wanted))
+
+    async def _ask(self, nice: int) -> None:
+        try:
+            await self._call("weigh", nice=nice)
+        except AgentError as failure:
+            if failure.errno == errno.EAGAIN:
+                self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._apply)
+        else:
+            self._set = nice
+            self._retry = asyncio.get_running_loop().call_later(0, self._apply)
+        finally:
+            self._asking = None
+
 
 class Runs:
-    """The runs of all sessions: which are long, and which began last."""
+    """The runs of all sessions: which are long, and which began last.
+
+    Work with files is a run that nobody waits behind: it counts as long soon, and never as begun.
+    """
 
     def __init__(self) -> None:
         self._long: set[Priority] = set()
+        self._working: Counter[Priority] = Counter()
+        self._relaxing: dict[Priority, asyncio.TimerHandle] = {}
         self._recent: dict[Priority, asyncio.TimerHandle] = {}
 
     def begin(self, run: Priority) -> asyncio.TimerHandle:
@@ -72,6 +124,52 @@ class Runs:
         clock.cancel()
         self._long.discard(run)
         run.change(FIRST)
+
+    @contextmanager
+    def command(self, agent: AgentClient, proc: Path) -> Iterator[str]:
+        """While a command runs, which is a run too; its name is for the agent, to report its start.
+
+        Arguments:
+            agent: starts it.
+            proc: the sandbox's /proc, as seen from here.
+        """
+        name = uuid.uuid4().hex
+        begun: list[tuple[Priority, asyncio.TimerHandle]] = []
+
+        def started(event: dict[str, Any]) -> None:
+            if event["name"] == name and not begun:
+                run = Priority(proc / str(int(event["pid"])))
+                begun.append((run, self.begin(run)))
+
+        agent.on("started", started)
+        try:
+            yield name
+        finally:
+            agent.off("started", started)
+            for run, clock in begun:
+                self.end(run, clock)
+
+    @contextmanager
+    def working(self, work: Priority) -> Iterator[None]:
+        """While work with files is done."""
+        loop = asyncio.get_running_loop()
+        if work in self._relaxing:
+            self._relaxing.pop(work).cancel()
+        self._working[work] += 1
+        clock = loop.call_later(BRIEF_S, self._becomes_long, work)
+        try:
+            yield
+        finally:
+            clock.cancel()
+            self._working[work] -= 1
+            if not self._working[work]:
+                del self._working[work]
+                self._relaxing[work] = loop.call_later(PAUSE_S, self._relax, work)
+
+    def _relax(self, work: Priority) -> None:
+        del self._relaxing[work]
+        self._long.discard(work)
+        work.change(FIRST)
 
     def _becomes_long(self, run: Priority) -> None:
         self._long.add(run)

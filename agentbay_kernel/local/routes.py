@@ -70,10 +70,14 @@ class BodyHandler(LoopbackHandler):
         """Forget the body."""
         self._body = bytearray()
 
-    def whole_body(self) -> bytes:
-        """The body, once."""
-        body, self._body = bytes(self._body), bytearray()
-        return body
+    def whole_body(self) -> str:
+        """The body, once.
+
+        Raises:
+            ValueError: it is not UTF-8.
+        """
+        body, self._body = self._body, bytearray()
+        return body.decode()
 
     async def send_answer(
         self,
@@ -121,7 +125,7 @@ class ActionHandler(BodyHandler):
         """Refuse an unknown action, and a wrong key in the query: others stand in the body."""
         self._number = request_id()
         try:
-            self._query = self._read(self.request.query.encode("latin-1"))
+            self._query = self._read(lambda: self.request.query)
             self._action = self._query.get("Action") or self.request.headers.get("x-acs-action", "")
             if self._action not in ACTIONS and self._action != TOOL_CALL:
                 raise no_such_action(self._action)
@@ -138,7 +142,7 @@ class ActionHandler(BodyHandler):
         await behaviour.delay()
         fault = None
         try:
-            fields = {**self._query, **self._read(self.whole_body())}
+            fields = {**self._query, **self._read(self.whole_body)}
             self._authenticate(fields.get("Authorization", ""))
             fault = behaviour.fault(self._action, fields.get("Name", ""))
             if fault is not None and fault.comes_first:
@@ -166,9 +170,9 @@ class ActionHandler(BodyHandler):
         else:
             await self.send([body], len(body))
 
-    def _read(self, data: bytes) -> dict[str, str]:
+    def _read(self, text: Callable[[], str]) -> dict[str, str]:
         try:
-            return read_form(data)
+            return read_form(text())
         except ValueError as failure:
             raise invalid_parameter(f"The form can't be read: {failure}.") from None
 
@@ -253,7 +257,7 @@ class LinkHandler(BodyHandler):
         self.finish(words)
 
 
-def _tool_call(body: bytes) -> tuple[str, dict[str, Any], str]:
+def _tool_call(body: str) -> tuple[str, dict[str, Any], str]:
     """Name, arguments and id of a call.
 
     Raises:

@@ -17,8 +17,10 @@ from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.confinement import Confinement
 from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.javascript_engine import JavaScriptEngine
+from agentbay_kernel.local.priority import AgentPriority
 from agentbay_kernel.local.python_engine import PythonEngine
 from agentbay_kernel.local.settings import Settings
+from agentbay_kernel.local.terminals import TerminalOutput
 
 FOLDER_PREFIX = "agentbay-local-"
 REFILL_DELAY_S = 0.5
@@ -32,6 +34,9 @@ class Sandbox:
     def __init__(self, confinement: Confinement, settings: Settings) -> None:
         self.confinement = confinement
         self.agent = confinement.agent
+        self.terminals = TerminalOutput(self.agent)
+        process = confinement.proc / str(self.agent.pid)
+        self.priority = AgentPriority(process, self.agent.call)
         self.python = PythonEngine(confinement)
         self.javascript = JavaScriptEngine(confinement, heap=settings.limits.memory)
 

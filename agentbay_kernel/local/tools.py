@@ -20,6 +20,7 @@ from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.events import COLLECTED_LIMIT, HEAD_LIMIT, EngineError, Event, limited
+from agentbay_kernel.local.priority import runs
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
@@ -152,9 +153,11 @@ class Tools:
         envs: dict[str, str] | None = None,
     ) -> ToolAnswer:
         timeout_s = min(float(timeout_ms) / 1000, self._behaviour.profile.gateway_s)
-        done = await session.sandbox.agent.call(
-            "shell", command=command, timeout_s=timeout_s, cwd=cwd, envs=envs or {}
-        )
+        sandbox = session.sandbox
+        with runs.command(sandbox.agent, sandbox.confinement.proc) as name:
+            done = await sandbox.agent.call(
+                "shell", name=name, command=command, timeout_s=timeout_s, cwd=cwd, envs=envs or {}
+            )
         code = 124 if done["timed_out"] else done["exit_code"]
         if code == 0:
             document = {"exit_code": 0, "stdout": done["stdout"], "stderr": done["stderr"]}
@@ -170,7 +173,7 @@ class Tools:
         }
         return ToolAnswer(json.dumps(document, ensure_ascii=False), is_error=True)
 
-    def _file_tool(self, name: str) -> Callable[..., Awaitable[str]]:
+    def _file_tool(self, name: str) -> Callable[..., Awaitable[ToolAnswer]]:
         return lambda session, **arguments: file_tools.call(session, name, arguments)
 
     async def _get_metrics(self, session: Session) -> str:

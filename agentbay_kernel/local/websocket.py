@@ -106,8 +106,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._unread = 0
         self.session.touch()
-        self.agent.on("terminal.output", self._on_terminal)
-        self.agent.on("terminal.exit", self._on_terminal)
+        self.session.sandbox.terminals.readers.append(self._on_terminal)
         self.agent.on("closed", self._on_gone)
 
     @property
@@ -127,8 +126,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             return
         for watch in self._watches.values():
             watch.cancel()
-        self.agent.off("terminal.output", self._on_terminal)
-        self.agent.off("terminal.exit", self._on_terminal)
+        self.session.sandbox.terminals.readers.remove(self._on_terminal)
         self.agent.off("closed", self._on_gone)
 
     def _on_gone(self, _: dict[str, Any]) -> None:
@@ -186,19 +184,27 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             # Whoever does not read must not hold up the code that runs.
             self._drop()
 
-    def _push(self, number: str, source: str, data: dict[str, Any]) -> None:
-        """Send a frame that nothing waits for; a client that leaves too many unread is dropped."""
+    def _push(self, number: str, source: str, data: dict[str, Any]) -> asyncio.Future[None] | None:
+        """Send a frame; what is returned is done when the client has taken it.
+
+        A client that leaves too many unread, or one for too long, is dropped.
+        """
         frame = as_json({"invocationId": number, "source": source, "target": "SDK", "data": data})
         if self._unread > UNREAD_LIMIT:
             self.close(TOO_SLOW, "frames were not read")
             self._drop()
-            return
-        self._unread += len(frame)
-        with suppress(WebSocketClosedError):
+            return None
+        try:
             sent = self.write_message(frame)
-            sent.add_done_callback(lambda done: self._taken(len(frame), done))
+        except WebSocketClosedError:
+            return None
+        self._unread += len(frame)
+        clock = asyncio.get_running_loop().call_later(UNREAD_S, self._drop)
+        sent.add_done_callback(lambda done: self._taken(len(frame), clock, done))
+        return sent
 
-    def _taken(self, size: int, sent: asyncio.Future[None]) -> None:
+    def _taken(self, size: int, clock: asyncio.TimerHandle, sent: asyncio.Future[None]) -> None:
+        clock.cancel()
         self._unread -= size
         if not sent.cancelled():
             sent.exception()  # the connection ended, which is seen elsewhere
@@ -269,17 +275,20 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
                     raise ValueError(f"{key} must be an integer between 1 and 500")
         if not call.params.keys().isdisjoint(("do", "op", "id")):
             raise ValueError("unknown parameter")
-        result = await self.agent.call("terminal", do=do, **call.params)
+        result = await self.agent.call("terminal", frame={**call.params, "do": do})
         if do not in ("input", "resize"):
             await self._send(call.number, call.target, {"method": call.method, "result": result})
+        if do == "create":
+            await self.session.sandbox.terminals.release(result["ptySessionId"])
 
-    def _on_terminal(self, event: dict[str, Any]) -> None:
+    def _on_terminal(self, event: dict[str, Any]) -> asyncio.Future[None] | None:
         self.session.touch()
         data = {"eventType": "pty." + event["event"].partition(".")[2], **event}
         del data["event"]
         if "data" in data:
+            del data["due"]
             data["encoding"] = "base64"
-        self._push(uuid.uuid4().hex, PTY_SERVER, data)
+        return self._push(uuid.uuid4().hex, PTY_SERVER, data)
 
     async def _subscribe(self, call: _Call) -> None:
         path = _path(call)

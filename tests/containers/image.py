@@ -52,7 +52,7 @@ class Image:
                 key, _, value = text.partition("=")
                 arguments[key] = value
             elif name == "FROM":
-                self._make_base(arguments["BASE"].rpartition("-")[2])
+                self._make_base(arguments["BASE"].partition("@")[0].rpartition("-")[2])
             elif name == "RUN":
                 done = self.run("/bin/sh", "-c", text)
                 assert done.returncode == 0, f"RUN {text}\n{done.stdout}{done.stderr}"

@@ -93,10 +93,11 @@ def test_nothing_is_installed_without_the_constraints(script: Path) -> None:
     assert installs or script.name == "Dockerfile"
 
 
-def test_the_base_can_be_pinned() -> None:
+def test_the_base_is_pinned_by_its_digest_and_can_be_another() -> None:
     told = list(instructions(CHECKOUT / "Dockerfile"))
-    assert told[0][0] == "ARG" and told[0][1].startswith("BASE=python:")
-    assert told[1] == ("FROM", "${BASE}")
+    assert told[0][0] == "ARG" and told[1] == ("FROM", "${BASE}")
+    pinned = r"BASE=python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}"
+    assert re.fullmatch(pinned, told[0][1]), told[0][1]
 
 
 def test_binders_python_is_one_of_ours() -> None:

@@ -2,7 +2,9 @@
 
 In: frames on an inherited socket (four bytes of length, then JSON), each `{"id", "op", ...}`.
 Out: one answer `{"id", "ok": value}` or `{"id", "error": {"errno", "message"}}` per frame, and
-events `{"event": ...}` (a process's exit, a terminal's output). A worker, the process that runs
+events `{"event": ...}` (a process's exit, a terminal's output). The text of a file operation goes
+before its answer, in frames of a zero byte, the id in eight bytes, and a piece of the text, so that
+nobody has all of it in memory. A worker, the process that runs
 cells, gets a socket of its own, which comes with the frame that starts it: what cells put out
 never passes through here. The end of the agent's socket is the end of the session: every process
 is killed. Standard library only, because inside the sandbox there may be nothing else.
@@ -41,6 +43,8 @@ FRAME_LIMIT = 64 * 1024 * 1024
 OUTPUT_GRACE_S = 0.1
 LOG_TAIL = 4096
 CHUNK = 65536
+# The first byte of a frame that is a piece of a text; JSON begins with another.
+PART = b"\0"
 
 Operation = Callable[..., Awaitable[Any]]
 
@@ -102,11 +106,19 @@ class Agent:
         workspace: the session's working folder.
         owner: True when no PID namespace ends the session's processes, so that the agent must.
         identity: the users that agent and cells are.
+        weight: the open file that takes the nice value of the agent's group of processes.
     """
 
     def __init__(
-        self, sock: socket.socket, run: str, workspace: str, owner: bool, identity: Identity
+        self,
+        sock: socket.socket,
+        run: str,
+        workspace: str,
+        owner: bool,
+        identity: Identity,
+        weight: int | None,
     ) -> None:
+        self._weight = weight
         self._identity = identity
         self._socket = sock
         self._unread = bytearray()
@@ -134,6 +146,7 @@ class Agent:
             "metrics": self._metrics,
             "terminal": self._terminal,
             "kill_for_memory": self._kill_for_memory,
+            "weigh": self._weigh,
         }
 
     async def serve(self) -> None:
@@ -146,6 +159,8 @@ class Agent:
                 if frame["op"] == "start":
                     frame["fd"] = self._received_fds.popleft()
                 self._spawn(self._answer(frame))
+                # It may be large, and the next one too.
+                del frame
         except (EOFError, ConnectionError):
             pass
         finally:
@@ -182,9 +197,12 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, frame: dict[str, Any]) -> None:
-        number = frame.pop("id")
+        number = frame["id"]
         try:
-            value = await self._operations[frame.pop("op")](**frame)
+            operation = self._operations[frame.pop("op")]
+            if operation != self._file:
+                del frame["id"]
+            value = await operation(**frame)
         except OSError as failure:
             error = {"errno": failure.errno or errno.EIO, "message": str(failure)}
             await self._emit({"id": number, "error": error})
@@ -206,6 +224,14 @@ class Agent:
             with contextlib.suppress(ConnectionError):
                 await loop.sock_sendall(self._socket, struct.pack(">I", len(data)))
                 await loop.sock_sendall(self._socket, data)
+
+    async def _pass_on(self, number: int, piece: bytes) -> None:
+        """Send a piece of the text of that call."""
+        data = PART + struct.pack(">Q", number) + piece
+        async with self._write_lock:
+            with contextlib.suppress(ConnectionError):
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(self._socket, struct.pack(">I", len(data)) + data)
 
     async def _hello(self) -> dict[str, Any]:
         return {"pid": os.getpid()}
@@ -258,7 +284,7 @@ class Agent:
         os.killpg(worker.process.pid, signal)
 
     async def _shell(
-        self, command: str, timeout_s: float, cwd: str | None, envs: dict[str, str]
+        self, name: str, command: str, timeout_s: float, cwd: str | None, envs: dict[str, str]
     ) -> dict[str, Any]:
         # Pipes of our own: asyncio's would make the wait for the process one for its children.
         outputs = [os.pipe(), os.pipe()]
@@ -284,6 +310,7 @@ class Agent:
             for _, write_end in outputs:
                 os.close(write_end)
         self.leaders.add(process.pid)
+        await self._emit({"event": "started", "name": name, "pid": process.pid})
         readers = [
             asyncio.create_task(capture.read(read_end))
             for (read_end, _), capture in zip(outputs, captured, strict=True)
@@ -315,8 +342,19 @@ class Agent:
             return everything
         return {key: everything[key] for key in keys if key in everything}
 
-    async def _file(self, do: str, **arguments: Any) -> Any:
-        return await self._files.do(do, arguments)
+    async def _file(self, id: int, do: str, **arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+
+        def take(piece: bytes) -> None:
+            # Waits until it is sent: whoever does not read holds up the operation.
+            asyncio.run_coroutine_threadsafe(self._pass_on(id, piece), loop).result()
+
+        return await self._files.do(do, arguments, take)
+
+    async def _weigh(self, nice: int) -> None:
+        if self._weight is None:
+            raise OSError(errno.ENOSYS, "processes are in no groups that have a weight")
+        os.write(self._weight, str(nice).encode())
 
     async def _kill_for_memory(self, pid: int) -> None:
         self.killed_for_memory.add(pid)
@@ -345,6 +383,10 @@ def main() -> None:
     agent's and the cells' user ids where they differ, which needs root at the start, else null.
     """
     options = json.loads(sys.argv[2])
+    weight = None
+    with contextlib.suppress(OSError):
+        # Now: the files in /proc of a process that is closed to others are closed to itself too.
+        weight = os.open("/proc/self/autogroup", os.O_WRONLY | os.O_CLOEXEC)
     identity = Identity()
     if options["uids"] is not None:
         agent_uid, cells_uid = options["uids"]
@@ -371,7 +413,7 @@ def main() -> None:
 
     async def serve() -> None:
         owner = options["owner"]
-        agent = Agent(sock, options["run"], options["workspace"], owner, identity)
+        agent = Agent(sock, options["run"], options["workspace"], owner, identity, weight)
         tasks = []
         if owner:
             # Where nothing outside can see the session's processes apart from others.

@@ -1,7 +1,7 @@
 """The file operations of a session, run inside its sandbox so that they see what its code sees.
 
-In: absolute paths and the arguments of the service's filesystem tools. Out: the values that the
-tools' answers are written from. An OSError is the caller's to word.
+In: absolute paths and the arguments of the service's filesystem tools. Out: the tools' texts, as
+the service words them. An OSError is the caller's to word.
 
 Code in the sandbox makes the files, so each operation costs a bounded time and memory: only
 regular files are read and written, what is too much is cut and said to be, and nothing waits for
@@ -18,6 +18,7 @@ import fnmatch
 import heapq
 import itertools
 import os
+import re
 import shutil
 import stat
 import time
@@ -42,31 +43,34 @@ THREADS = 3
 
 CUT = "[cut: {}]"
 
-# Runs an operation with its arguments and returns its value, which is JSON.
-Run = Callable[[Callable[..., Any], dict[str, Any]], Any]
+# Takes a piece of a text.
+Take = Callable[[bytes], None]
+# Runs an operation with its arguments. A text goes to the third in pieces; another value, which is
+# JSON, is returned.
+Run = Callable[[Callable[..., Any], dict[str, Any], Take], Any]
+DONE = b"True"
 
 
-def create_directory(path: str) -> bool:
+def create_directory(path: str) -> bytes:
     """Make a folder and its parents; one that exists is fine."""
     Path(path).mkdir(parents=True, exist_ok=True)
-    return True
+    return DONE
 
 
-def write_file(path: str, content: str, mode: str = "overwrite", encoding: str = "utf8") -> bool:
+def write_file(path: str, content: str, mode: str = "overwrite", encoding: str = "utf8") -> bytes:
     """Write text (or base64) to a file; its folder is made."""
     data = content.encode()
     if encoding == "base64":
         data = base64.b64decode(data, validate=True)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _write(path, data, append=mode == "append")
-    return True
+    return DONE
 
 
-def read_file(path: str, offset: int = 0, length: int = 0, format: str = "text") -> str:
-    """`length` bytes from `offset` (0 means to the end), as base64.
+def read_file(path: str, offset: int = 0, length: int = 0, format: str = "text") -> bytes:
+    """`length` bytes from `offset` (0 means to the end); as base64 if the format is `binary`.
 
-    Unless the format is `binary` they are text in UTF-8, and what is too long is cut, with a last
-    line that says so.
+    Otherwise they are text in UTF-8, and what is too long is cut, with a last line that says so.
 
     Raises:
         OSError: it can't be read, or, if binary, has too many bytes for one answer.
@@ -75,14 +79,15 @@ def read_file(path: str, offset: int = 0, length: int = 0, format: str = "text")
     how = f"{READ_LIMIT:,} bytes from {offset:,} of {size:,}; read on with offset and length"
     if len(data) > READ_LIMIT and format == "binary":
         raise OSError(errno.EFBIG, f"At most {how}", path)
-    if format != "binary":
-        text = data[:READ_LIMIT].decode("utf-8", "replace")
-        data = (text if len(data) <= READ_LIMIT else f"{text}\n{CUT.format(how)}").encode()
-    return base64.b64encode(data).decode()
+    if format == "binary":
+        return base64.b64encode(data)
+    if len(data) > READ_LIMIT:
+        return _valid(data[:READ_LIMIT]) + f"\n{CUT.format(how)}".encode()
+    return _valid(data)
 
 
-def read_multiple_files(paths: list[str]) -> list[list[str]]:
-    """Pairs of path and text (base64); an unreadable file's text is its error.
+def read_multiple_files(paths: list[str]) -> bytes:
+    """Each path with its text; an unreadable file's text is its error.
 
     Together they have as many bytes as one answer; what comes after is left out.
     """
@@ -93,34 +98,44 @@ def read_multiple_files(paths: list[str]) -> list[list[str]]:
         try:
             data, _ = _read(path, 0, room + 1)
         except OSError as failure:
-            found.append([path, _packed(f"Error - {failure}")])
+            found.append(_section(path, f"Error - {failure}".encode("utf-8", "replace")))
             continue
-        content = data[:room].decode("utf-8", "replace")
+        content = _valid(data[:room])
         if len(data) > room:
-            content = f"{content}\n{cut}"
-        found.append([path, _packed(content)])
+            content += f"\n{cut}".encode()
+        found.append(_section(path, content))
         room -= min(room, len(data))
     if len(paths) > PATHS_LIMIT:
-        found.append(["", _packed(CUT.format(f"{len(paths) - PATHS_LIMIT:,} more files"))])
-    return found
+        left_out = CUT.format(f"{len(paths) - PATHS_LIMIT:,} more files")
+        found.append(_section("", left_out.encode()))
+    return b"\n---\n".join(found)
 
 
-def get_file_info(path: str) -> dict[str, Any]:
+def _section(path: str, content: bytes) -> bytes:
+    return b"%b: \n%b\n" % (path.encode("utf-8", "replace"), content)
+
+
+def get_file_info(path: str) -> str:
     """What a file is: name, path, size in bytes, kind, modification time, permissions."""
     found = Path(path).stat()
-    return {
+    told = {
         "name": Path(path).name,
         "path": path,
         "size": found.st_size,
-        "isDirectory": stat.S_ISDIR(found.st_mode),
-        "isFile": stat.S_ISREG(found.st_mode),
+        "isDirectory": _word(stat.S_ISDIR(found.st_mode)),
+        "isFile": _word(stat.S_ISREG(found.st_mode)),
         "modified": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.st_mtime)),
         "permissions": stat.filemode(found.st_mode)[1:],
     }
+    return "\n".join(f"{key}: {item}" for key, item in told.items())
 
 
-def list_directory(path: str) -> dict[str, Any]:
-    """`entries`, pairs of name and whether it is a folder, by name; and how many are `left_out`."""
+def _word(value: bool) -> str:
+    return str(value).lower()
+
+
+def list_directory(path: str) -> str:
+    """A line for each entry, by name, and one for how many are left out."""
     count = itertools.count()
 
     def entries() -> Iterator[list[Any]]:
@@ -130,10 +145,14 @@ def list_directory(path: str) -> dict[str, Any]:
                 yield [entry.name, _is_folder(entry)]
 
     first = heapq.nsmallest(ENTRIES_LIMIT, entries())
-    return {"entries": first, "left_out": next(count) - len(first)}
+    lines = [f"[{'DIR' if folder else 'FILE'}] {name}" for name, folder in first]
+    left_out = next(count) - len(first)
+    if left_out:
+        lines.append(CUT.format(f"{left_out:,} more entries"))
+    return "\n".join(lines)
 
 
-def move_file(source: str, destination: str) -> bool:
+def move_file(source: str, destination: str) -> bytes:
     """Rename; an existing destination is refused."""
     if os.path.lexists(destination):
         raise FileExistsError(17, "destination exists", destination)
@@ -142,17 +161,17 @@ def move_file(source: str, destination: str) -> bool:
         raise OSError(errno.EINVAL, "Only files, directories and links are moved", source)
     Path(destination).parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, destination)
-    return True
+    return DONE
 
 
-def delete_file(path: str) -> bool:
+def delete_file(path: str) -> bytes:
     """Delete a file, or a folder with what it holds."""
     target = Path(path)
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     else:
         target.unlink()
-    return True
+    return DONE
 
 
 def edit_file(path: str, edits: list[dict[str, str]], dryRun: bool = False) -> str:
@@ -175,52 +194,55 @@ def edit_file(path: str, edits: list[dict[str, str]], dryRun: bool = False) -> s
     return "".join(difflib.unified_diff(*lines, path, path))
 
 
-def search_files(
-    path: str, pattern: str, excludePatterns: str | list[str] | None = None
-) -> dict[str, Any]:
-    """Files below a folder whose name (or path below it) matches a glob.
+def search_files(path: str, pattern: str, excludePatterns: str | list[str] | None = None) -> str:
+    """Absolute paths of files below a folder whose name (or path below it) matches a glob.
 
-    Returns `matches`, absolute paths, and `cut`, what is missing from them, if anything.
+    The last line says what is missing from them, if anything.
     """
-    excluded = (
+    excluded = _globs(
         excludePatterns.split(",") if isinstance(excludePatterns, str) else excludePatterns or []
     )
+    wanted = _globs([pattern])
     if not Path(path).is_dir():
         raise NotADirectoryError(20, "Not a directory", path)
     gives_up_at = time.monotonic() + WALK_S
     found: list[str] = []
     left_out = seen = 0
     cut = ""
-    folders = [path]
+    # Each with what comes before its names in a path below the first.
+    folders = [(path, "")]
     while folders:
-        folder = folders.pop()
+        folder, prefix = folders.pop()
         for entry in _scan(folder):
             seen += 1
             if seen > WALK_LIMIT or time.monotonic() > gives_up_at:
                 cut = f"the search stopped after {seen - 1:,} files"
                 folders = []
                 break
-            if _matches(entry.name, path, folder, excluded):
+            below = prefix + entry.name
+            if _matches(entry.name, below, excluded):
                 continue
             if _is_folder(entry, follow=False):
-                folders.append(entry.path)
-            if _matches(entry.name, path, folder, [pattern]):
+                folders.append((entry.path, f"{below}/"))
+            if _matches(entry.name, below, wanted):
                 if len(found) < ENTRIES_LIMIT:
                     found.append(entry.path)
                 else:
                     left_out += 1
     if left_out:
         cut = f"{left_out:,} more matches" + (f"; {cut}" if cut else "")
-    return {"matches": sorted(found), "cut": cut}
+    found.sort()
+    if cut:
+        found.append(CUT.format(cut))
+    return "\n".join(found) or "No matches found"
 
 
-def _matches(name: str, top: str, folder: str, patterns: list[str]) -> bool:
-    below = os.path.relpath(Path(folder, name), top)
-    return any(
-        fnmatch.fnmatch(name, pattern.strip()) or fnmatch.fnmatch(below, pattern.strip())
-        for pattern in patterns
-        if pattern.strip()
-    )
+def _globs(patterns: list[str]) -> list[re.Pattern[str]]:
+    return [re.compile(fnmatch.translate(glob)) for it in patterns if (glob := it.strip())]
+
+
+def _matches(name: str, below: str, globs: list[re.Pattern[str]]) -> bool:
+    return any(glob.match(name) or glob.match(below) for glob in globs)
 
 
 def _scan(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -275,9 +297,9 @@ def _read(path: str, offset: int, length: int) -> tuple[bytes, int]:
     return data, Path(path).stat().st_size
 
 
-def _packed(text: str) -> str:
-    """Text as base64: JSON would make some characters six times as long."""
-    return base64.b64encode(text.encode("utf-8", "replace")).decode()
+def _valid(data: bytes) -> bytes:
+    """The same, as far as it is UTF-8."""
+    return data.decode("utf-8", "replace").encode()
 
 
 def _write(path: str, data: bytes, append: bool = False) -> None:
@@ -314,7 +336,8 @@ class ChangeFinder:
         key = (path, watcher)
         before = self._seen.get(key)
         others = sum(len(seen) for other, seen in self._seen.items() if other != key)
-        now = self._run(snapshot, {"path": path, "limit": WATCHED_LIMIT - others})
+        arguments = {"path": path, "limit": WATCHED_LIMIT - others}
+        now = self._run(snapshot, arguments, lambda piece: None)
         if before is None:
             self._seen[key] = now
             return []
@@ -406,8 +429,8 @@ class FileOperations:
         self._watch = ThreadPoolExecutor(1, "watch")
         self._changes = {"changes": changes.since_last, "forget": changes.forget}
 
-    async def do(self, name: str, arguments: dict[str, Any]) -> Any:
-        """One operation.
+    async def do(self, name: str, arguments: dict[str, Any], take: Take) -> Any:
+        """One operation; its text, if it has one, goes to `take` in a thread.
 
         Raises:
             OSError: the operating system refused, or there is too much.
@@ -424,7 +447,8 @@ class FileOperations:
         loop = asyncio.get_running_loop()
         if (change := self._changes.get(name)) is not None:
             return await loop.run_in_executor(self._watch, lambda: change(**arguments))
-        return await loop.run_in_executor(self._threads, self._run, OPERATIONS[name], arguments)
+        operation = OPERATIONS[name]
+        return await loop.run_in_executor(self._threads, self._run, operation, arguments, take)
 
     def _absolute(self, path: str) -> str:
         return str(Path(self._workspace, path).expanduser())

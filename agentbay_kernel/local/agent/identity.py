@@ -21,6 +21,10 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 1, 4, 8, 2
 CAPABILITY_VERSION = 0x20080522
 CAPABILITIES = 64
 CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
+# What a process that runs an operation writes first, if its result is a text and not JSON.
+TEXT = b"T"
+# Bytes of a text that are passed on at once: as much as a pipe holds.
+PIECE = 65536
 
 
 class Identity:
@@ -75,9 +79,18 @@ class Identity:
             libc.setfsuid(user)
             libc.setfsgid(group)
 
-    def run(self, operation: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        """Run a function in a process of the cells' user and return its value, which is JSON.
+    def run(
+        self,
+        operation: Callable[..., Any],
+        arguments: dict[str, Any],
+        take: Callable[[bytes], None],
+    ) -> Any:
+        """Run a function in a process of the cells' user.
 
+        A text that it returns is passed to `take` piece by piece, in UTF-8. Another value is
+        returned, and is JSON.
+
+        The process stays in the agent's session, and so in the group that the agent's weight is of.
         A link in the workspace leads there to what cells reach: in the agent, /proc/self would be
         the agent.
 
@@ -90,22 +103,35 @@ class Identity:
         if child == 0:
             status = 1
             try:
-                os.setsid()
                 os.dup2(write_end, 3)
                 os.closerange(4, os.sysconf("SC_OPEN_MAX"))
                 if self._cells is not None:
                     os.setresgid(self._cells, self._cells, self._cells)
                     os.setresuid(self._cells, self._cells, self._cells)
                     _set_capabilities(0)
-                with os.fdopen(3, "w") as result:
-                    json.dump(_attempt(operation, arguments), result)
+                with os.fdopen(3, "wb") as result:
+                    done = _attempt(operation, arguments)
+                    value = done.get("value")
+                    if isinstance(value, str):
+                        value = value.encode("utf-8", "replace")
+                    if isinstance(value, bytes):
+                        result.write(TEXT)
+                        result.write(value)
+                    else:
+                        result.write(json.dumps(done).encode())
                 status = 0
             finally:
                 os._exit(status)
         os.close(write_end)
         try:
-            with os.fdopen(read_end, "rb") as result:
-                text = result.read()
+            with os.fdopen(read_end, "rb", buffering=0) as result:
+                text = result.read(1)
+                if text == TEXT:
+                    while piece := result.read(PIECE):
+                        take(piece)
+                    text = b'{"value": null}'
+                else:
+                    text += result.readall()
         finally:
             _, status = os.waitpid(child, 0)
         if status != 0:

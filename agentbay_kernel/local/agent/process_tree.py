@@ -95,7 +95,11 @@ def _ended_children() -> list[int]:
 def _collect(pid: int, seen: set[int]) -> bool:
     """Collect an orphan; True where it has to be looked at again."""
     with contextlib.suppress(OSError):
-        if os.getsid(pid) == pid and pid not in seen:
+        session = os.getsid(pid)
+        if session == os.getsid(0):
+            # A file operation: whoever started it waits for it. Cells' processes are in others.
+            return False
+        if session == pid and pid not in seen:
             return True
         os.waitpid(pid, os.WNOHANG)
     return False

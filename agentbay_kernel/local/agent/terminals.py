@@ -2,7 +2,8 @@
 
 In: `create`, `input`, `resize`, `list`, `connect`, `kill` with the arguments of the service's PTY
 methods (AgentBay wire protocol, target PTY_SERVER). Out: events `terminal.output` (base64) and
-`terminal.exit`.
+`terminal.exit`. After `WINDOW` bytes of output a terminal waits until `taken` says that they were
+read; its programs wait with it. A new one waits until whoever made it knows its name.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from agentbay_kernel.local.agent.identity import Identity
 # A client learns of the terminal with the answer and would lose what comes before it.
 FIRST_OUTPUT_DELAY_S = 0.15
 KILLED = -9
+# Bytes of output on their way, and in one event.
+WINDOW = 64 * 1024
+PIECE = 16 * 1024
 TERMINALS_LIMIT = 32
 # Bytes of one input; a program that does not read them makes the next ones wait.
 INPUT_LIMIT = 1024 * 1024
@@ -47,6 +51,36 @@ class Terminal:
         self.killed = False
         # Inputs arrive whole, one after the other.
         self.writing = asyncio.Lock()
+        self._on_its_way = WINDOW
+        self._to_be_acknowledged = 0
+        self._changed = asyncio.Event()
+
+    async def room(self) -> None:
+        """Wait until more may be put out."""
+        while self._on_its_way >= WINDOW and not self.killed:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def put_out(self, size: int) -> int:
+        """Count what is on its way; returns for how much of it an acknowledgement is due."""
+        self._on_its_way += size
+        self._to_be_acknowledged += size
+        if self._to_be_acknowledged < WINDOW // 2:
+            return 0
+        due, self._to_be_acknowledged = self._to_be_acknowledged, 0
+        return due
+
+    def taken(self, size: int | None) -> None:
+        """So much of it was read; all of it if no size is given."""
+        self._on_its_way -= self._on_its_way if size is None else size
+        self._changed.set()
+
+    def kill(self) -> None:
+        """End what runs in it; nothing is waited for any more."""
+        self.killed = True
+        self._changed.set()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Terminals:
@@ -92,9 +126,9 @@ class Terminals:
         elif what == "resize":
             _resize(terminal.fd, arguments["cols"], arguments["rows"])
         elif what == "kill":
-            terminal.killed = True
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(terminal.process.pid, signal.SIGKILL)
+            terminal.kill()
+        elif what == "taken":
+            terminal.taken(arguments["size"])
         return {}
 
     async def _create(
@@ -142,16 +176,20 @@ class Terminals:
 
     async def _pump(self, name: str, terminal: Terminal) -> None:
         loop = asyncio.get_running_loop()
+        await terminal.room()
         await asyncio.sleep(FIRST_OUTPUT_DELAY_S)
         os.set_blocking(terminal.fd, False)
         while data := await _read(loop, terminal.fd):
+            due = terminal.put_out(len(data))
             await self._emit(
                 {
                     "event": "terminal.output",
                     "ptySessionId": name,
                     "data": base64.b64encode(data).decode(),
+                    "due": due,
                 }
             )
+            await terminal.room()
         code = await terminal.process.wait()
         os.close(terminal.fd)
         del self._terminals[name]
@@ -165,14 +203,23 @@ class Terminals:
 
 
 async def _read(loop: asyncio.AbstractEventLoop, fd: int) -> bytes:
-    while True:
+    """What is there, as far as it is no more than a piece; nothing at the end."""
+    found = b""
+    while len(found) < PIECE:
         try:
-            return os.read(fd, 65536)
+            data = os.read(fd, PIECE - len(found))
         except BlockingIOError:
+            if found:
+                break
             await _ready(loop.add_reader, loop.remove_reader, fd)
+            continue
         except OSError:
             # Linux ends a terminal whose last process is gone with EIO.
-            return b""
+            break
+        if not data:
+            break
+        found += data
+    return found
 
 
 async def _write_all(fd: int, data: bytes) -> None:
