@@ -84,6 +84,9 @@ _PASS_OVER = """at => {
   }
   return [panel.scrollTop, points];
 }"""
+# The number of its code cell for each frame.
+FRAMED_CELLS = """() => [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell")].flatMap(
+  (cell, number) => [...cell.querySelectorAll(".jp-OutputArea iframe")].map(() => number))"""
 _CLICKABLE = "a, button, b, .click, summary, [href], [data-commandlinker-command]"
 _OUTPUTS = ", ".join(f".jp-OutputArea-output {part.strip()}" for part in _CLICKABLE.split(","))
 RUN_MS = 120_000

@@ -11,7 +11,14 @@ from playwright.sync_api import Browser, expect
 from tests.browser.attacks import attack_payloads
 from tests.browser.beacon import Beacon, listening_beacon
 from tests.browser.benign import ALTAIR_ONLINE, BENIGN, FOLIUM, altair_inline
-from tests.browser.escapes import Traces, opened, run_all, write_notebook, write_untrusted
+from tests.browser.escapes import (
+    FRAMED_CELLS,
+    Traces,
+    opened,
+    run_all,
+    write_notebook,
+    write_untrusted,
+)
 from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
 from tests.browser.payloads import SETUP, cells_of, escape_payloads
 
@@ -19,9 +26,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 TRUSTING, SANITIZING = "agentbay-trusting", "agentbay-sanitizing"
 FRAMES = ".jp-OutputArea iframe"
-# The number of its code cell for each frame.
-FRAMED_CELLS = """() => [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell")].flatMap(
-  (cell, number) => [...cell.querySelectorAll(".jp-OutputArea iframe")].map(() => number))"""
 # Where nothing contains them, these end the page that is to be looked at afterwards.
 ENDS_THE_PAGE = (
     "navigation",
@@ -92,21 +96,29 @@ def listened_to(browser: Browser, lab: LabServer, beacon: Beacon) -> set[str]:
         return traces.listeners()
 
 
-@pytest.mark.parametrize("kernel", ["agentbay-python", "python3"])
+@pytest.mark.parametrize(
+    ("kernel", "step"),
+    [
+        ("agentbay-python", 1),
+        # The magics take the same way from the containment on: every fourth payload.
+        ("python3", 4),
+        pytest.param("python3", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_no_attack_gets_out(
-    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], kernel: str
+    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], kernel: str, step: int
 ) -> None:
     """Every attack, and every SVG: contained, then sanitised in the same notebook."""
     svg = [it for it in escape_payloads(beacon.address) if it.name.startswith("svg")]
-    payloads = [*attack_payloads(beacon.address), *svg]
-    assert len(payloads) >= 100
+    payloads = [*attack_payloads(beacon.address), *svg][::step]
+    assert len(payloads) >= 100 / step
     cells = [SETUP, *cells_of(payloads)]
     if kernel == "python3":
         cells = [magic(code) for code in cells]
     first = ["%load_ext agentbay_kernel"] if kernel == "python3" else ["1"]
     sanitized_from = len(first) + len(cells)
     cells = [*first, *cells, "%agentbay config html=sanitize", *cells[1:]]
-    folder = f"attacks-{kernel}"
+    folder = f"attacks-{kernel}-{step}"
     write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
     with opened(browser, lab, beacon, folder) as (notebook, traces):
         run_all(notebook, len(cells))
@@ -135,8 +147,7 @@ def test_no_attack_gets_out(
     ("kernel", "step"),
     [
         ("agentbay-python", 1),
-        # The magics take the same way from the containment on: every second payload.
-        ("python3", 2),
+        ("python3", 4),
         (SANITIZING, 3),
         pytest.param(SANITIZING, 1, marks=pytest.mark.slow),
         pytest.param("python3", 1, marks=pytest.mark.slow),
@@ -146,7 +157,7 @@ def test_nothing_gets_out(
     browser: Browser, lab: LabServer, beacon: Beacon, kernel: str, step: int
 ) -> None:
     payloads = escape_payloads(beacon.address)[::step]
-    assert len(payloads) >= 60
+    assert len(payloads) >= 180 / step
     folder = f"escapes-{kernel}-{step}"
     cells = [SETUP, *cells_of(payloads)]
     if kernel == "python3":
