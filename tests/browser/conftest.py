@@ -34,7 +34,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """JupyterLab, with the local runtime as the kernels' place."""
-    with lab_server(tmp_path_factory.mktemp("lab") / "home", AGENTBAY_BACKEND="local") as running:
+    folder = tmp_path_factory.mktemp("lab") / "home"
+    settings = {"AGENTBAY_BACKEND": "local", "AGENTBAY_STATE_DIR": str(folder / "state")}
+    with lab_server(folder, **settings) as running:
         yield running
 
 

@@ -59,17 +59,34 @@ _CLICK_ALL = """() => {
     if (e.closest(".jp-RenderedText") || /^https?:/.test(e.getAttribute("href"))) continue;
     else if (e.click) e.click(); else e.dispatchEvent(new MouseEvent("click", {bubbles: true}));
 }"""
-# At these points of the window: is there an output in a place that is not its own?
-_LAID_OVER = """points => {
-  for (const [x, y] of points) {
+# Scrolls to a place. Where that is, the first point of each output's content that is in view, and
+# what the page shows at points of a grid: is there an output in a place that is not its own?
+_PASS_OVER = """at => {
+  const panel = document.querySelector(".jp-NotebookPanel .jp-WindowedPanel-outer");
+  panel.scrollTop = at;
+  const view = panel.getBoundingClientRect(), points = [];
+  const inView = (x, y) => x > view.left && x < view.right && y > view.top && y < view.bottom;
+  for (const output of panel.querySelectorAll(".jp-OutputArea-output")) {
+    const box = output.getBoundingClientRect();
+    if (!box.height || box.bottom < view.top || box.top > view.bottom) continue;
+    const content = document.createRange();
+    content.selectNodeContents(output);
+    for (const part of [...content.getClientRects(), box]) {
+      const x = part.x + part.width / 2, y = part.y + part.height / 2;
+      if (part.width && part.height && inView(x, y)) { points.push([x, y]); break; }
+    }
+  }
+  for (let y = 150; y < 900; y += 125) for (let x = 350; x < 1200; x += 200) {
     const found = document.elementFromPoint(x, y), output = found?.closest(".jp-OutputArea-child");
     const box = output?.getBoundingClientRect();
     if (box && (x < box.left - 1 || x > box.right + 1 || y < box.top - 1 || y > box.bottom + 1))
       window.__pwned?.push("laid over the page: " + found.outerHTML.slice(0, 80));
   }
+  return [panel.scrollTop, points];
 }"""
-_SCROLL = """at => { const e = document.querySelector(".jp-NotebookPanel .jp-WindowedPanel-outer");
-  e.scrollTop = at; return e.scrollTop; }"""
+# The number of its code cell for each frame.
+FRAMED_CELLS = """() => [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell")].flatMap(
+  (cell, number) => [...cell.querySelectorAll(".jp-OutputArea iframe")].map(() => number))"""
 _CLICKABLE = "a, button, b, .click, summary, [href], [data-commandlinker-command]"
 _OUTPUTS = ", ".join(f".jp-OutputArea-output {part.strip()}" for part in _CLICKABLE.split(","))
 RUN_MS = 120_000
@@ -108,14 +125,15 @@ class Traces:
         return set(self.page.evaluate("[...window.__listening]"))
 
     def hover_and_type(self) -> None:
-        """Move the pointer over all outputs, and type keys that JupyterLab gives no meaning."""
-        points = [(x, y) for y in range(150, 900, 125) for x in range(350, 1200, 200)]
-        at, reached = 0, -1.0
-        while (now := self.page.evaluate(_SCROLL, at)) > reached:
-            reached, at = now, at + 700
-            for x, y in points[::2]:
+        """Move the pointer over each output, and type keys that JupyterLab gives no meaning."""
+        at, reached = 0.0, -1.0
+        while True:
+            now, points = self.page.evaluate(_PASS_OVER, at)
+            if now <= reached:
+                break
+            reached, at = now, now + 700
+            for x, y in points:
                 self.page.mouse.move(x, y)
-            self.page.evaluate(_LAID_OVER, points)
         for key in ("7", "q", "Shift"):
             self.page.keyboard.press(key)
 

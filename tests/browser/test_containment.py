@@ -11,17 +11,21 @@ from playwright.sync_api import Browser, expect
 from tests.browser.attacks import attack_payloads
 from tests.browser.beacon import Beacon, listening_beacon
 from tests.browser.benign import ALTAIR_ONLINE, BENIGN, FOLIUM, altair_inline
-from tests.browser.escapes import Traces, opened, run_all, write_notebook, write_untrusted
+from tests.browser.escapes import (
+    FRAMED_CELLS,
+    Traces,
+    opened,
+    run_all,
+    write_notebook,
+    write_untrusted,
+)
 from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
-from tests.browser.payloads import SETUP, escape_payloads
+from tests.browser.payloads import SETUP, cells_of, escape_payloads
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 TRUSTING, SANITIZING = "agentbay-trusting", "agentbay-sanitizing"
 FRAMES = ".jp-OutputArea iframe"
-# The numbers of the code cells that have a frame.
-FRAMED_CELLS = """() => [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell")].flatMap(
-  (cell, number) => cell.querySelector(".jp-OutputArea iframe") ? [number] : [])"""
 # Where nothing contains them, these end the page that is to be looked at afterwards.
 ENDS_THE_PAGE = (
     "navigation",
@@ -92,28 +96,36 @@ def listened_to(browser: Browser, lab: LabServer, beacon: Beacon) -> set[str]:
         return traces.listeners()
 
 
-@pytest.mark.parametrize("kernel", ["agentbay-python", "python3"])
+@pytest.mark.parametrize(
+    ("kernel", "step"),
+    [
+        ("agentbay-python", 1),
+        # The magics take the same way from the containment on: every fourth payload.
+        ("python3", 4),
+        pytest.param("python3", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_no_attack_gets_out(
-    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], kernel: str
+    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], kernel: str, step: int
 ) -> None:
     """Every attack, and every SVG: contained, then sanitised in the same notebook."""
     svg = [it for it in escape_payloads(beacon.address) if it.name.startswith("svg")]
-    codes = [payload.code for payload in [*attack_payloads(beacon.address), *svg]]
-    assert len(codes) >= 100
-    cells = [SETUP, *codes]
+    payloads = [*attack_payloads(beacon.address), *svg][::step]
+    assert len(payloads) >= 100 / step
+    cells = [SETUP, *cells_of(payloads)]
     if kernel == "python3":
         cells = [magic(code) for code in cells]
     first = ["%load_ext agentbay_kernel"] if kernel == "python3" else ["1"]
+    sanitized_from = len(first) + len(cells)
     cells = [*first, *cells, "%agentbay config html=sanitize", *cells[1:]]
-    sanitized_from = len(first) + 1 + len(codes)
-    folder = f"attacks-{kernel}"
+    folder = f"attacks-{kernel}-{step}"
     write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
     with opened(browser, lab, beacon, folder) as (notebook, traces):
         run_all(notebook, len(cells))
         assert settle(notebook, traces) == []
         assert traces.listeners() <= listened_to
         framed = notebook.page.evaluate(FRAMED_CELLS)
-        assert len(framed) > len(codes) / 4 and max(framed) < sanitized_from
+        assert len(framed) > len(payloads) / 4 and max(framed) < sanitized_from
         hosts = notebook.page.frame_locator(FRAMES).locator("#typed")
         assert not any("-" in it[:1] or " -" in it for it in hosts.all_text_contents())
         # What was focused may be in a frame, where keys don't reach JupyterLab.
@@ -135,8 +147,7 @@ def test_no_attack_gets_out(
     ("kernel", "step"),
     [
         ("agentbay-python", 1),
-        # The magics take the same way from the containment on: every second payload.
-        ("python3", 2),
+        ("python3", 4),
         (SANITIZING, 3),
         pytest.param(SANITIZING, 1, marks=pytest.mark.slow),
         pytest.param("python3", 1, marks=pytest.mark.slow),
@@ -146,9 +157,9 @@ def test_nothing_gets_out(
     browser: Browser, lab: LabServer, beacon: Beacon, kernel: str, step: int
 ) -> None:
     payloads = escape_payloads(beacon.address)[::step]
-    assert len(payloads) >= 60
+    assert len(payloads) >= 180 / step
     folder = f"escapes-{kernel}-{step}"
-    cells = [SETUP, *(payload.code for payload in payloads)]
+    cells = [SETUP, *cells_of(payloads)]
     if kernel == "python3":
         cells = ["%load_ext agentbay_kernel", *map(magic, cells)]
     write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
@@ -172,7 +183,7 @@ def test_nothing_gets_out_of_a_stored_notebook(
     browser: Browser, lab: LabServer, beacon: Beacon
 ) -> None:
     payloads = escape_payloads(beacon.address)
-    cells = [SETUP, *(payload.code for payload in payloads)]
+    cells = [SETUP, *cells_of(payloads)]
     write_notebook(lab.notebooks / "stored" / "cells.ipynb", "agentbay-python", cells)
     with opened(browser, lab, beacon, "stored") as (notebook, _):
         run_all(notebook, len(cells))
@@ -197,7 +208,7 @@ def test_the_payloads_work_where_output_is_trusted(
         for payload in attack_payloads(beacon.address)
         if payload.name in ("a datagram", "listening in the page")
     ]
-    cells = [SETUP, *(payload.code for payload in payloads)]
+    cells = [SETUP, *cells_of(payloads)]
     write_notebook(lab.notebooks / "escapes-trusted" / "cells.ipynb", TRUSTING, cells)
     with opened(browser, lab, beacon, "escapes-trusted") as (notebook, traces):
         run_all(notebook, len(cells))

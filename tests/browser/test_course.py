@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat import NotebookNode
 from playwright.sync_api import Browser, expect
 
+from agentbay_kernel.sessions.statefile import StateFile
 from tests.browser.lab import LabServer, NotebookPage, opened_window
 from tests.notebooks.course import (
     FOLDER,
@@ -29,10 +31,12 @@ from tests.notebooks.course import (
     may_fail,
     read,
 )
+from tests.notebooks.test_notebooks import HEADLESS, check
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 RUN_S = 400
+ENDED_WITHIN_S = 60
 # Starts a dozen sandboxes and runs nbgrader; shows nothing that others don't.
 LONG = {"07-grading"}
 TYPED = "Borealis"
@@ -138,6 +142,24 @@ def expect_long_work(notebook: NotebookPage, cells: list[NotebookNode]) -> None:
     expect(printed).to_contain_text("5 h: 210 containers")
 
 
+def left_behind(server: LabServer, notebook: str) -> tuple[set[str], set[str], set[int]]:
+    """What there is on the server: files, sessions, and processes started for that notebook."""
+    folder = server.notebooks / "course"
+    files = {str(path) for path in folder.rglob("*") if ".ipynb_checkpoints" not in path.parts}
+    records = StateFile(server.notebooks.parent / "state").read().values()
+    # A create that was cut short names no session.
+    sessions = {record.session_id for record in records if record.session_id}
+    return files, sessions, {it.pid for it in psutil.process_iter() if is_of(it, notebook)}
+
+
+def is_of(process: psutil.Process, notebook: str) -> bool:
+    """Was it started, by whichever way, for the notebook of that name?"""
+    try:
+        return process.environ().get("JPY_SESSION_NAME", "").endswith(f"/{notebook}")
+    except psutil.Error:
+        return False
+
+
 FURTHER = {
     "02-break-the-sandbox": expect_break_the_sandbox,
     "05-long-work": expect_long_work,
@@ -151,17 +173,25 @@ FURTHER = {
 )
 def test_a_notebook_of_the_course(window: NotebookPage, path: Path) -> None:
     cells = code_cells(as_a_student_gets_it(path))
+    before = left_behind(window.server, path.name)
     with opened_notebook(window, path):
         window.restart_and_run_all()
         wait_for_the_end(window, max(n for n, cell in enumerate(cells) if cell.source.strip()))
         if path.stem in FURTHER:
             FURTHER[path.stem](window, cells)
-        saved = json.dumps(window.save(path.name))
-        executed = code_cells(nbformat.reads(saved, as_version=4))
-        for number, (cell, stored) in enumerate(zip(executed, code_cells(read(path)), strict=True)):
+        executed = nbformat.reads(json.dumps(window.save(path.name)), as_version=4)
+        if path.stem not in HEADLESS:
+            check(path.stem, executed)
+        pairs = zip(code_cells(executed), code_cells(read(path)), strict=True)
+        for number, (cell, stored) in enumerate(pairs):
             assert agree(cell, stored), cell.source
             failed = [output for output in cell.outputs if output.output_type == "error"]
             assert may_fail(cell) or not failed, cell.source
             expect_drawn(window, number, cell.outputs)
         assert not window.errors, f"errors in the page: {window.errors}"
         assert not window.outside, f"requests that left this machine: {window.outside}"
+        assert left_behind(window.server, path.name)[2], "its kernel runs"
+    deadline = time.monotonic() + ENDED_WITHIN_S
+    while (left := left_behind(window.server, path.name)) != before:
+        assert time.monotonic() < deadline, (left, before)
+        time.sleep(0.2)
