@@ -81,7 +81,6 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
     # HTML beside a chart is the same chart, or the empty box that its script would fill.
     settled = {*mimes, *_SCRIPTS} | (set() if is_complete else {_HTML})
     charts.settled = frozenset(settled & data.keys())
-    plain = visible(as_text(data.get(_PLAIN)))
     for mime in mimes:
         if (notebook_mode := _notebook_mode(mime)) is not None:
             if not is_complete:
@@ -100,15 +99,29 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
             continue
         elif policy.html != "contain":
             charts.refused.append((mime, _NO_FRAMES))
-        elif document := _document(mime, spec):
-            charts.source = document
-            charts.kept[_HTML] = framed(document, policy.hosts, plain, picture_of(data))
-        elif _HTML in data and policy.hosts:
-            # Its scripts may come from a host that is allowed.
-            charts.settled -= {_HTML}
         else:
-            charts.refused.append((mime, _INSTALL))
+            _add_frame(charts, mime, spec, data, policy)
     return charts
+
+
+def _add_frame(
+    charts: Charts, mime: str, spec: dict[str, Any], data: dict[str, Any], policy: Policy
+) -> None:
+    """Add a frame that draws a specification of a bundle, or why there is none."""
+    document, reason = None, _INSTALL
+    try:
+        document = _document(mime, spec)
+    except vega.ScriptsError as error:
+        reason = str(error)
+    if document:
+        charts.source = document
+        plain = visible(as_text(data.get(_PLAIN)))
+        charts.kept[_HTML] = framed(document, policy.hosts, plain, picture_of(data))
+    elif _HTML in data and policy.hosts:
+        # Its scripts may come from a host that is allowed.
+        charts.settled -= {_HTML}
+    else:
+        charts.refused.append((mime, reason))
 
 
 def picture_of(data: dict[str, Any]) -> str:

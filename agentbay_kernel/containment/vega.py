@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from agentbay_kernel.containment.text import UNSAFE_NAMES, is_plain
+from agentbay_kernel.containment.text import UNSAFE_NAMES, is_plain, one_line
 
 _Check = Callable[[Any], bool]
 
@@ -51,12 +51,19 @@ def embed_metadata(metadata: Any) -> dict[str, Any]:
     return {"embed_options": {**sizes, "actions": _ACTIONS}}
 
 
+class ScriptsError(Exception):
+    """Scripts that could not be made; says why and what to do, without a full stop at the end."""
+
+
 def document(mime: str, data: str, *, python: str = sys.executable) -> str | None:
     """Return HTML that draws a specification, or nothing where vl-convert is missing.
 
     Arguments:
         data: the specification, as JSON that may stand in a script element.
         python: the interpreter that may have vl-convert.
+
+    Raises:
+        ScriptsError: vl-convert is there, but did not write the scripts.
     """
     found = _mime.match(mime)
     assert found is not None
@@ -74,19 +81,37 @@ document.getElementById("chart").textContent=String(error)}})</script>"""
 
 # In a process of its own: it loads a whole JavaScript engine, which then is gone again.
 _BUNDLE = """\
-import sys, vl_convert
+import importlib.util, sys
+if importlib.util.find_spec("vl_convert") is None:
+    sys.exit(%d)
+import vl_convert
 major = sys.argv[1]
 known = [it for it in vl_convert.get_vegalite_versions() if it.split(".")[0] == major]
 newest = max(known, key=lambda it: [int(part) for part in it.split(".")], default=None)
 sys.stdout.buffer.write(vl_convert.javascript_bundle(vl_version=newest).encode())
 """
+_MISSING = 44
+_AGAIN = (
+    "In a terminal on the machine where this kernel runs, type "
+    '`pip install --upgrade "agentbay-kernel[charts]"`, then run the cell again'
+)
 
 
 def _scripts(major: str, python: str) -> str | None:
     try:
         return _bundled(major, python)
-    except (OSError, subprocess.SubprocessError):
-        return None
+    except subprocess.TimeoutExpired:
+        told = f"its scripts were not ready after {_BUNDLING_S} s, because this machine is busy"
+        raise ScriptsError(f"{told}. Run the cell again") from None
+    except subprocess.CalledProcessError as failed:
+        if failed.returncode == _MISSING:
+            return None
+        lines = failed.stderr.decode(errors="replace").strip().splitlines()
+        why = one_line(lines[-1])[:200] if lines else f"exit code {failed.returncode}"
+        raise ScriptsError(f"vl-convert did not write its scripts ({why}). {_AGAIN}") from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ScriptsError(f"Python did not start to write its scripts ({why}). {_AGAIN}") from None
 
 
 # What fails is not kept: it works as soon as vl-convert is installed.
@@ -94,7 +119,7 @@ def _scripts(major: str, python: str) -> str | None:
 def _bundled(major: str, python: str) -> str:
     # -P: a file of that name in the notebook's directory is not it.
     bundled = subprocess.run(
-        [python, "-P", "-c", _BUNDLE, major],
+        [python, "-P", "-c", _BUNDLE % _MISSING, major],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=_BUNDLING_S,

@@ -291,7 +291,7 @@ def panel_html(viewable: Any) -> str:
 
 
 PANEL_STYLE = re.compile(
-    r"https://cdn\.holoviz\.org/panel/[\w.]+/dist/([\w/.-]+\.css)(?:\?v=[\w.]+)?"
+    r"https://cdn\.holoviz\.org/panel/[\w.]+/dist/([\w/.@-]+\.css)(?:\?v=[\w.]+)?"
 )
 
 

@@ -545,18 +545,24 @@ def test_notebook_modes_are_told_how_to_be_seen(library: str, told: str) -> None
         assert "x;x;x;" in document_of(found)
 
 
-def test_without_the_scripts_a_picture_stays_and_what_to_type_is_told(tmp_path: Path) -> None:
-    """In an environment with all that is installed here, but the scripts."""
+def refused_with(tmp_path: Path, without: tuple[str, ...], setup: str = "") -> list[str]:
+    """What is told of charts that come with a picture, where some packages are not installed.
+
+    Arguments:
+        setup: code that is run first.
+    """
     packages = tmp_path / "packages"
-    packages.mkdir()
+    packages.mkdir(exist_ok=True)
     for entry in Path(pd.__file__).parents[1].iterdir():
-        if not entry.name.startswith(("plotly", "vl_convert")):
+        if not entry.name.startswith(without):
             (packages / entry.name).symlink_to(entry)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     code = f"""
 import json
+from agentbay_kernel.containment import vega
 from agentbay_kernel.containment.bundle import contain_bundle
 from agentbay_kernel.containment.policy import Policy
+{setup}
 for mime, value in (({LITE_6!r}, {BAR!r}), ({VEGA!r}, {{}}), ({PLOTLY!r}, {FIGURE!r})):
     found = contain_bundle({{mime: value, "image/png": {PICTURE!r}}}, {{}}, Policy())
     print(json.dumps([found.data, [it.text for it in found.refused]]))
@@ -571,10 +577,37 @@ for mime, value in (({LITE_6!r}, {BAR!r}), ({VEGA!r}, {{}}), ({PLOTLY!r}, {FIGUR
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 3
-    for data, refused in lines:
-        assert data == {"image/png": PICTURE}
-        assert len(refused) == 1
-        assert 'pip install "agentbay-kernel[charts]"' in refused[0]
+    assert all(data == {"image/png": PICTURE} for data, _ in lines)
+    return [text for _, (text,) in lines]
+
+
+def test_without_the_scripts_a_picture_stays_and_what_to_type_is_told(tmp_path: Path) -> None:
+    """In an environment with all that is installed here, but the scripts."""
+    for text in refused_with(tmp_path, ("plotly", "vl_convert")):
+        assert "are missing" in text
+        assert 'pip install "agentbay-kernel[charts]"' in text
+
+
+@pytest.mark.parametrize(
+    ("package", "told", "typed"),
+    [
+        ("import time\ntime.sleep(600)", "were not ready after 1 s", "Run the cell again"),
+        ("import os\nos.kill(os.getpid(), 9)", "exit code -9", "pip install --upgrade"),
+        ("", "AttributeError: module 'vl_convert' has no", "pip install --upgrade"),
+        ("raise ImportError('libm\u202e.so')", "ImportError: libm[U+202E].so", "pip install"),
+    ],
+)
+def test_scripts_that_can_not_be_made_are_not_called_missing(
+    tmp_path: Path, package: str, told: str, typed: str
+) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "vl_convert.py").write_text(package, encoding="utf-8")
+    limit = "vega._BUNDLING_S = 1" if "sleep" in package else ""
+    *vega_texts, _ = refused_with(tmp_path, ("plotly", "vl_convert"), limit)
+    for text in vega_texts:
+        assert told in text
+        assert typed in text
+        assert "missing" not in text
 
 
 # --- How many charts fit ----------------------------------------------------------------------
