@@ -2,8 +2,9 @@
 
 A request passes these walls in this order, and nothing of its body is read before: its target is a
 path, its Host is a loopback name, it does not come from another page in a browser, its route takes
-its method and content type, whoever sends it has the route's token (the action route's key stands
-in the body, so that its body is bounded instead), and its body has the size that its route takes.
+its method and content type, whoever sends it has the route's token, and its body has the size that
+its route takes. The action route's key stands in the body: it is looked for while the body arrives,
+what comes before it is bounded, and all of these beginnings together are.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ HEAD_LIMIT = 16 * KILOBYTE
 SMALL_BODY = 64 * KILOBYTE
 # One wide character in it makes a text four times as large in memory.
 LARGE_BODIES = TOOL_LIMIT
+# Of a body whose key has not come yet; and of all of these together.
+KEYLESS_LIMIT = MEGABYTE
+KEYLESS_BODIES = 8 * MEGABYTE
 SEND_PIECE = 128 * KILOBYTE
 WAITING_LIMIT = 100
 CONNECTIONS_LIMIT = 500
@@ -114,8 +118,9 @@ class Runtime:
     actions: Actions
     contexts: Contexts
     behaviour: Behaviour
-    # What large bodies may have together.
+    # What large bodies may have together, and those of which nobody knows whose they are.
     room: BodyRoom
+    anteroom: BodyRoom
 
 
 class _Server(HTTPServer):
@@ -216,6 +221,7 @@ class LoopbackHandler(web.RequestHandler):
         self._limit = 0
         self._size = 0
         self._held = 0
+        self._room = runtime.room
 
     def admit(self) -> int | None:
         """Judge whoever sends the request; returns the most bytes that its body may have.
@@ -275,7 +281,7 @@ class LoopbackHandler(web.RequestHandler):
         return headers.get("Content-Type", "").partition(";")[0].strip() == self.content_type
 
     async def _enter(self, size: int) -> None:
-        room = self.runtime.room
+        room = self._room
         if room.crowded:
             self.refuse(503, "Throttling", "Too many large requests at once; try again.")
             return
@@ -353,7 +359,7 @@ class LoopbackHandler(web.RequestHandler):
     def _leave(self) -> None:
         held, self._held = self._held, 0
         if held:
-            self.runtime.room.leave(held)
+            self._room.leave(held)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """What was not foreseen is answered in the service's form too."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote_plus
 
 from tornado import web
 
@@ -23,6 +25,7 @@ from agentbay_kernel.local.answers import ToolAnswer
 from agentbay_kernel.local.faults import misbehave
 from agentbay_kernel.local.listener import (
     CONTROL_LIMIT,
+    KEYLESS_LIMIT,
     SMALL_BODY,
     TOOL_LIMIT,
     UPLOAD_LIMIT,
@@ -45,6 +48,8 @@ from agentbay_kernel.local.transfer import FileHandler
 from agentbay_kernel.local.websocket import SocketHandler
 
 REQUEST_ID_LIMIT = 200
+# The key in a form, once its end is there too.
+_KEY = re.compile(rb"(?:^|&)Authorization=([^&]*)&")
 # Where the text of an answer goes.
 _PLACE = "TEXT"
 
@@ -124,20 +129,61 @@ class ActionHandler(BodyHandler):
     def admit(self) -> int | None:
         """Refuse an unknown action, and a wrong key in the query: others stand in the body."""
         self._number = request_id()
+        self._expected = self._searched = 0
         try:
             self._query = self._read(lambda: self.request.query)
             self._action = self._query.get("Action") or self.request.headers.get("x-acs-action", "")
             if self._action not in ACTIONS and self._action != TOOL_CALL:
                 raise no_such_action(self._action)
-            if "Authorization" in self._query:
+            self._has_key = "Authorization" in self._query
+            if self._has_key:
                 self._authenticate(self._query["Authorization"])
         except Refusal as refusal:
             self._refused(refusal)
             return None
         return TOOL_LIMIT if self._action == TOOL_CALL else CONTROL_LIMIT
 
+    async def _enter(self, size: int) -> None:
+        """Wait for room once it is known whose body it is."""
+        self._expected = size
+        if self._has_key:
+            await super()._enter(size)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Take a piece of the body, and look for the key in what is there."""
+        if self._finished:
+            return None
+        super().data_received(chunk)
+        return None if self._has_key or self._finished else self._look_for_key()
+
+    async def _look_for_key(self) -> None:
+        found = _KEY.search(self._body, self._searched)
+        if found is not None:
+            self._has_key = True
+            try:
+                self._authenticate(unquote_plus(found[1].decode("latin-1")))
+            except Refusal as refusal:
+                self.drop()
+                self._refused(refusal)
+                return
+            self._leave()
+            self._room = self.runtime.room
+            if self._expected:
+                await super()._enter(self._expected)
+            return
+        self._searched = max(0, self._body.rfind(b"&"))
+        if self._size > KEYLESS_LIMIT:
+            self.drop()
+            words = f"The key must come within the first {KEYLESS_LIMIT:,} bytes of the form."
+            self.refuse(413, "InvalidRequest", words)
+        elif self._size > SMALL_BODY and not self._held:
+            self._room = self.runtime.anteroom
+            await super()._enter(KEYLESS_LIMIT)
+
     async def post(self) -> None:
         """One action."""
+        if self._finished:
+            return
         behaviour = self.runtime.behaviour
         await behaviour.delay()
         fault = None
@@ -201,6 +247,7 @@ class ActionHandler(BodyHandler):
         )
 
     def _authenticate(self, authorization: str) -> None:
+        """Refuse whoever has not the key."""
         key = authorization.removeprefix("Bearer").strip()
         if not secrets.compare_digest(key.encode(), self.runtime.api_key.encode()):
             raise not_logged_in()

@@ -17,6 +17,7 @@ from agentbay_kernel.local.certificate import make_certificate
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.listener import (
+    KEYLESS_BODIES,
     LARGE_BODIES,
     BodyRoom,
     Runtime,
@@ -62,9 +63,9 @@ class LocalRuntime:
             address=lambda path: self.endpoint + path,
             told=self._told,
         )
-        room = BodyRoom(LARGE_BODIES)
+        room, anteroom = BodyRoom(LARGE_BODIES), BodyRoom(KEYLESS_BODIES)
         application = make_application(
-            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, room)
+            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, room, anteroom)
         )
         context = self._certificate.context() if self._certificate else None
         self._server = serve_application(application, ssl_options=context)

@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -174,6 +174,56 @@ def test_a_body_too_large_for_its_route_is_refused_unread(
     status, rest = answer_to(runtime, start, *headers, f"Content-Length: {size}")
     assert status == 413 and b"bytes" in rest
     assert is_usable(runtime, session)
+
+
+TOOL = "POST /?Action=CallMcpTool"
+SIZE = f"Content-Length: {10 * MEGABYTE}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"Authorization=Bearer+akm-wrong&", 400),
+        (b"Authorization=&", 400),
+        (b"Args=" + b"x" * 500_000 + b"&Authorization=Bearer+akm-wrong&", 400),
+        ((b"Args=" + b"x" * MEGABYTE)[: MEGABYTE + 1], 413),
+        (b"x" * (MEGABYTE + 1), 413),
+        (b"&" * (MEGABYTE + 1), 413),
+        ((b"Args=%26Authorization%3Dx%26" + b"x" * MEGABYTE)[: MEGABYTE + 1], 413),
+    ],
+)
+def test_the_rest_of_a_body_is_not_awaited_from_who_has_not_the_key(
+    runtime: LocalRuntimeProcess, body: bytes, status: int
+) -> None:
+    found, rest = answer_to(runtime, TOOL, FORM, SIZE, body=body)
+    assert found == status and (b"not logged in" in rest or b"first 1,048,576 bytes" in rest), rest
+
+
+@pytest.mark.parametrize("before", [0, 60_000, 100_000, 900_000])
+def test_a_key_may_stand_behind_other_fields(
+    runtime: LocalRuntimeProcess, session: Any, before: int
+) -> None:
+    arguments = json.dumps({"code": f"len('{'x' * before}')", "language": "python"})
+    fields = {"Args": arguments, "Authorization": f"Bearer {runtime.api_key}"}
+    fields |= {"Name": "run_code", "SessionId": session.session_id}
+    url = f"{runtime.endpoint}/?Action=CallMcpTool"
+    done = requests.post(url, data=fields, timeout=60).json()["Data"]
+    assert not done["isError"] and str(before) in done["content"][0]["text"]
+
+
+def test_bodies_without_a_key_hold_up_no_others(runtime: LocalRuntimeProcess, session: Any) -> None:
+    with ExitStack() as stack:
+        for _ in range(30):
+            connection = stack.enter_context(connected(runtime))
+            head = f"{TOOL} HTTP/1.1\r\nHost: {connection.authority}\r\n{FORM}\r\n{SIZE}\r\n\r\n"
+            connection.send(head.encode() + b"Args=" + b"x" * 70_000)
+        arguments = json.dumps({"code": f"len('{'x' * 5 * MEGABYTE}')", "language": "python"})
+        fields = {"Authorization": runtime.api_key, "Args": arguments, "Name": "run_code"}
+        fields["SessionId"] = session.session_id
+        url = f"{runtime.endpoint}/?Action=CallMcpTool"
+        # Those would be served first, a minute later.
+        done = requests.post(url, data=fields, timeout=50).json()["Data"]
+        assert not done["isError"] and str(5 * MEGABYTE) in done["content"][0]["text"]
 
 
 @pytest.mark.parametrize("route", ["control", "link", "upload"])
