@@ -60,7 +60,7 @@ def installing_code(module: str = MODULE) -> str:
     """Return the code; it leaves no names behind but that of the bridge's module."""
     files = {**_MODULES, module: _MAIN}
     sources = {name: _without_words(read_source(file)) for name, file in files.items()}
-    worker, hooks = (read_source(file) for file in (_WORKER, DISPLAY_HOOKS))
+    worker, hooks = read_source(_WORKER), _without_words(read_source(DISPLAY_HOOKS))
     digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
     return packed(
         _INSTALL.format(
