@@ -26,6 +26,35 @@ def test_nbclient(
     assert texts(notebook)[1] == "42"
 
 
+INTERACT = """\
+from IPython.display import HTML, display
+from ipywidgets import interact
+@interact(number=(0, 10), name=["a", "b"])
+def show(number=3, name="a"):
+    for at in range({}): display(HTML(f"<b>{{at}}</b>"))
+    print(number, name)
+    return number
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nbclient_sees_the_reply_to_a_cell_whose_output_a_widget_captures(
+    service: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in service.items():
+        monkeypatch.setenv(name, value)
+    cells = [new_code_cell(INTERACT.format(count)) for count in (1, 2, 3, 5, 8, 13)]
+    resources = {"metadata": {"path": str(tmp_path)}}
+    for _ in range(3):
+        # nbclient fails at the timeout of a cell whose reply it does not see.
+        client = NotebookClient(
+            new_notebook(cells=cells), kernel_name="agentbay-python", resources=resources
+        )
+        client.timeout = 60
+        client.execute()
+
+
 @pytest.mark.slow
 def test_nbconvert(run: Run, submission: Path, tmp_path: Path) -> None:
     done = run(

@@ -61,7 +61,8 @@ def installing_code(module: str = MODULE) -> str:
     """Return the code; it leaves no names behind but that of the bridge's module."""
     files = {**_MODULES, module: _MAIN}
     sources = {name: _without_words(read_source(file)) for name, file in files.items()}
-    worker, hooks = _without_comments(read_source(_WORKER), "//"), read_source(DISPLAY_HOOKS)
+    worker = _without_comments(read_source(_WORKER), "//")
+    hooks = _without_words(read_source(DISPLAY_HOOKS))
     digest = hashlib.sha256("\0".join([*sources.values(), worker, hooks]).encode()).hexdigest()
     return packed(
         _INSTALL.format(
