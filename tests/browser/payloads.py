@@ -389,24 +389,6 @@ def with_beacon(cells: list[tuple[str, str]], beacon: str, prefix: str) -> list[
     return payloads
 
 
-def cells_of(payloads: list[Payload], at_most: int = 8) -> list[str]:
-    """The payloads in fewer cells, in order: those that only display stand together.
-
-    JupyterLab takes longer for a cell than for an output.
-    """
-    cells: list[list[str]] = []
-    room = 0
-    for payload in payloads:
-        only_displays = payload.code.startswith("display(") and "\n" not in payload.code
-        if only_displays and room:
-            cells[-1].append(payload.code)
-            room -= 1
-        else:
-            cells.append([payload.code])
-            room = at_most - 1 if only_displays else 0
-    return ["\n".join(cell) for cell in cells]
-
-
 def _in_literal(script: str) -> str:
     """The script as it stands in a Python literal of either quotes."""
     return script.replace("'", "\\x27")

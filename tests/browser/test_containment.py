@@ -20,7 +20,7 @@ from tests.browser.escapes import (
     write_untrusted,
 )
 from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
-from tests.browser.payloads import SETUP, cells_of, escape_payloads
+from tests.browser.payloads import SETUP, escape_payloads
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -112,7 +112,7 @@ def test_no_attack_gets_out(
     svg = [it for it in escape_payloads(beacon.address) if it.name.startswith("svg")]
     payloads = [*attack_payloads(beacon.address), *svg][::step]
     assert len(payloads) >= 100 / step
-    cells = [SETUP, *cells_of(payloads)]
+    cells = [SETUP, *(payload.code for payload in payloads)]
     if kernel == "python3":
         cells = [magic(code) for code in cells]
     first = ["%load_ext agentbay_kernel"] if kernel == "python3" else ["1"]
@@ -159,7 +159,7 @@ def test_nothing_gets_out(
     payloads = escape_payloads(beacon.address)[::step]
     assert len(payloads) >= 180 / step
     folder = f"escapes-{kernel}-{step}"
-    cells = [SETUP, *cells_of(payloads)]
+    cells = [SETUP, *(payload.code for payload in payloads)]
     if kernel == "python3":
         cells = ["%load_ext agentbay_kernel", *map(magic, cells)]
     write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
@@ -183,7 +183,7 @@ def test_nothing_gets_out_of_a_stored_notebook(
     browser: Browser, lab: LabServer, beacon: Beacon
 ) -> None:
     payloads = escape_payloads(beacon.address)
-    cells = [SETUP, *cells_of(payloads)]
+    cells = [SETUP, *(payload.code for payload in payloads)]
     write_notebook(lab.notebooks / "stored" / "cells.ipynb", "agentbay-python", cells)
     with opened(browser, lab, beacon, "stored") as (notebook, _):
         run_all(notebook, len(cells))
@@ -208,7 +208,7 @@ def test_the_payloads_work_where_output_is_trusted(
         for payload in attack_payloads(beacon.address)
         if payload.name in ("a datagram", "listening in the page")
     ]
-    cells = [SETUP, *cells_of(payloads)]
+    cells = [SETUP, *(payload.code for payload in payloads)]
     write_notebook(lab.notebooks / "escapes-trusted" / "cells.ipynb", TRUSTING, cells)
     with opened(browser, lab, beacon, "escapes-trusted") as (notebook, traces):
         run_all(notebook, len(cells))

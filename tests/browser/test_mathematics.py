@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.beacon import Beacon, listening_beacon
 from tests.browser.escapes import Traces, opened, run_all, write_notebook, write_untrusted
 from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
-from tests.browser.payloads import SETUP, cells_of, mathematics_payloads
+from tests.browser.payloads import SETUP, mathematics_payloads
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -74,7 +74,7 @@ def test_no_markdown_and_no_tex_acts(
 ) -> None:
     """Contained, then sanitised in the same notebook."""
     payloads = mathematics_payloads(beacon.address)[use]
-    cells = [IMPORTS, *cells_of(payloads), "Latex('$x^2$')"]
+    cells = [IMPORTS, *(payload.code for payload in payloads), "Latex('$x^2$')"]
     if kernel == "python3":
         cells = [f"%%agentbay python\n{code}" for code in cells]
     cells = [*cells[:-1], "%agentbay config html=sanitize", *cells[1:]]
