@@ -26,6 +26,7 @@
   const shift = does(Array, "shift"), isOurs = does(WeakSet, "has"), take = does(WeakSet, "add");
   const directive = got(SecurityPolicyViolationEvent, "effectiveDirective");
   const blocked = got(SecurityPolicyViolationEvent, "blockedURI");
+  const html = "http://www.w3.org/1999/xhtml";
   const define = Object.defineProperty, page = document, Made = Function, Told = Event;
   const isScript = node => node instanceof HTMLScriptElement || node instanceof SVGScriptElement;
   const runs = /^(module|importmap|(text|application)\/(x-)?(java|ecma)script[\d.]*)?$/i;
@@ -33,15 +34,23 @@
   // A script that is loaded holds up those after it, and the page's events, as the parser would.
   let loading = false, held = [];
   const queue = [];
+  // Started once: one that is blocked is reported like those of the output.
+  const started = new WeakSet();
   const start = old => {
     if (!connected(old)) return;
-    const fresh = create(page, space(old), "script"), all = names(old);
+    // Of HTML, as an inline script of SVG is blocked whoever makes it.
+    const fresh = create(page, html, "script"), all = names(old);
     for (let at = 0; at < all.length; at++) write(fresh, all[at], read(old, all[at]));
+    if (space(old) !== html) {
+      const address = read(old, "href") || read(old, "xlink:href");
+      if (address) write(fresh, "src", address);
+    }
+    take(started, fresh);
     const later = has(old, "async") || has(old, "defer") || /^module/i.test(read(old, "type"));
     if (fresh instanceof HTMLScriptElement && !has(old, "async")) inOrder(fresh, false);
     fill(fresh, content(old));
     handle(fresh);
-    if (has(old, "src") && !later) {
+    if (has(fresh, "src") && !later) {
       loading = true;
       listen(fresh, "load", next);
       listen(fresh, "error", next);
@@ -58,7 +67,8 @@
       dispatch(events[at] === "load" ? window : page, new Told(events[at], {bubbles: true}));
   };
   const run = script => {
-    if (!isScript(script) || !matches(runs, read(script, "type") || "")) return;
+    if (!isScript(script) || isOurs(started, script)) return;
+    if (!matches(runs, read(script, "type") || "")) return;
     loading ? push(queue, script) : start(script);
   };
   const hold = event => {

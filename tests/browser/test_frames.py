@@ -352,3 +352,35 @@ def test_without_the_frame_each_loads(browser: Browser, beacon: Beacon) -> None:
     asked = {int(line.split("/")[1]) for line in beacon.requests if line.split("/")[1].isdigit()}
     silent = [way for at, way in enumerate(NETWORK_WAYS) if at not in asked]
     assert silent == []
+
+
+SCRIPTS = {
+    "of HTML": "<script>SAY</script>",
+    "of SVG": "<svg><script>SAY</script></svg>",
+    "of SVG with an address": "<svg><script href='data:text/javascript,SAY'></script></svg>",
+    "of SVG with an old address": "<svg><script xlink:href='data:text/javascript,SAY'>"
+    "</script></svg>",
+    "a module of SVG": "<svg><script type=module>SAY</script></svg>",
+    "in foreign content": "<svg><foreignObject><script>SAY</script></foreignObject></svg>",
+    "made by a script": "<script>let s=document.createElement('script');s.text=`SAY`;"
+    "document.body.append(s)</script>",
+    "made by a script, of SVG": "<script>let s=document.createElementNS("
+    "'http://www.w3.org/2000/svg','script');s.textContent=`SAY`;"
+    "document.body.append(document.createElementNS('http://www.w3.org/2000/svg','svg'));"
+    "document.body.lastChild.append(s)</script>",
+}
+# How many scripts were blocked so far, a second later: each is reported once.
+_BLOCKED = (
+    "<script>let n=0;addEventListener('securitypolicyviolation',()=>n++,true);"
+    "setTimeout(()=>top.postMessage(n>9?'reports without end: NAME':'','*'),1000)</script>"
+)
+
+
+def test_a_script_runs_once_and_then_there_is_quiet(browser: Browser) -> None:
+    frames = []
+    for name, script in SCRIPTS.items():
+        say = f'top.postMessage(decodeURIComponent("{urllib.parse.quote(name)}"),"*")'
+        frames.append(
+            framed("<p>x</p>" + _BLOCKED.replace("NAME", name) + script.replace("SAY", say))
+        )
+    assert sorted(filter(None, _said(browser, frames))) == sorted(SCRIPTS)
