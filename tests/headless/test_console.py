@@ -34,18 +34,16 @@ def typed(console: Any, line: str) -> str:
 
 
 def interrupt(console: Any) -> None:
-    """Press Ctrl-C as a person does: again if nothing comes of it."""
-    for _ in range(6):
-        console.sendintr()
-        if console.expect(["KeyboardInterrupt", pexpect.TIMEOUT], timeout=15) == 0:
-            return
-    raise AssertionError("nothing was interrupted")
+    """Press Ctrl-C once."""
+    console.sendintr()
+    console.expect("KeyboardInterrupt")
 
 
 def test_cells_run_in_the_sandbox_and_exit_leaves(console: Any) -> None:
     assert "cells run in a sandbox" in console.before
     assert "THIS machine" in console.before
-    assert "AgentBay" not in typed(console, "x = 6")
+    # But for the notice of a start that takes longer than a second.
+    assert "AgentBay: " not in typed(console, "x = 6")
     assert "Out[2]: 42" in typed(console, "x * 7")
     assert "ZeroDivisionError" in typed(console, "1 / 0")
     console.sendline("name = input('who? ')")
