@@ -34,8 +34,8 @@ _EXTENSION = b"ARROW:extension:"
 # A shared dictionary is checked with each batch: so many bytes for each of the stream.
 _MOST_DICTIONARIES = 1000
 # Names of `pyarrow.types.is_...`.
-_PLAIN = ("null", "primitive", "decimal", "string", "large_string", "binary", "large_binary")
-_PLAIN += ("fixed_size_binary",)
+_TEXTS = ("string", "large_string", "binary", "large_binary", "fixed_size_binary")
+_PLAIN = ("null", "primitive", "decimal", *_TEXTS)
 _NESTED = ("list", "large_list", "fixed_size_list", "struct", "map")
 
 
