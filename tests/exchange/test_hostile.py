@@ -25,7 +25,7 @@ from agentbay_kernel.sandbox.exchange.encoding import Encoder
 from agentbay_kernel.sandbox.exchange.named import DECODERS, ENCODERS, encode_named
 from agentbay_kernel.sandbox.exchange.pieces import Stream, unpack
 from agentbay_kernel.sandbox.exchange.values import Refused
-from tests.exchange.codec import WITHOUT_ARROW
+from tests.exchange.codec import WITHOUT_ARROW, there_and_back
 
 LIMIT = 50_000_000
 
@@ -254,6 +254,72 @@ def test_arrow_that_lies(kind: str, tmp_path: Path) -> None:
     with pytest.raises(Refused) as refusal:
         decoded(tmp_path, '{"$": "arrow", "kind": "table", "blob": 0}', ARROWS[kind])
     assert refusal.value.kind == "malformed"
+
+
+OFFSETS = struct.pack("<3i", 0, 1, 3)
+WILD = {
+    "past the end": struct.pack("<3i", 0, 1, 2**31 - 1),
+    "before the start": struct.pack("<3i", 0, -(2**31), 3),
+    "far away": struct.pack("<3i", 2**30, 2**30 + 1, 2**30 + 2),
+}
+
+
+@pytest.mark.parametrize("kind", WILD)
+@pytest.mark.parametrize(
+    "array",
+    [
+        pyarrow.array([["abcde"], ["xx", "yy"]]),
+        pyarrow.array([[["abcde"]], [["xx"], ["yy"]]]),
+        pyarrow.array([[{"a": [1]}], [{"a": [2]}, {"a": None}]]),
+        pyarrow.array([[("k", 1)], [("l", 2), ("m", 3)]], pyarrow.map_("string", "int8")),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_offsets_are_checked_before_anything_follows_them(
+    array: Any, kind: str, tmp_path: Path
+) -> None:
+    blob = arrow_of(array)
+    assert OFFSETS in blob
+    with pytest.raises(Refused) as refusal:
+        text = '{"$": "arrow", "kind": "table", "blob": 0}'
+        decoded(tmp_path, text, blob.replace(OFFSETS, WILD[kind]))
+    assert refusal.value.kind == "malformed"
+
+
+NOT_TAKEN: dict[str, Callable[[], Any]] = {
+    "dense_union": lambda: pyarrow.UnionArray.from_dense(
+        pyarrow.array([0, 1], pyarrow.int8()),
+        pyarrow.array([0, 0], pyarrow.int32()),
+        [pyarrow.array([1]), pyarrow.array(["b"])],
+    ),
+    "sparse_union": lambda: pyarrow.UnionArray.from_sparse(
+        pyarrow.array([0, 1], pyarrow.int8()), [pyarrow.array([1, 2]), pyarrow.array(["a", "b"])]
+    ),
+    "run_end_encoded": lambda: pyarrow.RunEndEncodedArray.from_arrays(
+        pyarrow.array([1, 3], pyarrow.int32()), pyarrow.array(["a", "b"])
+    ),
+    "string_view": lambda: pyarrow.array(["a"], pyarrow.string_view()),
+    "binary_view": lambda: pyarrow.array([b"a"], pyarrow.binary_view()),
+    "list_view": lambda: pyarrow.array([[1]], pyarrow.list_view(pyarrow.int8())),
+    "dictionary<values=struct": lambda: pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array([0]), pyarrow.array([{"a": 1}])
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_TAKEN)
+@pytest.mark.parametrize("inside", ["", "a list", "a struct"])
+def test_arrow_types_that_are_not_taken(kind: str, inside: str, tmp_path: Path) -> None:
+    array = NOT_TAKEN[kind]()
+    if inside == "a list":
+        ends = pyarrow.array([0, len(array)], pyarrow.int32())
+        array = pyarrow.ListArray.from_arrays(ends, array)
+    elif inside:
+        array = pyarrow.StructArray.from_arrays([array], ["x"])
+    with pytest.raises(Refused, match="holds the Arrow type"):
+        decoded(tmp_path, '{"$": "arrow", "kind": "table", "blob": 0}', arrow_of(array))
+    with pytest.raises(Refused, match="holds the Arrow type"):
+        there_and_back(array)
 
 
 class Registered(pyarrow.ExtensionType):  # type: ignore[misc]

@@ -291,6 +291,30 @@ TABLE = pyarrow.table(
     }
 ).replace_schema_metadata({"k": "v"})
 
+# Of each type that is taken.
+EVERY_TYPE = pyarrow.table(
+    {
+        "null": pyarrow.nulls(2),
+        "bool": [True, None],
+        "half": pyarrow.array([1.5, None], pyarrow.float16()),
+        "bytes": pyarrow.array([b"a", None], pyarrow.large_binary()),
+        "fixed": pyarrow.array([b"ab", None], pyarrow.binary(2)),
+        "nothing": pyarrow.array([b"", None], pyarrow.binary(0)),
+        "small": pyarrow.array([decimal.Decimal("1.10"), None], pyarrow.decimal128(4, 2)),
+        "large": pyarrow.array([decimal.Decimal("1.10"), None], pyarrow.decimal256(50, 2)),
+        "date": [datetime.date(2024, 5, 1), None],
+        "time": [datetime.time(12, 30), None],
+        "span": [datetime.timedelta(seconds=1), None],
+        "months": pyarrow.array([(1, 2, 3), None], pyarrow.month_day_nano_interval()),
+        "lists": pyarrow.array([["a", None], None], pyarrow.large_list(pyarrow.large_utf8())),
+        "pairs": pyarrow.array([[1, 2], None], pyarrow.list_(pyarrow.int8(), 2)),
+        "map": pyarrow.array(
+            [[("k", [1])], None], pyarrow.map_("string", pyarrow.list_(pyarrow.int8()))
+        ),
+        "structs": [{"x": {"y": [b"z"]}}, None],
+    }
+)
+
 
 @pytest.mark.parametrize(
     "value",
@@ -301,6 +325,8 @@ TABLE = pyarrow.table(
         TABLE.to_batches()[0],
         TABLE["nested"],
         pyarrow.array([1.5, None]),
+        EVERY_TYPE,
+        EVERY_TYPE.slice(1),
         pyarrow.table({"x": range(100_000)}),
     ],
     ids=lambda value: f"{type(value).__name__}-{len(value)}",
@@ -337,13 +363,13 @@ def test_arrow_of_an_extension_type_arrives_as_its_storage() -> None:
     ("frame", "fits"),
     [
         (pandas.DataFrame({"a": numpy.zeros(300_000, "i1")}), True),
-        (pandas.DataFrame({"a": numpy.zeros(400_000, "i1")}), False),
+        (pandas.DataFrame({"a": numpy.zeros(600_000, "i1")}), False),
         (pandas.DataFrame({"a": ["x" * 100] * 9_000}), True),
         (pandas.DataFrame({"a": ["x" * 100] * 10_000}), False),
         (pandas.DataFrame({"a": ["x" * 1000, None] * 900}), True),
         (pandas.DataFrame({"a": ["x"] + ["x" * 1000] * 1_000}), False),
         (pandas.DataFrame({"a": pandas.Series([[1.5, "x"]] * 60_000)}), True),
-        (pandas.DataFrame({n: numpy.zeros(20_000, "i1") for n in range(20)}), False),
+        (pandas.DataFrame({n: numpy.zeros(20_000, "i1") for n in range(30)}), False),
     ],
 )
 def test_tables_without_pyarrow_are_what_one_call_carries(frame: Any, fits: bool) -> None:

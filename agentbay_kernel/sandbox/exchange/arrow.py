@@ -7,8 +7,10 @@ dictionary for each piece that is added to it. It hands the metadata of an exten
 whatever Python class some library registered for that name. It has no limit of memory, and its
 own messages tell nothing of this. So an allow list holds: messages of format V5 without metadata
 of their own, which are a schema without extension types, a whole dictionary, or a batch; none of
-them compressed or longer than the file. What remains is left to pyarrow's own `validate`: offsets,
-lengths and text are checked in full before a value is read.
+them compressed or longer than the file. Types are on a list too: those whose buffers have bounds
+that can be looked up, so no views, unions or run ends. What remains is left to pyarrow's own
+`validate`: offsets, lengths and text are checked in full before anything else is asked of an array,
+even its size (`nbytes` follows offsets that nobody has checked, and can end the process).
 
 Runs on both sides; needs Python 3.9, and pyarrow for what is read or written.
 """
@@ -31,7 +33,10 @@ _V5 = 4
 _EXTENSION = b"ARROW:extension:"
 # A shared dictionary is checked with each batch: so many bytes for each of the stream.
 _MOST_DICTIONARIES = 1000
-_VIEWS = ("string_view", "binary_view", "list_view", "large_list_view")
+# Names of `pyarrow.types.is_...`.
+_TEXTS = ("string", "large_string", "binary", "large_binary", "fixed_size_binary")
+_PLAIN = ("null", "primitive", "decimal", *_TEXTS)
+_NESTED = ("list", "large_list", "fixed_size_list", "struct", "map")
 
 
 def has_pyarrow() -> bool:
@@ -51,12 +56,13 @@ def write_stream(encoder: Encoder, schema: Any, batches: Iterable[Any]) -> int:
     """Write batches to a new blob; returns its number.
 
     Raises:
-        Refused: the schema has an extension type, or the batches are too large.
+        Refused: the schema has a type that is not taken, or the batches are too large.
     """
     import pyarrow
 
     if _EXTENSION in schema.serialize().to_pybytes():
         raise Refused(UNSUPPORTED, "holds an extension type of Arrow: cast it to its storage first")
+    _check_types(schema.types)
     number, path = encoder.blob()
     with open(path, "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
         for batch in batches:
@@ -81,7 +87,7 @@ def open_stream(path: str) -> Iterator[tuple[Any, Iterator[Any]]]:
     with open(path, "rb") as file:
         size = _check_headers(file)
         with pyarrow.ipc.open_stream(file) as reader:
-            _refuse_views([field.type for field in reader.schema])
+            _check_types(reader.schema.types)
             yield reader.schema, _checked(reader, size)
 
 
@@ -89,11 +95,9 @@ def _checked(reader: Any, size: int) -> Iterator[Any]:
     shared = _MOST_DICTIONARIES * size
     for batch in reader:
         for column in batch.columns:
-            # What a stretch of bytes claims to be is looked at before all of it is.
-            column.validate()
             # Columns may name the same bytes, and then a few are many columns.
-            size -= getattr(column, "indices", column).nbytes
-            shared -= column.dictionary.nbytes if hasattr(column, "dictionary") else 0
+            size -= _held(column)
+            shared -= _held(column.dictionary) if hasattr(column, "dictionary") else 0
         if size < 0:
             raise Refused(MALFORMED, "is Arrow whose columns share their bytes, which is not taken")
         if shared < 0:
@@ -102,14 +106,27 @@ def _checked(reader: Any, size: int) -> Iterator[Any]:
         yield batch
 
 
-def _refuse_views(types: list[Any]) -> None:
-    """Views of texts and lists may all name the same bytes, which no check of a size shows."""
+def _held(array: Any) -> int:
+    """The bytes of all buffers of an array, but not of its dictionary."""
+    return sum(buffer.size for buffer in array.buffers() if buffer is not None)
+
+
+def _check_types(types: list[Any], inside: bool = False) -> None:
+    """Hold types against the allow list: views of texts may all name the same bytes, for example.
+
+    Raises:
+        Refused: one is not on it.
+    """
+    from pyarrow import types as known
+
     for one in types:
-        if str(one).partition("<")[0] in _VIEWS:
+        if known.is_dictionary(one) and not inside:
+            one = one.value_type
+        elif any(getattr(known, "is_" + name)(one) for name in _NESTED):
+            _check_types([one.field(number).type for number in range(one.num_fields)], True)
+            continue
+        if not any(getattr(known, "is_" + name)(one) for name in _PLAIN):
             raise Refused(UNSUPPORTED, "holds the Arrow type %s: cast it first" % one)
-        if hasattr(one, "value_type"):
-            _refuse_views([one.value_type])
-        _refuse_views([one.field(n).type for n in range(one.num_fields)])
 
 
 def _check_headers(file: Any) -> int:
