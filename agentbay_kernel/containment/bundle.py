@@ -180,7 +180,8 @@ def contain_bundle(
         outcome = _contain_one(_Output(str(mime), value, plain, data, policy))
         if isinstance(outcome, Refusal):
             refused.append(outcome)
-        else:
+        elif not (charts.kept and HTML in outcome):
+            # A chart that is shown is not replaced by what is said beside it.
             kept.update(outcome)
     if data and not kept:
         told = "".join(refusal.instead for refusal in refused)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,35 @@ def run_all(notebook: NotebookPage, count: int) -> None:
         arg=count,
         timeout=RUN_MS,
     )
+
+
+def ordinary_listeners(
+    browser: Browser,
+    server: LabServer,
+    beacon: Beacon,
+    folder: str,
+    cells: list[str],
+    drawn: Sequence[str],
+) -> set[str]:
+    """What is listened to in the whole page when these harmless cells have run, and were clicked.
+
+    Libraries of the page listen too, once they draw or typeset something.
+
+    Arguments:
+        drawn: what the outputs show, as selectors.
+    """
+    write_notebook(server.notebooks / folder / "cells.ipynb", "agentbay-python", cells)
+    with opened(browser, server, beacon, folder) as (notebook, traces):
+        run_all(notebook, len(cells))
+        for selector in drawn:
+            notebook.page.locator(f".jp-OutputArea-output {selector}").first.wait_for()
+        traces.hover_and_type()
+        traces.click_all()
+        assert traces.found() == []
+        # What was focused may be in a frame, where keys don't reach JupyterLab.
+        notebook.cell(0).locator(".cm-content").click()
+        notebook.save()
+        return traces.listeners()
 
 
 def _note_response(traces: Traces, url: str) -> None:

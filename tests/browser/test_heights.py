@@ -18,12 +18,11 @@ from plotly import graph_objects
 
 from agentbay_kernel.containment.frame import _height_px, framed
 from agentbay_kernel.sandbox.display_hooks import bokeh_html
+from tests.browser.lab import PATIENCE_MS
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 ADDRESS = "http://notebook.test/"
-# A frame is told its height a few times until its content is complete.
-PATIENCE_MS = 30_000
 MOST_EMPTY_PX = 40
 # Below each frame, to drag it by.
 STRIP_PX = 6
@@ -268,6 +267,8 @@ def until(
     whole: bool = True,
 ) -> object | None:
     """Wait until a frame's height is right; else what it is.
+
+    A frame is told its height a few times until its content is complete.
 
     Arguments:
         whole: nothing of it is scrolled.

@@ -8,7 +8,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.beacon import Beacon, listening_beacon
-from tests.browser.escapes import Traces, opened, run_all, write_notebook, write_untrusted
+from tests.browser.escapes import (
+    Traces,
+    opened,
+    ordinary_listeners,
+    run_all,
+    write_notebook,
+    write_untrusted,
+)
 from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
 from tests.browser.payloads import SETUP, mathematics_payloads
 
@@ -58,6 +65,14 @@ def found_in(notebook: NotebookPage, traces: Traces) -> list[str]:
     return [*traces.found(), *page.evaluate(MADE), *page.evaluate(HANDLERS)]
 
 
+@pytest.fixture(scope="module")
+def listened_to(browser: Browser, lab: LabServer, beacon: Beacon) -> set[str]:
+    """What the page itself listens to when it typesets formulas, and has a frame."""
+    cells = [IMPORTS, "Latex('$x^2$')", "Markdown('*a* $x$')", "HTML('<script>1</script>')"]
+    drawn = ("mjx-container", "iframe")
+    return ordinary_listeners(browser, lab, beacon, "ordinary-formulas", cells, drawn)
+
+
 @pytest.mark.parametrize(
     ("use", "kernel"),
     [
@@ -70,7 +85,12 @@ def found_in(notebook: NotebookPage, traces: Traces) -> list[str]:
     ],
 )
 def test_no_markdown_and_no_tex_acts(
-    browser: Browser, lab: LabServer, beacon: Beacon, use: str, kernel: str
+    browser: Browser,
+    lab: LabServer,
+    beacon: Beacon,
+    listened_to: set[str],
+    use: str,
+    kernel: str,
 ) -> None:
     """Contained, then sanitised in the same notebook."""
     payloads = mathematics_payloads(beacon.address)[use]
@@ -85,13 +105,16 @@ def test_no_markdown_and_no_tex_acts(
     with opened(browser, lab, beacon, folder) as (notebook, traces):
         run_all(notebook, len(cells))
         assert found_in(notebook, traces) == []
+        assert traces.listeners() <= listened_to
         # What was focused may be in a frame, where keys don't reach JupyterLab.
         notebook.cell(0).locator(".cm-content").click()
         stored = notebook.save()
     with opened(browser, lab, beacon, folder) as (notebook, traces):
         assert found_in(notebook, traces) == []
+        assert traces.listeners() <= listened_to
     with opened(browser, lab, beacon, write_untrusted(lab, folder, stored)) as (notebook, traces):
         assert found_in(notebook, traces) == []
+        assert traces.listeners() <= listened_to
 
 
 # Ordinary outputs, and how many formulas the page of the stock kernel shows of each.

@@ -524,6 +524,21 @@ def test_one_form_of_a_chart_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    "beside",
+    [
+        {"text/markdown": "<b>x</b>"},
+        {"image/svg+xml": "<svg><script>1</script></svg>"},
+        {"audio/wav": "UklGRg=="},
+    ],
+)
+def test_a_chart_is_not_replaced_by_what_is_beside_it(beside: dict[str, str]) -> None:
+    for mime, value in ((LITE, BAR), (LITE_6, BAR), (VEGA, {}), (PLOTLY, FIGURE)):
+        alone, found = shown(mime, value), shown(mime, value, **beside)
+        assert found.data == alone.data
+        assert mime in found.data or "<iframe" in found.data[HTML]
+
+
+@pytest.mark.parametrize(
     ("library", "told"),
     [("bokehjs", "file_html(plot, INLINE)"), ("holoviews", "holoviews.save(plot,")],
 )

@@ -36,6 +36,8 @@ TABLE = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end of the table -->)", re.
 # Ten charts of one library, in a notebook (bytes).
 TEN_CHARTS = 12_000_000
 RUN_MS = 400_000
+# A frame is as high as its content up to here, with margins and the strip to drag it by.
+HIGHEST_PX, MOST_EMPTY_PX = 700, 40
 
 Looks = dict[str, dict[str, Look]]
 
@@ -166,6 +168,18 @@ class Gallery:
             if looks[entry.name].shown != expected(entry)
         ]
 
+    def wrong_heights(self) -> list[str]:
+        """The frames that are scrolled, or have much that is empty below what is drawn."""
+        return [
+            f"{reader}: {name} is {height}"
+            for reader, found in self.heights.items()
+            for name, heights_ in found.items()
+            for height in heights_
+            if (height.scrolls and height.frame < HIGHEST_PX)
+            # What is drawn in shadow roots is not seen from here.
+            or (height.content and height.frame - height.content > MOST_EMPTY_PX)
+        ]
+
     def too_large(self) -> list[str]:
         """The charts of which ten take more than a notebook may have of them.
 
@@ -226,6 +240,7 @@ def test_the_gallery(browser: Browser, home: Path, tmp_path: Path) -> None:
         *gallery.misses("reopened", is_reopened),
         *gallery.misses("untrusted", is_untrusted),
         *gallery.misses("nbconvert", is_converted),
+        *gallery.wrong_heights(),
         *gallery.too_large(),
     ]
     assert not misses, "\n".join(misses)
