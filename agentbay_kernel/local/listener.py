@@ -320,6 +320,12 @@ class LoopbackHandler(web.RequestHandler):
 
     def reply(self, document: Any) -> None:
         """Answer with a JSON document."""
+        length = self.request.headers.get("Content-Length", "0")
+        is_length = length.isdecimal() and len(length) <= _DIGITS
+        chunked = "Transfer-Encoding" in self.request.headers
+        if chunked or not is_length or self._size < int(length):
+            # The rest of the body is not read: tornado closes the connection, without a word.
+            self.set_header("Connection", "close")
         self.set_header("Content-Type", "application/json;charset=utf-8")
         self.finish(as_json(document))
 

@@ -689,6 +689,20 @@ def test_a_half_request_does_not_keep_its_connection() -> None:
     assert b"200" not in asyncio.run(half_then_wait(unfinished))
 
 
+@pytest.mark.parametrize(
+    ("action", "closes"), [("NoSuchAction", True), ("GetSession", False), ("ListSession", False)]
+)
+def test_a_connection_that_is_closed_says_so(
+    runtime: LocalRuntimeProcess, action: str, closes: bool
+) -> None:
+    # Otherwise a client sends its next request by it, and that is lost.
+    form = {"Authorization": runtime.api_key, "SessionId": "session-unknown", "Labels": "{}"}
+    with requests.Session() as http:
+        http.trust_env = False
+        done = http.post(f"{runtime.endpoint}/", params={"Action": action}, data=form, timeout=30)
+        assert (done.headers.get("Connection") == "close") == closes
+
+
 def test_bodies_share_a_bounded_memory() -> None:
     async def use() -> None:
         room = BodyRoom(10)

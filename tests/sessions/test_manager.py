@@ -329,8 +329,8 @@ def test_what_can_not_be_set_up_is_told_and_tried_again(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('files = ["../outside"]', "below the notebook's folder"),
-        ('files = ["/etc/passwd"]', "below the notebook's folder"),
+        ('files = ["../outside"]', "in the notebook's directory"),
+        ('files = ["/etc/passwd"]', "in the notebook's directory"),
         ('files = [".env"]', "dot"),
         ('files = ["link"]', "link"),
         ('files = ["none.csv"]', "none.csv"),
