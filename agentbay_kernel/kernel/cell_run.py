@@ -107,6 +107,8 @@ class CellRun:
     async def run(self) -> dict[str, Any]:
         """Run; returns the content of the execute_reply."""
         self._task = self._loop.create_task(self._run())
+        if self._stop_asked:
+            self._task.cancel()
         try:
             return (await self._task).content
         except asyncio.CancelledError as cancelled:

@@ -86,6 +86,9 @@ class AgentBayKernel(ConcurrentKernel):
             self.shell_handlers[kind] = self.comm_request
         self._comms = Comms()
         self._comm_turn = asyncio.Lock()
+        # A stop that came before the run of the cell whose turn it is; reentrant for SIGINT.
+        self._stop_lock = threading.RLock()
+        self._early_stop: tuple[JsonObject | None, Any] = None, None
         self._manager: SessionManager | None = None
         self._contained: Containment | None = None
         self._manager_lock = threading.Lock()
@@ -228,7 +231,13 @@ class AgentBayKernel(ConcurrentKernel):
             self._hidden,
         )
         sent_at = self.get_parent("shell").get("header", {}).get("date")
-        self._running[run] = sent_at, datetime.now(UTC)
+        with self._stop_lock:
+            self._running[run] = sent_at, datetime.now(UTC)
+            of_cell, asked_at = self._early_stop
+            if of_cell is not None and of_cell is self._cell and not self.is_passing:
+                self._early_stop = None, None
+                if not _is_earlier(asked_at, *self._running[run]):
+                    run.stop()
         try:
             content = await run.run()
         finally:
@@ -314,9 +323,13 @@ class AgentBayKernel(ConcurrentKernel):
     # Stop, and the end
 
     def _stop_cells(self, asked_at: Any = None) -> None:
-        for run, (sent_at, arrived_at) in list(self._running.items()):
-            if not _is_earlier(asked_at, sent_at, arrived_at):
-                run.stop()
+        with self._stop_lock:
+            if not self._running:
+                # The input of a cell is published before its run is known here.
+                self._early_stop = self._cell, asked_at
+            for run, (sent_at, arrived_at) in list(self._running.items()):
+                if not _is_earlier(asked_at, sent_at, arrived_at):
+                    run.stop()
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Stop the running cells. The base class would send a signal, POSIX only."""
