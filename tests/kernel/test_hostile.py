@@ -120,6 +120,30 @@ print('after')
     assert bridged_kernel.run("session.pack = whole\nprint('next')").text() == "next\n"
 
 
+def test_a_reply_that_overtakes_outputs_and_is_refused_leaves_them_in_their_order(
+    bridged_kernel: RunningKernel,
+) -> None:
+    # The bridge stands still for a moment, then it reads replies before outputs.
+    code = """
+import os, signal, subprocess
+session = get_ipython().kernel.session
+whole = session.pack
+session.pack = lambda it: whole(it).replace(b'"DEEP"', b'[' * 150 + b']' * 150)
+bridge = os.getppid()
+subprocess.Popen(['sh', '-c', f'sleep 1; kill -CONT {bridge}'], start_new_session=True)
+print('before')
+display('shown')
+os.kill(bridge, signal.SIGSTOP)
+print('after')
+"""
+    expression = "type('D', (), {'_repr_json_': lambda self: ['DEEP']})()"
+    for _ in range(3):
+        ran = bridged_kernel.run(code, user_expressions={"x": expression})
+        assert "nested too deeply" in ran.reply["evalue"]
+        assert ran.text() == "before\nafter\n"
+        assert bridged_kernel.run("session.pack = whole").reply["status"] == "ok"
+
+
 def test_one_session_can_not_change_what_another_one_shows(bridged_kernel: RunningKernel) -> None:
     bridged_kernel.run(SEND)
     shown = bridged_kernel.run("handle = display('of the first', display_id='shared')")

@@ -51,7 +51,8 @@ class Request:
         # Applied where messages arrive, so that none that won't be shown waits in memory.
         self._limit = limit
         self._arrived: queue.SimpleQueue[WireMessage | CommandError | None] = queue.SimpleQueue()
-        self._reply: WireMessage | None = None
+        # An error stands for a reply that can't be used.
+        self._reply: WireMessage | CommandError | None = None
         self._idle = False
 
     @property
@@ -77,6 +78,14 @@ class Request:
         else:
             for part in limited(message, self._limit):
                 self._arrived.put(part)
+        self._end()
+
+    def refuse_reply(self, error: CommandError) -> None:
+        """Take an error in the reply's place. As for a reply, outputs may still be on their way."""
+        self._reply = self._reply or error
+        self._end()
+
+    def _end(self) -> None:
         if self.ended:
             if self._reply is not None:
                 self._arrived.put(self._reply)
@@ -231,8 +240,7 @@ class PendingRequests:
                 self._keep_late(message)
             if request is not None:
                 request.deliver(message)
-                if request.ended:
-                    del self._requests[request.id]
+                self._forget_ended(request)
 
     def tell(self, words: str) -> None:
         """Say something of our own where it is seen: in the running cell, else unasked."""
@@ -269,15 +277,19 @@ class PendingRequests:
             self._behind.clear()
 
     def _fail_answered(self, reply: Refused) -> None:
+        error = InvalidAnswerError(
+            f"The sandbox sent an invalid reply: {reply.why}. The code ran; "
+            "what its reply said is lost."
+        )
         with self._lock:
-            failed = self._requests.pop(reply.reply_to, None)
-        if failed is not None:
-            failed.fail(
-                InvalidAnswerError(
-                    f"The sandbox sent an invalid reply: {reply.why}. The code ran; "
-                    "what its reply said is lost."
-                )
-            )
+            request = self._requests.get(reply.reply_to)
+            if request is not None:
+                request.refuse_reply(error)
+                self._forget_ended(request)
+
+    def _forget_ended(self, request: Request) -> None:
+        if request.ended:
+            del self._requests[request.id]
 
     def _keep_late(self, message: WireMessage) -> None:
         kind = message["h"]["msg_type"]
