@@ -47,7 +47,7 @@
     }
     take(started, fresh);
     const later = has(old, "async") || has(old, "defer") || /^module/i.test(read(old, "type"));
-    if (fresh instanceof HTMLScriptElement && !has(old, "async")) inOrder(fresh, false);
+    if (!has(old, "async")) inOrder(fresh, false);
     fill(fresh, content(old));
     handle(fresh);
     if (has(fresh, "src") && !later) {

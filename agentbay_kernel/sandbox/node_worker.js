@@ -249,17 +249,18 @@ function describe(error, thrown = 'Uncaught ') {
 }
 
 // An interrupt reaches what a script started too; a child that it waits for may end first, and
-// the script then fails before its own interrupt is noticed.
-function isInterrupt(error) {
+// the script then fails before its own interrupt is noticed. A plain script has no other interrupt
+// than its timeout.
+function isInterrupt(error, mayBeChild) {
   try {
-    return INTERRUPTS.includes(error.code) || error.signal === 'SIGINT';
+    return INTERRUPTS.includes(error.code) || (mayBeChild && error.signal === 'SIGINT');
   } catch {
     return false;
   }
 }
 
-function fail(id, error) {
-  if (!isInterrupt(error)) {
+function fail(id, error, mayBeChild) {
+  if (!isInterrupt(error, mayBeChild)) {
     send({ id, event: 'error', ...describe(error) });
     return;
   }
@@ -385,7 +386,7 @@ function run(request) {
   current = latest = run;
   limits = request.head === undefined ? null : new Limits(request);
   const until = Date.now() + request.timeout;
-  const left = () => (request.timeout === undefined ? undefined : until - Date.now());
+  const left = () => until - Date.now();
   let expressions;
   const finish = () => {
     current = null;
@@ -425,11 +426,11 @@ function run(request) {
         })();
       } else pending = show(value);
     } catch (error) {
-      fail(id, error);
+      fail(id, error, notebook || left() <= 0);
       pending = Promise.all(run.displays);
     }
     if (pending && notebook) send({ id, event: 'waits' });
-    if (pending) settle(pending, left()).catch((error) => fail(id, error)).then(end);
+    if (pending) settle(pending, notebook ? undefined : left()).catch((error) => fail(id, error, notebook || left() <= 0)).then(end);
     else end();
   });
 }

@@ -183,6 +183,13 @@ def test_what_a_script_waits_for_is_ended_at_its_timeout(make_session: Any) -> N
     assert session.code.run_code("kept", "javascript").result == "7"
 
 
+def test_a_child_that_ends_by_an_interrupt_is_no_timeout(session: Any) -> None:
+    code = "require('child_process').execSync('kill -INT $$')"
+    document = failure_of(session.code.run_code(code, "javascript"))
+    assert "Command failed" in document["executionError"]
+    assert "TimeoutError" not in document["executionError"]
+
+
 @pytest.mark.parametrize(
     ("language", "suicide"),
     [("python", "import os; os._exit(3)"), ("javascript", "process.exit(3)")],
