@@ -130,7 +130,9 @@ async def _serve(flags: argparse.Namespace) -> None:
     # Listening comes before the imports that take time; connections wait in the backlog.
     sock = _listen(flags.port)
     from agentbay_kernel.local import isolation
+    from agentbay_kernel.local.agent.limits import free_at_once
 
+    free_at_once()
     loop = asyncio.get_running_loop()
     settings = read_settings(flags)
     # Tried out while the rest is imported.

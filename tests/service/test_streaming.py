@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket as stdlib_socket
 import ssl
 import time
 import traceback
@@ -520,10 +521,12 @@ def test_redirects_are_not_followed(scripted: Session, socket: ScriptedSocket) -
 
 
 def test_nobody_listens(service: MalformedServer) -> None:
-    with ScriptedSocket() as gone:
-        url = gone.url
-    with open_session(service, url) as session, pytest.raises(ServiceUnreachableError):
-        stream(session)
+    # Bound, so that nobody else gets the port, and not listening.
+    with stdlib_socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{bound.getsockname()[1]}/ws/one?token=in-the-path"
+        with open_session(service, url) as session, pytest.raises(ServiceUnreachableError):
+            stream(session)
 
 
 def test_a_session_without_a_websocket_says_so(service: MalformedServer) -> None:

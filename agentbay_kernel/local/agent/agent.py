@@ -155,7 +155,8 @@ class Agent:
         try:
             while True:
                 size = struct.unpack(">I", await self._read(4))[0]
-                frame = json.loads(await self._read(size))
+                # The bytes of a large frame are gone before its text, four times as large, is read.
+                frame = json.loads((await self._read(size)).decode("utf-8", "surrogatepass"))
                 if frame["op"] == "start":
                     frame["fd"] = self._received_fds.popleft()
                 self._spawn(self._answer(frame))
@@ -169,12 +170,12 @@ class Agent:
                     _kill_group(leader)
                 kill_descendants()
 
-    async def _read(self, size: int) -> bytes:
+    async def _read(self, size: int) -> bytearray:
         """The next bytes of the socket; descriptors that come with them are kept aside."""
         loop = asyncio.get_running_loop()
         while len(self._unread) < size:
             try:
-                data, fds, _, _ = socket.recv_fds(self._socket, max(CHUNK, size), 4)
+                data, fds, _, _ = socket.recv_fds(self._socket, CHUNK, 4)
             except BlockingIOError:
                 readable = asyncio.Event()
                 loop.add_reader(self._socket, readable.set)
@@ -187,9 +188,11 @@ class Agent:
                 raise EOFError
             self._received_fds += fds
             self._unread += data
-        data = bytes(self._unread[:size])
-        del self._unread[:size]
-        return data
+        frame = self._unread
+        # What was read beyond it is short.
+        self._unread = frame[size:]
+        del frame[size:]
+        return frame
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -396,6 +399,7 @@ def main() -> None:
     os.set_inheritable(sock.fileno(), False)
     os.chdir(options["workspace"])
     limits.apply(options["limits"])
+    limits.free_at_once()
     first = os.getpid() == 1
     if first:
         close_to_others()
