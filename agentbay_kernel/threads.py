@@ -114,22 +114,6 @@ class Feed(Generic[T]):
             raise StopIteration
         return self._unpack(item)
 
-    def next_within(self, timeout_s: float) -> T:
-        """As `next`, but for at most so long.
-
-        Raises:
-            StopIteration: there are no more items.
-            TimeoutError: none has come yet.
-        """
-        self._start()
-        try:
-            item = self._waiting.get(timeout=timeout_s)
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(item, _End):
-            raise StopIteration
-        return self._unpack(item)
-
     async def __aiter__(self) -> AsyncIterator[T]:
         """The same without blocking the event loop."""
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()

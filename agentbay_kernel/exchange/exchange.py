@@ -66,7 +66,7 @@ class Exchange:
     ) -> None:
         self._transfer = ByteTransfer(session)
         self._session_id = session.session_id
-        self._audit = audit or AuditLog("")
+        self._audit = audit
         self._jobs = JobRunner(self._transfer, execution_of)
         self._limit = limit
         self._turn = threading.Lock()
@@ -112,17 +112,22 @@ class Exchange:
                     raise raised(
                         Refused("too large", f"has {source.size:,} bytes", ", ".join(values))
                     )
-                self._audit.data(self._session_id, ", ".join(values), source.size)
+                self._note_sent(", ".join(values), source.size)
                 done = Count(", ".join(values), source.size, progress)
                 self._transfer.write_stream(
                     base, [(0, source.size)], source.read, done.add, stopped
                 )
                 job |= {"text": None, "sizes": source.sizes, "sha256": source.sha256()}
             else:
-                self._audit.data(self._session_id, ", ".join(values), len(text))
+                self._note_sent(", ".join(values), len(text))
                 job |= {"text": text.decode("ascii")}
             report = self._jobs.do(job, base, language, stopped)
         return [Note(*note) for note in told] + _notes(report)
+
+    def _note_sent(self, name: str, size: int) -> None:
+        """Data of this machine is about to be sent."""
+        if self._audit is not None:
+            self._audit.data(self._session_id, name, size)
 
     def fetch(
         self,
@@ -213,7 +218,7 @@ class Exchange:
                 self._limit,
                 progress,
                 stopped,
-                lambda name, size: self._audit.data(self._session_id, name, size),
+                self._note_sent,
             )
 
     def download(

@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import wait
 
+from agentbay_kernel import threads
 from agentbay_kernel.errors import CommandError, ServiceUnreachableError
 from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message, error, reply_error, reply_ok, stream
@@ -50,27 +52,44 @@ class DirectExecution:
         Raises:
             CommandError: the service could not do it.
         """
+        return (message for message in self.execute_within(cell, None) if message is not None)
+
+    def execute_within(self, cell: Cell, seconds: float | None) -> Iterator[Message | None]:
+        """The same, and None whenever none came for so many seconds: the reader may look around."""
         with self._lock:
             turn = self._turns.setdefault(cell.language, threading.Lock())
         kept = KeptHere()
         limit = OutputLimit(cell.output_limit, cell.display_limit, whole=kept.told)
-        with turn:
+        while not turn.acquire(timeout=-1 if seconds is None else seconds):
+            yield None
+        try:
             with self._lock:
                 if cell.stopped.is_set():
                     return
                 self._sent.add(cell)
-            try:
-                self._prepare(cell)
-                stream = self._stream(cell)
-                if stream is not None:
-                    yield from _live_messages(stream, limit, kept)
-                    return
-                result = self._session.code.run_code(
-                    _sent_code(cell), cell.language, _timeout_s(cell)
-                )
-            finally:
-                self._sent.discard(cell)
+            self._prepare(cell)
+            stream = self._stream(cell)
+            if stream is not None:
+                yield from _live_messages(stream, limit, kept, seconds)
+                return
+            result = yield from self._call(cell, seconds)
+        finally:
+            self._sent.discard(cell)
+            turn.release()
         yield from messages_of(result, limit, kept)
+
+    def _call(
+        self, cell: Cell, seconds: float | None
+    ) -> Generator[None, None, CodeExecutionResult]:
+        code, timeout_s = _sent_code(cell), _timeout_s(cell)
+        call = threads.start(lambda: self._session.code.run_code(code, cell.language, timeout_s))
+        try:
+            while not wait([call], seconds).done:
+                yield None
+        finally:
+            # Whoever reads may have had enough, but the sandbox is busy to the end.
+            wait([call])
+        return call.result()
 
     def _prepare(self, cell: Cell) -> None:
         """Prepare the session's Python to show charts, before the first cell that may have one."""
@@ -111,11 +130,19 @@ def _sent_code(cell: Cell) -> str:
     return rewrite(cell.code, strict_const=cell.strict_const, awaited=False).code
 
 
-def _live_messages(events: CodeStream, limit: OutputLimit, kept: KeptHere) -> Iterator[Message]:
+def _live_messages(
+    events: CodeStream, limit: OutputLimit, kept: KeptHere, seconds: float | None
+) -> Iterator[Message | None]:
     main_shown = False
     try:
-        for event in events:
-            if isinstance(event, CodeExecutionResult):
+        while True:
+            try:
+                event = events.next_within(seconds)
+            except StopIteration:
+                return
+            if event is None:
+                yield None
+            elif isinstance(event, CodeExecutionResult):
                 yield from _ending(event, limit, kept)
             elif isinstance(event, CodeOutput):
                 is_main = event.is_main_result and not main_shown

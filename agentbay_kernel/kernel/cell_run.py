@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions, read_cell_line
 
 if TYPE_CHECKING:
-    from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.sessions import LiveSession, SessionManager
     from agentbay_kernel.verbs.running_cell import RunningCell
 
 _RUNS_ON_NOTE = (
@@ -73,7 +73,7 @@ class CellRun:
         self,
         cell: Cell,
         front_end: FrontEnd,
-        find_manager: Callable[[], SessionManager],
+        find_manager: Callable[[], Awaitable[SessionManager]],
         late_output: LateOutput,
         folder: Path,
         last: CellResult | None,
@@ -170,7 +170,7 @@ class CellRun:
     async def _run(self) -> Message:
         if self._is_empty():
             return reply_ok()
-        manager = await asyncio.wrap_future(threads.start(self._find_manager))
+        manager = await self._find_manager()
         await self._read_first_lines(manager)
         if self._is_empty():
             return reply_ok()
@@ -187,12 +187,12 @@ class CellRun:
             self._hidden[:] = [*self._hidden, kept][-_MOST_HIDDEN:]
             return reply_ok()
         try:
-            await self._open_session(running)
-            self._late_output.follow(manager, self._front_end, running.session)
+            live = await self._open_session(running)
+            self._late_output.follow(live, self._front_end)
             if is_default:
                 await self._run_hidden(manager)
             self._running = running
-            return await self._execute(running)
+            return await self._execute(running, live)
         finally:
             running.end()
 
@@ -231,19 +231,21 @@ class CellRun:
         async for message in threads.Feed(answer, context.stopped):
             await self._front_end.pass_on(message)
 
-    async def _open_session(self, running: RunningCell) -> None:
+    async def _open_session(self, running: RunningCell) -> LiveSession:
         from agentbay_kernel.verbs.running_cell import NOTICE_AFTER_S
 
-        words = running.opening_notice
-        opening = asyncio.wrap_future(running.open())
+        opened = running.open()
+        if opened.done():
+            return opened.result()
+        opening = asyncio.wrap_future(opened)
         done, _ = await asyncio.wait([opening], timeout=NOTICE_AFTER_S)
         if not done:
-            self._front_end.publish(notice(words))
+            self._front_end.publish(notice(running.opening_notice))
             try:
                 await opening
             finally:
                 self._front_end.publish(Message("clear_output", {"wait": False}))
-        await opening
+        return await opening
 
     async def _run_hidden(self, manager: SessionManager) -> None:
         """Run what came before there was a session; nobody waits for what becomes of it."""
@@ -260,15 +262,15 @@ class CellRun:
         if self._stop_asked:
             raise asyncio.CancelledError
 
-    async def _execute(self, running: RunningCell) -> Message:
+    async def _execute(self, running: RunningCell, live: LiveSession) -> Message:
         asking: asyncio.Task[None] | None = None
         try:
             async for message in threads.Feed(running.messages(), running.cell.stopped):
                 if message.type in ("execute_result", "execute_reply"):
-                    message = _numbered(message, running)
+                    message = _numbered(message, running.cell, live)
                 running.result.add(message)
                 if message.type == "execute_reply":
-                    return await self._end(message, running)
+                    return await self._end(message, running, live)
                 if message.type == "input_request":
                     if asking is not None:
                         # No longer asked. Other messages don't say so: threads may print.
@@ -276,7 +278,7 @@ class CellRun:
                     asking = asyncio.create_task(self._ask(message, running))
                 elif not self._options.silent:
                     await self._front_end.pass_on(message)
-                    running.manager.runner.note_shown(message.at, running.session)
+                    live.note_shown(message.at)
         finally:
             if asking is not None:
                 asking.cancel()
@@ -284,7 +286,7 @@ class CellRun:
             raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
 
-    async def _end(self, message: Message, running: RunningCell) -> Message:
+    async def _end(self, message: Message, running: RunningCell, live: LiveSession) -> Message:
         """The cell's reply; publishes a hint on its error, and what `--silent` must not hide."""
         reply = self._front_end.reply(message)
         if (failure := running.result.error) is not None:
@@ -293,16 +295,16 @@ class CellRun:
             if (hint := running.hint(failure)) is not None:
                 self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
         await self._front_end.settle()
-        running.manager.runner.note_shown(message.at, running.session)
+        live.note_shown(message.at)
         return reply
 
     async def _ask(self, question: Message, running: RunningCell) -> None:
         running.answer_input(await self._front_end.ask(question.content))
 
 
-def _numbered(message: Message, running: RunningCell) -> Message:
+def _numbered(message: Message, cell: Cell, live: LiveSession) -> Message:
     """A result or a reply; its number is the notebook's, or is left out."""
-    if running.cell.language == PYTHON.name and running.manager.runner.bridged(running.session):
+    if cell.language == PYTHON.name and live.python_bridge is not None:
         return message
     # The sandbox counts what it runs, of whatever notebook.
     content = {name: it for name, it in message.content.items() if name != "execution_count"}

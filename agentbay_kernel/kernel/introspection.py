@@ -83,7 +83,7 @@ class Introspection:
     async def history(self, request: JsonObject) -> JsonObject | None:
         """The content of a history_reply to that of a history_request; None where the sandbox has
         no history of this notebook."""
-        bridge = self._manager.runner.bridged() if self._manager is not None else None
+        bridge = self._manager.python_bridge() if self._manager is not None else None
         if bridge is None or self._language != PYTHON.name:
             return None
         asked = {name: value for name, value in request.items() if value is not None}
@@ -98,7 +98,7 @@ class Introspection:
 
     async def _ask(self, ask: Callable[[BridgedExecution], JsonObject]) -> JsonObject | None:
         manager = self._manager
-        bridge = manager.runner.bridged_language(self._language) if manager is not None else None
+        bridge = manager.bridge(self._language) if manager is not None else None
         return None if bridge is None else await _answer_of(lambda: ask(bridge))
 
 

@@ -39,7 +39,7 @@ from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment
     from agentbay_kernel.kernel.introspection import Introspection
-    from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.sessions import LiveSession, SessionManager
 
 JsonObject = dict[str, Any]
 
@@ -184,6 +184,20 @@ class AgentBayKernel(ConcurrentKernel):
                 )
             return self._manager
 
+    async def _find_manager(self) -> SessionManager:
+        """The session manager; made on a thread, because its state file may be slow."""
+        if self._manager is None:
+            return await asyncio.wrap_future(threads.start(self._session_manager))
+        return self._manager
+
+    def _live_session(self) -> LiveSession | None:
+        """The session that the notebook's cells go to, if it has one."""
+        if self._manager is None:
+            return None
+        from agentbay_kernel.sessions import DEFAULT_SESSION
+
+        return self._manager.store.find(DEFAULT_SESSION)
+
     # A cell
 
     async def do_execute(
@@ -224,7 +238,7 @@ class AgentBayKernel(ConcurrentKernel):
         run = CellRun(
             cell,
             front_end,
-            self._session_manager,
+            self._find_manager,
             self._late_output,
             self._folder,
             self._last,
@@ -260,14 +274,12 @@ class AgentBayKernel(ConcurrentKernel):
         self._comms.note(kind, content)
         self._comms.heard_at = time.monotonic()
         self._containment.note_from_page(kind, content)
-        manager = self._manager
-        bridge = manager.runner.bridged() if manager is not None else None
-        if manager is None or bridge is None:
+        live = self._live_session()
+        bridge = live.python_bridge if live is not None else None
+        if live is None or bridge is None:
             return
-        from agentbay_kernel.sessions import DEFAULT_SESSION
-
         front_end = FrontEnd(self, self._pace, self._comms, self._containment)
-        self._late_output.follow(manager, front_end, DEFAULT_SESSION)
+        self._late_output.follow(live, front_end)
         # Sent before anything is awaited: so they keep their order, also against cells.
         caused = bridge.comm(
             kind,
@@ -275,14 +287,14 @@ class AgentBayKernel(ConcurrentKernel):
             parent["metadata"],
             tuple(bytes(part) for part in parent["buffers"]),
             front_end.request_id,
-            manager.settings.late_output_seconds,
+            self._session_manager().settings.late_output_seconds,
         )
         # The sandbox's kernel handles them one after the other, and so are they shown.
         async with self._comm_turn:
             try:
                 async for message in threads.Feed(caused, threading.Event()):
                     await front_end.pass_on(message)
-                    manager.runner.note_shown(message.at)
+                    live.note_shown(message.at)
             except AgentBayError as failure:
                 await front_end.pass_on(stream("stderr", f"{failure}\n"))
 
@@ -312,9 +324,7 @@ class AgentBayKernel(ConcurrentKernel):
     async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """What the sandbox uses, not this machine: as of its last answer, which is not older than
         5 seconds while a cell runs. Nothing is asked for it, so an idle session stays idle."""
-        from agentbay_kernel.sessions import DEFAULT_SESSION
-
-        live = self._manager.store.find(DEFAULT_SESSION) if self._manager is not None else None
+        live = self._live_session()
         usage = live.usage if live is not None else {}
         if self.session is not None:
             content = {**_NO_USAGE, **usage}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentbay_kernel import threads
@@ -17,7 +16,7 @@ from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.kernel.publisher import FrontEnd
 
 if TYPE_CHECKING:
-    from agentbay_kernel.sessions import SessionManager
+    from agentbay_kernel.sessions import LiveSession
 
 # So many requests are remembered; what older ones print goes to the latest.
 _REMEMBERED = 100
@@ -37,7 +36,7 @@ class LateOutput:
         # One for each session that is followed: set, it is followed no more.
         self._ends: list[threading.Event] = []
 
-    def follow(self, manager: SessionManager, front_end: FrontEnd, session: str) -> None:
+    def follow(self, live: LiveSession, front_end: FrontEnd) -> None:
         """From now on publish what comes late from that session, also of this request. Called
         from any thread."""
         with self._lock:
@@ -45,13 +44,12 @@ class LateOutput:
             self._front_ends.move_to_end(front_end.request_id)
             while len(self._front_ends) > _REMEMBERED:
                 self._front_ends.popitem(last=False)
-        if (late := manager.runner.late(session)) is not None:
+        if (late := live.late()) is not None:
             end = threading.Event()
             with self._lock:
                 self._ends = [one for one in self._ends if not one.is_set()] + [end]
             feed = threads.Feed(late, end)
-            publishing = self._publish(feed, lambda at: manager.runner.note_shown(at, session))
-            asyncio.run_coroutine_threadsafe(publishing, self._loop)
+            asyncio.run_coroutine_threadsafe(self._publish(feed, live), self._loop)
 
     def close(self) -> None:
         """Publish no more."""
@@ -59,12 +57,10 @@ class LateOutput:
             for end in self._ends:
                 end.set()
 
-    async def _publish(
-        self, late: threads.Feed[tuple[str, Message]], note_shown: Callable[[int], None]
-    ) -> None:
+    async def _publish(self, late: threads.Feed[tuple[str, Message]], live: LiveSession) -> None:
         async for request_id, message in late:
             await self._front_end_of(request_id).pass_on(message)
-            note_shown(message.at)
+            live.note_shown(message.at)
 
     def _front_end_of(self, request_id: str) -> FrontEnd:
         with self._lock:

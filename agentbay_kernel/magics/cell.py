@@ -128,12 +128,11 @@ class MagicCell:
         return self._running.interrupt()
 
     def _open(self) -> None:
-        words = self._running.opening_notice
         opening = self._running.open()
         try:
             opening.result(NOTICE_AFTER_S)
         except NotYet:
-            display_message(notice(words))
+            display_message(notice(self._running.opening_notice))
             try:
                 opening.result()
             finally:

@@ -215,12 +215,7 @@ class Session:
         except ServiceUnreachableError:
             self._streams_again_at = time.monotonic() + _REST_S
             raise
-        return CodeStream(
-            call,
-            place_of(self._access.ws_url),
-            self._actions.quote,
-            self._actions.transport.largest_answer,
-        )
+        return CodeStream(call, self._actions.quote, self._actions.transport.largest_answer)
 
     def _send_streaming(
         self, params: Mapping[str, Any], timeout_s: float, silence_s: float | None

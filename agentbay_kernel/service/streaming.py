@@ -42,13 +42,13 @@ class CodeStream:
         ServiceFaultError, InvalidAnswerError: the service failed, or sent nonsense.
     """
 
-    def __init__(self, call: WebSocketCall, place: str, quote: Quote, largest_answer: int) -> None:
+    def __init__(self, call: WebSocketCall, quote: Quote, largest_answer: int) -> None:
         self._call = call
-        self._place = place
         self._quote = quote
         self._answer = StreamedAnswer(call.id)
         self._largest_answer = largest_answer
         self._size = 0
+        self._look_after_s: float | None = None
         self._events = self._read()
 
     def __enter__(self) -> CodeStream:
@@ -61,6 +61,17 @@ class CodeStream:
         return self
 
     def __next__(self) -> CodeEvent:
+        event = self.next_within(None)
+        assert event is not None
+        return event
+
+    def next_within(self, seconds: float | None) -> CodeEvent | None:
+        """The next event; None if none came within so many seconds.
+
+        Raises:
+            StopIteration: there are no more events.
+        """
+        self._look_after_s = seconds
         try:
             return next(self._events)
         except BaseException:
@@ -72,11 +83,13 @@ class CodeStream:
         self._events.close()
         self._call.close()
 
-    def _read(self) -> Generator[CodeEvent]:
+    def _read(self) -> Generator[CodeEvent | None]:
         held: list[CodeChunk] = []
         while True:
-            data = self._call.receive(_HOLD_S if held else None)
+            data = self._call.receive(_HOLD_S if held else self._look_after_s)
             if data is None:
+                if not held:
+                    yield None
                 yield from held
                 held = []
                 continue
@@ -124,9 +137,9 @@ class CodeStream:
         self._size += size
         if self._size > self._largest_answer:
             raise InvalidAnswerError(
-                f"{self._place} sent more than {self._largest_answer // 2**20} MB, which is not "
-                "taken. The code may be running on: print less, or write to a file. The setting "
-                "response_limit changes that.",
+                f"{self._call.place} sent more than {self._largest_answer // 2**20} MB, which is "
+                "not taken. The code may be running on: print less, or write to a file. The "
+                "setting response_limit changes that.",
                 request_id=self._call.id,
             )
 
@@ -142,7 +155,7 @@ class CodeStream:
                 request_id=self._call.id,
             )
         return ServiceFaultError(
-            f"{self._place} could not run the code: {said}. Whether it ran is unknown.",
+            f"{self._call.place} could not run the code: {said}. Whether it ran is unknown.",
             request_id=self._call.id,
             code=code,
         )

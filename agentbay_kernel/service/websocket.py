@@ -68,7 +68,8 @@ class WebSocketCall:
         self.ended = False
         # Did its end stay away? Then its connection may be broken too.
         self.lost = False
-        self._place = place
+        #: How messages name the other side.
+        self.place = place
         self._within_s = within_s
         self._silence_s = silence_s
         self._changed = threading.Condition()
@@ -126,7 +127,7 @@ class WebSocketCall:
                 if time.monotonic() - paused_at + self._paused_s > _LONGEST_PAUSE_S:
                     self._fail(
                         AnswerLostError(
-                            f"{self._place} sent output faster than it was taken; what came after "
+                            f"{self.place} sent output faster than it was taken; what came after "
                             "is lost. The code may have run on: print less, or write to a file."
                         )
                     )
@@ -151,7 +152,7 @@ class WebSocketCall:
         self.ended = self.lost = True
         waited_s = time.monotonic() - self._ends_at + self._within_s
         return AnswerLostError(
-            f"The request was sent to {self._place}, and its response did not end within "
+            f"The request was sent to {self.place}, and its response did not end within "
             f"{waited_s:.0f} s. Whether the code is still running is unknown; it was not sent "
             "again."
         )

@@ -20,11 +20,11 @@ class AuditLog:
     """Adds lines to a file, for this process and others at the same time.
 
     Arguments:
-        path: the file; it is made, readable by its owner alone. Empty for no log.
+        path: the file; it is made, readable by its owner alone.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path).expanduser() if path else None
+        self._path = Path(path).expanduser()
 
     def code(self, session_id: str, language: str, code: str) -> None:
         """Code is about to be sent.
@@ -52,8 +52,6 @@ class AuditLog:
         self._add(session_id, {"sent": "data", "name": name, "bytes": size})
 
     def _add(self, session_id: str, what: dict[str, str | int]) -> None:
-        if self._path is None:
-            return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "session": session_id, **what}) + "\n"
         try:

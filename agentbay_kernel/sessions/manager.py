@@ -14,10 +14,10 @@ from agentbay_kernel.errors import (
     SessionError,
     SessionNotFoundError,
 )
+from agentbay_kernel.execution.bridge.execution import BridgedExecution
 from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message, notice
-from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.lifetime import Lifetime
 from agentbay_kernel.sessions.runner import SessionRunner
 from agentbay_kernel.sessions.session import LiveSession
@@ -48,12 +48,27 @@ class SessionManager:
         self.runner = SessionRunner(self.store)
 
     def execute(self, cell: Cell, name: str = DEFAULT_SESSION) -> Iterator[Message]:
-        """Run a cell in the session of that name; see `SessionRunner.execute`."""
-        return self.runner.execute(cell, name)
+        """Run a cell in the session of that name, created if there is none; see
+        `SessionRunner.execute`."""
+        yield from self.runner.execute(cell, self.open(name, cell.language))
 
     def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> InterruptResult:
-        """Stop a cell; see `SessionRunner.interrupt`."""
-        return self.runner.interrupt(cell, name)
+        """Stop a cell; says what became of it."""
+        live = self.store.find(name)
+        if live is None:
+            cell.stopped.set()
+            return InterruptResult.UNSENT
+        return live.interrupt(cell)
+
+    def python_bridge(self, name: str = DEFAULT_SESSION) -> BridgedPython | None:
+        """Return the bridge to that session's Python, if it has one; none is created."""
+        live = self.store.find(name)
+        return live.python_bridge if live is not None else None
+
+    def bridge(self, language: str, name: str = DEFAULT_SESSION) -> BridgedExecution | None:
+        """Return the bridge to a language of that session, if it has one; none is created."""
+        live = self.store.find(name)
+        return live.bridge(language) if live is not None else None
 
     def open(self, name: str = DEFAULT_SESSION, language: str = "") -> LiveSession:
         """Return the session of that name, created if there is none; see `SessionStore.open`."""
@@ -136,9 +151,8 @@ class SessionManager:
         running = list(live.running)
         if running:
             return [self.interrupt(cell, name) for cell in running]
-        execution = live.execution_in_use(PYTHON.name)
-        if isinstance(execution, BridgedPython):
-            execution.interrupt_kernel()
+        if (bridge := live.python_bridge) is not None:
+            bridge.interrupt_kernel()
             return [InterruptResult.ENDING]
         if live.attached:
             raise AttachedSessionError(

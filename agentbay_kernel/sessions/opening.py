@@ -79,7 +79,7 @@ class Opener:
         if not backend.releases_sessions:
             # A runtime of our own ends with us and takes its sessions along.
             session = self._send_create(backend.client, CreateSessionParams(labels=labels))
-            return LiveSession(name, session, self._wanted, claims=self._claims)
+            return LiveSession(name, session, self._settings, claims=self._claims)
         settings, registry = self._settings, self._registry
         record = self._reserve(backend.client, name)
         params = CreateSessionParams(
@@ -131,8 +131,11 @@ class Opener:
             "variables and files.\n",
         )
 
-    def attach(self, backend: Backend, session_id: str, name: str, wanted: str) -> LiveSession:
+    def attach(self, backend: Backend, session_id: str, name: str, execution: str) -> LiveSession:
         """Another's session, to be used and left as it is.
+
+        Arguments:
+            execution: how its cells are run, direct or bridged.
 
         Raises:
             SessionNotFoundError: there is none with that id.
@@ -146,11 +149,9 @@ class Opener:
                 request_id=answer.request_id,
             )
         session = _session_of(answer.session, answer.failure, answer.error_message)
-        return LiveSession(name, session, lambda: wanted, attached=True, claims=self._claims)
-
-    def _wanted(self) -> str:
-        # Asked for each cell: the notebook may change it.
-        return self._settings.execution
+        return LiveSession(
+            name, session, self._settings, attached_for=execution, claims=self._claims
+        )
 
     def _reserve(self, client: AgentBay, name: str) -> Record:
         place, lives_s = client.endpoint.url, self._settings.max_minutes * 60.0
@@ -197,7 +198,7 @@ class Opener:
         return LiveSession(
             name,
             session,
-            self._wanted,
+            settings,
             mark=record.mark,
             lifetime=lifetime,
             created_at=record.created_at,

@@ -7,7 +7,7 @@ cell whose session is gone.
 from __future__ import annotations
 
 import contextlib
-import threading
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -21,15 +21,11 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     SilentSessionError,
 )
-from agentbay_kernel.execution.bridge.execution import BridgedExecution
-from agentbay_kernel.execution.bridge.python import BridgedPython
-from agentbay_kernel.execution.bridge.requests import OUTPUTS, WireMessage, as_message
-from agentbay_kernel.execution.cell import Cell, InterruptResult
+from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.execution.messages import Message, stream
-from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.session import Execution, LiveSession
-from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionStore
+from agentbay_kernel.sessions.store import SessionStore
 from agentbay_kernel.sessions.waiting import wait_for_turn
 
 # How often a running cell looks whether a warning is due.
@@ -60,16 +56,16 @@ class SessionRunner:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
 
-    def execute(self, cell: Cell, name: str = DEFAULT_SESSION) -> Iterator[Message]:
-        """Run a cell in the session of that name; yields messages, an `execute_reply` last.
+    def execute(self, cell: Cell, live: LiveSession) -> Iterator[Message]:
+        """Run a cell in a session; yields messages, an `execute_reply` last.
 
         Raises:
             AgentBayError: the cell could not be run; the message says what became of it.
         """
-        live = self._store.open(name, cell.language)
         if cell.stopped.is_set():
             return
-        self._store.audit.code(live.session.session_id, cell.language, cell.code)
+        if self._store.audit is not None:
+            self._store.audit.code(live.session.session_id, cell.language, cell.code)
         yield from self._store.notices()
         live.note_begin(cell)
         execution: Execution | None = None
@@ -81,7 +77,8 @@ class SessionRunner:
                 yield from wait_for_turn(live.session, cell)
                 if cell.stopped.is_set():
                     return
-            yield from self._with_lifetime_warnings(live, cell, execution.execute(cell))
+            messages = execution.execute_within(cell, _LOOK_AFTER_S)
+            yield from self._with_lifetime_warnings(live, cell, messages)
         except ServiceUnreachableError:
             live.note_unrun(cell)
             raise
@@ -104,55 +101,27 @@ class SessionRunner:
         finally:
             live.note_end(cell)
 
-    def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> InterruptResult:
-        """Stop a cell; says what became of it."""
-        live = self._store.find(name)
-        if live is None:
-            cell.stopped.set()
-            return InterruptResult.UNSENT
-        return live.execution_of(cell.language).interrupt(cell)
-
-    def bridged(self, name: str = DEFAULT_SESSION) -> BridgedPython | None:
-        """The bridge to that session's Python, if it has one; none is created."""
-        execution = self._execution_in_use(PYTHON.name, name)
-        return execution if isinstance(execution, BridgedPython) else None
-
-    def bridged_language(
-        self, language: str, name: str = DEFAULT_SESSION
-    ) -> BridgedExecution | None:
-        """The bridge to a language of that session, if it has one; none is created."""
-        execution = self._execution_in_use(language, name)
-        return None if isinstance(execution, DirectExecution) else execution
-
-    def late(self, name: str = DEFAULT_SESSION) -> Iterator[tuple[str, Message]] | None:
-        """What a session's code publishes when no cell of it runs, and the id of the request that
-        caused it; None where there is no bridge, and for all who ask but the first."""
-        live = self._store.find(name)
-        carried = live.late() if live is not None else None
-        return None if carried is None else _late_messages(carried)
-
-    def note_shown(self, at: int, name: str = DEFAULT_SESSION) -> None:
-        """Note that a session's output before that offset (`Message.at`) has been shown."""
-        if (live := self._store.find(name)) is not None:
-            live.note_shown(at)
-
-    # Inside
-
-    def _execution_in_use(self, language: str, name: str) -> Execution | None:
-        live = self._store.find(name)
-        return live.execution_in_use(language) if live is not None else None
-
     def _with_lifetime_warnings(
-        self, live: LiveSession, cell: Cell, messages: Iterator[Message]
+        self, live: LiveSession, cell: Cell, messages: Iterator[Message | None]
     ) -> Iterator[Message]:
-        """A cell's messages, and the warnings that become due while it runs."""
+        """A cell's messages, and the warnings that become due while it runs.
+
+        Arguments:
+            messages: None among them when none came for `_LOOK_AFTER_S`.
+        """
         with contextlib.ExitStack() as held:
             warnings = None
             if live.lifetime is not None:
                 warnings = held.enter_context(live.lifetime.used_by(cell, cell.timeout))
-            feed = held.enter_context(threads.Feed(messages, threading.Event()))
             told = False
-            while True:
+            # Once before the first message too.
+            for message in itertools.chain([None], messages):
+                if message is not None:
+                    yield message
+                elif cell.stopped.is_set():
+                    return
+                else:
+                    self._store.check_runtime(_ENDED_TOO)
                 self._stamp(live)
                 # Less than the time between two looks: it is told within 5 s.
                 silent = live.silent_s > _TELL_SILENCE_AFTER_S - _LOOK_AFTER_S
@@ -163,14 +132,6 @@ class SessionRunner:
                     yield from warnings.due(time.time())
                     if live.is_bridged and warnings.over(time.time()):
                         raise SilentSessionError(_FOLLOWED_NO_MORE.format(live.session.session_id))
-                try:
-                    yield feed.next_within(_LOOK_AFTER_S)
-                except TimeoutError:
-                    self._store.check_runtime(_ENDED_TOO)
-                    if cell.stopped.is_set():
-                        return
-                except StopIteration:
-                    return
 
     def _stamp(self, live: LiveSession) -> None:
         if live.mark:
@@ -208,10 +169,3 @@ def _why_gone(live: LiveSession) -> str:
     if lifetime.idle_for_s >= lifetime.idle_s:
         return f"it had not been used for {lifetime.idle_for_s / 60:.0f} min"
     return "it was deleted from elsewhere, or the service was restarted"
-
-
-def _late_messages(late: Iterator[WireMessage]) -> Iterator[tuple[str, Message]]:
-    for carried in late:
-        message = as_message(carried)
-        if message.type in OUTPUTS and message.type != "input_request":
-            yield str(carried["p"].get("msg_id", "")), message

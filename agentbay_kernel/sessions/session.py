@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,18 @@ from agentbay_kernel.execution.bridge.execution import BridgedExecution
 from agentbay_kernel.execution.bridge.installer import MODULE, end_bridge, request_status
 from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
 from agentbay_kernel.execution.bridge.python import BridgedPython, signal_by_shell
-from agentbay_kernel.execution.bridge.requests import WireMessage
+from agentbay_kernel.execution.bridge.requests import OUTPUTS, WireMessage, as_message
 from agentbay_kernel.execution.bridge.wakeup import release_any
-from agentbay_kernel.execution.cell import Cell
+from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.direct import DirectExecution
+from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import JAVASCRIPT, PYTHON
 from agentbay_kernel.service import Session
 
 Execution = DirectExecution | BridgedExecution
 
 if TYPE_CHECKING:
+    from agentbay_kernel.config import AgentBaySettings
     from agentbay_kernel.sessions.lifetime import Lifetime
     from agentbay_kernel.sessions.recipe import Recipe
     from agentbay_kernel.sessions.shown import ShownOutput
@@ -55,9 +57,10 @@ class LiveSession:
     Arguments:
         name: its name in the notebook.
         session: its place at the service.
-        wanted: says which execution is wanted now: auto, direct or bridged.
+        settings: the settings in force; a notebook may change how its cells are run.
         mark: names its record in the state file; empty when it has none.
-        attached: it is another's: nothing of it is changed.
+        attached_for: for direct or bridged execution, where it is another's: nothing of it is
+            changed. Empty where it is this notebook's own.
         lifetime: how long it lives; None when that is not ours to know.
         created_at: seconds since the epoch; now unless given.
         claims: of the notebook's sessions on its displays and comms.
@@ -68,10 +71,10 @@ class LiveSession:
         self,
         name: str,
         session: Session,
-        wanted: Callable[[], str],
+        settings: AgentBaySettings,
         *,
         mark: str = "",
-        attached: bool = False,
+        attached_for: str = "",
         lifetime: Lifetime | None = None,
         created_at: float | None = None,
         claims: IdOwners | None = None,
@@ -82,7 +85,7 @@ class LiveSession:
         self.name = name
         self.session = session
         self.mark = mark
-        self.attached = attached
+        self.attached = bool(attached_for)
         self.lifetime = lifetime
         self.created_at = time.time() if created_at is None else created_at
         # What `rerun` runs again when the session is lost.
@@ -94,9 +97,9 @@ class LiveSession:
         self.ended = ""
         # What is still to be done to it before its next cell.
         self.recipe: Recipe | None = None
-        self._wanted = wanted
+        self._settings, self._attached_for = settings, attached_for
         # The owner of an attached session may have a bridge of the same kind in it.
-        self._module = f"{MODULE}_{uuid.uuid4().hex[:12]}" if attached else MODULE
+        self._module = f"{MODULE}_{uuid.uuid4().hex[:12]}" if attached_for else MODULE
         self._direct = DirectExecution(session)
         self._client: BridgeClient | None = None
         self._bridged: dict[str, BridgedExecution] = {}
@@ -182,12 +185,35 @@ class LiveSession:
         """A cell has ended, however it did."""
         self.running.discard(cell)
 
+    def _wanted(self) -> str:
+        """Which execution is wanted now: auto, direct or bridged."""
+        return self._attached_for or self._settings.execution
+
     def execution_in_use(self, language: str) -> Execution | None:
         """How cells of that language are run; None as long as that is not known."""
         wanted = self._wanted()
         if wanted == "direct" or (wanted == "auto" and language in self.unbridged):
             return self._direct
         return self._bridged.get(language)
+
+    def bridge(self, language: str) -> BridgedExecution | None:
+        """The bridge to that language, if cells of it go by one; none is created."""
+        execution = self.execution_in_use(language)
+        return None if isinstance(execution, DirectExecution) else execution
+
+    @property
+    def python_bridge(self) -> BridgedPython | None:
+        """The bridge to its Python, if it has one; none is created."""
+        execution = self.execution_in_use(PYTHON.name)
+        return execution if isinstance(execution, BridgedPython) else None
+
+    def interrupt(self, cell: Cell) -> InterruptResult:
+        """Stop a cell of it; says what became of that.
+
+        Raises:
+            CommandError: the service failed.
+        """
+        return self.execution_of(cell.language).interrupt(cell)
 
     def why(self, language: str) -> str:
         """Why cells of that language are run as they are."""
@@ -262,7 +288,16 @@ class LiveSession:
         if client is not None:
             client.close(BridgeError(f"The session is used no more: {why}."))
 
-    def late(self) -> Iterator[WireMessage] | None:
-        """What comes unasked through the bridge, as it comes; ends with the bridge. None where
-        there is no bridge, and for all who ask but the first."""
-        return self._client.late() if self._client is not None else None
+    def late(self) -> Iterator[tuple[str, Message]] | None:
+        """What its code publishes when no cell of it runs, as it comes, and the id of the request
+        that caused it; ends with the bridge. None where there is no bridge, and for all who ask
+        but the first."""
+        carried = self._client.late() if self._client is not None else None
+        return None if carried is None else _late_messages(carried)
+
+
+def _late_messages(late: Iterator[WireMessage]) -> Iterator[tuple[str, Message]]:
+    for carried in late:
+        message = as_message(carried)
+        if message.type in OUTPUTS and message.type != "input_request":
+            yield str(carried["p"].get("msg_id", "")), message

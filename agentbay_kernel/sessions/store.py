@@ -70,7 +70,7 @@ class SessionStore:
         self.registry = Registry(open_state_file(settings), notebook, settings.max_sessions)
         self._attachments = Attachments(self.registry.folder, notebook)
         self._opener = Opener(settings, self.registry)
-        self.audit = AuditLog(settings.audit_log)
+        self.audit = AuditLog(settings.audit_log) if settings.audit_log else None
         self._lock = threading.Lock()
         self._turns: dict[str, threading.RLock] = {}
         self._live: dict[str, LiveSession] = {}
@@ -140,6 +140,20 @@ class SessionStore:
                 with contextlib.suppress(CommandError):
                     live.execution_of(language)
             return live
+
+    def opened(self, name: str, language: str) -> LiveSession | None:
+        """The session of that name, if nothing is to be done or waited for before a cell of that
+        language can run in it. Returns at once."""
+        turn = self.turn(name)
+        if not turn.acquire(blocking=False):
+            return None
+        try:
+            live, backend = self.find(name), self._backend
+            if live is None or live.recipe is not None or backend is None or not backend.alive:
+                return None
+            return live if live.execution_in_use(language) is not None else None
+        finally:
+            turn.release()
 
     def attach(self, session_id: str, name: str, *, bridged: bool) -> LiveSession:
         """Use another's session under that name; see `SessionManager.attach`.

@@ -96,7 +96,7 @@ def complete_body(
     if isinstance(options, str) or cursor < begin:
         return {}
     session = (options.session,) if options.session else ()
-    bridge = manager.runner.bridged_language(options.language, *session)
+    bridge = manager.bridge(options.language, *session)
     if bridge is None:
         return {}
     reply: dict[str, Any] = bridge.complete(cell.body, cursor - begin)

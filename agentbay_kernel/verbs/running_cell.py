@@ -65,37 +65,53 @@ class RunningCell:
         #: What becomes of it.
         self.result = CellResult(cell.language, self.session, cell.message_id)
         self._here = Here(folder, variables, settings.untrusted)
+        #: What to show if opening the session takes longer than `NOTICE_AFTER_S`.
+        self.opening_notice = _STARTING
         self._opening: Future[LiveSession] | None = None
 
     def open(self) -> Future[LiveSession]:
-        """Start to open its session, on a thread."""
-        self._opening = threads.start(lambda: self.manager.open(self.session, self.cell.language))
+        """Start to open its session; on a thread, unless nothing is to be waited for."""
+        store = self.manager.store
+        live = store.opened(self.session, self.cell.language)
+        if live is not None:
+            self._opening = Future()
+            self._opening.set_result(live)
+            return self._opening
+        self.opening_notice = _STARTING if store.find(self.session) is None else _CONNECTING
+        self._opening = threads.start(lambda: store.open(self.session, self.cell.language))
         return self._opening
 
     @property
-    def opening_notice(self) -> str:
-        """What to show if opening the session takes longer than `NOTICE_AFTER_S`."""
-        is_there = any(live.name == self.session for live in self.manager.sessions())
-        return _CONNECTING if is_there else _STARTING
+    def live(self) -> LiveSession | None:
+        """Its session; None as long as that is not open."""
+        opening = self._opening
+        if opening is None or not opening.done() or opening.exception() is not None:
+            return None
+        return opening.result()
 
     def messages(self) -> Iterator[Message]:
-        """Run it: its messages as they come, an `execute_reply` last.
+        """Run it in its session, once that is open: its messages as they come, an
+        `execute_reply` last.
 
         Raises:
             AgentBayError: it could not be run; the message says what became of it.
         """
-        return self.manager.execute(self.cell, self.session)
+        live = (self._opening or self.open()).result()
+        yield from self.manager.runner.execute(self.cell, live)
 
     def interrupt(self) -> InterruptResult:
         """Stop it; code that was not sent never will be."""
+        if (live := self.live) is None:
+            self.cell.stopped.set()
+            return InterruptResult.UNSENT
         try:
-            return self.manager.interrupt(self.cell, self.session)
+            return live.interrupt(self.cell)
         except AgentBayError:
             return InterruptResult.RUNS_ON
 
     def answer_input(self, typed: str) -> None:
         """Send what the user typed for an `input_request`."""
-        if (bridge := self.manager.runner.bridged(self.session)) is not None:
+        if (live := self.live) is not None and (bridge := live.python_bridge) is not None:
             bridge.answer_input(typed)
 
     def hint(self, error: dict[str, Any]) -> str | None:

@@ -39,12 +39,12 @@ _exchanges: weakref.WeakKeyDictionary[LiveSession, Exchange] = weakref.WeakKeyDi
 _exchanges_lock = threading.Lock()
 
 
-def exchange_of(live: LiveSession, limit: int, audit: AuditLog) -> Exchange:
+def exchange_of(live: LiveSession, limit: int, audit: AuditLog | None) -> Exchange:
     """The exchange of a session: one each, since it takes turns.
 
     Arguments:
         limit: bytes that one exchange may have.
-        audit: is told what is sent.
+        audit: is told what is sent; None if nobody wants to know.
     """
     with _exchanges_lock:
         if live not in _exchanges:

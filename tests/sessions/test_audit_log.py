@@ -52,7 +52,6 @@ def test_lines_of_many_writers_do_not_mix(tmp_path: Path) -> None:
 def test_what_can_not_be_logged_is_not_sent(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nothing was sent"):
         AuditLog(str(tmp_path)).code("session-1", "python", "1")
-    AuditLog("").code("session-1", "python", "1")
 
 
 @pytest.mark.parametrize("execution", ["bridged", pytest.param("direct", marks=pytest.mark.slow)])

@@ -6,15 +6,14 @@ In: a `Cell`. Out: what that kernel published for it, as it comes; the last is i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentbay_kernel.errors import InvalidAnswerError
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, Request, as_message
 from agentbay_kernel.execution.cell import Cell, InterruptResult
-from agentbay_kernel.execution.interrupts import Overdue
-from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.execution.messages import Message, stream
 from agentbay_kernel.execution.output_limit import InSandbox, OutputLimit, replied
 
 
@@ -44,6 +43,10 @@ class BridgedExecution:
         Raises:
             CommandError: the service or the bridge could not do it.
         """
+        return (message for message in self.execute_within(cell, None) if message is not None)
+
+    def execute_within(self, cell: Cell, seconds: float | None) -> Iterator[Message | None]:
+        """The same, and None whenever none came for so many seconds: the reader may look around."""
         content = self._content(cell)
         whole = InSandbox(self._client.output_path)
         limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
@@ -53,8 +56,11 @@ class BridgedExecution:
             self._cells.add(cell)
             request = self._send(cell, content, limit)
         try:
-            with Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
-                for carried in request.answers():
+            with _Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
+                for carried in request.answers_within(seconds):
+                    if carried is None:
+                        yield None
+                        continue
                     message = as_message(carried)
                     # A silent cell does not say that it begins.
                     if message.type == "execute_input" or cell.silent:
@@ -130,3 +136,42 @@ class BridgedExecution:
         if not isinstance(reply, dict):
             raise InvalidAnswerError("The sandbox's kernel sent a reply without content.")
         return reply
+
+
+class _Overdue:
+    """Interrupts a cell at its timeout, used by `with`; `fired` tells afterwards.
+
+    The time counts from `begin`: what a kernel takes to start, or the cell before to end, is not
+    the cell's.
+
+    Arguments:
+        seconds: None for no timeout.
+    """
+
+    def __init__(self, seconds: float | None, interrupt: Callable[[], object]) -> None:
+        self.fired = False
+        self._seconds = seconds
+        self._interrupt = interrupt
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> _Overdue:
+        return self
+
+    def begin(self) -> None:
+        """The cell's code runs now; said again, it is nothing new."""
+        if self._seconds is not None and self._timer is None:
+            self._timer = threading.Timer(self._seconds, self._fire)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def note(self) -> Message:
+        """What it did, for the cell's reader."""
+        return stream("stderr", f"Stopped: it ran longer than {self._seconds:g} s.\n")
+
+    def _fire(self) -> None:
+        self.fired = True
+        self._interrupt()

@@ -101,7 +101,18 @@ class Request:
         Raises:
             CommandError: the connection broke before the reply.
         """
-        while (arrived := self._arrived.get()) is not None:
+        return (arrived for arrived in self.answers_within(None) if arrived is not None)
+
+    def answers_within(self, seconds: float | None) -> Iterator[WireMessage | None]:
+        """The same, and None whenever nothing came for so many seconds."""
+        while True:
+            try:
+                arrived = self._arrived.get(timeout=seconds)
+            except queue.Empty:
+                yield None
+                continue
+            if arrived is None:
+                return
             if isinstance(arrived, CommandError):
                 raise arrived
             yield arrived

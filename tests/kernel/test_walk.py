@@ -1,0 +1,61 @@
+"""Which files a cell passes in the kernel's process: the documentation lists just these."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.walked_kernel import FOLDER_VARIABLE
+from tests.kernels import running_kernel
+
+PAGE = Path(__file__).parents[2] / "docs" / "contributing.md"
+ROW = re.compile(
+    r"^\| `(?P<file>[a-z_/]+\.py)` \| [^|]+ \| (?P<bridged>✓?) ?\| (?P<direct>✓?) ?\|$"
+)
+
+
+def documented(execution: str) -> list[str]:
+    """The files in the page's table for that execution."""
+    rows = [found for line in PAGE.read_text().splitlines() if (found := ROW.match(line))]
+    return [row["file"] for row in rows if row[execution]]
+
+
+@pytest.mark.parametrize("execution", ["bridged", "direct"])
+def test_a_print_passes_the_files_that_the_page_lists(
+    execution: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tmp_path / "kernels" / "walked"
+    spec.mkdir(parents=True)
+    flags = ["-f", "{connection_file}", "--AgentBayKernel.language=python"]
+    script = str(Path(__file__).with_name("walked_kernel.py"))
+    (spec / "kernel.json").write_text(
+        json.dumps(
+            {
+                "argv": [sys.executable, script, *flags],
+                "display_name": "walked",
+                "language": "python",
+                "interrupt_mode": "message",
+            }
+        )
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    # The script's own folder must not be imported from.
+    env = {"AGENTBAY_BACKEND": "local", "PYTHONSAFEPATH": "1", FOLDER_VARIABLE: str(tmp_path)}
+    with running_kernel("walked", {**env, "AGENTBAY_EXECUTION": execution}) as kernel:
+        for code in ("1", "print(2)"):
+            kernel.run(code)
+        (tmp_path / "begin").touch()
+        assert kernel.run("print('walked')").text() == "walked\n"
+        expected = documented(execution)
+        # The last of a cell is done beside its reply.
+        ends_at = time.monotonic() + 20
+        passed: list[str] = []
+        while time.monotonic() < ends_at and set(passed) != set(expected):
+            passed = (tmp_path / "passed").read_text().split()
+            time.sleep(0.05)
+        assert sorted(passed) == sorted(expected)
