@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -42,3 +44,28 @@ def test_an_import_that_runs_up_or_in_a_circle_is_found(
     file = tmp_path / "agentbay_kernel" / module
     file.write_text(f"{file.read_text(encoding='utf-8')}\n\nif False:\n    {line}\n", "utf-8")
     assert lint_imports(tmp_path).returncode == 1
+
+
+def test_the_picture_has_the_folders_and_what_they_use() -> None:
+    folders = {path.parent.name for path in (CHECKOUT / "agentbay_kernel").glob("*/__init__.py")}
+    graph = grimp.build_graph("agentbay_kernel")
+    uses: dict[str, set[str]] = {
+        part: {
+            other
+            for other in folders - {part}
+            if graph.find_shortest_chains(
+                f"agentbay_kernel.{part}", f"agentbay_kernel.{other}", as_packages=True
+            )
+        }
+        for part in folders
+    }
+    # An arrow that follows from two others is left out.
+    arrows = {
+        (part, other)
+        for part in folders
+        for other in uses[part]
+        if not any(other in uses[between] for between in uses[part] - {other})
+    }
+    picture = (CHECKOUT / "docs" / "architecture.dot").read_text("utf-8")
+    assert set(re.findall(r"^    (\w+) \[label=", picture, re.MULTILINE)) == folders
+    assert set(re.findall(r"^    (\w+) -> (\w+);", picture, re.MULTILINE)) == arrows

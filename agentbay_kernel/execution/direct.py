@@ -54,7 +54,7 @@ class DirectExecution:
         """
         return (message for message in self.execute_within(cell, None) if message is not None)
 
-    def execute_within(self, cell: Cell, seconds: float | None) -> Iterator[Message | None]:
+    def execute_within(self, cell: Cell, seconds: float | None) -> Generator[Message | None]:
         """The same, and None whenever none came for so many seconds: the reader may look around."""
         with self._lock:
             turn = self._turns.setdefault(cell.language, threading.Lock())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import (
@@ -102,7 +102,7 @@ class SessionRunner:
             live.note_end(cell)
 
     def _with_lifetime_warnings(
-        self, live: LiveSession, cell: Cell, messages: Iterator[Message | None]
+        self, live: LiveSession, cell: Cell, messages: Generator[Message | None]
     ) -> Iterator[Message]:
         """A cell's messages, and the warnings that become due while it runs.
 
@@ -110,6 +110,8 @@ class SessionRunner:
             messages: None among them when none came for `_LOOK_AFTER_S`.
         """
         with contextlib.ExitStack() as held:
+            # Also when the reader leaves, or something fails here: cells behind it wait for it.
+            held.enter_context(contextlib.closing(messages))
             warnings = None
             if live.lifetime is not None:
                 warnings = held.enter_context(live.lifetime.used_by(cell, cell.timeout))

@@ -6,7 +6,7 @@ In: a `Cell`. Out: what that kernel published for it, as it comes; the last is i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from agentbay_kernel.errors import InvalidAnswerError
@@ -45,7 +45,7 @@ class BridgedExecution:
         """
         return (message for message in self.execute_within(cell, None) if message is not None)
 
-    def execute_within(self, cell: Cell, seconds: float | None) -> Iterator[Message | None]:
+    def execute_within(self, cell: Cell, seconds: float | None) -> Generator[Message | None]:
         """The same, and None whenever none came for so many seconds: the reader may look around."""
         content = self._content(cell)
         whole = InSandbox(self._client.output_path)
