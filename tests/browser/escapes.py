@@ -14,29 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, TimeoutError
 
 from tests.browser.beacon import Beacon
 from tests.browser.lab import LabServer, NotebookPage
 
-# In every frame; only the page's own counts.
-_CANARY = """
-window.__pwned = window === window.top ? [] : {push: i => window.top.__pwned.push(i)};
-if (window === window.top) {
-  window.__heard = [];
-  window.addEventListener("message", e => { if (e.data === "pwned") window.__heard.push(1); });
-  // Who listens to what is typed, pasted or sent in the whole page.
-  window.__listening = new Set();
-  const listen = EventTarget.prototype.addEventListener;
-  EventTarget.prototype.addEventListener = function (type, ...more) {
-    const whole = this === window || this === undefined ? "window" : this === document
-      ? "document" : this === document.body ? "body" : "";
-    if (whole && /^(key|paste|copy|cut|beforeinput|input|message)/.test(type))
-      window.__listening.add(whole + " " + type);
-    return listen.call(this || window, type, ...more);
-  };
-}
-"""
 _TRACES = """() => {
   const told = [...(window.__pwned || ["the page is gone"])];
   const add = (name, found) => { if (found) told.push(name); };
@@ -59,6 +41,38 @@ _CLICK_ALL = """() => {
     if (e.closest(".jp-RenderedText") || /^https?:/.test(e.getAttribute("href"))) continue;
     else if (e.click) e.click(); else e.dispatchEvent(new MouseEvent("click", {bubbles: true}));
 }"""
+_CLICKABLE = "a, button, b, .click, summary, [href], [data-commandlinker-command]"
+# In every frame; only the page's own counts.
+_CANARY = """
+window.__pwned = window === window.top ? [] : {push: i => window.top.__pwned.push(i)};
+if (window === window.top) {
+  window.__heard = [];
+  window.__clicked = new Map();
+  window.addEventListener("message", e => {
+    if (e.data === "pwned") window.__heard.push(1);
+    if (e.data?.clicked) window.__clicked.set(e.data.clicked, e.data.typed);
+  });
+  // Who listens to what is typed, pasted or sent in the whole page.
+  window.__listening = new Set();
+  const listen = EventTarget.prototype.addEventListener;
+  EventTarget.prototype.addEventListener = function (type, ...more) {
+    const whole = this === window || this === undefined ? "window" : this === document
+      ? "document" : this === document.body ? "body" : "";
+    if (whole && /^(key|paste|copy|cut|beforeinput|input|message)/.test(type))
+      window.__listening.add(whole + " " + type);
+    return listen.call(this || window, type, ...more);
+  };
+} else {
+  const page = window.top, clickAll = CLICK_ALL;
+  window.addEventListener("message", e => {
+    if (e.source !== page || !e.data?.clickAll) return;
+    clickAll();
+    const typed = document.getElementById("typed")?.textContent;
+    page.postMessage({clicked: e.data.clickAll, typed}, "*");
+  });
+}
+""".replace("CLICK_ALL", _CLICK_ALL.replace("OUTPUTS", json.dumps(_CLICKABLE)))
+
 # Scrolls to a place. Where that is, the first point of each output's content that is in view, and
 # what the page shows at points of a grid: is there an output in a place that is not its own?
 _PASS_OVER = """at => {
@@ -87,9 +101,28 @@ _PASS_OVER = """at => {
 # The number of its code cell for each frame.
 FRAMED_CELLS = """() => [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell")].flatMap(
   (cell, number) => [...cell.querySelectorAll(".jp-OutputArea iframe")].map(() => number))"""
-_CLICKABLE = "a, button, b, .click, summary, [href], [data-commandlinker-command]"
 _OUTPUTS = ", ".join(f".jp-OutputArea-output {part.strip()}" for part in _CLICKABLE.split(","))
+# Asks every frame of the outputs, and those in them, to click; returns how many there are.
+_ASK_FRAMES = """() => {
+  window.__asked = new Map();
+  const ask = (frame, name) => {
+    window.__asked.set(name, frame);
+    frame.postMessage({clickAll: name}, "*");
+    for (let i = 0; i < frame.length; i++) ask(frame[i], name + "." + i);
+  };
+  [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell")].forEach((cell, number) =>
+    [...cell.querySelectorAll(".jp-OutputArea iframe")].forEach((frame, i) =>
+      ask(frame.contentWindow, `cell ${number}: ${i}`)));
+  return window.__asked.size;
+}"""
+# The frames that are still there and have not clicked.
+_MISSED = """[...window.__asked].filter(
+  ([name, frame]) => !frame.closed && !window.__clicked.has(name)).map(([name]) => name)"""
 RUN_MS = 120_000
+# A notebook of 300 outputs has some 100 views.
+MOST_VIEWS = 400
+# How long the frames are waited for, all together.
+CLICK_MS = 30_000
 
 
 @dataclass
@@ -102,6 +135,8 @@ class Traces:
     reached: list[str] = field(default_factory=list)
     windows: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
+    #: How many frames were asked to click.
+    frames: int = 0
 
     def found(self) -> list[str]:
         """All of it, in words."""
@@ -127,25 +162,37 @@ class Traces:
     def hover_and_type(self) -> None:
         """Move the pointer over each output, and type keys that JupyterLab gives no meaning."""
         at, reached = 0.0, -1.0
-        while True:
+        for _ in range(MOST_VIEWS):
             now, points = self.page.evaluate(_PASS_OVER, at)
             if now <= reached:
                 break
             reached, at = now, now + 700
             for x, y in points:
                 self.page.mouse.move(x, y)
+        else:
+            raise AssertionError(f"the page grows while the pointer moves: {reached:.0f} px")
         for key in ("7", "q", "Shift"):
             self.page.keyboard.press(key)
 
     def click_all(self) -> None:
-        """Click on everything in the outputs, and in their frames."""
+        """Click on everything in the outputs, and in their frames.
+
+        Each frame is asked by a message to the script that it began with. `Frame.evaluate` may
+        wait for ever: with hundreds of frames, Playwright misses the document of one.
+        """
         self.page.evaluate(_CLICK_ALL.replace("OUTPUTS", json.dumps(_OUTPUTS)))
-        for frame in self.page.frames:
-            if frame is self.page.main_frame:
-                continue
-            # A frame may be gone by the time.
-            with contextlib.suppress(Exception):
-                frame.evaluate(_CLICK_ALL.replace("OUTPUTS", json.dumps(_CLICKABLE)))
+        self.frames = self.page.evaluate(_ASK_FRAMES)
+        with contextlib.suppress(TimeoutError):
+            self.page.wait_for_function(f"{_MISSED}.length === 0", timeout=CLICK_MS)
+
+    def missed(self) -> list[str]:
+        """The frames that are still there and were not clicked: the number of their cell."""
+        missed: list[str] = self.page.evaluate(_MISSED)
+        return missed
+
+    def commands(self) -> list[str]:
+        """The commands that frames show, to be typed; empty where one shows none."""
+        return list(self.page.evaluate("[...window.__clicked.values()].filter(Boolean)"))
 
 
 def write_notebook(path: Path, kernel: str, cells: list[str]) -> None:

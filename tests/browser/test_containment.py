@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.attacks import attack_payloads
+from tests.browser.attacks import ONCE_ACTED, attack_payloads
 from tests.browser.beacon import Beacon, listening_beacon
 from tests.browser.benign import ALTAIR_ONLINE, BENIGN, FOLIUM, altair_inline
 from tests.browser.escapes import (
@@ -71,12 +71,18 @@ def lab(server: LabServer) -> LabServer:
     return server
 
 
-def settle(notebook: NotebookPage, traces: Traces) -> list[str]:
-    """What was found once everything has loaded, the pointer was over it, and it was clicked."""
+def settle(notebook: NotebookPage, traces: Traces, *, are_contained: bool = True) -> list[str]:
+    """What was found once everything has loaded, the pointer was over it, and it was clicked.
+
+    Arguments:
+        are_contained: every frame, and almost every frame in it, still has a document of its own.
+    """
     notebook.page.wait_for_timeout(2000)
     traces.hover_and_type()
     traces.click_all()
     notebook.page.wait_for_timeout(1500)
+    if are_contained:
+        assert len(traces.missed()) <= traces.frames // 20, traces.missed()
     return traces.found()
 
 
@@ -110,7 +116,8 @@ def test_no_attack_gets_out(
 ) -> None:
     """Every attack, and every SVG: contained, then sanitised in the same notebook."""
     svg = [it for it in escape_payloads(beacon.address) if it.name.startswith("svg")]
-    payloads = [*attack_payloads(beacon.address), *svg][::step]
+    attacks = attack_payloads(beacon.address)
+    payloads = [*attacks[:ONCE_ACTED], *[*attacks[ONCE_ACTED:], *svg][::step]]
     assert len(payloads) >= 100 / step
     cells = [SETUP, *(payload.code for payload in payloads)]
     if kernel == "python3":
@@ -126,8 +133,8 @@ def test_no_attack_gets_out(
         assert traces.listeners() <= listened_to
         framed = notebook.page.evaluate(FRAMED_CELLS)
         assert len(framed) > len(payloads) / 4 and max(framed) < sanitized_from
-        hosts = notebook.page.frame_locator(FRAMES).locator("#typed")
-        assert not any("-" in it[:1] or " -" in it for it in hosts.all_text_contents())
+        commands = traces.commands()
+        assert len(commands) > 5 and not any(it.startswith("-") or " -" in it for it in commands)
         # What was focused may be in a frame, where keys don't reach JupyterLab.
         notebook.cell(0).locator(".cm-content").click()
         stored = notebook.save()
@@ -144,21 +151,25 @@ def test_no_attack_gets_out(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "step"),
+    ("kernel", "first", "step"),
     [
-        ("agentbay-python", 1),
-        ("python3", 4),
-        (SANITIZING, 3),
-        pytest.param(SANITIZING, 1, marks=pytest.mark.slow),
-        pytest.param("python3", 1, marks=pytest.mark.slow),
+        # A page with twice as many frames takes more than twice the time.
+        *(("agentbay-python", first, 3) for first in range(3)),
+        ("python3", 0, 4),
+        (SANITIZING, 0, 3),
+        *(
+            pytest.param(kernel, first, step, marks=pytest.mark.slow)
+            for kernel, step in (("python3", 4), (SANITIZING, 3))
+            for first in range(1, step)
+        ),
     ],
 )
 def test_nothing_gets_out(
-    browser: Browser, lab: LabServer, beacon: Beacon, kernel: str, step: int
+    browser: Browser, lab: LabServer, beacon: Beacon, kernel: str, first: int, step: int
 ) -> None:
-    payloads = escape_payloads(beacon.address)[::step]
-    assert len(payloads) >= 180 / step
-    folder = f"escapes-{kernel}-{step}"
+    payloads = escape_payloads(beacon.address)[first::step]
+    assert len(payloads) >= 200 // step
+    folder = f"escapes-{kernel}-{first}-of-{step}"
     cells = [SETUP, *(payload.code for payload in payloads)]
     if kernel == "python3":
         cells = ["%load_ext agentbay_kernel", *map(magic, cells)]
@@ -212,7 +223,7 @@ def test_the_payloads_work_where_output_is_trusted(
     write_notebook(lab.notebooks / "escapes-trusted" / "cells.ipynb", TRUSTING, cells)
     with opened(browser, lab, beacon, "escapes-trusted") as (notebook, traces):
         run_all(notebook, len(cells))
-        found = settle(notebook, traces)
+        found = settle(notebook, traces, are_contained=False)
         listeners = traces.listeners() - listened_to
     for file in lab.notebooks.rglob("*pwned*"):
         file.unlink()

@@ -20,6 +20,7 @@ from agentbay_kernel.containment.bundle import (
     contain_html,
     row_of,
 )
+from agentbay_kernel.containment.markup import sanitized
 from agentbay_kernel.containment.policy import Policy
 from tests.containment.outputs import (
     BUNDLES,
@@ -313,6 +314,22 @@ def test_bundles(data: dict[str, Any], metadata: dict[str, Any]) -> None:
 @given(MARKUP)
 def test_markup(markup: str) -> None:
     check_html(markup)
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<a href="/logout"><div><table><a href="https://example.org">',
+        '<a href="/x">$<table><a href="/y">\\href{javascript:1}{x}$',
+        "<table><b class=x><tr><td>x<b><table>$<i>x</table></i>$",
+        "<p class=x><small><table><p>x</small><a href='/x'><a href='/y'><li><table>$</p>$",
+        "<b class=x><p><i><table><s><tr>$<td></b></i>x<u></s><table></u>$",
+    ],
+)
+def test_what_a_page_reads_is_what_was_sanitised(markup: str) -> None:
+    check_html(markup)
+    shown = sanitized(markup)
+    assert shown == sanitized(shown)
 
 
 @pytest.mark.slow

@@ -396,7 +396,7 @@ def test_what_is_data_is_on_the_list(spec: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=20_000)
+@settings(max_examples=5_000)
 @given(SPECS)
 def test_what_is_data_is_on_the_list_at_length(spec: Any) -> None:
     check_chart(spec)
