@@ -85,20 +85,26 @@ def as_bytes(frame: dict[str, Any]) -> bytearray:
 
     A long string is never there as a whole: one wide character makes it four times as large.
     """
-    data = bytearray(b"{")
-    for key, value in frame.items():
-        if len(data) > 1:
-            data += b", "
-        data += _dumped(key) + b": "
-        if isinstance(value, str):
-            data += b'"'
-            for at in range(0, len(value), PIECE):
-                data += _dumped(value[at : at + PIECE])[1:-1]
-            data += b'"'
-        else:
-            data += _dumped(value)
-    data += b"}"
+    data = bytearray()
+    _append(data, frame)
     return data
+
+
+def _append(data: bytearray, value: Any) -> None:
+    if isinstance(value, dict):
+        before = b"{"
+        for key, item in value.items():
+            data += before + _dumped(key) + b": "
+            _append(data, item)
+            before = b", "
+        data += b"}" if value else b"{}"
+    elif isinstance(value, str):
+        data += b'"'
+        for at in range(0, len(value), PIECE):
+            data += _dumped(value[at : at + PIECE])[1:-1]
+        data += b'"'
+    else:
+        data += _dumped(value)
 
 
 def _dumped(value: Any) -> bytes:
@@ -144,7 +150,6 @@ class AgentClient:
         *,
         pass_fd: int | None = None,
         take: Callable[[bytes], None] | None = None,
-        frame: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> Any:
         """One operation of the agent.
@@ -153,8 +158,7 @@ class AgentClient:
             op: its name.
             pass_fd: a descriptor that the agent gets a copy of.
             take: called with each piece of the operation's text; what it raises ends the call.
-            frame: what it takes, if the names come from a client.
-            arguments: what it takes.
+            arguments: what it takes. Names that come from a client are keys of a dictionary in it.
 
         Raises:
             AgentError: the agent refused or failed, or it is gone.
@@ -162,7 +166,8 @@ class AgentClient:
         if self._socket is None or self.closed.is_set():
             raise AgentError(-1, "the session's sandbox has ended")
         number = next(self._numbers)
-        data = as_bytes({**(frame or {}), **arguments, "id": number, "op": op})
+        head = {"id": number, "op": op, "passes": pass_fd is not None}
+        data = as_bytes({**head, "arguments": arguments})
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         if take is not None:

@@ -7,24 +7,27 @@ as long as the runtime; they are not put into new sessions.
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import hashlib
 import json
 import posixpath
 import secrets
+import socket
 import time
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.local import file_tools
-from agentbay_kernel.local.agent_client import AgentError
+from agentbay_kernel.local.agent_client import AgentError, bulk
 from agentbay_kernel.local.sessions import Session
 
 URL_LIFE_S = 3600
-CHUNK = 1024 * 1024
+# Bytes of a file that are copied at once.
+CHUNK = 256 * 1024
 # One file, all files of all contexts (bytes), and how many of what there may be.
 FILE_LIMIT = 1024 * 1024 * 1024
 FILES_LIMIT = 8 * FILE_LIMIT
@@ -271,38 +274,59 @@ class Contexts:
 
 
 async def _bring_in(session: Session, path: str, place: Path) -> None:
-    mode = "overwrite"
+    loop = asyncio.get_running_loop()
     with place.open("rb") as file:
-        while True:
-            chunk = file.read(CHUNK)
-            if not chunk and mode == "append":
-                return
-            await session.sandbox.agent.call(
-                "file",
-                do="write_file",
-                path=path,
-                content=base64.b64encode(chunk).decode(),
-                mode=mode,
-                encoding="base64",
-            )
-            mode = "append"
+        async with _copying(session, "receive_file", path) as ours:
+            # A read of a piece that is in memory takes less than a change of thread.
+            while piece := file.read(CHUNK):
+                await loop.sock_sendall(ours, piece)
+                async with bulk:
+                    await asyncio.sleep(0)
+            ours.shutdown(socket.SHUT_WR)
 
 
 async def _copy_out(session: Session, path: str, place: Path) -> None:
+    loop = asyncio.get_running_loop()
     with place.open("wb") as file:
-        while True:
-            arguments = {"path": path, "offset": file.tell(), "length": CHUNK, "format": "binary"}
-            text = await file_tools.text_of(session, "read_file", arguments)
-            try:
-                if not text.size:
-                    return
-                # Their size is a multiple of four.
-                for part in text.parts():
-                    file.write(base64.b64decode(part))
-            finally:
-                text.close()
-            if file.tell() > FILE_LIMIT:
-                raise ContextsFull(f"{path} has more than {FILE_LIMIT:,} bytes.")
+        async with _copying(session, "send_file", path) as ours:
+            while piece := await loop.sock_recv(ours, CHUNK):
+                file.write(piece)
+                if file.tell() > FILE_LIMIT:
+                    raise ContextsFull(f"{path} has more than {FILE_LIMIT:,} bytes.")
+                async with bulk:
+                    await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def _copying(session: Session, do: str, path: str) -> AsyncGenerator[socket.socket]:
+    """The socket that the bytes of a file go through, while the session's agent copies them.
+
+    Raises:
+        AgentError: the agent refused or failed.
+    """
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    async def call() -> None:
+        try:
+            arguments = {"path": path}
+            await file_tools.work(session, do, arguments, pass_fd=theirs.fileno())
+        finally:
+            # Whoever waits at our end sees the end of the call.
+            theirs.close()
+
+    calling = asyncio.ensure_future(call())
+    try:
+        # A connection that breaks does so because the call failed, which says why.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            yield ours
+        await calling
+    finally:
+        ours.close()
+        # It ends soon: its other end is closed.
+        await asyncio.wait([calling])
+        if not calling.cancelled():
+            calling.exception()
 
 
 def _now() -> str:

@@ -48,7 +48,7 @@ async def call(session: Session, name: str, arguments: dict[str, Any]) -> ToolAn
         AgentError: the operating system or the agent refused.
     """
     if name == "get_file_change":
-        found = await change_events(session, arguments["path"], watcher="tool")
+        found = await change_events(session, watcher="tool", **arguments)
         return ToolAnswer(json.dumps(found, ensure_ascii=False))
     return ToolAnswer(await text_of(session, name, arguments))
 
@@ -71,7 +71,7 @@ async def text_of(session: Session, name: str, arguments: dict[str, Any]) -> Spo
 
     try:
         async with _at_once.setdefault(session, asyncio.Semaphore(AT_ONCE)):
-            await _work(session, {**arguments, "do": name}, take)
+            await work(session, name, arguments, take)
         text.add(decoder.decode(b"", final=True).encode())
     except BaseException:
         text.close()
@@ -79,20 +79,27 @@ async def text_of(session: Session, name: str, arguments: dict[str, Any]) -> Spo
     return text
 
 
-async def _work(
-    session: Session, frame: dict[str, Any], take: Callable[[bytes], None] | None = None
+async def work(
+    session: Session,
+    do: str,
+    arguments: dict[str, Any],
+    take: Callable[[bytes], None] | None = None,
+    pass_fd: int | None = None,
 ) -> Any:
+    """One file operation of the session's agent; see `AgentClient.call`."""
     sandbox = session.sandbox
     with runs.working(sandbox.priority):
-        return await sandbox.agent.call("file", frame=frame, take=take)
+        return await sandbox.agent.call(
+            "file", do=do, arguments=arguments, take=take, pass_fd=pass_fd
+        )
 
 
 async def change_events(session: Session, path: str, watcher: str) -> list[dict[str, str]]:
     """What changed below a folder since this watcher last asked; its first time is the baseline."""
-    found = await _work(session, {"do": "changes", "path": path, "watcher": watcher})
+    found = await work(session, "changes", {"path": path, "watcher": watcher})
     return list(found)
 
 
 async def forget_watcher(session: Session, path: str, watcher: str) -> None:
     """This watcher does not ask again."""
-    await _work(session, {"do": "forget", "path": path, "watcher": watcher})
+    await work(session, "forget", {"path": path, "watcher": watcher})

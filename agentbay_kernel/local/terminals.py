@@ -55,4 +55,5 @@ class TerminalOutput:
     async def release(self, name: str, size: int | None = None) -> None:
         """Let a terminal put out that much again; without a size: as much as a terminal may."""
         with suppress(AgentError):
-            await self._agent.call("terminal", do="taken", ptySessionId=name, size=size)
+            taken = {"ptySessionId": name, "size": size}
+            await self._agent.call("terminal", do="taken", arguments=taken)

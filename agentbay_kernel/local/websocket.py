@@ -273,9 +273,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             for key in ("cols", "rows"):
                 if call.params.get(key, 24) not in range(1, 501):
                     raise ValueError(f"{key} must be an integer between 1 and 500")
-        if not call.params.keys().isdisjoint(("do", "op", "id")):
-            raise ValueError("unknown parameter")
-        result = await self.agent.call("terminal", frame={**call.params, "do": do})
+        result = await self.agent.call("terminal", do=do, arguments=call.params)
         if do not in ("input", "resize"):
             await self._send(call.number, call.target, {"method": call.method, "result": result})
         if do == "create":

@@ -247,6 +247,35 @@ def test_a_gigabyte_goes_through_in_pieces(runtime: LocalRuntimeProcess, session
     transferred(runtime, session, 1024 * MEGABYTE)
 
 
+def test_what_is_no_file_is_not_copied(runtime: LocalRuntimeProcess, session: Any) -> None:
+    contexts = official_client(runtime).context
+    context = contexts.get("copied", create=True).context
+    both = (
+        "odd",
+        "odd/fifo",
+        "odd/socket",
+        "odd/loop",
+        "/dev/full",
+        "/proc/self/mem",
+        "/proc/none",
+    )
+    cases = [(mode, path) for mode in ("download", "upload") for path in both]
+    cases += [("upload", "odd/to-zero"), ("upload", "odd/none"), ("download", "ten/0000/below")]
+    before = psutil.Process(runtime.process.pid).num_fds()
+    for mode, path in cases:
+        at = {"SessionId": session.session_id, "ContextId": context.id, "Path": path}
+        # More than a socket holds: whoever sends it must see that nobody takes it.
+        url = contexts.get_file_upload_url(context.id, path).url
+        assert requests.put(url, data=b"x" * 5 * MEGABYTE, timeout=60).ok
+        assert post(runtime, "SyncContext", Mode=mode, **at).ok
+        told = post(runtime, "GetContextInfo", TaskType=mode, **at).json()["Data"]["ContextStatus"]
+        task = json.loads(json.loads(told)[0]["data"])[-1]
+        assert task["status"] == "Failed" and task["errorMessage"], (mode, path)
+    # Connections of clients come and go; both ends of each copy would be more.
+    assert psutil.Process(runtime.process.pid).num_fds() < before + len(cases)
+    assert contexts.delete(context).success
+
+
 @pytest.mark.parametrize("tool", ["write_file", "run_code"])
 def test_large_bodies_with_a_wide_character_share_the_memory(
     runtime: LocalRuntimeProcess, session: Any, tool: str

@@ -162,3 +162,31 @@ def test_metrics_and_environment(session: Any) -> None:
 def test_the_tools_are_listed(client: Any, session: Any) -> None:
     tools = {tool.name: tool.server for tool in session.list_mcp_tools().tools}
     assert tools["run_code"] == "wuying_codespace" and tools["read_file"] == "wuying_filesystem"
+
+
+# Parameters of the functions that a call passes on its way: in the runtime, the agent, the tool.
+OURS = ("frame", "pass_fd", "take", "fd", "op", "id", "do", "self", "session", "name", "arguments",
+        "watcher", "limit", "operation", "loop", "event")  # fmt: skip
+
+
+@pytest.mark.parametrize("ours", OURS)
+def test_an_argument_of_a_client_is_never_one_of_ours(session: Any, folder: str, ours: str) -> None:
+    files = {"path": f"{folder}/kept"}
+    tools: dict[str, dict[str, Any]] = {
+        "write_file": {"path": f"{folder}/kept", "content": "x"},
+        "read_file": files,
+        "get_file_info": files,
+        "list_directory": {"path": folder},
+        "get_file_change": {"path": folder},
+        "delete_file": files,
+        "run_code": {"code": f"open('{folder}/run', 'w')", "language": "python"},
+        "shell": {"command": f"touch {folder}/run"},
+        "get_env": {},
+    }
+    assert session.file_system.write_file(f"{folder}/kept", "as it was").success
+    for tool, arguments in tools.items():
+        for value in ("read_file", 0):
+            done = session.call_mcp_tool(tool, {**arguments, ours: value})
+            assert not done.success and f"'{ours}'" in done.error_message, (tool, done)
+    assert [entry.name for entry in session.file_system.list_directory(folder).entries] == ["kept"]
+    assert session.file_system.read_file(f"{folder}/kept").content == "as it was"

@@ -1,6 +1,7 @@
 """The agent: one small process per session that starts and ends every other process of it.
 
-In: frames on an inherited socket (four bytes of length, then JSON), each `{"id", "op", ...}`.
+In: frames on an inherited socket (four bytes of length, then JSON), each
+`{"id", "op", "passes", "arguments"}`; `passes` says whether a descriptor comes with it.
 Out: one answer `{"id", "ok": value}` or `{"id", "error": {"errno", "message"}}` per frame, and
 events `{"event": ...}` (a process's exit, a terminal's output). The text of a file operation goes
 before its answer, in frames of a zero byte, the id in eight bytes, and a piece of the text, so that
@@ -157,8 +158,8 @@ class Agent:
                 size = struct.unpack(">I", await self._read(4))[0]
                 # The bytes of a large frame are gone before its text, four times as large, is read.
                 frame = json.loads((await self._read(size)).decode("utf-8", "surrogatepass"))
-                if frame["op"] == "start":
-                    frame["fd"] = self._received_fds.popleft()
+                if frame["passes"]:
+                    frame["arguments"]["fd"] = self._received_fds.popleft()
                 self._spawn(self._answer(frame))
                 # It may be large, and the next one too.
                 del frame
@@ -202,10 +203,11 @@ class Agent:
     async def _answer(self, frame: dict[str, Any]) -> None:
         number = frame["id"]
         try:
-            operation = self._operations[frame.pop("op")]
-            if operation != self._file:
-                del frame["id"]
-            value = await operation(**frame)
+            operation = self._operations[frame["op"]]
+            arguments = frame.pop("arguments")
+            if operation == self._file:
+                arguments["call"] = number
+            value = await operation(**arguments)
         except OSError as failure:
             error = {"errno": failure.errno or errno.EIO, "message": str(failure)}
             await self._emit({"id": number, "error": error})
@@ -345,14 +347,20 @@ class Agent:
             return everything
         return {key: everything[key] for key in keys if key in everything}
 
-    async def _file(self, id: int, do: str, **arguments: Any) -> Any:
+    async def _file(
+        self, call: int, do: str, arguments: dict[str, Any], fd: int | None = None
+    ) -> Any:
         loop = asyncio.get_running_loop()
 
         def take(piece: bytes) -> None:
             # Waits until it is sent: whoever does not read holds up the operation.
-            asyncio.run_coroutine_threadsafe(self._pass_on(id, piece), loop).result()
+            asyncio.run_coroutine_threadsafe(self._pass_on(call, piece), loop).result()
 
-        return await self._files.do(do, arguments, take)
+        try:
+            return await self._files.do(do, arguments, take, fd)
+        finally:
+            if fd is not None:
+                os.close(fd)
 
     async def _weigh(self, nice: int) -> None:
         if self._weight is None:
@@ -367,7 +375,7 @@ class Agent:
     async def _metrics(self) -> dict[str, Any]:
         return metrics.measure(self._workspace)
 
-    async def _terminal(self, do: str, **arguments: Any) -> Any:
+    async def _terminal(self, do: str, arguments: dict[str, Any]) -> Any:
         if do == "create":
             arguments["cwd"] = arguments.get("cwd") or self._workspace
             arguments["envs"] = {**os.environ, **self._envs, **(arguments.get("envs") or {})}

@@ -30,6 +30,8 @@ from typing import Any
 # Bytes of files in one answer; the rest is read with `offset` and `length`.
 READ_LIMIT = 4 * 1024 * 1024
 EDIT_LIMIT = 1024 * 1024
+# Bytes of a file that are copied at once.
+COPIED = 256 * 1024
 DIFFERENCE_LINES = 4_000
 # Entries in one answer, files that are looked at for one, and changes that are told at once.
 ENTRIES_LIMIT = 10_000
@@ -46,8 +48,8 @@ CUT = "[cut: {}]"
 # Takes a piece of a text.
 Take = Callable[[bytes], None]
 # Runs an operation with its arguments. A text goes to the third in pieces; another value, which is
-# JSON, is returned.
-Run = Callable[[Callable[..., Any], dict[str, Any], Take], Any]
+# JSON, is returned. The fourth is a descriptor that the operation takes as its argument `fd`.
+Run = Callable[[Callable[..., Any], dict[str, Any], Take, int | None], Any]
 DONE = b"True"
 
 
@@ -310,6 +312,24 @@ def _write(path: str, data: bytes, append: bool = False) -> None:
         file.write(data)
 
 
+def receive_file(path: str, fd: int) -> bytes:
+    """Write what comes from a descriptor to a file, to its end; its folder is made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    target = _open_regular(path, os.O_WRONLY | os.O_CREAT)
+    with os.fdopen(target, "wb") as file, os.fdopen(fd, "rb", closefd=False) as source:
+        file.truncate(0)
+        shutil.copyfileobj(source, file, COPIED)
+    return DONE
+
+
+def send_file(path: str, fd: int) -> bytes:
+    """Write all of a file to a descriptor."""
+    source = _open_regular(path, os.O_RDONLY)
+    with os.fdopen(source, "rb") as file, os.fdopen(fd, "wb", closefd=False) as target:
+        shutil.copyfileobj(file, target, COPIED)
+    return DONE
+
+
 def _size(path: str) -> int:
     return Path(path).stat().st_size
 
@@ -337,7 +357,7 @@ class ChangeFinder:
         before = self._seen.get(key)
         others = sum(len(seen) for other, seen in self._seen.items() if other != key)
         arguments = {"path": path, "limit": WATCHED_LIMIT - others}
-        now = self._run(snapshot, arguments, lambda piece: None)
+        now = self._run(snapshot, arguments, lambda piece: None, None)
         if before is None:
             self._seen[key] = now
             return []
@@ -408,6 +428,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         delete_file,
         edit_file,
         search_files,
+        receive_file,
+        send_file,
     )
 }
 
@@ -429,8 +451,16 @@ class FileOperations:
         self._watch = ThreadPoolExecutor(1, "watch")
         self._changes = {"changes": changes.since_last, "forget": changes.forget}
 
-    async def do(self, name: str, arguments: dict[str, Any], take: Take) -> Any:
+    async def do(
+        self, name: str, arguments: dict[str, Any], take: Take, fd: int | None = None
+    ) -> Any:
         """One operation; its text, if it has one, goes to `take` in a thread.
+
+        Arguments:
+            name: of the operation.
+            arguments: what it takes.
+            take: called with pieces of a text.
+            fd: the descriptor that it reads from or writes to; stays open.
 
         Raises:
             OSError: the operating system refused, or there is too much.
@@ -448,7 +478,7 @@ class FileOperations:
         if (change := self._changes.get(name)) is not None:
             return await loop.run_in_executor(self._watch, lambda: change(**arguments))
         operation = OPERATIONS[name]
-        return await loop.run_in_executor(self._threads, self._run, operation, arguments, take)
+        return await loop.run_in_executor(self._threads, self._run, operation, arguments, take, fd)
 
     def _absolute(self, path: str) -> str:
         return str(Path(self._workspace, path).expanduser())

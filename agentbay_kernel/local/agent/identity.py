@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
 TEXT = b"T"
 # Bytes of a text that are passed on at once: as much as a pipe holds.
 PIECE = 65536
+# The first descriptor behind the standard ones.
+KEPT = 3
 
 
 class Identity:
@@ -84,11 +87,12 @@ class Identity:
         operation: Callable[..., Any],
         arguments: dict[str, Any],
         take: Callable[[bytes], None],
+        fd: int | None = None,
     ) -> Any:
         """Run a function in a process of the cells' user.
 
         A text that it returns is passed to `take` piece by piece, in UTF-8. Another value is
-        returned, and is JSON.
+        returned, and is JSON. A descriptor becomes the function's argument `fd`.
 
         The process stays in the agent's session, and so in the group that the agent's weight is of.
         A link in the workspace leads there to what cells reach: in the agent, /proc/self would be
@@ -103,13 +107,19 @@ class Identity:
         if child == 0:
             status = 1
             try:
-                os.dup2(write_end, 3)
-                os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+                kept = [write_end] if fd is None else [write_end, fd]
+                # First above all others, so that none takes the other's place.
+                kept = [fcntl.fcntl(one, fcntl.F_DUPFD, KEPT + len(kept)) for one in kept]
+                for place, one in enumerate(kept, KEPT):
+                    os.dup2(one, place)
+                os.closerange(KEPT + len(kept), os.sysconf("SC_OPEN_MAX"))
+                if fd is not None:
+                    arguments = {**arguments, "fd": KEPT + 1}
                 if self._cells is not None:
                     os.setresgid(self._cells, self._cells, self._cells)
                     os.setresuid(self._cells, self._cells, self._cells)
                     _set_capabilities(0)
-                with os.fdopen(3, "wb") as result:
+                with os.fdopen(KEPT, "wb") as result:
                     done = _attempt(operation, arguments)
                     value = done.get("value")
                     if isinstance(value, str):
