@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -89,8 +90,12 @@ def _executed(path: Path, folder: Path, variables: dict[str, str], which: str) -
     target = folder / "runs" / f"{which}.ipynb"
     target.parent.mkdir(exist_ok=True)
     target.unlink(missing_ok=True)
+    # Some write beside themselves.
+    place = folder / "runs" / f"{which}-place"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(path.parent, place)
     ran = subprocess.run(
-        [sys.executable, "-c", EXECUTE, str(path), str(target)],
+        [sys.executable, "-c", EXECUTE, str(place / path.name), str(target)],
         env=variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -102,15 +107,15 @@ def _executed(path: Path, folder: Path, variables: dict[str, str], which: str) -
     notebook = nbformat.read(target, as_version=4)  # type: ignore[no-untyped-call]
     told = "".join(output.get("text", "") for output in notebook.cells[FIRST - 1].outputs)
     where, home = told.strip().split("|")
-    place = Place(where, home)
+    names = Place(where, home)
     left: list[Any] = [
-        normalized({"outputs": cell.outputs, "count": cell.execution_count}, place)
+        normalized({"outputs": cell.outputs, "count": cell.execution_count}, names)
         for cell in notebook.cells[FIRST:]
         if cell.cell_type == "code"
     ]
     widgets = notebook.metadata.get("widgets", {}).values()
     states = [model for kind in widgets for model in kind.get("state", {}).values()]
-    left.append(sorted(json.dumps(normalized(model, place), sort_keys=True) for model in states))
+    left.append(sorted(json.dumps(normalized(model, names), sort_keys=True) for model in states))
     return left
 
 
