@@ -227,6 +227,22 @@ def test_a_traceback_ends_in_the_cells_own_code(bridged_kernel: RunningKernel) -
     assert "sleep" in lines and "handle" not in lines
 
 
+def test_a_cell_that_is_interrupted_before_its_code_shows_its_first_statement(
+    bridged_kernel: RunningKernel,
+) -> None:
+    # The signal comes where IPython prepares the next cell.
+    bridged_kernel.run(
+        "import os, signal\ntransformers = get_ipython().input_transformers_cleanup\n"
+        "def stop(lines):\n    transformers.remove(stop)\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return lines\ntransformers.append(stop)"
+    )
+    ran = bridged_kernel.run("# a comment\n\nreached_by_nobody = 1\nprint(2)")
+    assert ran.reply["ename"] == "KeyboardInterrupt" and ran.text() == ""
+    lines = "\n".join(ran.reply["traceback"])
+    assert "reached_by_nobody" in lines and "line 3" in lines
+    assert "Could not get source" not in lines
+
+
 def test_stubborn_code_is_told_and_stopped_by_a_second_interrupt(
     bridged_kernel: RunningKernel,
 ) -> None:
