@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ class RunningKernel:
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager = manager
         self.client = client
+        # What was waited for in vain: nothing is sent behind it, so that the tests that share
+        # this kernel fail at once and say why.
+        self._stuck = ""
 
     @property
     def pid(self) -> int:
@@ -71,35 +75,50 @@ class RunningKernel:
 
     def send(self, code: str, **options: Any) -> str:
         """Send a cell without waiting for it; returns the request's id."""
+        assert not self._stuck, f"an earlier test left this kernel so: {self._stuck}"
         message_id: str = self.client.execute(code, **options)
         return message_id
 
     def finish(self, message_id: str, timeout: float = ANSWER_S) -> Ran:
         """Wait for a sent cell: its reply and everything up to its idle status."""
         deadline = time.monotonic() + timeout
-        outputs = []
+        outputs: list[dict[str, Any]] = []
         while True:
-            message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
-            if message["parent_header"].get("msg_id") != message_id:
-                continue
+            message = self._next(self.client.get_iopub_msg, message_id, deadline, "idle", outputs)
             if message["msg_type"] == "status":
                 if message["content"]["execution_state"] == "idle":
                     break
             elif message["msg_type"] != "execute_input":
                 outputs.append(message)
-        while True:
-            reply = self.client.get_shell_msg(timeout=max(0.1, deadline - time.monotonic()))
-            if reply["parent_header"].get("msg_id") == message_id:
-                return Ran(reply["content"], outputs)
+        reply = self._next(self.client.get_shell_msg, message_id, deadline, "reply", outputs)
+        return Ran(reply["content"], outputs)
+
+    def _next(
+        self,
+        get: Callable[..., dict[str, Any]],
+        message_id: str,
+        deadline: float,
+        what: str,
+        outputs: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """The next message of a request, whatever others say meanwhile."""
+        while (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                message = get(timeout=left)
+                if message["parent_header"].get("msg_id") == message_id:
+                    return message
+        self._stuck = f"no {what} of request {message_id}; there came {str(outputs)[-1000:]}"
+        raise TimeoutError(self._stuck)
 
     def wait_for_output(self, message_id: str, kind: str, timeout: float = ANSWER_S) -> Any:
         """The next output of that type of a sent cell."""
         deadline = time.monotonic() + timeout
+        before: list[dict[str, Any]] = []
         while True:
-            message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
-            of_cell = message["parent_header"].get("msg_id") == message_id
-            if of_cell and message["msg_type"] == kind:
+            message = self._next(self.client.get_iopub_msg, message_id, deadline, kind, before)
+            if message["msg_type"] == kind:
                 return message["content"]
+            before.append(message)
 
     def run(self, code: str, timeout: float = ANSWER_S, **options: Any) -> Ran:
         """Run a cell to its end."""

@@ -16,6 +16,7 @@ Runs inside a sandbox, with Python 3.9 or newer, IPython 7 or newer, and ipykern
 from __future__ import annotations
 
 import contextlib
+import dis
 import hashlib
 import os
 import queue
@@ -36,7 +37,7 @@ except ImportError:  # Windows has neither process groups nor these locks.
 # What waits is tried again so often, and after this time also where a traceback is made.
 RETRY_S = 0.02
 TRACEBACK_S = 3.0
-# Stands for the first statement of a cell that was interrupted before it.
+# Runs in the place of a cell's first statement if the cell was interrupted before it.
 RAISE = compile("raise KeyboardInterrupt", "<interrupted>", "exec")
 KEY_SIZE = 32
 NO_CELL = bytes(KEY_SIZE)
@@ -121,6 +122,12 @@ class CellRegister:
         with contextlib.suppress(OSError), self.locked() as file:
             return os.pread(file, KEY_SIZE, 0)
         return NO_CELL
+
+
+def raising(code: CodeType) -> CodeType:
+    """Return code that raises KeyboardInterrupt on the first line of that code."""
+    line = next((line for _, line in dis.findlinestarts(code) if line), 1)
+    return RAISE.replace(co_filename=code.co_filename, co_firstlineno=line)
 
 
 def key_of(cell: str) -> bytes:
@@ -209,7 +216,7 @@ class Interrupts:
         if not self.cell or threading.current_thread() is not threading.main_thread():
             return await self.run_code(code, result, async_=async_)
         if self.since is not None:
-            code, self.since = RAISE, None
+            code, self.since = raising(code), None
         self.codes.append(code)
         try:
             return await self.run_code(code, result, async_=async_)

@@ -59,8 +59,9 @@ class Bench:
         while self.tunnel._pumping:
             assert time.monotonic() < ends_at
             time.sleep(0.01)
-        # The journal has a call when it has ended, a moment after its answer.
-        time.sleep(0.2)
+        # The journal has a call when it has ended, a moment after its answer. The runtime's one
+        # loop comes to that before it answers what is asked now.
+        assert self.session.call_mcp_tool("get_env", {}).success
 
     def warm_up(self) -> None:
         """Run cells until the bridge knows that it can be woken."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import requests
 
+from agentbay_kernel.execution.bridge import transport
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.service import AgentBay, Session
-from tests.execution.bench import ROUTES, Bench
+from tests.execution.bench import ROUTES, SOON_S, Bench
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
@@ -59,6 +60,13 @@ def open_bench(runtime: LocalRuntimeProcess, journal: Path) -> Iterator[Callable
 def route(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that answer once wait for a cell's end as long as a busy machine takes for it."""
+    monkeypatch.setattr(transport, "WAIT_S", SOON_S)
+    monkeypatch.setattr(transport, "LINGER_S", SOON_S)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ class Place:
 def comparable(stored: Stored, place: Place) -> dict[str, Any]:
     """What a cell left, with names for what is never the same."""
     data = {"published": stored.published, "asked": stored.asked, "reply": stored.reply}
-    return {key: _comparable(value, place) for key, value in data.items()}
+    return {key: normalized(value, place) for key, value in data.items()}
 
 
 def _shown(line: str) -> str:
@@ -58,7 +58,8 @@ def _shown(line: str) -> str:
     return shown
 
 
-def _comparable(value: Any, place: Place) -> Any:
+def normalized(value: Any, place: Place) -> Any:
+    """Plain data with names for what is never the same."""
     if isinstance(value, str):
         # Which parts of a progress bar are carried along depends on how its pieces come.
         text = "\n".join(map(_shown, place.named(value).split("\n")))
@@ -66,7 +67,7 @@ def _comparable(value: Any, place: Place) -> Any:
             text = re.sub(pattern, f"<{name}>", text)
         return text
     if isinstance(value, dict):
-        return {_comparable(key, place): _comparable(item, place) for key, item in value.items()}
+        return {normalized(key, place): normalized(item, place) for key, item in value.items()}
     if isinstance(value, list):
-        return [_comparable(item, place) for item in value]
+        return [normalized(item, place) for item in value]
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernels import RunningKernel
+from tests.kernels import RunningKernel, running_kernel
 
 # Code in the sandbox's kernel has that kernel's sockets and the key of its messages.
 SEND = """\
@@ -118,6 +118,18 @@ print('after')
     assert ran.text() == "before\nafter\n"
     assert ran.reply["status"] == "error" and "nested too deeply" in ran.reply["evalue"]
     assert bridged_kernel.run("session.pack = whole\nprint('next')").text() == "next\n"
+
+
+def test_a_kernel_that_keeps_a_test_waiting_fails_the_next_ones_at_once() -> None:
+    with running_kernel("python3") as kernel:
+        running = kernel.send("import itertools\nfor n in itertools.count(): print(n, flush=True)")
+        # Though what another request prints comes all the time.
+        with pytest.raises(TimeoutError, match="no idle of request unknown"):
+            kernel.finish("unknown", timeout=1)
+        with pytest.raises(AssertionError, match="an earlier test left this kernel so: no idle"):
+            kernel.send("1")
+        kernel.manager.interrupt_kernel()
+        assert kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
 
 
 def test_a_reply_that_overtakes_outputs_and_is_refused_leaves_them_in_their_order(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kernels import RunningKernel
+from agentbay_kernel.service import AgentBay
+from tests.kernels import RunningKernel, running_kernel
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 STOPS: dict[str, Callable[[RunningKernel], None]] = {
     "message": lambda kernel: kernel.manager.interrupt_kernel(),
@@ -17,11 +19,52 @@ STOPS: dict[str, Callable[[RunningKernel], None]] = {
 }
 
 
+# Runs until a test lets it end: in direct execution, a Stop does not end it.
+HELD = (
+    "import os, time\nprint('go')\nwhile not os.path.exists('end'): time.sleep(.02)\n"
+    "os.remove('end')"
+)
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[LocalRuntimeProcess]:
+    """A service of this module's."""
+    with running_local_runtime() as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="module")
+def direct_kernel(runtime: LocalRuntimeProcess) -> Iterator[RunningKernel]:
+    """One "AgentBay Python" in direct execution, with the one session of that service."""
+    env = {
+        "AGENTBAY_ENDPOINT": runtime.endpoint,
+        "AGENTBAY_API_KEY": runtime.api_key,
+        "AGENTBAY_EXECUTION": "direct",
+    }
+    with running_kernel("agentbay-python", env) as kernel:
+        kernel.run("1")
+        yield kernel
+
+
+@pytest.fixture
+def let_end(runtime: LocalRuntimeProcess) -> Callable[[], None]:
+    """Lets `HELD` end."""
+
+    def let_end() -> None:
+        with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:
+            (row,) = client.list_all()
+            session = client.get(row["sessionId"]).session
+            assert session is not None
+            assert session.call_mcp_tool("shell", {"command": "touch end"}).success
+
+    return let_end
+
+
 @pytest.mark.parametrize("stop", STOPS)
 def test_stop_in_direct_execution_ends_the_wait_and_aborts_the_queue(
-    direct_kernel: RunningKernel, stop: str
+    direct_kernel: RunningKernel, let_end: Callable[[], None], stop: str
 ) -> None:
-    running = direct_kernel.send("import time\nprint('go')\ntime.sleep(4)")
+    running = direct_kernel.send(HELD)
     queued = direct_kernel.send("print('must not run')")
     direct_kernel.wait_for_output(running, "stream")
     STOPS[stop](direct_kernel)
@@ -30,7 +73,9 @@ def test_stop_in_direct_execution_ends_the_wait_and_aborts_the_queue(
     assert "sandbox may run it to its end" in ran.text("stderr")
     assert direct_kernel.finish(queued).reply["status"] == "aborted"
     # The next cell waits until the sandbox is done with the stopped one, and runs once.
-    assert direct_kernel.run("print('alive')").text() == "alive\n"
+    following = direct_kernel.send("print('alive')")
+    let_end()
+    assert direct_kernel.finish(following).text() == "alive\n"
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -83,8 +128,14 @@ def test_c_code_is_stopped_at_its_timeout(bridged_kernel: RunningKernel) -> None
     assert "longer than 1 s" in ran.text("stderr")
 
 
-def next_cells_hit(kernel: RunningKernel, count: int, cell: str, after: str) -> int:
-    """Interrupt a cell about when it ends, so often; how many next cells do not succeed."""
+def next_cells_hit(
+    kernel: RunningKernel, count: int, cell: str, after: str, replied: bool = True
+) -> int:
+    """Interrupt a cell about when it ends, so often; how many next cells do not succeed.
+
+    Arguments:
+        replied: wait for the interrupted cell's reply too, not only for its idle status.
+    """
     hit = 0
     for number in range(count):
         running = kernel.send(cell)
@@ -92,7 +143,11 @@ def next_cells_hit(kernel: RunningKernel, count: int, cell: str, after: str) -> 
         # From its beginning to its end.
         time.sleep(0.25 * number / count)
         kernel.manager.interrupt_kernel()
-        kernel.finish(running)
+        if replied:
+            kernel.finish(running)
+        else:
+            while kernel.wait_for_output(running, "status")["execution_state"] != "idle":
+                pass
         hit += kernel.run(after).reply["status"] != "ok"
     return hit
 
@@ -172,6 +227,22 @@ def test_a_traceback_ends_in_the_cells_own_code(bridged_kernel: RunningKernel) -
     assert "sleep" in lines and "handle" not in lines
 
 
+def test_a_cell_that_is_interrupted_before_its_code_shows_its_first_statement(
+    bridged_kernel: RunningKernel,
+) -> None:
+    # The signal comes where IPython prepares the next cell.
+    bridged_kernel.run(
+        "import os, signal\ntransformers = get_ipython().input_transformers_cleanup\n"
+        "def stop(lines):\n    transformers.remove(stop)\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return lines\ntransformers.append(stop)"
+    )
+    ran = bridged_kernel.run("# a comment\n\nreached_by_nobody = 1\nprint(2)")
+    assert ran.reply["ename"] == "KeyboardInterrupt" and ran.text() == ""
+    lines = "\n".join(ran.reply["traceback"])
+    assert "reached_by_nobody" in lines and "line 3" in lines
+    assert "Could not get source" not in lines
+
+
 def test_stubborn_code_is_told_and_stopped_by_a_second_interrupt(
     bridged_kernel: RunningKernel,
 ) -> None:
@@ -209,10 +280,10 @@ def test_stubborn_code_is_killed_by_a_verb_and_the_next_cell_is_well(
 
 
 def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
-    direct_kernel: RunningKernel,
+    direct_kernel: RunningKernel, let_end: Callable[[], None]
 ) -> None:
     direct_kernel.run("ran = []")
-    first = direct_kernel.send("import time\nprint('go')\ntime.sleep(4)")
+    first = direct_kernel.send(HELD)
     direct_kernel.wait_for_output(first, "stream")
     direct_kernel.manager.interrupt_kernel()
     direct_kernel.finish(first)
@@ -222,6 +293,7 @@ def test_a_cell_that_waits_for_a_stopped_one_can_be_stopped_unsent(
     ran = direct_kernel.finish(second)
     assert ran.reply["ename"] == "KeyboardInterrupt"
     assert "sandbox may run it" not in ran.text("stderr")
+    let_end()
     assert direct_kernel.run("print(ran)").text() == "[]\n"
 
 

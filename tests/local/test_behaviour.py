@@ -126,9 +126,9 @@ def test_a_sandbox_without_jupyters_packages(make_session: Any, behave: Any) -> 
 
 def test_the_gateways_limit(session: Any, behave: Any) -> None:
     behave(gateway_s=1)
-    begun = time.monotonic()
+    # Without the gateway it would succeed.
     failed = session.code.run_code("import time; time.sleep(30)", "python", timeout_s=60)
-    assert "TimeoutError" in failed.error_message and time.monotonic() - begun < 20
+    assert "TimeoutError" in failed.error_message
 
 
 def test_large_messages_fail_on_the_action_route(

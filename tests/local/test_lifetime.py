@@ -58,10 +58,10 @@ def test_an_idle_or_overdue_session_is_released(
 def test_use_and_keep_alive_postpone_the_release(
     runtime: LocalRuntimeProcess, make_session: Any
 ) -> None:
-    session = make_session(idle_release_timeout=2)
+    session = make_session(idle_release_timeout=6)
     # Longer than the idle time: a session that works is not idle.
-    assert session.code.run_code("import time; time.sleep(3); 1", "python").result == "1"
-    end = time.monotonic() + 3
+    assert session.code.run_code("import time; time.sleep(7); 1", "python").result == "1"
+    end = time.monotonic() + 7
     while time.monotonic() < end:
         assert session.keep_alive().success
         time.sleep(0.2)

@@ -109,13 +109,11 @@ def test_javascript_errors_show_the_script_and_not_the_worker(session: Any) -> N
 
 def test_javascript_timers_neither_delay_nor_print(session: Any) -> None:
     code = (
-        "setTimeout(() => console.log('late'), 5000);"
+        "setTimeout(() => console.log('late'), 1_000_000);"
         "Promise.resolve().then(() => console.log('soon')); 1"
     )
-    begun = time.monotonic()
     result = session.code.run_code(code, "javascript")
     assert result.success and result.logs.stdout == ["soon\n"]
-    assert time.monotonic() - begun < 5
 
 
 def test_an_uncaught_error_in_a_timer_is_survived(session: Any) -> None:

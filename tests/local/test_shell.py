@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 
@@ -25,16 +24,14 @@ def test_working_folder_and_environment(session: Any) -> None:
 
 
 def test_a_command_that_overruns_is_killed(session: Any) -> None:
-    begun = time.monotonic()
-    done = session.command.execute_command("echo early; sleep 30", timeout_ms=300)
+    done = session.command.execute_command("echo early; sleep 1000", timeout_ms=300)
     assert not done.success and done.exit_code != 0 and done.error_message and done.output == ""
-    assert time.monotonic() - begun < 15
 
 
 def test_a_background_process_does_not_hold_the_answer(session: Any) -> None:
-    begun = time.monotonic()
-    done = session.command.execute_command("sleep 30 & echo $!")
-    assert done.success and time.monotonic() - begun < 15
+    # Far longer than this test may take.
+    done = session.command.execute_command("sleep 1000 & echo $!")
+    assert done.success
     pid = done.stdout.strip()
     killed = session.command.execute_command(f"kill {pid}")
     assert killed.success, killed.stderr

