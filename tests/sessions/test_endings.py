@@ -32,7 +32,8 @@ PARENT = """
     client = manager.blocking_client()
     client.start_channels()
     client.wait_for_ready(timeout=60)
-    client.execute_interactive("1", timeout=60)
+    # Without its outputs: a session that starts slowly says so in one.
+    client.execute_interactive("1", timeout=60, output_hook=lambda message: None)
     print(manager.provisioner.process.pid, flush=True)
     time.sleep(600)
 """
