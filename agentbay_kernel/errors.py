@@ -34,9 +34,9 @@ AgentBayError
     ├── AuthenticationError       the API key was refused
     ├── ThrottledError            too many requests (429)
     ├── ServiceUnreachableError   no connection; nothing was sent, nothing ran
-    ├── AnswerLostError           sent, but no response came: whether the code ran is unknown
+    ├── ResponseLostError           sent, but no response came: whether the code ran is unknown
     ├── ServiceFaultError         the service returned an error
-    ├── InvalidAnswerError        the service returned an invalid response
+    ├── InvalidResponseError        the service returned an invalid response
     └── BridgeError               the bridge to the sandbox's kernel can't be installed, or broke
         ├── KernelEndedError      that kernel stopped; the next cell starts a new one
         └── SilentSessionError    the session did not respond; the cell's result is not known yet
@@ -398,7 +398,7 @@ class ServiceUnreachableError(CommandError):
     """
 
 
-class AnswerLostError(CommandError):
+class ResponseLostError(CommandError):
     """The request was sent, but no response came: whether the code ran is unknown.
 
     `status` is the HTTP status if a gateway returned one (502, 504), else 0.
@@ -433,7 +433,7 @@ class ServiceFaultError(CommandError):
         self.status = status
 
 
-class InvalidAnswerError(CommandError):
+class InvalidResponseError(CommandError):
     """The service returned an invalid response.
 
     Cause: A proxy or a login page responds in its place, AGENTBAY_ENDPOINT is wrong, or a response
@@ -446,8 +446,8 @@ class InvalidAnswerError(CommandError):
 # A request that failed with one of these may succeed if it is made again. Only requests that do no
 # harm when made twice are.
 PASSING_FAILURES = (
-    AnswerLostError,
-    InvalidAnswerError,
+    ResponseLostError,
+    InvalidResponseError,
     ServiceFaultError,
     ServiceUnreachableError,
     ThrottledError,

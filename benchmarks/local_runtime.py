@@ -114,7 +114,7 @@ def starts() -> None:
     for name, flags in (("bubblewrap", ()), ("--isolation none", ("--isolation", "none"))):
         measured = []
         for turn in range(STARTS + 1):
-            with serving("--spares", "0", *flags) as (told, start_s, _):
+            with serving("--prewarm", "0", *flags) as (told, start_s, _):
                 if turn:
                     measured.append(start_s)
         spread = Spread.of(measured)
@@ -140,7 +140,7 @@ def first_cells() -> None:
     spare: list[float] = []
     cold: list[float] = []
     create: list[float] = []
-    with serving("--spares", "1") as (warm, _, _), serving("--spares", "0") as (slow, _, _):
+    with serving("--prewarm", "1") as (warm, _, _), serving("--prewarm", "0") as (slow, _, _):
         for _ in range(SESSIONS):
             with bare_kernel() as kernel:
                 bare.append(seconds(lambda: bare_cell(kernel)))
@@ -189,7 +189,7 @@ def idle_cost() -> None:
     """Memory and processor time of a runtime nobody asks anything."""
     rows = []
     for spares in ("0", "1"):
-        with serving("--spares", spares) as (_, _, pid):
+        with serving("--prewarm", spares) as (_, _, pid):
             time.sleep(SPARE_READY_S)
             runtime = psutil.Process(pid)
             family = [runtime, *runtime.children(recursive=True)]
@@ -205,7 +205,7 @@ def idle_cost() -> None:
 def floods() -> None:
     """Cells of one session, alone and while others print without end."""
     rows = []
-    with serving("--spares", "0", "--max-sessions", str(FLOODS + 1)) as (told, _, pid):
+    with serving("--prewarm", "0", "--max-sessions", str(FLOODS + 1)) as (told, _, pid):
         client = Client(told)
         session = client.session()
         client.cell(session)

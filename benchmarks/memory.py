@@ -81,7 +81,7 @@ def own_runtime() -> Iterator[tuple[str, ...]]:
 
 def shared_runtime() -> Iterator[tuple[str, ...]]:
     """All notebooks with one runtime, as `AGENTBAY_ENDPOINT` names it."""
-    with serving("--spares", "0") as (told, _, pid):
+    with serving("--prewarm", "0") as (told, _, pid):
         yield row("shared runtime", "no session", [family(pid)] * NOTEBOOKS)
         environment = {
             "AGENTBAY_BACKEND": "local",

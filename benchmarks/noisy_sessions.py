@@ -107,7 +107,7 @@ def for_a_while(cells: Callable[[], object]) -> Spread:
 
 def busy(what: str, calls: Any) -> None:
     """A session's cell, alone and while the others make these calls."""
-    with serving("--spares", "0") as (told, _, pid):
+    with serving("--prewarm", "0") as (told, _, pid):
         client = Client(told)
         quiet = client.session()
         client.cell(quiet)

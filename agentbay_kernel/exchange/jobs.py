@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     ExchangeError,
     MalformedValueError,
+    ResponseLostError,
 )
 from agentbay_kernel.exchange.reports import raised
 from agentbay_kernel.exchange.transfers import ByteTransfer
@@ -104,11 +104,11 @@ class JobRunner:
         self._transfer.write(f"{base}.job", text)
         failure = self._run(code, language)
         try:
-            report = self._report(base, late=isinstance(failure, AnswerLostError))
+            report = self._report(base, late=isinstance(failure, ResponseLostError))
         except MalformedValueError:
             raise
         except ExchangeError as missing:
-            if isinstance(failure, AnswerLostError):
+            if isinstance(failure, ResponseLostError):
                 raise failure from None
             # Perhaps a cell has cleared the temporary files away.
             self._installed.clear()
@@ -131,7 +131,7 @@ class JobRunner:
                 if message.type == "execute_reply" and message.content.get("status") != "ok":
                     content = message.content
                     wrong = f"{content.get('ename')}: {str(content.get('evalue'))[:500]}"
-        except AnswerLostError as lost:
+        except ResponseLostError as lost:
             # The cell may have done its job all the same; the report tells.
             return lost
         return wrong

@@ -1,6 +1,6 @@
 """One sandbox: a confinement with its agent and its two engines, made ahead or on demand.
 
-In: the settings. Out: a sandbox whose Python is starting; `Sandboxes` keeps a spare one ready.
+In: the settings. Out: a sandbox whose Python is starting; `Sandboxes` keeps a pre-warmed one ready.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Sandbox:
 
 
 class Sandboxes:
-    """Makes sandboxes and keeps as many spare ones as the settings say.
+    """Makes sandboxes and keeps as many pre-warmed ones as the settings say.
 
-    A spare is a whole sandbox with a started Python that no session has used; it is never reused.
+    A pre-warmed one is a whole sandbox with a started Python that no session has used; it is never reused.
     """
 
     def __init__(self, settings: Settings, isolation: Isolation) -> None:
@@ -57,25 +57,25 @@ class Sandboxes:
         self._isolation = isolation
         self.folder, self._lock = _make_base()
         self._ended = False
-        self._spares: list[asyncio.Task[Sandbox]] = []
+        self._prewarmed: list[asyncio.Task[Sandbox]] = []
 
     def prepare(self) -> None:
-        """Begin to make what is missing of the spares."""
-        while not self._ended and len(self._spares) < self._settings.spares:
-            self._spares.append(asyncio.get_running_loop().create_task(self._make()))
+        """Start to make what is missing of the pre-warmed ones."""
+        while not self._ended and len(self._prewarmed) < self._settings.prewarm:
+            self._prewarmed.append(asyncio.get_running_loop().create_task(self._make()))
 
     async def take(self) -> Sandbox:
-        """A sandbox for a new session: a spare one, or a new one.
+        """A sandbox for a new session: a pre-warmed one, or a new one.
 
         Raises:
             LocalRuntimeError: it could not be made.
         """
-        # A new spare's start must not compete with the first cell of the session that took one.
+        # The start of the next pre-warmed one must not compete with the first cell of the session that took one.
         asyncio.get_running_loop().call_later(REFILL_DELAY_S, self.prepare)
-        while self._spares:
-            spare = self._spares.pop(0)
+        while self._prewarmed:
+            made = self._prewarmed.pop(0)
             with contextlib.suppress(LocalRuntimeError):
-                sandbox = await spare
+                sandbox = await made
                 if not sandbox.agent.closed.is_set():
                     return sandbox
         return await self._make()
@@ -88,12 +88,12 @@ class Sandboxes:
         return sandbox
 
     async def end(self) -> None:
-        """End the spares and remove the runtime's folder."""
+        """End the pre-warmed ones and remove the runtime's folder."""
         self._ended = True
-        for spare in self._spares:
+        for made in self._prewarmed:
             with contextlib.suppress(LocalRuntimeError):
-                await (await spare).end()
-        self._spares = []
+                await (await made).end()
+        self._prewarmed = []
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 

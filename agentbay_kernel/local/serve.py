@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         "execution (default: this one)",
     )
     add(
-        "--spares",
+        "--prewarm",
         type=int,
         choices=(0, 1),
         default=1,
@@ -99,7 +99,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
         isolation=flags.isolation,
         network=flags.network,
         cgroup=flags.cgroup,
-        spares=flags.spares,
+        prewarm=flags.prewarm,
         max_sessions=flags.max_sessions,
         idle_s=flags.idle_seconds or None,
         limits=Limits(

@@ -42,7 +42,7 @@ class Settings:
 
     `python` is the interpreter that cells run in; `isolation` is auto, required or none;
     `network` gives isolated sessions the machine's network; `cgroup` is auto, none, or the folder
-    of a cgroup in which sessions get theirs; `spares` prepared sessions wait; `idle_s` seconds an
+    of a cgroup in which sessions get theirs; `prewarm` sessions are pre-warmed; `idle_s` seconds an
     unused session stays whose request says nothing (None: for ever).
     """
 
@@ -50,7 +50,7 @@ class Settings:
     isolation: str = "auto"
     network: bool = False
     cgroup: str = "auto"
-    spares: int = 1
+    prewarm: int = 1
     max_sessions: int | None = None
     idle_s: float | None = 300.0
     limits: Limits = field(default_factory=Limits)

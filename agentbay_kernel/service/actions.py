@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 
 from agentbay_kernel._version import __version__
 from agentbay_kernel.errors import (
-    AnswerLostError,
     CommandError,
+    ResponseLostError,
     ServiceFaultError,
     ServiceUnreachableError,
     ThrottledError,
@@ -136,7 +136,7 @@ def is_passing_fault(error: CommandError) -> bool:
     """May the same request well succeed a moment later?"""
     if isinstance(error, ServiceFaultError):
         return error.status >= 500
-    return isinstance(error, ServiceUnreachableError | AnswerLostError | ThrottledError)
+    return isinstance(error, ServiceUnreachableError | ResponseLostError | ThrottledError)
 
 
 def repeat(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agentbay_kernel.errors import InvalidAnswerError
+from agentbay_kernel.errors import InvalidResponseError
 from agentbay_kernel.service.envelope import ToolAnswer, decode_json, nests_deeper
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeLogs, CodeOutput
 
@@ -48,7 +48,7 @@ def read_execution(answer: ToolAnswer) -> CodeExecutionResult:
     """The result that a tool's answer is.
 
     Raises:
-        InvalidAnswerError: the answer is a document of no known shape, or has values of wrong
+        InvalidResponseError: the answer is a document of no known shape, or has values of wrong
             types; what the code did is then unknown.
     """
     reader = _Reader(answer.request_id)
@@ -67,7 +67,7 @@ class StreamedAnswer:
         self._outputs: list[CodeOutput] = []
         self._failure: object = None
 
-    def nonsense(self, what: str) -> InvalidAnswerError:
+    def nonsense(self, what: str) -> InvalidResponseError:
         """The error that a part of no known shape is."""
         return self._reader.nonsense(what)
 
@@ -79,7 +79,7 @@ class StreamedAnswer:
         """A result.
 
         Raises:
-            InvalidAnswerError: it is none.
+            InvalidResponseError: it is none.
         """
         try:
             output = self._reader.output(item)
@@ -100,7 +100,7 @@ class StreamedAnswer:
         """The whole result, once the end has come.
 
         Raises:
-            InvalidAnswerError: the end has values of wrong types.
+            InvalidResponseError: the end has values of wrong types.
         """
         return self._reader.streamed(self._logs, self._outputs, self._failure, end)
 
@@ -111,8 +111,8 @@ class _Reader:
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
 
-    def nonsense(self, what: str) -> InvalidAnswerError:
-        return InvalidAnswerError(
+    def nonsense(self, what: str) -> InvalidResponseError:
+        return InvalidResponseError(
             f"The sandbox returned something that is not the result of code: {what}. The code "
             "may have run; its output is lost.",
             request_id=self._request_id,

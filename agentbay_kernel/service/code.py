@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     CodeSyntaxWarning,
     InvalidCodeError,
     InvalidTimeoutError,
+    ResponseLostError,
 )
 from agentbay_kernel.languages import find_language
 from agentbay_kernel.service.answers import TIMEOUT, read_execution
@@ -63,10 +63,10 @@ class Code:
         Raises:
             UnsupportedLanguageError, InvalidCodeError, InvalidTimeoutError: nothing was sent.
             ServiceUnreachableError: no connection, nothing was sent.
-            AnswerLostError: sent, but whether it ran is unknown. It is never sent twice.
+            ResponseLostError: sent, but whether it ran is unknown. It is never sent twice.
             SessionNotFoundError, ToolNotFoundError, AuthenticationError, ThrottledError: it was
                 refused and did not run.
-            ServiceFaultError, InvalidAnswerError: the service failed, or answered nonsense.
+            ServiceFaultError, InvalidResponseError: the service failed, or answered nonsense.
         """
         name = find_language(language).name
         _check_code(code)
@@ -77,7 +77,7 @@ class Code:
         started = time.monotonic()
         try:
             answer = self._call_tool("run_code", arguments, seconds)
-        except AnswerLostError as error:
+        except ResponseLostError as error:
             waited_s = time.monotonic() - started
             # The gateway's own limit is reached before the sandbox's answer gets through. An
             # earlier 504 has another cause, and is an answer lost.
@@ -106,7 +106,7 @@ class Code:
         Returns:
             An iterator of events in the order in which they happened: `CodeChunk`, `CodeOutput`,
             and at last the `CodeExecutionResult`. The traceback of a failure comes with that
-            alone. Reading it raises `AnswerLostError` when the connection breaks or no end comes
+            alone. Reading it raises `ResponseLostError` when the connection breaks or no end comes
             in time; code is never sent twice.
 
         Raises:
@@ -174,7 +174,7 @@ def _checked_timeout(timeout_s: object) -> float:
 
 
 def _stopped_by_gateway(
-    error: AnswerLostError, seconds: float, waited_s: float
+    error: ResponseLostError, seconds: float, waited_s: float
 ) -> CodeExecutionResult:
     value = (
         f"The code ran longer than {seconds:g} s, and the service's gateway gave up waiting after "

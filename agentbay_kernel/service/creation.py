@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     CommandError,
     ConfigurationError,
-    InvalidAnswerError,
+    InvalidResponseError,
     QuotaError,
+    ResponseLostError,
     ServiceFaultError,
     ServiceUnreachableError,
     SessionNotFoundError,
@@ -171,7 +171,7 @@ def _delete_strays(actions: Actions, mark: Mapping[str, str], kept: str) -> None
 def _is_fate_unknown(error: CommandError) -> bool:
     if isinstance(error, ServiceFaultError):
         return error.status >= 500
-    return isinstance(error, AnswerLostError | InvalidAnswerError)
+    return isinstance(error, ResponseLostError | InvalidResponseError)
 
 
 def _is_worth_another(error: CommandError) -> bool:

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     AuthenticationError,
     CommandError,
-    InvalidAnswerError,
+    InvalidResponseError,
+    ResponseLostError,
     ServiceFaultError,
     SessionNotFoundError,
     ThrottledError,
@@ -134,7 +134,7 @@ def read_envelope(answer: Answer, *, place: str, quote: Quote) -> Envelope:
     Raises:
         SessionNotFoundError, AuthenticationError, ThrottledError, ServiceFaultError: what the
             service refused or failed at.
-        InvalidAnswerError: a redirect, or not an answer of the protocol.
+        InvalidResponseError: a redirect, or not an answer of the protocol.
     """
     fields = _open(answer, place, quote)
     if fields.get("Success") is False and not fields.get("Data"):
@@ -146,14 +146,14 @@ def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAns
     """The tool's words in an answer to CallMcpTool.
 
     Raises:
-        InvalidAnswerError: there are none.
+        InvalidResponseError: there are none.
         ServiceFaultError: the service failed to call the tool.
     """
     data = envelope.data
     if isinstance(data, str):
         data = _decode_nested(data, place, quote)
     if not isinstance(data, dict) or "content" not in data:
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{place} returned a tool's response without its text, with the fields "
             f"{quote(sorted(envelope.fields)[:10])}. Whether the code ran is unknown.",
             request_id=envelope.request_id,
@@ -184,7 +184,7 @@ def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote)
         )
     result = data.get("result") if isinstance(data, dict) else None
     if not isinstance(result, dict):
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{place} returned a tool's response without its text, with the fields "
             f"{quote(sorted(fields)[:10])}. Whether the code ran is unknown.",
             request_id=request_id,
@@ -195,7 +195,7 @@ def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote)
 def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAnswer:
     content = result.get("content")
     if not isinstance(content, list):
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{place} returned a tool's response without a list of content. Whether the code ran "
             "is "
             "unknown.",
@@ -215,7 +215,7 @@ def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAns
         text = json.dumps(text, ensure_ascii=False)
     is_error = result.get("isError", False)
     if not isinstance(text, str) or not isinstance(is_error, bool | None):
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{place} returned a tool's response with a value of a wrong type. Whether the code "
             "ran is "
             "unknown.",
@@ -235,7 +235,7 @@ def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:
         if answer.status >= 400:
             raise _fault(answer, {}, place=place, quote=quote) from None
         start = answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{place} returned something that is not a response of AgentBay ({quote(error)}): "
             f"{quote(start) or 'nothing'}. Whether the code ran is unknown. If it happens again, "
             "check AGENTBAY_ENDPOINT and the proxy settings."
@@ -249,7 +249,7 @@ def _decode_nested(text: str, place: str, quote: Quote) -> Any:
     try:
         return decode_json(text)
     except ValueError as error:
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{place} returned a document that can't be read ({quote(error)}). Whether the "
             "code ran is unknown."
         ) from None
@@ -261,7 +261,7 @@ def _refuse_redirect(answer: Answer, place: str) -> None:
             target = urlsplit(answer.headers.get("Location", "")).hostname or "nowhere"
         except ValueError:
             target = "nowhere"
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{place} redirected to {target[:100]} (HTTP {answer.status}). That is not followed, "
             "so that neither code nor key goes there; the code did not run. Check "
             "AGENTBAY_ENDPOINT, and whether a proxy asks for a log-in."
@@ -299,7 +299,7 @@ def _fault(answer: Answer, fields: dict[str, Any], *, place: str, quote: Quote) 
             request_id=request_id,
         )
     if status in (502, 504):
-        return AnswerLostError(
+        return ResponseLostError(
             f"{place} returned no response ({said}, HTTP {status}). Whether the code ran, or "
             "is still running, is unknown; it was not sent again.",
             request_id=request_id,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentbay_kernel.errors import InvalidAnswerError
+from agentbay_kernel.errors import InvalidResponseError
 from agentbay_kernel.service.actions import Actions
 from agentbay_kernel.service.results import SessionListResult
 
@@ -49,7 +49,7 @@ def list_page(
     envelope = actions.call_repeatable("ListSession", fields, total_s=within_s)
     entries = envelope.data if envelope.data is not None else []
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{actions.place} returned an invalid list of sessions.",
             request_id=envelope.request_id,
         )

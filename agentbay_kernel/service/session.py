@@ -19,7 +19,7 @@ from typing import Any
 from agentbay_kernel.errors import (
     AuthenticationError,
     CommandError,
-    InvalidAnswerError,
+    InvalidResponseError,
     ServiceFaultError,
     ServiceUnreachableError,
     SessionNotFoundError,
@@ -333,7 +333,7 @@ class Session:
         except ValueError:
             labels = None
         if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
-            raise InvalidAnswerError(
+            raise InvalidResponseError(
                 f"{self._actions.place} returned invalid labels.",
                 request_id=envelope.request_id,
             )
@@ -457,7 +457,7 @@ def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> 
 
     Raises:
         ServiceFaultError: the answer says that it failed.
-        InvalidAnswerError: it describes no session.
+        InvalidResponseError: it describes no session.
     """
     data = envelope.data if isinstance(envelope.data, dict) else {}
     if data.get("Success") is False:
@@ -467,7 +467,7 @@ def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> 
         )
     found_id = data.get("SessionId") or session_id
     if not isinstance(found_id, str) or not _SESSION_ID.fullmatch(found_id):
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"{actions.place} returned no session.", request_id=envelope.request_id
         )
     return Session(actions, found_id, read_access(data, actions.endpoint))

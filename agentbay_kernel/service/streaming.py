@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentbay_kernel.errors import InvalidAnswerError, ServiceFaultError, ToolNotFoundError
+from agentbay_kernel.errors import InvalidResponseError, ServiceFaultError, ToolNotFoundError
 from agentbay_kernel.service.answers import StreamedAnswer, is_traced
 from agentbay_kernel.service.envelope import Quote
 from agentbay_kernel.service.results import CodeExecutionResult, CodeOutput
@@ -38,8 +38,8 @@ class CodeStream:
     It may be closed early, also by leaving a `with`: the code runs on in the sandbox.
 
     Raises:
-        AnswerLostError: the connection broke, or the end never came.
-        ServiceFaultError, InvalidAnswerError: the service failed, or sent nonsense.
+        ResponseLostError: the connection broke, or the end never came.
+        ServiceFaultError, InvalidResponseError: the service failed, or sent nonsense.
     """
 
     def __init__(self, call: WebSocketCall, quote: Quote, largest_answer: int) -> None:
@@ -136,7 +136,7 @@ class CodeStream:
     def _weigh(self, size: int) -> None:
         self._size += size
         if self._size > self._largest_answer:
-            raise InvalidAnswerError(
+            raise InvalidResponseError(
                 f"{self._call.place} sent more than {self._largest_answer // 2**20} MB, which is "
                 "not taken. The code may be running on: print less, or write to a file. The "
                 "setting response_limit changes that.",

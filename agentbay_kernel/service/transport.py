@@ -32,10 +32,10 @@ from requests.utils import (
 )
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     CommandError,
     ConfigurationError,
-    InvalidAnswerError,
+    InvalidResponseError,
+    ResponseLostError,
     ServiceUnreachableError,
 )
 from agentbay_kernel.service.deadline import Deadlines, Exchange
@@ -110,8 +110,8 @@ class Transport:
 
         Raises:
             ServiceUnreachableError: no connection; nothing was sent.
-            AnswerLostError: sent, but no whole answer came.
-            InvalidAnswerError: what came is not HTTP, or is too large.
+            ResponseLostError: sent, but no whole answer came.
+            InvalidResponseError: what came is not HTTP, or is too large.
         """
         connect_s = self._connect_timeout_s
         if total_s is not None:
@@ -182,7 +182,7 @@ class Transport:
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > self.largest_answer:
-                    raise InvalidAnswerError(
+                    raise InvalidResponseError(
                         f"{place} sent more than {self.largest_answer // 2**20} MB, which is not "
                         "taken. The code may have run: print less, or write to a file. The "
                         "setting response_limit changes that."
@@ -251,16 +251,16 @@ def _failure(
             + _advice(url)
         )
     if exchange.expired or any(isinstance(c, TimeoutError) for c in causes):
-        return AnswerLostError(
+        return ResponseLostError(
             f"The request was sent to {place}, and no whole response came within {answer_s:g} s. "
             "Whether the code ran, or is still running, is unknown; it was not sent again."
         )
     if any(_is_not_http(cause) for cause in causes):
-        return InvalidAnswerError(
+        return InvalidResponseError(
             f"{place} returned something that is not HTTP. Whether the code ran is unknown. "
             + _advice(url)
         )
-    return AnswerLostError(
+    return ResponseLostError(
         f"The request was sent to {place}, and the connection broke before the whole response "
         "came: "
         f"{_reason(causes, connect_s)}. Whether the code ran is unknown; it was not sent again."

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     AuthenticationError,
     CommandError,
-    InvalidAnswerError,
+    InvalidResponseError,
+    ResponseLostError,
     ServiceFaultError,
     ServiceUnreachableError,
 )
@@ -84,8 +84,8 @@ class WebSocketCall:
         """The `data` of the next frame; None when nothing came within that time.
 
         Raises:
-            AnswerLostError: the connection broke, or the answer did not end in time.
-            ServiceFaultError, InvalidAnswerError: the service failed, or sent nonsense.
+            ResponseLostError: the connection broke, or the answer did not end in time.
+            ServiceFaultError, InvalidResponseError: the service failed, or sent nonsense.
         """
         asked_at = time.monotonic()
         with self._changed:
@@ -126,7 +126,7 @@ class WebSocketCall:
                 self._changed.wait(_LOOK_S)
                 if time.monotonic() - paused_at + self._paused_s > _LONGEST_PAUSE_S:
                     self._fail(
-                        AnswerLostError(
+                        ResponseLostError(
                             f"{self.place} sent output faster than it was taken; what came after "
                             "is lost. The code may have run on: print less, or write to a file."
                         )
@@ -148,10 +148,10 @@ class WebSocketCall:
         self.ended = True
         self._changed.notify_all()
 
-    def _lost(self) -> AnswerLostError:
+    def _lost(self) -> ResponseLostError:
         self.ended = self.lost = True
         waited_s = time.monotonic() - self._ends_at + self._within_s
-        return AnswerLostError(
+        return ResponseLostError(
             f"The request was sent to {self.place}, and its response did not end within "
             f"{waited_s:.0f} s. Whether the code is still running is unknown; it was not sent "
             "again."
@@ -378,7 +378,7 @@ class _Connection:
         _log.debug("The WebSocket of %s ended: %s", self._place, self._why_closed)
         for call in calls:
             call.fail(
-                AnswerLostError(
+                ResponseLostError(
                     f"The request was sent to {self._place} by WebSocket, and no whole response "
                     "came:"
                     f" {self._why_closed}. The code may have run, and may still be running; it was "
@@ -430,7 +430,7 @@ class _Connection:
         if frame.get("source") == _CONTROL_PLANE:
             return {"phase": "end"}
         if not isinstance(data, dict) or not isinstance(data.get("phase"), str):
-            raise InvalidAnswerError(
+            raise InvalidResponseError(
                 f"{self._place} sent something that is not part of a response: "
                 f"{self._quote(data)}. "
                 "The code may have run; its output is lost."

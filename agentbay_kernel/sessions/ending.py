@@ -36,9 +36,9 @@ def end_record(client: AgentBay, record: Record, timeout_s: float | None = None)
     """
     if record.session_id:
         return _delete(client, record.session_id, timeout_s)
-    # Its create was on its way: whatever bears its mark is its session.
+    # Its create was on its way: whatever has its label is its session.
     try:
-        found = [row["sessionId"] for row in client.list_all({CREATE_LABEL: record.mark})]
+        found = [row["sessionId"] for row in client.list_all({CREATE_LABEL: record.create_label})]
     except AgentBayError as error:
         _log.info("Could not look for the session of a create: %s", error)
         return False
@@ -57,14 +57,14 @@ def _delete(client: AgentBay, session_id: str, timeout_s: float | None) -> bool:
     return answer.success or isinstance(answer.failure, SessionNotFoundError)
 
 
-def end_now(client: AgentBay, registry: Registry, marks: Iterable[str]) -> None:
+def end_now(client: AgentBay, registry: Registry, create_labels: Iterable[str]) -> None:
     """End sessions before this process ends: within a second, or by a process of its own."""
-    records = registry.give_up(marks)
+    records = registry.give_up(create_labels)
     ended: list[str] = []
 
     def end(record: Record) -> None:
         if end_record(client, record, _PROMPT_S):
-            ended.append(record.mark)
+            ended.append(record.create_label)
 
     threads = [threading.Thread(target=end, args=(one,), daemon=True) for one in records]
     for thread in threads:
@@ -73,20 +73,20 @@ def end_now(client: AgentBay, registry: Registry, marks: Iterable[str]) -> None:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     done = list(ended)
-    left = [record.mark for record in records if record.mark not in done]
+    left = [record.create_label for record in records if record.create_label not in done]
     if left:
         start_finisher(client, registry, left)
     registry.forget(done)
 
 
-def start_finisher(client: AgentBay, registry: Registry, marks: Iterable[str]) -> None:
+def start_finisher(client: AgentBay, registry: Registry, create_labels: Iterable[str]) -> None:
     """Let a process of its own end these sessions, however long the service takes."""
     task = {
         "endpoint": client.endpoint.url,
         "region": client.endpoint.region_id,
         "api_key": client.api_key,
         "state_dir": str(registry.folder),
-        "marks": list(marks),
+        "create_labels": list(create_labels),
     }
     flags = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(
         subprocess, "CREATE_NEW_PROCESS_GROUP", 0
@@ -142,5 +142,5 @@ def prune(client: AgentBay, registry: Registry, grace_s: float) -> Pruned:
     failed: list[Record] = []
     for record in registry.claim_abandoned(found):
         (deleted if end_record(client, record) else failed).append(record)
-    registry.forget(record.mark for record in deleted)
+    registry.forget(record.create_label for record in deleted)
     return Pruned(tuple(deleted), tuple(failed))

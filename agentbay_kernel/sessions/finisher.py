@@ -1,6 +1,6 @@
 """A process that ends the sessions of a kernel that had no time left for it.
 
-In: one JSON object on stdin: where the service is, its key, the state file's folder, the marks of
+In: one JSON object on stdin: where the service is, its key, the state file's folder, the labels of
 the sessions. Out: nothing; the sessions' records are struck from the state file. What it can't end
 within ten minutes stays written down and is ended by the next start.
 """
@@ -32,16 +32,16 @@ def main() -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     registry = Registry(StateFile(Path(task["state_dir"])), "", 1)
     with AgentBay(task["api_key"], region_id=task["region"], endpoint=task["endpoint"]) as client:
-        return 0 if finish(client, registry, task["marks"]) else 1
+        return 0 if finish(client, registry, task["create_labels"]) else 1
 
 
-def finish(client: AgentBay, registry: Registry, marks: list[str]) -> bool:
+def finish(client: AgentBay, registry: Registry, create_labels: list[str]) -> bool:
     """End the sessions of these records; says whether all have ended."""
-    left = registry.take_over(marks)
+    left = registry.take_over(create_labels)
     give_up_at, backoff = time.monotonic() + _TRY_FOR_S, Backoff(0.5, _LONGEST_PAUSE_S)
     while True:
         ended = [record for record in left if end_record(client, record)]
-        registry.forget(record.mark for record in ended)
+        registry.forget(record.create_label for record in ended)
         left = [record for record in left if record not in ended]
         if not left or not backoff.sleep(give_up_at):
             return not left

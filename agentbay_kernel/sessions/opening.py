@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from agentbay_kernel._version import __version__
 from agentbay_kernel.errors import (
     AgentBayError,
-    AnswerLostError,
     AuthenticationError,
     QuotaError,
+    ResponseLostError,
     ServiceUnreachableError,
     SessionError,
     SessionLimitError,
@@ -84,7 +84,7 @@ class Opener:
         record = self._reserve(backend.client, name)
         params = CreateSessionParams(
             image_id=settings.image,
-            labels={**labels, "owner": registry.owner.id, CREATE_LABEL: record.mark},
+            labels={**labels, "owner": registry.owner.id, CREATE_LABEL: record.create_label},
             idle_release_timeout_min=settings.idle_minutes,
             max_runtime_min=settings.max_minutes,
         )
@@ -92,14 +92,14 @@ class Opener:
             session = self._send_create(backend.client, params)
         except BaseException as error:
             if isinstance(error, _NOT_CREATED):
-                registry.forget([record.mark])
+                registry.forget([record.create_label])
             else:
                 # There may be one, or come one yet: it is looked for until it is certain.
-                registry.give_up([record.mark])
+                registry.give_up([record.create_label])
             if isinstance(error, QuotaError):
                 raise self._with_own_sessions(error, backend.client.endpoint.url) from error
             raise
-        registry.confirm(record.mark, session.session_id)
+        registry.confirm(record.create_label, session.session_id)
         return self._live(name, session, record)
 
     def reclaim(self, backend: Backend, record: Record) -> Opened | None:
@@ -111,12 +111,12 @@ class Opener:
         session = self._find(backend.client, record)
         if session is None:
             if record.session_id:
-                self._registry.forget([record.mark])
+                self._registry.forget([record.create_label])
             else:
                 # A create that was on its way when the kernel died may be carried out yet.
-                self._registry.give_up([record.mark])
+                self._registry.give_up([record.create_label])
             return None
-        self._registry.confirm(record.mark, session.session_id)
+        self._registry.confirm(record.create_label, session.session_id)
         live = self._live(record.name, session, record)
         if record.stage == HANDED:
             # A restarted kernel begins anew, in the same session: its files are there.
@@ -169,15 +169,15 @@ class Opener:
             return _session_of(answer.session, answer.failure, answer.error_message)
         except ServiceUnreachableError as error:
             raise ServiceUnreachableError(f"{error} {_NONE_CREATED}") from error
-        except AnswerLostError as error:
+        except ResponseLostError as error:
             # What is lost is the answer to a create: its words are about code.
-            raise AnswerLostError(_NONE_KNOWN.format(client.endpoint.host)) from error
+            raise ResponseLostError(_NONE_KNOWN.format(client.endpoint.host)) from error
 
     def _find(self, client: AgentBay, record: Record) -> Session | None:
         session_id = record.session_id
         if not session_id:
             # The kernel died while it was being created.
-            rows = list(client.list_all({CREATE_LABEL: record.mark}))
+            rows = list(client.list_all({CREATE_LABEL: record.create_label}))
             if not rows:
                 return None
             session_id = rows[0]["sessionId"]
@@ -199,11 +199,11 @@ class Opener:
             name,
             session,
             settings,
-            mark=record.mark,
+            create_label=record.create_label,
             lifetime=lifetime,
             created_at=record.created_at,
             claims=self._claims,
-            shown=self._registry.shown(record.mark),
+            shown=self._registry.shown(record.create_label),
         )
 
     def _with_own_sessions(self, error: QuotaError, place: str) -> QuotaError:

@@ -95,12 +95,12 @@ class Registry:
         """Where the state file lies."""
         return self._file.folder
 
-    def shown(self, mark: str) -> ShownOutput:
+    def shown(self, create_label: str) -> ShownOutput:
         """How much of that session's output was shown."""
-        return ShownOutput(self._shown_path(mark))
+        return ShownOutput(self._shown_path(create_label))
 
-    def _shown_path(self, mark: str) -> Path:
-        return self.folder / f"shown-{mark}"
+    def _shown_path(self, create_label: str) -> Path:
+        return self.folder / f"shown-{create_label}"
 
     def records(self) -> list[Record]:
         """All records of the user, oldest first."""
@@ -123,7 +123,7 @@ class Registry:
         """
         now = time.time()
         record = Record(
-            mark=uuid.uuid4().hex,
+            create_label=uuid.uuid4().hex,
             owner=self.owner,
             place=place,
             notebook=self._notebook,
@@ -134,67 +134,67 @@ class Registry:
             expires_at=now + lives_s,
         )
         with self._file.changing() as records:
-            for mark, one in list(records.items()):
+            for create_label, one in list(records.items()):
                 if now > one.expires_at + _EXPIRED_FOR_S:
-                    del records[mark]
-                    self._shown_path(mark).unlink(missing_ok=True)
+                    del records[create_label]
+                    self._shown_path(create_label).unlink(missing_ok=True)
             taken = [
                 one
                 for one in records.values()
                 if one.place == place and one.stage != ENDING and one.session_id not in ended
             ]
             if len(taken) < self._max_sessions:
-                records[record.mark] = record
+                records[record.create_label] = record
                 return record
         raise SessionLimitError(
             f"You have {len(taken)} sessions, as many as max_sessions allows, so no further one "
             f"was created and nothing ran:\n{described(taken, self.owner)}\n{HOW_TO_FREE}"
         )
 
-    def confirm(self, mark: str, session_id: str) -> None:
+    def confirm(self, create_label: str, session_id: str) -> None:
         """The session is there, under this id."""
         with self._file.changing() as records:
-            if mark in records:
-                records[mark] = replace(
-                    records[mark], session_id=session_id, stage=LIVE, used_at=time.time()
+            if create_label in records:
+                records[create_label] = replace(
+                    records[create_label], session_id=session_id, stage=LIVE, used_at=time.time()
                 )
 
-    def stamp(self, mark: str) -> None:
+    def stamp(self, create_label: str) -> None:
         """Its owner is alive and uses it; written at most every 15 s."""
         now = time.monotonic()
-        if now - self._stamped.get(mark, -_STAMP_EVERY_S) < _STAMP_EVERY_S:
+        if now - self._stamped.get(create_label, -_STAMP_EVERY_S) < _STAMP_EVERY_S:
             return
-        self._stamped[mark] = now
+        self._stamped[create_label] = now
         with self._file.changing() as records:
-            if mark in records:
-                records[mark] = replace(records[mark], used_at=time.time())
+            if create_label in records:
+                records[create_label] = replace(records[create_label], used_at=time.time())
 
-    def is_ours(self, mark: str) -> bool:
+    def is_ours(self, create_label: str) -> bool:
         """Has nobody else taken that record meanwhile?"""
-        record = self._file.read().get(mark)
+        record = self._file.read().get(create_label)
         return record is not None and record.owner == self.owner
 
-    def forget(self, marks: Iterable[str]) -> None:
+    def forget(self, create_labels: Iterable[str]) -> None:
         """These sessions have ended."""
         with self._file.changing() as records:
-            for mark in marks:
-                records.pop(mark, None)
-                self._shown_path(mark).unlink(missing_ok=True)
+            for create_label in create_labels:
+                records.pop(create_label, None)
+                self._shown_path(create_label).unlink(missing_ok=True)
 
-    def give_up(self, marks: Iterable[str]) -> list[Record]:
+    def give_up(self, create_labels: Iterable[str]) -> list[Record]:
         """These sessions are to be deleted, by whoever gets to it; returns their records."""
-        return self._take(marks, ENDING)
+        return self._take(create_labels, ENDING)
 
-    def take_over(self, marks: Iterable[str]) -> list[Record]:
+    def take_over(self, create_labels: Iterable[str]) -> list[Record]:
         """Take sessions that their owner has given up, to end them in its place."""
-        wanted = set(marks)
+        wanted = set(create_labels)
         return self._claim(
-            lambda record: record.mark in wanted and record.stage == ENDING, stage=ENDING
+            lambda record: record.create_label in wanted and record.stage == ENDING, stage=ENDING
         )
 
-    def hand_over(self, marks: Iterable[str]) -> None:
+    def hand_over(self, create_labels: Iterable[str]) -> None:
         """These sessions wait for the notebook's next kernel."""
-        self._take(marks, HANDED)
+        self._take(create_labels, HANDED)
 
     def claim(self) -> list[Record]:
         """Take the sessions of this notebook's earlier kernel, which is dead or handed them over.
@@ -236,7 +236,7 @@ class Registry:
             for record in list(records.values()):
                 if is_free(record):
                     claimed.append(record)
-                    records[record.mark] = replace(
+                    records[record.create_label] = replace(
                         record,
                         owner=self.owner,
                         stage=stage or record.stage,
@@ -244,11 +244,11 @@ class Registry:
                     )
         return claimed
 
-    def _take(self, marks: Iterable[str], stage: str) -> list[Record]:
+    def _take(self, create_labels: Iterable[str], stage: str) -> list[Record]:
         now, taken = time.time(), []
         with self._file.changing() as records:
-            for mark in marks:
-                if mark in records and records[mark].owner == self.owner:
-                    records[mark] = replace(records[mark], stage=stage, used_at=now)
-                    taken.append(records[mark])
+            for create_label in create_labels:
+                if create_label in records and records[create_label].owner == self.owner:
+                    records[create_label] = replace(records[create_label], stage=stage, used_at=now)
+                    taken.append(records[create_label])
         return taken

@@ -14,9 +14,9 @@ from collections.abc import Generator, Iterator
 from agentbay_kernel import threads
 from agentbay_kernel.errors import (
     AgentBayError,
-    AnswerLostError,
     BridgeError,
     CommandError,
+    ResponseLostError,
     ServiceUnreachableError,
     SessionNotFoundError,
     SilentSessionError,
@@ -85,7 +85,7 @@ class SessionRunner:
         except SessionNotFoundError as error:
             live.note_unrun(cell)
             raise self._gone(live, error, "this cell did not run") from error
-        except AnswerLostError as error:
+        except ResponseLostError as error:
             if self._has_ended(live):
                 raise self._gone(live, error, _LOST_TOO) from error
             self._store.check_runtime(_ENDED_TOO)
@@ -136,9 +136,9 @@ class SessionRunner:
                         raise SilentSessionError(_FOLLOWED_NO_MORE.format(live.session.session_id))
 
     def _stamp(self, live: LiveSession) -> None:
-        if live.mark:
+        if live.create_label:
             with contextlib.suppress(AgentBayError):
-                self._store.registry.stamp(live.mark)
+                self._store.registry.stamp(live.create_label)
 
     def _has_ended(self, live: LiveSession) -> bool:
         """After a fault: does the service say that the session is gone?"""

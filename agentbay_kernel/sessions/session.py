@@ -58,7 +58,7 @@ class LiveSession:
         name: its name in the notebook.
         session: its place at the service.
         settings: the settings in force; a notebook may change how its cells are run.
-        mark: names its record in the state file; empty when it has none.
+        create_label: names its record in the state file; empty when it has none.
         attached_for: for direct or bridged execution, where it is another's: nothing of it is
             changed. Empty where it is this notebook's own.
         lifetime: how long it lives; None when that is not ours to know.
@@ -73,7 +73,7 @@ class LiveSession:
         session: Session,
         settings: AgentBaySettings,
         *,
-        mark: str = "",
+        create_label: str = "",
         attached_for: str = "",
         lifetime: Lifetime | None = None,
         created_at: float | None = None,
@@ -84,7 +84,7 @@ class LiveSession:
         self._shown = shown
         self.name = name
         self.session = session
-        self.mark = mark
+        self.create_label = create_label
         self.attached = bool(attached_for)
         self.lifetime = lifetime
         self.created_at = time.time() if created_at is None else created_at

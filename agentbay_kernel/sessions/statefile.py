@@ -1,6 +1,6 @@
 """The state file: which process made which session, on this machine's side.
 
-In: changes, one at a time over all kernels of a user. Out: frozen `Record` values by their mark.
+In: changes, one at a time over all kernels of a user. Out: frozen `Record` values by their label.
 The file is JSON, readable by its user alone (0600), replaced as a whole under a lock. What is not
 understood in it is set aside, never deleted, and nothing of it is ever acted upon.
 """
@@ -37,7 +37,7 @@ class Record:
     """One session, or one create that was about to be sent.
 
     Arguments:
-        mark: label of this one create at the service; names the record.
+        create_label: label of this one create at the service; names the record.
         owner: the process that has it now.
         place: address of the service.
         notebook: path of the kernel's connection file, which a restarted kernel has again.
@@ -49,7 +49,7 @@ class Record:
             last known to be alive, `expires_at` when the service has ended it in any case.
     """
 
-    mark: str
+    create_label: str
     owner: Owner
     place: str
     notebook: str
@@ -78,7 +78,7 @@ class StateFile:
         self.path = folder / FILE
 
     def read(self) -> dict[str, Record]:
-        """The records now, by mark.
+        """The records now, by create_label.
 
         Raises:
             StateFileError: the file can't be read.
@@ -145,7 +145,7 @@ class StateFile:
         records = [_read_record(entry) for entry in entries]
         if None in records:
             self._set_aside(keep=True)
-        return {record.mark: record for record in records if record is not None}
+        return {record.create_label: record for record in records if record is not None}
 
     def _set_aside(self, keep: bool = False) -> None:
         """Leave a copy of what is not understood; a person may want to look at it."""
@@ -195,7 +195,7 @@ def _read_record(entry: Any) -> Record | None:
         return None
     owner = record.owner
     texts = (
-        *(record.mark, record.place, record.notebook, record.name, record.session_id),
+        *(record.create_label, record.place, record.notebook, record.name, record.session_id),
         *(owner.id, owner.host, owner.boot, owner.space, owner.started),
     )
     numbers = (record.created_at, record.used_at, record.expires_at)
@@ -204,7 +204,7 @@ def _read_record(entry: Any) -> Record | None:
         and all(type(number) in (int, float) for number in numbers)
         and type(owner.pid) is int
         and record.stage in _STAGES
-        and record.mark
+        and record.create_label
     )
     return record if sound else None
 

@@ -257,9 +257,11 @@ class SessionStore:
             CommandError: the service could not do it.
         """
         answer = self._open_backend().client.delete_by_id(session_id)
-        marks = [one.mark for one in self.registry.records() if one.session_id == session_id]
+        create_labels = [
+            one.create_label for one in self.registry.records() if one.session_id == session_id
+        ]
         if answer.success or isinstance(answer.failure, SessionNotFoundError):
-            self.registry.forget(marks)
+            self.registry.forget(create_labels)
         if not answer.success:
             raise answer.failure or SessionError(answer.error_message)
 
@@ -280,10 +282,10 @@ class SessionStore:
         """
         keep: list[LiveSession] = []
         if self.settings.on_restart == "interpreter":
-            keep = [one for one in self.sessions() if one.mark and one.is_bridged]
+            keep = [one for one in self.sessions() if one.create_label and one.is_bridged]
             # What waited for this kernel waits for the next one.
             with contextlib.suppress(AgentBayError):
-                self.registry.hand_over(one.mark for one in self._claimed.values())
+                self.registry.hand_over(one.create_label for one in self._claimed.values())
                 self._claimed.clear()
         self._close(keep)
 
@@ -302,8 +304,8 @@ class SessionStore:
         ends_at = time.monotonic() + _CLOSE_WITHIN_S
         ending = [threads.start(live.end_kernel) for live in [*keep, *guests]]
         with contextlib.suppress(AgentBayError):
-            self.registry.hand_over(live.mark for live in keep)
-            mine = [one.mark for one in self.registry.mine() if one.stage != HANDED]
+            self.registry.hand_over(live.create_label for live in keep)
+            mine = [one.create_label for one in self.registry.mine() if one.stage != HANDED]
             end_now(backend.client, self.registry, mine)
         for one in ending:
             with contextlib.suppress(Exception):
@@ -316,9 +318,11 @@ class SessionStore:
             if not self._claimed:
                 return
             place = find_credentials().endpoint.url
-            marks = [one.mark for one in self._claimed.values() if one.place == place]
-            if marks:
-                end_now(open_backend(self.settings).client, self.registry, marks)
+            create_labels = [
+                one.create_label for one in self._claimed.values() if one.place == place
+            ]
+            if create_labels:
+                end_now(open_backend(self.settings).client, self.registry, create_labels)
 
     def turn(self, name: str) -> threading.RLock:
         """Return the lock of a name: held while its session is opened, attached or restarted."""
@@ -475,18 +479,18 @@ class SessionStore:
                 self._used_s += live.age_s
         self.lose(live, why)
         live.close(why)
-        if live.mark:
+        if live.create_label:
             with contextlib.suppress(AgentBayError):
-                self.registry.forget([live.mark])
+                self.registry.forget([live.create_label])
 
     def _end(self, live: LiveSession) -> None:
         if live.attached:
             return
-        if not live.mark or self._backend is None:
+        if not live.create_label or self._backend is None:
             with contextlib.suppress(Exception):
                 live.session.delete(wait=False)
             return
         with contextlib.suppress(AgentBayError):
-            for record in self.registry.give_up([live.mark]):
+            for record in self.registry.give_up([live.create_label]):
                 if end_record(self._backend.client, record):
-                    self.registry.forget([record.mark])
+                    self.registry.forget([record.create_label])

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 
 from agentbay_kernel import threads
-from agentbay_kernel.errors import AnswerLostError, ServiceFaultError
+from agentbay_kernel.errors import ResponseLostError, ServiceFaultError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.service import CodeExecutionResult, Session
@@ -53,7 +53,7 @@ def wait_for_turn(session: Session, cell: Cell) -> Iterator[Message]:
                     told = True
                     yield notice(_NOTE.format(id=session.session_id))
                 continue
-            except (AnswerLostError, ServiceFaultError):
+            except (ResponseLostError, ServiceFaultError):
                 if not told:
                     raise
                 # The gateway ends each request after a minute; the owner's work takes longer.

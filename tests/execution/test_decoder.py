@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from jupyter_client.session import json_packer
 
-from agentbay_kernel.errors import BridgeError, InvalidAnswerError
+from agentbay_kernel.errors import BridgeError, InvalidResponseError
 from agentbay_kernel.execution.bridge import decoder as incoming
 from agentbay_kernel.execution.bridge.decoder import (
     Answer,
@@ -217,14 +217,14 @@ def test_a_line_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None
     lines = Lines()
     assert list(lines.feed("a\nb\nc")) == ["a", "b"]
     assert list(lines.feed("d\n")) == ["cd"]
-    with pytest.raises(InvalidAnswerError):
+    with pytest.raises(InvalidResponseError):
         for _ in range(20):
             list(lines.feed("x" * 100))
 
 
 def test_an_answer_that_unpacks_to_too_much_is_refused() -> None:
     assert read_answer(answer(b"abc", known=4)) == Answer(4, 0, b"abc", True)
-    with pytest.raises(InvalidAnswerError):
+    with pytest.raises(InvalidResponseError):
         read_answer(answer(b"\0" * (incoming.LARGEST_PIECE + 1)))
 
 
@@ -243,7 +243,7 @@ def test_an_answer_that_unpacks_to_too_much_is_refused() -> None:
     ],
 )
 def test_an_answer_with_other_values_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(InvalidAnswerError):
+    with pytest.raises(InvalidResponseError):
         read_answer(answer(b"abc", **changes))
 
 
@@ -251,7 +251,7 @@ def check_answer(text: str) -> None:
     """Every line is an answer, or the one error."""
     try:
         read = read_answer(text)
-    except InvalidAnswerError:
+    except InvalidResponseError:
         return
     assert read.known >= 0 and read.start >= 0 and isinstance(read.data, bytes)
 

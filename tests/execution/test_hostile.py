@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agentbay_kernel.errors import BridgeError, CommandError, InvalidAnswerError, KernelEndedError
+from agentbay_kernel.errors import BridgeError, CommandError, InvalidResponseError, KernelEndedError
 from tests.execution.bench import ROUTES, Bench, text_of, value_of
 from tests.execution.test_decoder import CONTENTS, carried
 
@@ -82,8 +82,8 @@ def test_lines_that_are_no_messages_are_left_out(victim: Bench) -> None:
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        (as_line("shell", "execute_reply", {"status": "perhaps"}), InvalidAnswerError),
-        (as_line("shell", "execute_reply", [1]), InvalidAnswerError),
+        (as_line("shell", "execute_reply", {"status": "perhaps"}), InvalidResponseError),
+        (as_line("shell", "execute_reply", [1]), InvalidResponseError),
         ('{"c":"bridge","died":9}', KernelEndedError),
     ],
 )

@@ -12,18 +12,18 @@ from tests.service.malformed import MalformedServer
 
 # What the kernel's cells say of each fault of the service's answer to run_code.
 FAULTS = {
-    "truncated_json": "InvalidAnswerError",
-    "truncated_body": "AnswerLostError",
-    "wrong_types": "InvalidAnswerError",
-    "html": "InvalidAnswerError",
+    "truncated_json": "InvalidResponseError",
+    "truncated_body": "ResponseLostError",
+    "wrong_types": "InvalidResponseError",
+    "html": "InvalidResponseError",
     "500": "ServiceFaultError",
     "before_429": "ThrottledError",
-    "before_closed": "AnswerLostError",
-    "closed": "AnswerLostError",
-    "before_redirect": "InvalidAnswerError",
-    "deep_text": "InvalidAnswerError",
-    "not_utf8": "InvalidAnswerError",
-    "bad_gzip": "InvalidAnswerError",
+    "before_closed": "ResponseLostError",
+    "closed": "ResponseLostError",
+    "before_redirect": "InvalidResponseError",
+    "deep_text": "InvalidResponseError",
+    "not_utf8": "InvalidResponseError",
+    "bad_gzip": "InvalidResponseError",
 }
 CREATION_FAULTS = ("html", "wrong_types", "not_http", "deep", "500")
 
@@ -88,7 +88,7 @@ def test_a_silent_server_ends_the_cell_at_its_timeout(
 ) -> None:
     server.break_next("run_code", "slow")
     ran = kernel.run("'never answered'")
-    assert ran.reply["ename"] == "AnswerLostError"
+    assert ran.reply["ename"] == "ResponseLostError"
     assert "unknown" in ran.reply["evalue"]
     assert kernel.run("'alive'").reply["status"] == "ok"
     assert server.codes.count("'never answered'") == 1
@@ -111,7 +111,7 @@ def test_a_service_that_went_away_is_named(execution: str) -> None:
             # went; each says whether the cell may have run.
             assert ran.reply["ename"] in (
                 "ServiceUnreachableError",
-                "AnswerLostError",
+                "ResponseLostError",
                 "SilentSessionError",
             )
             assert kernel.run("%agentbay status").reply["status"] == "ok"

@@ -781,7 +781,7 @@ def test_anything_thrown_at_the_runtime_leaves_it_running(
 
 
 def test_a_tls_listener_outlives_those_who_speak_no_tls() -> None:
-    with running_local_runtime("--tls", "--spares", "0") as runtime:
+    with running_local_runtime("--tls", "--prewarm", "0") as runtime:
         with connected(runtime) as connection:
             connection.send(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             connection.end()

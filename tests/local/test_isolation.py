@@ -239,7 +239,7 @@ def test_tools_of_a_session_share_processes_and_files(session: Any) -> None:
 
 
 def test_processor_time(works: None) -> None:
-    flags = ("--isolation", "required", "--spares", "0", "--cpu-seconds", "4")
+    flags = ("--isolation", "required", "--prewarm", "0", "--cpu-seconds", "4")
     with running_local_runtime(*flags) as runtime:
         session = (
             official_client(runtime).create(CreateSessionParams(image_id="code_latest")).session
@@ -257,7 +257,7 @@ def test_sessions_do_not_see_each_other(session: Any, fresh: Any) -> None:
 
 
 def test_the_network_is_given_on_request(works: None) -> None:
-    with running_local_runtime("--isolation", "required", "--network", "--spares", "0") as runtime:
+    with running_local_runtime("--isolation", "required", "--network", "--prewarm", "0") as runtime:
         report = runtime.announcement["isolation"]
         assert "WITH" in report["summary"]
         session = (
@@ -278,7 +278,7 @@ def _failing_bwrap(folder: Path) -> dict[str, str]:
 
 def test_where_bubblewrap_fails_it_is_said(tmp_path: Path) -> None:
     env = _failing_bwrap(tmp_path)
-    with running_local_runtime("--spares", "0", env=env) as runtime:
+    with running_local_runtime("--prewarm", "0", env=env) as runtime:
         report = runtime.announcement["isolation"]
         assert report["level"] == "none" and "NOT isolated" in report["summary"]
         assert "No permissions" in report["reason"]
@@ -299,7 +299,7 @@ def test_where_bubblewrap_fails_required_does_not_start(tmp_path: Path, installe
 
 
 def test_without_isolation_something_is_confined_still(tmp_path: Path) -> None:
-    flags = ("--isolation", "none", "--memory", "500", "--spares", "0")
+    flags = ("--isolation", "none", "--memory", "500", "--prewarm", "0")
     with running_local_runtime(*flags, env={SECRET: "do not tell"}) as runtime:
         session = (
             official_client(runtime).create(CreateSessionParams(image_id="code_latest")).session

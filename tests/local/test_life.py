@@ -58,7 +58,7 @@ def busy_session(runtime: Any) -> Any:
 
 @pytest.mark.parametrize("isolation", ["auto", "none"])
 def test_delete_leaves_no_process_and_no_file(isolation: str, place: Path) -> None:
-    with running_local_runtime("--isolation", isolation, "--spares", "0") as runtime:
+    with running_local_runtime("--isolation", isolation, "--prewarm", "0") as runtime:
         session = busy_session(runtime)
         processes = descendants(runtime.process.pid)
         assert len(processes) >= 5
@@ -86,15 +86,15 @@ def test_the_end_of_the_runtime_is_the_end_of_everything(
         wait_until_gone(processes)
     if end == "SIGKILL":
         # Files can only be swept by the next runtime.
-        with running_local_runtime("--spares", "0", "--isolation", isolation):
+        with running_local_runtime("--prewarm", "0", "--isolation", isolation):
             assert len(list(place.iterdir())) == 1
     assert list(place.iterdir()) == []
 
 
 def test_a_running_runtimes_files_are_not_swept(place: Path) -> None:
-    with running_local_runtime("--spares", "0", "--isolation", "none") as first:
+    with running_local_runtime("--prewarm", "0", "--isolation", "none") as first:
         session = busy_session(first)
-        with running_local_runtime("--spares", "0"):
+        with running_local_runtime("--prewarm", "0"):
             assert session.command.execute_command("cat file").stdout == "x"
             assert len(list(place.iterdir())) == 2
 
@@ -102,7 +102,7 @@ def test_a_running_runtimes_files_are_not_swept(place: Path) -> None:
 def test_many_sessions_come_and_go_without_leaving_descriptors() -> None:
     from agentbay import CreateSessionParams
 
-    with running_local_runtime("--spares", "0") as runtime:
+    with running_local_runtime("--prewarm", "0") as runtime:
         client = official_client(runtime)
 
         def cycle() -> int:
@@ -125,7 +125,7 @@ def test_many_sessions_come_and_go_without_leaving_descriptors() -> None:
 def test_code_of_a_sandbox_that_is_killed_is_answered_before_its_time_is_over(
     place: Path, language: str, code: str, name: str
 ) -> None:
-    with running_local_runtime("--isolation", "none", "--spares", "0") as runtime:
+    with running_local_runtime("--isolation", "none", "--prewarm", "0") as runtime:
         session = AgentBay(runtime.api_key, endpoint=runtime.endpoint).create().session
         assert session is not None
         running = threads.start(lambda: session.code.run_code(code, language))
@@ -150,7 +150,7 @@ def test_a_session_that_is_just_starting_ends_too(end: str, place: Path) -> None
     from agentbay import CreateSessionParams
 
     for pause_s in (0.02, 0.05, 0.1, 0.2, 0.4):
-        with running_local_runtime("--spares", "1") as runtime:
+        with running_local_runtime("--prewarm", "1") as runtime:
             wanted = CreateSessionParams(image_id="code_latest")
             threads.start(partial(official_client(runtime).create, wanted))
             time.sleep(pause_s)

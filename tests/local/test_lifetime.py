@@ -70,6 +70,6 @@ def test_use_and_keep_alive_postpone_the_release(
 
 
 def test_the_usual_idle_time_is_a_flag() -> None:
-    with running_local_runtime("--idle-seconds", "1", "--spares", "0") as runtime:
+    with running_local_runtime("--idle-seconds", "1", "--prewarm", "0") as runtime:
         created = post(runtime, "CreateMcpSession").json()["Data"]
         assert released_after(runtime, created["SessionId"]) >= 0.9

@@ -84,7 +84,7 @@ def assert_small(runtime: LocalRuntimeProcess) -> None:
 @pytest.fixture
 def fresh() -> Iterator[LocalRuntimeProcess]:
     """A runtime that has done nothing yet."""
-    with running_local_runtime("--spares", "0") as runtime:
+    with running_local_runtime("--prewarm", "0") as runtime:
         yield runtime
 
 

@@ -42,7 +42,7 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[LocalRuntimeProcess]:
     prefix = ordinary_user() if request.param == "user" and os.geteuid() == 0 else ()
     env = {"HOME": "/tmp"} if prefix else {}
     with running_local_runtime(
-        "--isolation", "required", "--spares", "0", env=env, prefix=prefix
+        "--isolation", "required", "--prewarm", "0", env=env, prefix=prefix
     ) as process:
         yield process
 

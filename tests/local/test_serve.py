@@ -35,20 +35,22 @@ def test_every_flag_and_every_profile_key_is_documented() -> None:
 
 def test_the_key_comes_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("akm-chosen\n")
-    with running_local_runtime("--api-key-file", str(tmp_path / "key"), "--spares", "0") as runtime:
+    with running_local_runtime(
+        "--api-key-file", str(tmp_path / "key"), "--prewarm", "0"
+    ) as runtime:
         assert runtime.api_key == "akm-chosen"
         assert post(runtime, "ListSession").ok
     assert "can't be read" in refused("--api-key-file", str(tmp_path / "missing"))
 
 
 def test_a_port_that_is_taken_is_told() -> None:
-    with running_local_runtime("--spares", "0") as runtime:
+    with running_local_runtime("--prewarm", "0") as runtime:
         port = runtime.endpoint.rpartition(":")[2]
         assert "Choose another with --port" in refused("--port", port)
 
 
 def test_sessions_over_the_limit_are_refused() -> None:
-    with running_local_runtime("--max-sessions", "1", "--spares", "0") as runtime:
+    with running_local_runtime("--max-sessions", "1", "--prewarm", "0") as runtime:
         assert post(runtime, "CreateMcpSession").ok
         over = post(runtime, "CreateMcpSession")
         assert over.status_code == 400 and "exceed limit" in over.json()["Message"]

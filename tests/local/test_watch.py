@@ -60,7 +60,7 @@ def runtime(
     """A runtime with small limits, started by root and by an ordinary user."""
     prefix = ordinary_user() if request.param == "user" and os.geteuid() == 0 else ()
     env = {"HOME": "/tmp"} if prefix else {}
-    flags = ("--isolation", "required", "--spares", "0", *LIMITS)
+    flags = ("--isolation", "required", "--prewarm", "0", *LIMITS)
     with running_local_runtime(*flags, env=env, prefix=prefix) as process:
         yield process
 
@@ -327,7 +327,7 @@ def test_the_report_says_which_limits_are_in_force(runtime: LocalRuntimeProcess)
 
 
 def test_a_cgroup_can_be_switched_off() -> None:
-    with running_local_runtime("--spares", "0", "--cgroup", "none") as runtime:
+    with running_local_runtime("--prewarm", "0", "--cgroup", "none") as runtime:
         lines = runtime.announcement["isolation"]["not_confined"]
         assert any("switched off" in line for line in lines)
 
@@ -345,7 +345,7 @@ def delegated() -> Iterator[Path]:
 
 
 def test_a_session_is_in_a_cgroup_where_one_is_given(delegated: Path) -> None:
-    flags = ("--isolation", "required", "--spares", "0", "--processes", "40")
+    flags = ("--isolation", "required", "--prewarm", "0", "--processes", "40")
     with running_local_runtime(*flags, "--cgroup", str(delegated)) as runtime:
         report = runtime.announcement["isolation"]
         assert any("40 of a session (cgroup)" in line for line in report["confined"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentbay_kernel.errors import InvalidAnswerError
+from agentbay_kernel.errors import InvalidResponseError
 from agentbay_kernel.service.answers import read_execution
 from agentbay_kernel.service.envelope import ToolAnswer
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult
@@ -290,7 +290,7 @@ def test_the_camel_case_of_the_streaming_route_is_understood() -> None:
     ],
 )
 def test_what_is_no_result_is_refused_by_name(document: Any) -> None:
-    with pytest.raises(InvalidAnswerError, match="may have run"):
+    with pytest.raises(InvalidResponseError, match="may have run"):
         read(document)
 
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     CommandError,
-    InvalidAnswerError,
+    InvalidResponseError,
+    ResponseLostError,
     ServiceFaultError,
     SessionNotFoundError,
     ThrottledError,
@@ -19,29 +19,29 @@ from agentbay_kernel.service import AgentBay, Session, transport
 from tests.service.malformed import MalformedServer
 
 QUICK_FAULTS = {
-    "before_closed": AnswerLostError,
+    "before_closed": ResponseLostError,
     "before_500": ServiceFaultError,
     "before_429": ThrottledError,
-    "before_redirect": InvalidAnswerError,
-    "closed": AnswerLostError,
-    "truncated_json": InvalidAnswerError,
-    "truncated_body": AnswerLostError,
-    "truncated_text": InvalidAnswerError,
-    "wrong_types": InvalidAnswerError,
-    "wrong_text": InvalidAnswerError,
-    "array": InvalidAnswerError,
-    "empty": InvalidAnswerError,
-    "deep": InvalidAnswerError,
-    "deep_text": InvalidAnswerError,
-    "not_utf8": InvalidAnswerError,
-    "html": InvalidAnswerError,
+    "before_redirect": InvalidResponseError,
+    "closed": ResponseLostError,
+    "truncated_json": InvalidResponseError,
+    "truncated_body": ResponseLostError,
+    "truncated_text": InvalidResponseError,
+    "wrong_types": InvalidResponseError,
+    "wrong_text": InvalidResponseError,
+    "array": InvalidResponseError,
+    "empty": InvalidResponseError,
+    "deep": InvalidResponseError,
+    "deep_text": InvalidResponseError,
+    "not_utf8": InvalidResponseError,
+    "html": InvalidResponseError,
     "html_error": ServiceFaultError,
     "500": ServiceFaultError,
-    "502": AnswerLostError,
-    "504": AnswerLostError,
-    "not_http": InvalidAnswerError,
-    "long_header": InvalidAnswerError,
-    "bad_gzip": InvalidAnswerError,
+    "502": ResponseLostError,
+    "504": ResponseLostError,
+    "not_http": InvalidResponseError,
+    "long_header": InvalidResponseError,
+    "bad_gzip": InvalidResponseError,
 }
 SLOW_FAULTS = ("before_slow", "slow", "drip_head", "drip_body")
 
@@ -85,7 +85,7 @@ def lose_slowly(fault: str, link: bool) -> str:
         started = time.monotonic()
         try:
             answer = session.code.run_code("'broken'", "python", 0.2)
-        except AnswerLostError as error:
+        except ResponseLostError as error:
             # The bytes of a drip would last for minutes, a held connection for half a minute.
             if time.monotonic() - started > 20 or "not sent again" not in str(error):
                 return f"{fault}: {error} after {time.monotonic() - started} s"
@@ -110,7 +110,7 @@ def test_an_answer_too_large_is_refused(
 ) -> None:
     server.break_next("run_code", fault)
 
-    assert "256 MB" in str(expect(session, InvalidAnswerError))
+    assert "256 MB" in str(expect(session, InvalidResponseError))
 
     assert server.counts["run_code"] == 1
     assert session.code.run_code("'next'", "python").result == "'next'"

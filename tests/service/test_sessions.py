@@ -9,12 +9,12 @@ import pytest
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import (
-    AnswerLostError,
     AuthenticationError,
     CommandError,
     ConfigurationError,
-    InvalidAnswerError,
+    InvalidResponseError,
     QuotaError,
+    ResponseLostError,
     ServiceUnreachableError,
     SessionNotFoundError,
     ThrottledError,
@@ -105,7 +105,7 @@ def test_while_the_fate_is_unknown_there_is_no_second_create(
 ) -> None:
     server.break_next("CreateMcpSession", "closed")
     server.break_next("ListSession", *["before_closed"] * 4)
-    with pytest.raises(AnswerLostError):
+    with pytest.raises(ResponseLostError):
         client.create()
     assert server.counts["CreateMcpSession"] == 1
 
@@ -206,7 +206,7 @@ def test_nonsense_is_raised(
     }
     for action, call in calls.items():
         server.break_next(action, fault)
-        with pytest.raises(InvalidAnswerError):
+        with pytest.raises(InvalidResponseError):
             call()
 
 
@@ -239,7 +239,7 @@ def test_deleting_can_be_bounded(session: Session, server: MalformedServer, faul
         deleting = threads.start(lambda: session.delete(wait=False, timeout_s=0.5))
         assert not deleting.result(20).success
     except CommandError as error:
-        assert isinstance(error, AnswerLostError)
+        assert isinstance(error, ResponseLostError)
     assert server.counts["DeleteSessionAsync"] == 1
 
 

@@ -16,11 +16,11 @@ import pytest
 import trustme
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     AuthenticationError,
     CommandError,
-    InvalidAnswerError,
+    InvalidResponseError,
     InvalidTimeoutError,
+    ResponseLostError,
     ServiceFaultError,
     ServiceUnreachableError,
     SessionNotFoundError,
@@ -204,7 +204,7 @@ def test_a_session_deleted_while_code_runs_ends_the_stream(
         next(events)
         other = client.get(session.session_id).session
         assert other is not None and other.delete(wait=False).success
-        with pytest.raises(AnswerLostError):
+        with pytest.raises(ResponseLostError):
             list(events)
 
 
@@ -286,7 +286,7 @@ def test_nonsense_is_a_named_error_and_the_next_call_works(
     socket.script = after(printed, NONSENSE[nonsense])
     events = scripted.code.stream_code("1", "python", silence_s=10)
     assert next(events) == CodeChunk("stdout", "a\n")
-    with pytest.raises(InvalidAnswerError):
+    with pytest.raises(InvalidResponseError):
         next(events)
     assert len(socket.frames) == 1
     socket.script = end
@@ -297,7 +297,7 @@ def test_nonsense_is_a_named_error_and_the_next_call_works(
 def test_what_is_too_deeply_nested_does_not_hang(scripted: Session, socket: ScriptedSocket) -> None:
     # Ignored or refused, as Python's parser has it.
     socket.script = after(deep, end)
-    with contextlib.suppress(InvalidAnswerError):
+    with contextlib.suppress(InvalidResponseError):
         assert final(stream(scripted)).success
 
 
@@ -352,7 +352,7 @@ def test_a_broken_connection_loses_the_answer_and_the_next_call_connects_anew(
     socket.script = after(printed, BREAKING[breaking])
     events = scripted.code.stream_code("1", "python", silence_s=1)
     assert next(events) == CodeChunk("stdout", "a\n")
-    with pytest.raises(AnswerLostError, match="not sent again"):
+    with pytest.raises(ResponseLostError, match="not sent again"):
         next(events)
     assert len(socket.frames) == 1
     socket.script = end
@@ -374,7 +374,7 @@ def test_a_connection_that_ended_unseen_is_replaced(
 
 def test_silence_ends_the_wait(scripted: Session, socket: ScriptedSocket) -> None:
     socket.script = printed
-    with pytest.raises(AnswerLostError):
+    with pytest.raises(ResponseLostError):
         list(scripted.code.stream_code("1", "python", silence_s=0.3))
     # A connection that fell silent is not used again.
     socket.script = end
@@ -387,7 +387,7 @@ def test_events_without_end_end_at_the_deadline(scripted: Session, socket: Scrip
         answer.later(lambda: chatter(answer))
 
     socket.script = chatter
-    with pytest.raises(AnswerLostError, match="did not end"):
+    with pytest.raises(ResponseLostError, match="did not end"):
         list(scripted.code.stream_code("1", "python", 0.1))
 
 
@@ -462,7 +462,7 @@ def test_a_message_beyond_all_bounds_is_not_taken(
     scripted: Session, socket: ScriptedSocket
 ) -> None:
     socket.script = lambda a: a.event("stdout", chunk="x" * (65 * 2**20))
-    with pytest.raises(AnswerLostError, match="64 MB"):
+    with pytest.raises(ResponseLostError, match="64 MB"):
         stream(scripted)
     socket.script = end
     assert final(stream(scripted)).success

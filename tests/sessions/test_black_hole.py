@@ -10,7 +10,7 @@ import pytest
 
 from agentbay_kernel import threads
 from agentbay_kernel.config import AgentBaySettings
-from agentbay_kernel.errors import AnswerLostError, ServiceUnreachableError
+from agentbay_kernel.errors import ResponseLostError, ServiceUnreachableError
 from agentbay_kernel.service import AgentBay
 from agentbay_kernel.sessions import SessionManager
 from tests.kernels import running_kernel
@@ -32,7 +32,7 @@ def test_a_create_without_any_answer_ends_and_leaves_nothing(
     monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", "1000")
     service.behave(faults=SILENT)
     one = manager()
-    with pytest.raises(AnswerLostError, match=DID_NOT_RUN):
+    with pytest.raises(ResponseLostError, match=DID_NOT_RUN):
         one.open()
     service.behave()
     # It was created all the same, and stands in the state file: it is looked for and deleted.
@@ -54,7 +54,7 @@ def test_a_create_whose_service_goes_away_is_not_taken_for_unsent(
         wait_until(lambda: len(service.ids()) == 1, "it is created")
         runtime.process.kill()
         # The search for it is what was not sent.
-        with pytest.raises(AnswerLostError, match=DID_NOT_RUN):
+        with pytest.raises(ResponseLostError, match=DID_NOT_RUN):
             opening.result(WAIT_S)
         assert [one.session_id for one in service.records()] == [""]
         one.close()
@@ -75,6 +75,6 @@ def test_a_black_hole_ends_a_cell_within_90_seconds(service: Service) -> None:
     service.behave(faults=SILENT)
     with running_kernel("agentbay-python", service.env()) as kernel:
         ran = kernel.run("print('must not run')", timeout=90)
-        assert ran.reply["ename"] == "AnswerLostError"
+        assert ran.reply["ename"] == "ResponseLostError"
         assert "no session was created; this cell did not run" in ran.reply["evalue"]
         service.behave()

@@ -235,7 +235,7 @@ def test_a_lost_answer_in_direct_execution_is_an_honest_unknown(
         notebook.run()
         service.behave(ws_url=False, faults=[{"kind": "reset", "at": [1], "effect": True}])
         ran = notebook.run()
-        assert ran.reply["ename"] == "AnswerLostError", ran
+        assert ran.reply["ename"] == "ResponseLostError", ran
         assert "unknown" in ran.reply["evalue"]
         assert notebook.run().reply["status"] == "ok"
         assert notebook.ran() == [1, 2, 3]

@@ -105,7 +105,7 @@ def test_owners_alike_in_user_host_and_pid_are_told_apart_by_prune(service: Serv
         registry = _registry(service.state_dir, owner)
         record = registry.reserve(name, place, 3600)
         ids[name] = service.create()
-        registry.confirm(record.mark, ids[name])
+        registry.confirm(record.create_label, ids[name])
     others = service.create(tool="agentbay-kernel")
     me = _registry(service.state_dir, this_process())
     assert prune(service.client, me, 3600).deleted == ()
@@ -124,7 +124,7 @@ from agentbay_kernel.sessions.statefile import StateFile
 
 folder, name, place, session_id = sys.argv[1:]
 registry = Registry(StateFile(Path(folder)), "", 1000)
-registry.confirm(registry.reserve(name, place, 3600).mark, session_id)
+registry.confirm(registry.reserve(name, place, 3600).create_label, session_id)
 print(os.getpid(), flush=True)
 input()
 """
@@ -201,7 +201,7 @@ def test_real_owners_alike_in_user_host_name_and_pid_are_told_apart(
 
 def test_only_one_process_takes_a_session_back(tmp_path: Path) -> None:
     old = _registry(tmp_path, _ended(), "/run/kernel-1.json")
-    old.confirm(old.reserve("default", PLACE, 3600).mark, "session-1")
+    old.confirm(old.reserve("default", PLACE, 3600).create_label, "session-1")
     assert _registry(tmp_path, this_process(), "/run/kernel-2.json").claim() == []
     takers = [_registry(tmp_path, this_process(), "/run/kernel-1.json") for _ in range(8)]
     claimed: list[str] = []
@@ -270,14 +270,14 @@ def test_entries_that_are_no_records_are_never_acted_upon(tmp_path: Path) -> Non
     document["sessions"] += [
         5,
         {},
-        {**entry, "mark": ""},
-        {**entry, "mark": "a", "stage": "delete all"},
-        {**entry, "mark": "b", "owner": {**entry["owner"], "pid": "1"}},
-        {**entry, "mark": "c", "more": 1},
-        {**entry, "mark": "d", "session_id": None},
+        {**entry, "create_label": ""},
+        {**entry, "create_label": "a", "stage": "delete all"},
+        {**entry, "create_label": "b", "owner": {**entry["owner"], "pid": "1"}},
+        {**entry, "create_label": "c", "more": 1},
+        {**entry, "create_label": "d", "session_id": None},
     ]
     path.write_text(json.dumps(document))
-    assert [record.mark for record in good.records()] == [entry["mark"]]
+    assert [record.create_label for record in good.records()] == [entry["create_label"]]
     assert list(tmp_path.glob("sessions.json.unreadable-*"))
 
 

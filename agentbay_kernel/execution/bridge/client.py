@@ -20,11 +20,11 @@ from typing import Any
 from agentbay_kernel import threads
 from agentbay_kernel.errors import (
     PASSING_FAILURES,
-    AnswerLostError,
     BridgeError,
     CommandError,
-    InvalidAnswerError,
+    InvalidResponseError,
     KernelEndedError,
+    ResponseLostError,
     ServiceUnreachableError,
     SessionNotFoundError,
     ThrottledError,
@@ -114,10 +114,10 @@ class Outward:
         """Return what is new of an answer.
 
         Raises:
-            InvalidAnswerError: something before it is missing.
+            InvalidResponseError: something before it is missing.
         """
         if answer.start > self.after:
-            raise InvalidAnswerError("The bridge's response has a gap.")
+            raise InvalidResponseError("The bridge's response has a gap.")
         data = answer.data[self.after - answer.start :]
         self.after += len(data)
         return data
@@ -180,7 +180,7 @@ class BridgeClient:
             raise BridgeError(f"the sandbox can't run a bridge: {result.error_message}")
         try:
             start = read_start("".join(result.logs.stdout))
-        except InvalidAnswerError:
+        except InvalidResponseError:
             raise BridgeError(
                 "the sandbox did not respond like a Python process that keeps its state"
             ) from None
@@ -359,7 +359,7 @@ class BridgeClient:
         if gone:
             # The call was refused; what earlier calls had brought was there, and ended with it.
             self._pending.fail_all(
-                AnswerLostError(f"It ended with its session, before a response: {error}"),
+                ResponseLostError(f"It ended with its session, before a response: {error}"),
                 until=there,
             )
         self._pending.fail_all(error)
@@ -422,7 +422,7 @@ class BridgeClient:
     def _receive(self, answer: Answer) -> None:
         """Take an answer."""
         if answer.known > self._inward.posted:
-            raise InvalidAnswerError("The bridge says that it has more than it was sent.")
+            raise InvalidResponseError("The bridge says that it has more than it was sent.")
         with self._lock:
             data = self._outward.take(answer)
             self._inward.confirm(answer.known)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentbay_kernel.errors import BridgeError, InvalidAnswerError
+from agentbay_kernel.errors import BridgeError, InvalidResponseError
 from agentbay_kernel.execution.bridge.schemas import SCHEMAS
 from agentbay_kernel.service.envelope import decode_json, nests_deeper
 from agentbay_kernel.service.log import get_logger
@@ -58,7 +58,7 @@ def read_answer(line: str) -> Answer:
     """Read a line of answer.
 
     Raises:
-        InvalidAnswerError: it is none.
+        InvalidResponseError: it is none.
     """
     try:
         answer = json.loads(line)
@@ -68,7 +68,7 @@ def read_answer(line: str) -> Answer:
         data = _unpack(answer["out"])
         usage = read_usage(answer["usage"]) if "usage" in answer else None
     except (ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"The bridge's response can't be read ({type(error).__name__})."
         ) from None
     return Answer(known, start, data, heard is True, usage)
@@ -128,7 +128,7 @@ def read_start(text: str) -> Start:
     """Read what a bridge says of itself.
 
     Raises:
-        InvalidAnswerError: it is none.
+        InvalidResponseError: it is none.
     """
     try:
         told = json.loads(text)
@@ -139,7 +139,7 @@ def read_start(text: str) -> Start:
         if not whole or not named:
             raise TypeError("a value is of another type")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidAnswerError(
+        raise InvalidResponseError(
             f"The bridge's start was not readable ({type(error).__name__})."
         ) from None
     return Start(holder, pid, pipe, known, start, output)
@@ -164,7 +164,7 @@ class Lines:
         """The lines that end in this piece.
 
         Raises:
-            InvalidAnswerError: a line does not end.
+            InvalidResponseError: a line does not end.
         """
         first, *others = text.split("\n")
         self._add(first)
@@ -176,7 +176,7 @@ class Lines:
     def _add(self, text: str) -> None:
         self._size += len(text)
         if self._size > LARGEST_LINE:
-            raise InvalidAnswerError("The bridge's response has a line without an end.")
+            raise InvalidResponseError("The bridge's response has a line without an end.")
         self._parts.append(text)
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from agentbay_kernel.errors import InvalidAnswerError
+from agentbay_kernel.errors import InvalidResponseError
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, Request, as_message
 from agentbay_kernel.execution.cell import Cell, InterruptResult
@@ -134,7 +134,7 @@ class BridgedExecution:
         for carried in self._client.post(self.channel, kind, content, subshell=subshell).answers():
             reply = carried["b"]
         if not isinstance(reply, dict):
-            raise InvalidAnswerError("The sandbox's kernel sent a reply without content.")
+            raise InvalidResponseError("The sandbox's kernel sent a reply without content.")
         return reply
 
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from agentbay_kernel.errors import CommandError, InvalidAnswerError
+from agentbay_kernel.errors import CommandError, InvalidResponseError
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.execution import BridgedExecution
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, Request, as_message
@@ -145,7 +145,7 @@ class BridgedPython(BridgedExecution):
         """The value of an expression as text, also while a cell runs if the kernel can.
 
         Raises:
-            InvalidAnswerError: it has none.
+            InvalidResponseError: it has none.
         """
         content = {
             "code": "",
@@ -157,7 +157,7 @@ class BridgedPython(BridgedExecution):
         }
         value = self._ask("execute_request", content).get("user_expressions", {}).get("it", {})
         if value.get("status") != "ok":
-            raise InvalidAnswerError(
+            raise InvalidResponseError(
                 f"The sandbox's kernel reports: {value.get('evalue', 'no reason given')}."
             )
         return str(value["data"]["text/plain"])

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from agentbay_kernel.errors import CommandError, InvalidAnswerError
+from agentbay_kernel.errors import CommandError, InvalidResponseError
 from agentbay_kernel.execution.bridge.decoder import Refused
 from agentbay_kernel.execution.bridge.decoder import WireMessage as WireMessage
 from agentbay_kernel.execution.messages import Message, notice
@@ -288,7 +288,7 @@ class PendingRequests:
             self._behind.clear()
 
     def _fail_answered(self, reply: Refused) -> None:
-        error = InvalidAnswerError(
+        error = InvalidResponseError(
             f"The sandbox sent an invalid reply: {reply.why}. The code ran; "
             "what its reply said is lost."
         )

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.errors import (
-    AnswerLostError,
     BridgeError,
     CommandError,
-    InvalidAnswerError,
+    InvalidResponseError,
     KernelEndedError,
+    ResponseLostError,
     ServiceUnreachableError,
     SilentSessionError,
 )
@@ -114,7 +114,7 @@ class BridgeTransport:
         if result.error is not None and result.error.name in _STOPPED:
             # Something between here and there allows calls less time than was thought.
             self._wait_stream_s = max(_WAIT_DEAF_S, (time.monotonic() - began_at) / 2)
-            raise AnswerLostError(f"A collecting call was stopped: {result.error_message}")
+            raise ResponseLostError(f"A collecting call was stopped: {result.error_message}")
         if result.error is not None and result.error.name == _TAKEN:
             raise KernelEndedError(
                 "Another notebook, or another kernel of this one, has taken up the bridge of this "
@@ -144,7 +144,7 @@ class BridgeTransport:
                     return event
                 if isinstance(event, CodeChunk) and event.name == "stdout":
                     yield from map(read_answer, lines.feed(event.text))
-        raise InvalidAnswerError("A collecting call ended without its end.")
+        raise InvalidResponseError("A collecting call ended without its end.")
 
 
 _PATIENCE_S = 60.0
