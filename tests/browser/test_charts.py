@@ -18,9 +18,8 @@ from tests.browser.escapes import (
     opened,
     run_all,
     write_notebook,
-    write_untrusted,
 )
-from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
+from tests.browser.lab import IN_VIEW, SCREENSHOTS, LabServer, NotebookPage
 from tests.browser.payloads import chart_payloads
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -118,15 +117,16 @@ def test_no_chart_acts_in_the_page(
         # What was focused may be in a frame, where keys don't reach JupyterLab.
         notebook.cell(0).locator(".cm-content").click()
         stored = notebook.save()
+    untrusted = lab.store_untrusted(folder, stored)
     with opened(browser, lab, beacon, folder) as (notebook, traces):
         expect(notebook.page.locator(".jp-OutputArea-output").first).to_be_visible()
         assert provoked(notebook, traces) == []
         assert traces.listeners() <= listened_to
-    with opened(browser, lab, beacon, write_untrusted(lab, folder, stored)) as (notebook, traces):
+        notebook.open_beside(untrusted)
         expect(notebook.page.locator(".jp-OutputArea-output:visible").first).to_be_visible()
         assert provoked(notebook, traces) == []
         assert traces.listeners() <= listened_to
-        assert notebook.page.locator(FRAMES).count() == 0
+        assert notebook.page.locator(f"{IN_VIEW} {FRAMES}").count() == 0
 
 
 DATA = (
