@@ -41,6 +41,9 @@ READY_MS = 60_000
 # is awaited is the event.
 PATIENCE_MS = 90_000
 
+# The notebook whose tab is in front.
+IN_VIEW = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+
 # The command line does not silence these; a toast or a dialog would cover the cells.
 SETTINGS = {
     "apputils-extension/notification": {
@@ -71,6 +74,16 @@ class LabServer:
         settings = self.notebooks.parent / "settings" / "@jupyterlab" / "notebook-extension"
         settings.mkdir(parents=True, exist_ok=True)
         (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+
+    def store_untrusted(self, folder: str, stored: dict[str, Any]) -> str:
+        """Put a stored notebook, changed by a stranger's hand, into a folder; returns its name.
+
+        It has no signature any more: JupyterLab does not trust its outputs.
+        """
+        name = "untrusted.ipynb"
+        changed = {**stored, "metadata": {**stored["metadata"], "changed": True}}
+        (self.notebooks / folder / name).write_text(json.dumps(changed), encoding="utf-8")
+        return name
 
     def shut_down_kernels(self, folder: str) -> None:
         """End the kernels of the notebooks in a folder."""
@@ -304,6 +317,13 @@ class NotebookPage:
         self._panel.locator(".jp-CodeCell").first.wait_for()
         self.wait_until_ready()
 
+    def open_beside(self, name: str) -> None:
+        """Double-click a notebook in the file browser, whose tab then is in front of the others."""
+        panels = self.page.locator(".jp-NotebookPanel")
+        number = panels.count()
+        self.page.locator(".jp-DirListing-item", has_text=name).dblclick()
+        panels.nth(number).locator(".jp-CodeCell").first.wait_for()
+
     def close_listed(self) -> None:
         """File menu, "Close and Shut Down Notebook", and accept the dialog."""
         self.page.get_by_role("menuitem", name="File", exact=True).click()
@@ -419,7 +439,7 @@ class NotebookPage:
 
     @property
     def _panel(self) -> Locator:
-        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+        return self.page.locator(IN_VIEW)
 
     def _watch(self) -> None:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
