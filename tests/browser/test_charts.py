@@ -66,6 +66,7 @@ def provoked(notebook: NotebookPage, traces: Traces) -> list[str]:
     page.keyboard.press("F8")
     traces.click_all()
     page.wait_for_timeout(1500)
+    assert len(traces.missed()) <= traces.frames // 20, traces.missed()
     return traces.found()
 
 

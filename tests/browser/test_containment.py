@@ -103,29 +103,41 @@ def listened_to(browser: Browser, lab: LabServer, beacon: Beacon) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "step"),
+    ("kernel", "first", "step"),
     [
-        ("agentbay-python", 1),
+        # A page with twice as many frames takes more than twice the time.
+        *(("agentbay-python", first, 3) for first in range(3)),
         # The magics take the same way from the containment on: every fourth payload.
-        ("python3", 4),
-        pytest.param("python3", 1, marks=pytest.mark.slow),
+        ("python3", 0, 4),
+        *(pytest.param("python3", first, 4, marks=pytest.mark.slow) for first in range(1, 4)),
     ],
 )
 def test_no_attack_gets_out(
-    browser: Browser, lab: LabServer, beacon: Beacon, listened_to: set[str], kernel: str, step: int
+    browser: Browser,
+    lab: LabServer,
+    beacon: Beacon,
+    listened_to: set[str],
+    kernel: str,
+    first: int,
+    step: int,
 ) -> None:
-    """Every attack, and every SVG: contained, then sanitised in the same notebook."""
+    """Every attack, and every SVG: contained, then sanitised in the same notebook.
+
+    What once acted is in each first part.
+    """
     svg = [it for it in escape_payloads(beacon.address) if it.name.startswith("svg")]
     attacks = attack_payloads(beacon.address)
-    payloads = [*attacks[:ONCE_ACTED], *[*attacks[ONCE_ACTED:], *svg][::step]]
-    assert len(payloads) >= 100 / step
+    payloads = [*attacks[ONCE_ACTED:], *svg][first::step]
+    assert len(payloads) >= 100 // step
+    if first == 0:
+        payloads = [*attacks[:ONCE_ACTED], *payloads]
     cells = [SETUP, *(payload.code for payload in payloads)]
     if kernel == "python3":
         cells = [magic(code) for code in cells]
-    first = ["%load_ext agentbay_kernel"] if kernel == "python3" else ["1"]
-    sanitized_from = len(first) + len(cells)
-    cells = [*first, *cells, "%agentbay config html=sanitize", *cells[1:]]
-    folder = f"attacks-{kernel}-{step}"
+    begin = "%load_ext agentbay_kernel" if kernel == "python3" else "1"
+    sanitized_from = 1 + len(cells)
+    cells = [begin, *cells, "%agentbay config html=sanitize", *cells[1:]]
+    folder = f"attacks-{kernel}-{first}-of-{step}"
     write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
     with opened(browser, lab, beacon, folder) as (notebook, traces):
         run_all(notebook, len(cells))
@@ -134,7 +146,7 @@ def test_no_attack_gets_out(
         framed = notebook.page.evaluate(FRAMED_CELLS)
         assert len(framed) > len(payloads) / 4 and max(framed) < sanitized_from
         commands = traces.commands()
-        assert len(commands) > 5 and not any(it.startswith("-") or " -" in it for it in commands)
+        assert commands and not any(it.startswith("-") or " -" in it for it in commands)
         # What was focused may be in a frame, where keys don't reach JupyterLab.
         notebook.cell(0).locator(".cm-content").click()
         stored = notebook.save()
@@ -190,19 +202,22 @@ def test_nothing_gets_out(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", range(3))
 def test_nothing_gets_out_of_a_stored_notebook(
-    browser: Browser, lab: LabServer, beacon: Beacon
+    browser: Browser, lab: LabServer, beacon: Beacon, first: int
 ) -> None:
-    payloads = escape_payloads(beacon.address)
+    payloads = escape_payloads(beacon.address)[first::3]
     cells = [SETUP, *(payload.code for payload in payloads)]
-    write_notebook(lab.notebooks / "stored" / "cells.ipynb", "agentbay-python", cells)
-    with opened(browser, lab, beacon, "stored") as (notebook, _):
+    folder = f"stored-{first}"
+    write_notebook(lab.notebooks / folder / "cells.ipynb", "agentbay-python", cells)
+    with opened(browser, lab, beacon, folder) as (notebook, _):
         run_all(notebook, len(cells))
         notebook.save()
     # Stored and signed by this server, its outputs are trusted.
-    with opened(browser, lab, beacon, "stored") as (notebook, traces):
+    with opened(browser, lab, beacon, folder) as (notebook, traces):
         notebook.page.locator(FRAMES).first.wait_for()
         assert settle(notebook, traces) == []
+        assert traces.frames > len(payloads) / 3
 
 
 def test_the_payloads_work_where_output_is_trusted(

@@ -65,6 +65,8 @@ OUTPUTS = {
         180,
     ),
 }
+# How long a frame's document is waited for, each time that it is looked at.
+FRAME_MS = 5_000
 # The height of the output's frame, how much of its document is in view, and all of it.
 _STATE = """() => {
   const root = document.documentElement;
@@ -281,7 +283,8 @@ def until(
         # A packed document just takes the place of an empty one.
         with contextlib.suppress(Error):
             if outer is not None and outer.child_frames and box is not None:
-                inner, seen, all_of_it = outer.child_frames[0].evaluate(_STATE)
+                output = outer.child_frames[0].locator(":root")
+                inner, seen, all_of_it = output.evaluate(_STATE, timeout=FRAME_MS)
                 height = round(box["height"]) - STRIP_PX
                 shown = inner if what == "innerHeight" else height
                 is_whole = all_of_it <= seen or shown == 700 or what == "innerHeight" or not whole
