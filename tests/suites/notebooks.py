@@ -59,7 +59,8 @@ def compare_notebooks(name: str, folder: Path, only: str) -> list[Row]:
                 again = _executed(path, folder, environments["stock"], "again")
                 outcome = "passed" if stock == again else "not the same twice"
                 rows.append(Row(label, outcome, "differs", _difference(stock, ours)))
-            print(f"{label}: {rows[-1].stock}, {rows[-1].ours}", file=sys.stderr, flush=True)
+            row = rows[-1]
+            print(f"{label}: {row.stock}, {row.ours}", row.detail, file=sys.stderr, flush=True)
     return rows
 
 
