@@ -49,7 +49,8 @@ class Sandbox:
 class Sandboxes:
     """Makes sandboxes and keeps as many pre-warmed ones as the settings say.
 
-    A pre-warmed one is a whole sandbox with a started Python that no session has used; it is never reused.
+    A pre-warmed one is a whole sandbox with a started Python that no session has used; it is
+    never reused.
     """
 
     def __init__(self, settings: Settings, isolation: Isolation) -> None:
@@ -70,7 +71,7 @@ class Sandboxes:
         Raises:
             LocalRuntimeError: it could not be made.
         """
-        # The start of the next pre-warmed one must not compete with the first cell of the session that took one.
+        # The next one's start must not compete with the first cell of the session that took this.
         asyncio.get_running_loop().call_later(REFILL_DELAY_S, self.prepare)
         while self._prewarmed:
             made = self._prewarmed.pop(0)
