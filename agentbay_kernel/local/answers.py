@@ -45,30 +45,24 @@ class Spool:
 
     def add_text(self, text: str, levels: int = 0) -> None:
         """Append a text, as it stands in so many strings of JSON, one in the other."""
-        for _ in self.adding_text(text, levels):
-            pass
-
-    def adding_text(self, text: str, levels: int = 0) -> Iterator[None]:
-        """Append a text in pieces: others may have their turn after each."""
         for at in range(0, len(text), PIECE):
             self.add(escaped(text[at : at + PIECE], levels))
-            yield
 
-    def adding_json(self, value: Any, levels: int = 0) -> Iterator[None]:
-        """Append a value as JSON, in pieces; long strings are never copied as a whole."""
+    def add_json(self, value: Any, levels: int = 0) -> None:
+        """Append a value as JSON; the long strings of an object are never copied as a whole."""
         if isinstance(value, dict):
             before = "{"
             for key, item in value.items():
                 self.add_text(f"{before}{_dumped(str(key))}: ", levels)
-                yield from self.adding_json(item, levels)
+                self.add_json(item, levels)
                 before = ", "
             self.add_text("}" if value else "{}", levels)
         elif isinstance(value, str):
             self.add_text('"', levels)
-            yield from self.adding_text(value, levels + 1)
+            self.add_text(value, levels + 1)
             self.add_text('"', levels)
         else:
-            yield from self.adding_text(_dumped(value), levels)
+            self.add_text(_dumped(value), levels)
 
     def parts(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes between two places."""
@@ -115,24 +109,24 @@ class Outcome:
         self.count: int | None = None
         self.seconds = 0.0
 
-    def adding(self, event: Event) -> Iterator[None]:
-        """Take in one event in pieces: others may have their turn after each."""
+    def add(self, event: Event) -> None:
+        """Take in one event."""
         match event:
             case Stream(name, text):
                 start = self._spool.size
                 if self.shape == "plain":
-                    yield from self._spool.adding_text(text)
+                    self._spool.add_text(text)
                 else:
-                    yield from self._spool.adding_json(text)
+                    self._spool.add_json(text)
                 self._streams[name].append((start, self._spool.size))
             case Result():
-                yield from self._adding_result(event)
+                self._add_result(event)
             case Failure():
                 self.failure = event
             case Finished(count, seconds):
                 self.count, self.seconds = count, seconds
 
-    def _adding_result(self, result: Result) -> Iterator[None]:
+    def _add_result(self, result: Result) -> None:
         """An answer has no updates: a display that is updated is shown as it ended."""
         replaced = None
         main, name = result.main, result.display_id
@@ -143,13 +137,13 @@ class Outcome:
                     break
         start = self._spool.size
         if self.shape == "plain":
-            yield from self._spool.adding_text(str(result.data.get("text/plain", "")))
+            self._spool.add_text(str(result.data.get("text/plain", "")))
         elif self.shape == "legacy":
-            yield from self._spool.adding_json(_legacy_item(result, main))
+            self._spool.add_json(_legacy_item(result, main))
         else:
             # JSON in a string.
             self._spool.add(b'"')
-            yield from self._spool.adding_json(_item(result, main), levels=1)
+            self._spool.add_json(_item(result, main), levels=1)
             self._spool.add(b'"')
         entry = (start, self._spool.size), main, name
         if replaced is None:

@@ -16,7 +16,7 @@ from typing import Any
 from agentbay_kernel.errors import UnsupportedLanguageError
 from agentbay_kernel.languages import find_language
 from agentbay_kernel.local import file_tools
-from agentbay_kernel.local.agent_client import AgentError, bulk
+from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.events import COLLECTED_LIMIT, HEAD_LIMIT, EngineError, Event, limited
@@ -28,8 +28,6 @@ DEFAULT_TIMEOUT_S = 60.0
 # A language that the package knows and the runtime has no engine for is not run as another.
 _ENGINES = ("python", "javascript")
 DEFAULT_SHELL_MS = 50_000
-# Of a large display: about a millisecond of the event loop, then others have their turn.
-PIECES_AT_ONCE = 4
 
 
 class ToolError(Exception):
@@ -140,10 +138,7 @@ class Tools:
         try:
             async with aclosing(events) as running:
                 async for event in running:
-                    for number, _ in enumerate(outcome.adding(event), 1):
-                        if number % PIECES_AT_ONCE == 0:
-                            async with bulk:
-                                await asyncio.sleep(0)
+                    outcome.add(event)
         except BaseException:
             outcome.close()
             raise
