@@ -1,6 +1,6 @@
 """Exchange: values and files of one session.
 
-In: values by name, paths. Out: the same on the other side. Bytes travel as files in a private
+In: values by name, paths. Out: the same on the other side. Bytes go as files in a private
 folder of the sandbox (transfers); the sandbox's part is done where the user's variables are (jobs).
 So one way serves every execution, and nothing passes through a cell's output.
 """
@@ -92,7 +92,7 @@ class Exchange:
             What is not the same there, a line each.
 
         Raises:
-            ExchangeError: a value can't travel; says which and why. No variable was set.
+            ExchangeError: a value can't be transferred; says which and why. No variable was set.
             CommandError: the service failed.
         """
         _check_names(values, language)
@@ -144,7 +144,7 @@ class Exchange:
 
         Raises:
             MissingNameError: there is no such variable.
-            ExchangeError: a value can't travel, is too large, or is not what it claims to be.
+            ExchangeError: a value can't be transferred, is too large, or is not what it says.
             CommandError: the service failed.
         """
         _check_names(names, language)

@@ -215,5 +215,5 @@ def test_what_changes_is_noted(node: Node, value: Any, arrives: Any, says: str |
 
 @pytest.mark.parametrize("value", [1j, slice(1), print, ...], ids=repr)
 def test_what_javascript_has_not_is_refused(node: Node, value: Any) -> None:
-    with pytest.raises(Refused, match=r"which (JavaScript has not|can't travel)"):
+    with pytest.raises(Refused, match=r"which (JavaScript has not|can't be transferred)"):
         there_and_back(node, [value])

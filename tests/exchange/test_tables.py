@@ -68,7 +68,7 @@ def test_arrays_of_other_forms() -> None:
 def test_arrays_that_only_pickle_could_carry_are_refused() -> None:
     with pytest.raises(Refused) as refusal:
         there_and_back(numpy.array([(1, [])], dtype=[("a", "i4"), ("b", object)]))
-    assert "which can't travel" in refusal.value.text
+    assert "which can't be transferred" in refusal.value.text
 
 
 def missing_in(cells: Any, missing: Any) -> Any:
@@ -278,7 +278,7 @@ def test_a_cell_that_can_not_travel_is_named() -> None:
     frame = pandas.DataFrame({"ok": [1, 2, 3], "cell": pandas.Series([1, "a", print])})
     with pytest.raises(Refused) as refusal:
         there_and_back(frame)
-    assert refusal.value.text == "is a builtin_function_or_method, which can't travel"
+    assert refusal.value.text == "is a builtin_function_or_method, which can't be transferred"
 
 
 TABLE = pyarrow.table(

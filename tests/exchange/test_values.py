@@ -135,7 +135,7 @@ def holding_itself() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (lambda: 1, "is a function, which can't travel"),
+        (lambda: 1, "is a function, which can't be transferred"),
         (object(), "is an object"),
         (open, "builtin_function"),
         (types, "is a module"),

@@ -1,1 +1,1 @@
-"""How values travel: the same source on both sides, here and inside a sandbox (Python 3.9)."""
+"""How values are transferred: one source on both sides, here and in a sandbox (Python 3.9)."""

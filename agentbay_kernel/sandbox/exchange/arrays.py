@@ -48,11 +48,13 @@ def encode_array(encoder: Encoder, value: Any, depth: int) -> Any:
         return None
     if isinstance(value, numpy.dtype):
         if value.hasobject or value.kind not in _PLAIN:
-            raise Refused(UNSUPPORTED, "is the dtype %s, which can't travel" % value)
+            raise Refused(UNSUPPORTED, "is the dtype %s, which can't be transferred" % value)
         return {TAG: "npdtype", "v": _npy(encoder, numpy.empty(0, value))}
     if isinstance(value, numpy.generic):
         if value.dtype.hasobject:
-            raise Refused(UNSUPPORTED, "is a NumPy scalar of Python objects, which can't travel")
+            raise Refused(
+                UNSUPPORTED, "is a NumPy scalar of Python objects, which can't be transferred"
+            )
         # The array of a void scalar of no fields would be an array of its bytes.
         return {TAG: "npscalar", "v": _npy(encoder, numpy.array(value, dtype=value.dtype))}
     if not isinstance(value, numpy.ndarray):
@@ -94,7 +96,7 @@ def _npy(encoder: Encoder, value: Any) -> dict[str, Any]:
         except Exception:
             same = False
     if not same:
-        raise Refused(UNSUPPORTED, "is an array of %s, which can't travel" % dtype)
+        raise Refused(UNSUPPORTED, "is an array of %s, which can't be transferred" % dtype)
     if value.nbytes <= _MOST_INLINE:
         buffer = io.BytesIO()
         _write(buffer, value)

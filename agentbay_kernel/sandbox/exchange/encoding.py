@@ -151,7 +151,8 @@ class Encoder:
             return self.encode(value.tobytes(), depth)
         name = "%s.%s" % (type(value).__module__, type(value).__qualname__)
         raise Refused(
-            UNSUPPORTED, "is %s, which can't travel" % with_article(name.replace("builtins.", ""))
+            UNSUPPORTED,
+            "is %s, which can't be transferred" % with_article(name.replace("builtins.", "")),
         )
 
     def items(self, values: Any, depth: int) -> list[Any]:
@@ -207,7 +208,7 @@ class Encoder:
                 self.note("time zones of pytz arrive as zoneinfo's")
             return ["zone", key, known]
         if known is None:
-            raise Refused(UNSUPPORTED, "has the time zone %r, which can't travel" % (zone,))
+            raise Refused(UNSUPPORTED, "has the time zone %r, which can't be transferred" % (zone,))
         self.note("the time zone %r arrives as a fixed offset" % (zone,))
         return ["offset", known, None]
 

@@ -84,7 +84,7 @@ class Encoder {
         this.notes.add('undefined arrives as None');
         return null;
       case 'object': return value === null ? null : this.object(value, depth);
-      default: throw new Refused('unsupported', `is a ${typeof value}, which can't travel`);
+      default: throw new Refused('unsupported', `is a ${typeof value}, which can't be transferred`);
     }
   }
 
@@ -127,7 +127,7 @@ class Encoder {
     }
     if (types.isPromise(value)) throw new Refused('unsupported', 'is a Promise: await it first');
     if (types.isBoxedPrimitive(value)) return this.encode(value.valueOf(), depth);
-    if (types.isProxy(value) || types.isRegExp(value) || types.isNativeError(value) || types.isWeakMap(value) || types.isWeakSet(value)) throw new Refused('unsupported', `is a ${value.constructor ? value.constructor.name : 'Proxy'}, which can't travel`);
+    if (types.isProxy(value) || types.isRegExp(value) || types.isNativeError(value) || types.isWeakMap(value) || types.isWeakSet(value)) throw new Refused('unsupported', `is a ${value.constructor ? value.constructor.name : 'Proxy'}, which can't be transferred`);
     const made = Object.getPrototypeOf(value);
     if (made !== null && made !== Object.prototype) this.notes.add(`a ${(made.constructor && made.constructor.name) || 'object of a class'} arrives as a dict of its own properties`);
     const pairs = Object.entries(value).map(([name, item]) => [name, within(`[${JSON.stringify(name)}]`, () => this.encode(item, depth + 1))]);

@@ -27,7 +27,7 @@ def encode_named(values: Iterable[tuple[str, Any]], encoder: Encoder) -> tuple[b
     """The text of values by name, and what changes.
 
     Raises:
-        Refused: one can't travel.
+        Refused: one can't be transferred.
     """
     nodes, notes = {}, []
     for name, value in values:

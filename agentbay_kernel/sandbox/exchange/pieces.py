@@ -1,4 +1,4 @@
-"""A stream of bytes that travels as pieces: put together again, and cut where its parts end.
+"""A stream of bytes that is transferred as pieces: put together again, and cut where its parts end.
 
 In: files BASE.p-OFFSET, each a piece in base64. Out: their bytes in order, what of them is there,
 and the parts that a stream is made of.
