@@ -170,9 +170,10 @@ class Bridge:
         if call["holder"] != self.holder:
             raise BridgeTakenError("another front end has taken up this bridge")
         self.calling = call["id"]
+        # First: what a cell before showed must not leave too little room for this one.
+        self.outbox.forget(call["forget"])
         self.accept(call["at"], unpack(call["in"]))
         after = call["after"]
-        self.outbox.forget(call["forget"])
         ends_at = time.monotonic() + call["wait"]
         if "most" not in call:
             self.outbox.wait(call["id"], after, ends_at, call["until"], call["linger"])
