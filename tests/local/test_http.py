@@ -594,9 +594,6 @@ def connected_socket(session: Any) -> Iterator[websocket.WebSocket]:
     [
         ("nothing", {}),
         ("pty.nothing", {}),
-        ("pty.list", {"do": "create"}),
-        ("pty.list", {"op": "shell", "command": "true"}),
-        ("pty.list", {"id": 1}),
         ("pty.input", {}),
         ("pty.create", {"cols": "x"}),
         ("pty.create", {"cols": 0}),
@@ -623,6 +620,20 @@ def test_a_frame_with_the_wrong_parameters_gets_an_error(
         connection.send(json.dumps({**FRAME, "invocationId": "2"}))
         frames = iter(lambda: json.loads(connection.recv())["data"].get("phase"), "end")
         assert all(phase == "event" for phase in frames)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"do": "create"}, {"op": "shell", "command": "true"}, {"id": 1}, {"name": "x", "fd": 0}],
+)
+def test_a_parameter_named_like_ours_changes_nothing(session: Any, params: dict[str, Any]) -> None:
+    with connected_socket(session) as connection:
+        told = []
+        for given in ({}, params):
+            frame = {**FRAME, "data": {"method": "pty.list", "params": given}}
+            connection.send(json.dumps(frame))
+            told.append(json.loads(connection.recv())["data"])
+        assert told[0] == told[1] and told[0]["method"] == "pty.list", told
 
 
 @pytest.mark.parametrize(
