@@ -10,11 +10,7 @@ lowered only while other cells need it: other programs of the machine would have
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
-import platform
-import struct
-import sys
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -30,35 +26,9 @@ LINGER_S = 2.0
 FIRST, BEHIND = 0, 10
 # Linux takes a change of ordinary users, of all together, every 0.1 s.
 RETRY_S = 0.15
-# From linux/sched/types.h and the tables of system calls. Linux takes 0.1 to 100 ms.
-_SCHED_ATTR = struct.Struct("<IIQiIQQQ")
-_SCHED_OTHER, _TURN_NS = 0, 200_000
-_SCHED_CALLS = {"x86_64": (314, 315), "aarch64": (274, 275)}
 # Work with files that takes longer is put behind, until there was none for so long.
 BRIEF_S = 0.02
 PAUSE_S = 1.0
-
-
-def shorten_turns() -> None:
-    """Let this process, and all that it starts from now on, take short turns on a processor.
-
-    A cell that begins beside busy sessions waits for the end of a turn at each step of its way:
-    between the runtime and its interpreter, there and back. Linux takes the length of an ordinary
-    process's turns since 6.12 (sched_setattr(2), `sched_runtime`); where it can't be had, nothing
-    changes.
-    """
-    calls = _SCHED_CALLS.get(platform.machine())
-    if sys.platform != "linux" or calls is None:
-        return
-    set_call, get_call = calls
-    libc = ctypes.CDLL(None)
-    attr = ctypes.create_string_buffer(_SCHED_ATTR.size)
-    if libc.syscall(get_call, 0, attr, _SCHED_ATTR.size, 0) != 0:
-        return
-    _, policy, flags, nice, level, _, deadline, period = _SCHED_ATTR.unpack(attr.raw)
-    if policy == _SCHED_OTHER:
-        changed = (_SCHED_ATTR.size, policy, flags, nice, level, _TURN_NS, deadline, period)
-        libc.syscall(set_call, 0, _SCHED_ATTR.pack(*changed), 0)
 
 
 class Priority:

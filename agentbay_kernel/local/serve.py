@@ -138,11 +138,9 @@ async def _serve(flags: argparse.Namespace) -> None:
     # Tried out while the rest is imported.
     choice = isolation.Choice(settings)
     from agentbay_kernel.local.behaviour import Behaviour
-    from agentbay_kernel.local.priority import shorten_turns
     from agentbay_kernel.local.profile import load_profile
     from agentbay_kernel.local.runtime import LocalRuntime
 
-    shorten_turns()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
