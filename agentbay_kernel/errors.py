@@ -34,9 +34,9 @@ AgentBayError
     ├── AuthenticationError       the API key was refused
     ├── ThrottledError            too many requests (429)
     ├── ServiceUnreachableError   no connection; nothing was sent, nothing ran
-    ├── ResponseLostError           sent, but no response came: whether the code ran is unknown
+    ├── ResponseLostError         sent, but no response came: whether the code ran is unknown
     ├── ServiceFaultError         the service returned an error
-    ├── InvalidResponseError        the service returned an invalid response
+    ├── InvalidResponseError      the service returned an invalid response
     └── BridgeError               the bridge to the sandbox's kernel can't be installed, or broke
         ├── KernelEndedError      that kernel stopped; the next cell starts a new one
         └── SilentSessionError    the session did not respond; the cell's result is not known yet

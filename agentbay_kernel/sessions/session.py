@@ -253,7 +253,7 @@ class LiveSession:
             if self.unsettled is not None:
                 # The call that was lost sight of may be waiting there still.
                 release_any(self.session)
-            client.install(*([self._shown.of] if self._shown is not None else []))
+            client.install(self._shown.of if self._shown is not None else None)
             self._client = client
         if language == PYTHON.name:
             return BridgedPython(self._client)

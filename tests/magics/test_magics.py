@@ -122,7 +122,9 @@ def magics_hit(notebook: RunningKernel, count: int, language: str) -> int:
         (PYTHON_CELL, "print('n')\nprint('m')") if language == "python" else (SCRIPT, NEXT_SCRIPT)
     )
     first_line = f"%%agentbay {language}\n"
-    # ipykernel itself sends no reply if an interrupt comes between a cell's last line and that.
+    # In 1 of 300 the notebook's kernel, ipykernel, logged "KeyboardInterrupt caught in kernel" and
+    # sent no reply to the interrupted cell. Whether our magic makes that likelier is not known:
+    # 300 plain cells lost none.
     return next_cells_hit(notebook, count, first_line + cell, first_line + after, replied=False)
 
 

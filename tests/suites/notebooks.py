@@ -73,7 +73,7 @@ def _notebooks(folder: Path) -> dict[str, Path]:
     for name, root in roots.items():
         for path in sorted(root.rglob("*.ipynb")):
             try:
-                notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+                notebook = nbformat.read(path, as_version=4)
             except (ValueError, KeyError, nbformat.ValidationError, nbformat.reader.NotJSONError):
                 continue
             language = notebook.metadata.get("kernelspec", {}).get("language", "python")
@@ -105,7 +105,7 @@ def _executed(path: Path, folder: Path, variables: dict[str, str], which: str) -
     )
     if not target.exists():
         return [{"not executed": ran.stderr.strip().rpartition("\n")[2]}]
-    notebook = nbformat.read(target, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(target, as_version=4)
     told = "".join(output.get("text", "") for output in notebook.cells[FIRST - 1].outputs)
     where, home = told.strip().split("|")
     names = Place(where, home)

@@ -163,11 +163,12 @@ class BridgeClient:
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
 
-    def install(self, shown: Callable[[str], int] = lambda name: 0) -> None:
+    def install(self, shown: Callable[[str], int] | None = None) -> None:
         """Start the bridge in the sandbox, or take up the one that runs there.
 
         Arguments:
-            shown: returns how much of a bridge's outward stream the notebook has shown before.
+            shown: returns how much of a bridge's outward stream the notebook has shown before;
+                None if nobody noted that.
 
         Raises:
             BridgeError: the sandbox can't have one; says why.
@@ -187,7 +188,7 @@ class BridgeClient:
         self.kernel_pid, self.output_path = start.pid, start.output
         self.name = f"{start.pid} {start.pipe}"
         self._inward = Inward(start.known)
-        self._outward = Outward(max(start.start, shown(self.name)))
+        self._outward = Outward(max(start.start, shown(self.name) if shown is not None else 0))
         self._decoder.offset = self._outward.after
         if start.known:
             self._pending.expect_left_behind()
