@@ -18,6 +18,11 @@ ROW = re.compile(
     r"^\| `(?P<file>[a-z_/]+\.py)` \| [^|]+ \| (?P<bridged>✓?) ?\| (?P<direct>✓?) ?\|$"
 )
 
+THREADS = {
+    "bridged": {"MainThread", "agentbay-feed", "agentbay-bridge", "agentbay-websocket"},
+    "direct": {"MainThread", "agentbay-feed", "agentbay-websocket"},
+}
+
 
 def documented(execution: str) -> list[str]:
     """The files in the page's table for that execution."""
@@ -54,8 +59,12 @@ def test_a_print_passes_the_files_that_the_page_lists(
         expected = documented(execution)
         # The last of a cell is done beside its reply.
         ends_at = time.monotonic() + 20
-        passed: list[str] = []
-        while time.monotonic() < ends_at and set(passed) != set(expected):
-            passed = (tmp_path / "passed").read_text().split()
+        files: set[str] = set()
+        threads: set[str] = set()
+        while time.monotonic() < ends_at and files != set(expected):
+            steps = [line.split() for line in (tmp_path / "passed").read_text().splitlines()]
+            files, threads = {file for file, _ in steps}, {thread for _, thread in steps}
             time.sleep(0.05)
-        assert sorted(passed) == sorted(expected)
+        assert sorted(files) == sorted(expected)
+        # None finds the manager or opens the session, which is open.
+        assert threads == THREADS[execution]

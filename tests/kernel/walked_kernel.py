@@ -1,7 +1,8 @@
-"""An AgentBay kernel that writes down which of its files a cell passes.
+"""An AgentBay kernel that writes down which of its files a cell passes, and on which threads.
 
 In: a folder in the environment. Out: from the moment that a file `begin` is there, one line in
-`passed` for each file of the package in which something is called: its path in the package.
+`passed` for each file of the package in which something is called, and each thread that calls: the
+path in the package, the thread's name.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ FOLDER_VARIABLE = "AGENTBAY_TEST_WALK"
 def note_passed_files(folder: Path) -> None:
     """Begin to write down, in all threads."""
     package = str(Path(agentbay_kernel.__file__).parent) + os.sep
-    passed: set[str] = set()
+    passed: set[tuple[str, str]] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         path = frame.f_code.co_filename
-        if event != "call" or not path.startswith(package) or path in passed:
+        if event != "call" or not path.startswith(package):
             return
-        if (folder / "begin").exists():
-            passed.add(path)
+        step = (path.removeprefix(package), threading.current_thread().name)
+        if step not in passed and (folder / "begin").exists():
+            passed.add(step)
             with (folder / "passed").open("a") as file:
-                file.write(f"{path.removeprefix(package)}\n")
+                file.write(" ".join(step) + "\n")
 
     threading.setprofile(note)
     sys.setprofile(note)
