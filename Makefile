@@ -27,14 +27,14 @@ help:
 	@echo "make lab       open JupyterLab with the AgentBay kernels and the notebooks"
 	@echo "make notebooks execute all notebooks and store their outputs in them"
 	@echo "make test      the checks and the tests: what decides whether a change lands"
-	@echo "make check     format, lint, types, imports, names and links of the docs"
+	@echo "make check     format, lint, types, imports, spelling, terms and links of the docs"
 	@echo "make test-fast the tests that start no browser and no Jupyter kernel"
 	@echo "make test-all  the same as make test, with the slow tests"
 	@echo "make test-gallery  show charts of all libraries in all readers; writes docs/gallery.md"
 	@echo "make bench     run the benchmarks"
 	@echo "make docs      build the documentation; it is in build/docs/"
 	@echo "make constraints write the versions of this environment into constraints.txt"
-	@echo "make pictures  take the documentation's pictures anew, into docs/images/"
+	@echo "make pictures  take the documentation's pictures again, into docs/images/"
 	@echo "make clean     remove what these commands made"
 
 .venv/.ok: pyproject.toml $(wildcard kernelspec/*/*)
@@ -69,17 +69,19 @@ lab: setup
 notebooks: setup
 	@$(BIN)/python notebooks/store_outputs.py
 
-# Lint, format, types, directions of imports; spelling of our terms and links of the docs are in
-# tests/docs.
+# Lint, format, types, directions of imports, spelling; our terms, names and links of the docs are
+# in tests/docs.
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy docs/conf.py docs/reference.py
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell *.md Makefile docs/*.md notebooks binder benchmarks agentbay_kernel
 
 check: lint
-	$(BIN)/python -m pytest -q tests/docs/test_names.py tests/docs/test_docs.py
+	$(BIN)/python -m pytest -q tests/docs/test_names.py tests/docs/test_words.py \
+		tests/docs/test_docs.py
 
 test: lint
 	@$(BIN)/python -m compileall -q agentbay_kernel
@@ -87,7 +89,7 @@ test: lint
 
 test-fast: setup
 	$(PYTEST) $(FAST) --ignore tests/containment/test_charts.py \
-		--ignore tests/containment/test_hostile_sizes.py
+		--ignore tests/containment/test_hostile_sizes.py --ignore tests/service/test_fuzz.py
 
 test-all: lint
 	$(PYTEST) --durations=20 -m "not gallery"
@@ -113,7 +115,7 @@ constraints: setup
 	mv constraints.txt.new constraints.txt
 
 pictures: setup
-	PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py
+	PICTURES=docs/images $(BIN)/python -m pytest -q -m '' tests/browser/test_pictures.py
 
 clean:
 	rm -rf .venv .tools build dist .mypy_cache .pytest_cache .ruff_cache

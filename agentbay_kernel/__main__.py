@@ -8,6 +8,10 @@ import sys
 def main() -> int | None:
     """Dispatch; the kernel's and the command line's imports stay apart."""
     if any(argument == "-f" or argument.startswith("-f=") for argument in sys.argv[1:]):
+        from agentbay_kernel.local.child import start_ahead
+
+        # Before what takes time: a first cell waits for it.
+        start_ahead()
         from agentbay_kernel.kernel import app
 
         app.main()

@@ -3,7 +3,9 @@
 Each trait `x` takes its value from, in this order: the command line
 (`--AgentBaySettings.x=...`), the environment variable `AGENTBAY_X`, `jupyter_agentbay_config.py`
 in Jupyter's configuration directories (`c.AgentBaySettings.x = ...`), the default written here.
-The working directory is never looked at: a downloaded folder must not change a setting.
+No setting is read from the working directory: a downloaded directory must not change one. Two
+files there are read, and neither holds settings: `.env`, of which only the key and the region are
+taken (service/endpoint.py), and `agentbay.toml`, the set-up of new sessions (sessions/recipe.py).
 
 A notebook's cells may be untrusted. What they may change of a setting, for the notebook they
 stand in, is said by the trait's tag `in_notebook`: `free`; `lower` (numbers); a tuple of all
@@ -23,7 +25,7 @@ from traitlets import Bool, Enum, Float, Integer, List, TraitError, TraitType, U
 from traitlets.config import Config, Configurable
 
 from agentbay_kernel.errors import ConfigurationError, NotAllowedError
-from agentbay_kernel.renamed import RENAMED, use_instead
+from agentbay_kernel.renamed import RENAMED, did_you_mean, use_instead
 
 CONFIG_FILE = "jupyter_agentbay_config.py"
 _COMMAND_LINE = "the command line"
@@ -31,6 +33,7 @@ _HOST = re.compile(r"\*\Z|(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::\d{1,5})?\Z", 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.A)
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _ENDING = re.compile(r"[A-Za-z0-9_]{1,20}\Z", re.A)
+_PATH = re.compile(r"\.\Z|(?!\.)[^/\\:\0]+(?:/(?!\.)[^/\\:\0]+)*/?\Z")
 _PACKAGE = re.compile(r"(?:@[\w.-]+/)?[\w.-]+\Z", re.A)
 
 
@@ -121,7 +124,7 @@ class AgentBaySettings(Configurable):
     ).tag(config=True, in_notebook="lower")
 
     strict_const = Bool(
-        False,
+        True,
         help="JavaScript: whether assigning to a `const` throws. A later cell may always declare "
         "it again.",
     ).tag(config=True, in_notebook="free")
@@ -205,6 +208,14 @@ class AgentBaySettings(Configurable):
         "In the environment: separated by commas.",
     ).tag(config=True)
 
+    session_files = Names(
+        _PATH,
+        "a relative path like data/prices.csv that starts with no dot, or . for the directory",
+        help="Files and directories below the notebook's directory of which each new session gets "
+        "read-only copies, also if `untrusted` is on; `.` is the whole directory. In the "
+        "environment: separated by commas.",
+    ).tag(config=True)
+
     html = Enum(
         ("contain", "sanitize", "trust", "text"),
         "contain",
@@ -212,6 +223,13 @@ class AgentBaySettings(Configurable):
         "as it is and the rest in sandboxed frames, `sanitize` removes what acts, `text` shows "
         "text and pictures only, `trust` lets everything run with the rights of the page.",
     ).tag(config=True, in_notebook=("trust", "contain", "sanitize", "text"))
+
+    trusted_kernels = Names(
+        _PACKAGE,
+        "the name of a kernel, like python3",
+        help="Kernels that `agentbay-provisioner` starts as they are, on this machine, without a "
+        "sandbox. In the environment: separated by commas.",
+    ).tag(config=True)
 
     html_hosts = Names(
         _HOST,
@@ -366,7 +384,11 @@ def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> 
         setattr(AgentBaySettings(), name, value)
         return value
     except (TraitError, ValueError) as error:
-        raise ConfigurationError(f"{given} is not valid: {error} Meaning: {trait.help}") from error
+        why = str(error)
+        if isinstance(trait, Enum):
+            choices = [str(choice) for choice in trait.values or ()]
+            why = f"use {' or '.join(choices)}.{did_you_mean(text, choices)}"
+        raise ConfigurationError(f"{given} is not valid: {why} Meaning: {trait.help}") from error
 
 
 def _truth(text: str) -> bool:

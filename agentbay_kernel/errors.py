@@ -1,4 +1,4 @@
-"""Every error that this project raises. Each message says what failed, why, and what to do next.
+"""Every error that this project raises. Each message shows what failed, why, and what to do next.
 
 AgentBayError
 ├── ConfigurationError            a setting, a key or an address is missing or wrong
@@ -14,7 +14,7 @@ AgentBayError
 │   ├── QuotaError                the account has no free session slot
 │   │   └── SessionLimitError     the user has as many sessions as `max_sessions` allows
 │   ├── AttachedSessionError      the session belongs to somebody else, so nothing was done to it
-│   └── SetupError                a new session could not be set up as its recipe says
+│   └── SetupError                a new session could not be set up by its recipe
 ├── RemoteError                   the user's code failed in the sandbox (raised by the magics)
 ├── ExchangeError                 a value or a file could not be transferred
 │   ├── UnsupportedValueError     a value of a type that can't be transferred
@@ -31,6 +31,7 @@ AgentBayError
     ├── InvalidTimeoutError       timeout_s is not in 0 < t <= 60; nothing was sent
     ├── ToolNotFoundError         the session's image has no such tool
     ├── SessionNotFoundError      the session was released, deleted or never existed
+    │   └── SessionLostError      a pool's session was lost, and its items may have run
     ├── AuthenticationError       the API key was refused
     ├── ThrottledError            too many requests (429)
     ├── ServiceUnreachableError   no connection; nothing was sent, nothing ran
@@ -115,8 +116,10 @@ class RecipeError(ConfigurationError):
 
     Cause: `agentbay.toml` or the cell `%%agentbay setup` is not valid TOML, has an unknown key,
         names a file outside of the notebook's directory, or uses a variable that `setup_env` does
-        not list.
-    Fix: Correct the recipe. To allow a variable, add it to `setup_env` in your configuration.
+        not list. Or the files that it or the setting `session_files` names are too large or too
+        many, or hold a key.
+    Fix: Correct the recipe or the setting. To allow a variable, add it to `setup_env` in your
+        configuration.
     """
 
 
@@ -191,10 +194,10 @@ class AttachedSessionError(SessionError):
 
 
 class SetupError(SessionError):
-    """A new session could not be set up as its recipe says.
+    """A new session could not be set up by its recipe.
 
-    Cause: A package can't be installed, a file of the recipe is too large, or a variable that it
-        names is not set on this machine. The message ends with the installer's output. The cell
+    Cause: A package can't be installed, or a variable that the recipe names is not set on this
+        machine. The message ends with the installer's output. The cell
         did not run.
     Fix: Correct the recipe and run the cell again. Check that the sandbox can reach the package
         index: a local session has no network unless `local_network` is set.
@@ -236,7 +239,7 @@ class UnsupportedValueError(ExchangeError):
 
     Cause: Functions, classes, open files, models and other live objects can't be transferred, nor
         can expressions in place of names. A DataFrame needs pandas on both sides, and pyarrow if it
-        has more than 1 MB. The message says where in the value the problem is, and which side
+        has more than 1 MB. The message shows where in the value the problem is, and which side
         lacks what.
     Fix: Send the data that the value consists of (numbers, strings, lists, dicts, arrays, tables),
         or install the library: `%pip install` in a cell of the sandbox or, if your side lacks it,
@@ -358,10 +361,21 @@ class SessionNotFoundError(CommandError):
     """The session was released, was deleted or never existed.
 
     Cause: The session was not used for `idle_minutes`, reached `max_minutes`, was deleted, or
-        belongs to another account or region. The message says which, if it is known. Variables and
-        files are lost. The cell did not run unless the message says otherwise.
+        belongs to another account or region. The message names the cause, if known. Variables and
+        files are lost. The cell did not run unless the message reports otherwise.
     Fix: Run the cell again, which creates a new session. `%agentbay rerun` runs the lost session's
         cells first. `idle_minutes` and `%agentbay extend` make sessions last longer.
+    """
+
+
+class SessionLostError(SessionNotFoundError):
+    """A session of a SandboxExecutor was lost, and the items in it may have run.
+
+    Cause: The session was deleted, reached its maximum lifetime or ran out of memory, or the
+        connection was lost for more than a minute. Items that were not sent continue in other
+        sessions.
+    Fix: Submit the item again if it may run twice. `SandboxExecutor(retry=True)` does that by
+        itself.
     """
 
 
@@ -392,7 +406,7 @@ class ServiceUnreachableError(CommandError):
     """No connection to the service. The request was not sent, so nothing ran.
 
     Cause: There is no network, a proxy blocks the connection, the region or endpoint is wrong, the
-        certificate is not trusted, or the local runtime has stopped. The message says which.
+        certificate is not trusted, or the local runtime has stopped. The message names it.
     Fix: Check HTTPS_PROXY, SSL_CERT_FILE, AGENTBAY_REGION_ID and AGENTBAY_ENDPOINT. `jupyter
         agentbay doctor` tries each of them. Then run the cell again.
     """
@@ -439,7 +453,7 @@ class InvalidResponseError(CommandError):
     Cause: A proxy or a login page responds in its place, AGENTBAY_ENDPOINT is wrong, or a response
         is larger than `response_limit`.
     Fix: Check AGENTBAY_ENDPOINT and the proxy. Print less, or write to a file. Whether the code ran
-        is unknown unless the message says so.
+        is unknown unless the message reports it.
     """
 
 
@@ -468,7 +482,7 @@ class BridgeError(CommandError):
     Cause: `execution` is `bridged` and the sandbox has no ipykernel, no Node or no persistent
         Python process; code in the sandbox stopped the bridge; or one message was larger than the
         bridge accepts. With `execution = auto`, a sandbox without a bridge is used directly.
-    Fix: Run the cell again, which installs a new bridge. If that fails, `%agentbay status` says
+    Fix: Run the cell again, which installs a new bridge. If that fails, `%agentbay status` shows
         why. AGENTBAY_EXECUTION=auto works without a bridge.
     """
 

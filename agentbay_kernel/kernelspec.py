@@ -107,7 +107,7 @@ def install(prefix: str | None, *, with_local: bool = False) -> list[Path]:
             except OSError as error:
                 raise KernelspecError(
                     f"The kernel {kernel.name} could not be placed in {kernels_folder(prefix)}: "
-                    f"{error.strerror or error}. Choose a folder that you may write to: --user "
+                    f"{error.strerror or error}. Choose a directory that you may write to: --user "
                     "is your own, --prefix PATH any other."
                 ) from error
         placed.append(Path(folder))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbay_kernel.errors import UnsupportedLanguageError
+from agentbay_kernel.renamed import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def find_language(name: str) -> Language:
             f"{lang.name} (or {', '.join(lang.aliases)})" for lang in LANGUAGES.values()
         )
         raise UnsupportedLanguageError(
-            f"Unsupported language: {name!r}. Use one of: {known}. Nothing was sent."
+            f"Unsupported language: {name!r}.{did_you_mean(str(name), _BY_ALIAS)} Use one of: "
+            f"{known}. Nothing was sent."
         )
     return language

@@ -1,9 +1,13 @@
-"""Old names of commands, flags and settings, and the names that replace them.
+"""Names of commands, flags and settings that are not there, and those that were meant.
 
-An old name is an error that shows the new name. Help and completion do not offer it.
+An old name is an error that shows the new name. Help and completion do not offer it. For a
+mistyped name the nearest one is suggested.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 _SETTINGS = {
     "idle_listen": "late_output_seconds",
@@ -34,3 +38,12 @@ def use_instead(old: str, source: str = "") -> str:
     """
     where = f" It is set by {source}." if source else ""
     return f"Use `{RENAMED[old]}`: `{old}` was renamed.{where} Nothing was done."
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return a question with the name nearest to a mistyped one; empty if none is near.
+
+    It begins with a space, to stand behind a sentence.
+    """
+    near = difflib.get_close_matches(word.lower(), list(names), n=1, cutoff=0.6)
+    return f" Did you mean `{near[0]}`?" if near else ""

@@ -17,9 +17,8 @@ from pathlib import Path
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from benchmarks.kernels import AGENTBAY, STOCK, Spread, started, table
+from benchmarks.kernels import AGENTBAY, STOCK, Spread, run, started, table
 from benchmarks.relay import Relay, relaying
-from benchmarks.round_trip import run
 from tests.runtime import running_local_runtime
 
 ROUNDS, WARM_UP, FEW = 100, 10, 15

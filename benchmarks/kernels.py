@@ -18,7 +18,7 @@ from jupyter_client.manager import KernelManager
 
 STOCK = "python3"
 AGENTBAY = "agentbay-python"
-READY_S = 60
+READY_S = ANSWER_S = 60
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,26 @@ def started(name: str, **environment: str) -> Iterator[tuple[BlockingKernelClien
     finally:
         client.stop_channels()
         manager.shutdown_kernel()
+
+
+def run(client: BlockingKernelClient, code: str) -> float:
+    """Run a cell; returns the seconds until its idle status."""
+    began = time.perf_counter()
+    request = client.execute(code)
+    while True:
+        message = client.get_iopub_msg(timeout=ANSWER_S)
+        if (
+            message["parent_header"].get("msg_id") == request
+            and message["content"].get("execution_state") == "idle"
+        ):
+            break
+    seconds = time.perf_counter() - began
+    reply = client.get_shell_msg(timeout=ANSWER_S)
+    while reply["parent_header"].get("msg_id") != request:
+        reply = client.get_shell_msg(timeout=ANSWER_S)
+    if reply["content"]["status"] != "ok":
+        raise RuntimeError(f"{code!r} failed: {reply['content']}")
+    return seconds
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,8 +14,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from benchmarks.bridge import ROUTES, managed, serving
-from benchmarks.kernels import AGENTBAY, Spread, table
-from benchmarks.round_trip import run
+from benchmarks.kernels import AGENTBAY, Spread, run, table
 
 SECONDS, STOPS, ANSWER_S = 180, 20, 60
 PRINTS = (

@@ -37,10 +37,20 @@ GROUPS = {
         *("timeout", "output_limit", "display_limit", "late_output_seconds", "strict_const"),
         *("response_limit", "exchange_limit", "download_endings"),
     ),
-    "Safety": ("html", "html_hosts", "widget_packages", "untrusted", "audit_log"),
+    "Safety": (
+        *("html", "html_hosts", "widget_packages", "untrusted", "audit_log"),
+        *("trusted_kernels",),
+    ),
     "Sessions": (
         *("idle_minutes", "max_minutes", "keep_alive_minutes", "max_sessions", "on_restart"),
-        *("grace_minutes", "state_dir", "session_id", "delete_attached", "setup_env"),
+        *(
+            "grace_minutes",
+            "state_dir",
+            "session_id",
+            "delete_attached",
+            "setup_env",
+            "session_files",
+        ),
     ),
 }
 _LOCAL = "local_"

@@ -1,14 +1,15 @@
 """`make demo`: execute 01-first-steps.ipynb in a sandbox and show where the result lies.
 
-In: the notebook, and another folder for the results if they are not wanted in build/demo. Out:
-there the notebook, executed, and as .html, a summary on stdout, and exit code 1 with a
-message on stderr when a cell failed that was not meant to.
+In: the notebook, and another directory for the results if they are not wanted in build/demo. Out:
+there the notebook, executed, and as .html, the file that it downloads, a summary on stdout, and
+exit code 1 with a message on stderr when a cell failed that was not meant to.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -38,13 +39,15 @@ def main() -> int:
         print("Backend: the AgentBay service (AGENTBAY_API_KEY is set).")
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    # What the notebook downloads is put there too.
+    shutil.copy(NOTEBOOK.with_name("ships.csv"), folder)
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
-        resources={"metadata": {"path": str(NOTEBOOK.parent)}},
+        resources={"metadata": {"path": str(folder)}},
     )
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "kernel.log"
     began = time.monotonic()
     failure = ""

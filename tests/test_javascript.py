@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentbay_kernel.javascript import completeness
+from agentbay_kernel.javascript import completeness, dialect, with_calls
 
 COMPLETE = [
     "",
@@ -124,7 +124,10 @@ def test_complete(code: str) -> None:
 
 @pytest.mark.parametrize("code", INCOMPLETE)
 def test_incomplete(code: str) -> None:
-    assert completeness(code) == {"status": "incomplete"}
+    reply = completeness(code)
+    assert reply["status"] == "incomplete"
+    # White space, also where there is none to add.
+    assert reply["indent"].strip() == ""
 
 
 @pytest.mark.parametrize("code", INVALID)
@@ -134,3 +137,85 @@ def test_invalid(code: str) -> None:
 
 def test_half_a_surrogate_pair_is_no_crash() -> None:
     assert completeness("x = '\ud800'")["status"] in ("complete", "incomplete", "invalid")
+
+
+SHELL = 'globalThis[Symbol.for("agentbay.lines")].shell'
+HELP = 'globalThis[Symbol.for("agentbay.lines")].help'
+
+
+@pytest.mark.parametrize(
+    ("code", "called"),
+    [
+        ("!echo one two", f'{SHELL}("echo one two");'),
+        ("  !npm i x\nconst a = 1", f'{SHELL}("npm i x");\nconst a = 1'),
+        ("!echo 'é'\r\n1", f"{SHELL}(\"echo '\\u00e9'\");\n1"),
+        ("!./run.sh --fast > out.txt", f'{SHELL}("./run.sh --fast > out.txt");'),
+        ('!"my tool" x', f'{SHELL}("\\"my tool\\" x");'),
+        ("!a \\\n  b c\n2", f'{SHELL}("a \\\\\\n  b c");\n\n2'),
+        ("if (x) {\n  !ls *.js\n}", f'if (x) {{\n{SHELL}("ls *.js");\n}}'),
+        ("!ls\n!npm i", f'typeof ls===\'undefined\'?{SHELL}("ls"):!ls\n{SHELL}("npm i");'),
+        ("moor?", f'{HELP}("moor",0);'),
+        ("a = 1;\n?? a.b['c d'][0]\n", f"a = 1;\n{HELP}(\"a.b['c d'][0]\",1);\n"),
+        ("?moor;", f'{HELP}("moor",0);'),
+    ],
+)
+def test_lines_that_are_no_javascript_become_calls(code: str, called: str) -> None:
+    assert with_calls(code) == called
+    assert completeness(code) == {"status": "complete"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "!true",
+        "!!x",
+        "!(a && b)",
+        "!f()",
+        "!a.b",
+        "!function () {\n}()",
+        "!async function () {\n}()",
+        "let ls = 1\n!ls",
+        "a = ready &&\n!ls -la",
+        "`\n!echo one two\nmoor?\n`",
+        "/*\n!echo one two\n*/ const x = ;",
+        "a ? b : c",
+        "a?\nb : c",
+        "a?.b",
+        "a ?? b",
+        "x = y?",
+        "const broken = ;\nmoor?",
+        "1 != 2",
+        "'!echo one two'",
+    ],
+)
+def test_javascript_stays_javascript(code: str) -> None:
+    assert with_calls(code) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("let a: number = 1", "TypeScript"),
+        ("type A = string | null", "TypeScript"),
+        ("abstract class A {}", "TypeScript"),
+        ("class A { private x = 1 }", "TypeScript"),
+        ("class A implements B {}", "TypeScript"),
+        ("x = y satisfies Z", "TypeScript"),
+        ("declare const z: any", "TypeScript"),
+        ("namespace N { }", "TypeScript"),
+        ("const f = <T,>(x: T) => <b>{x}</b>", "TypeScript"),
+        ("return <></>", "JSX"),
+        ("f(<a.b c='d' {...e}/>)", "JSX"),
+        ("const a = 1", ""),
+        ("a < b > c", ""),
+        ("hello!", ""),
+        ("function f(a, b)", ""),
+        ("x = {a: 1, b: }", ""),
+        ("label: for (;;) break label", ""),
+        ("import { a as b } from 'c'; const d = ;", ""),
+        ("class A { x = 1; static y }", ""),
+        ("\ud800", ""),
+    ],
+)
+def test_which_dialect_it_is(code: str, name: str) -> None:
+    assert dialect(code) == name

@@ -35,7 +35,8 @@ def test_every_language_has_its_kernelspec(language) -> None:  # type: ignore[no
         f"--AgentBayKernel.language={language.name}",
     ]
     assert spec["interrupt_mode"] == "message"
-    assert spec["metadata"] == {"debugger": False, "supported_encryption": ["curve"]}
+    debugs = language.name == "python"
+    assert spec["metadata"] == {"debugger": debugs, "supported_encryption": ["curve"]}
     assert sorted(path.name for path in folder.iterdir()) == FILES
     for size in (32, 64):
         picture = (folder / f"logo-{size}x{size}.png").read_bytes()

@@ -47,8 +47,13 @@ def demo(options: Namespace) -> int:
     failure = execute(notebook, PYTHON, Path.cwd(), environment)
     for cell in notebook.cells:
         print("\n" + "\n".join(f">>> {line}" for line in cell.source.splitlines()))
+        failed = [output for output in cell.outputs if output.output_type == "error"]
         for output in cell.outputs:
-            print(_text(output).rstrip())
+            if output not in failed:
+                print(_text(output).rstrip())
+        if failed:
+            # It is said below; no cell after it was run.
+            break
     if failure:
         print(f"jupyter agentbay demo: {failure}", file=sys.stderr)
     return 1 if failure else 0
@@ -57,6 +62,4 @@ def demo(options: Namespace) -> int:
 def _text(output: Any) -> str:
     if output.output_type == "stream":
         return str(output.text)
-    if output.output_type == "error":
-        return "\n".join(output.traceback)
     return str(output.data.get("text/plain", ""))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from agentbay_kernel._version import __version__
 from agentbay_kernel.config import AgentBaySettings, load_settings
-from agentbay_kernel.errors import AgentBayError, ConfigurationError
+from agentbay_kernel.errors import AgentBayError, AuthenticationError, ConfigurationError
 from agentbay_kernel.service import AgentBay, Credentials, find_credentials
 from agentbay_kernel.service.endpoint import KEY_VARIABLE
 
@@ -79,7 +79,7 @@ def examine() -> Iterator[Check]:
     changed = ", ".join(sorted(settings.sources)) or "none"
     yield Check("settings", OK, f"valid; set by you: {changed}")
     yield from _service(settings, found)
-    for check in (_kernelspecs, _node):
+    for check in (_kernelspecs, _policy, _node):
         yield _guarded(check)
     yield _guarded(lambda: _isolation(settings))
     yield _guarded(lambda: _state_file(settings))
@@ -126,9 +126,14 @@ def _service(settings: AgentBaySettings, found: Credentials) -> Iterator[Check]:
     else:
         what = "this machine" if endpoint.is_loopback else "not an address of AgentBay"
         yield Check("endpoint", WARN, f"{endpoint.url}: {what} (set by AGENTBAY_ENDPOINT)")
-    yield from _connection(found)
-    if found.api_key:
+    reached = True
+    for check in _connection(found):
+        reached = reached and check.state != FAIL
+        yield check
+    if found.api_key and reached:
         yield _key_is_taken(found.api_key)
+    elif found.api_key:
+        yield Check("account", WARN, "not checked: the service was not reached")
 
 
 def _connection(found: Credentials) -> Iterator[Check]:
@@ -186,12 +191,16 @@ def _key_is_taken(api_key: str) -> Check:
         answer = client.list(limit=1)
         if answer.success:
             return Check("account", OK, f"the key is accepted; {answer.total_count} sessions exist")
-        reason = answer.error_message
-    except AgentBayError as error:
-        reason = str(error)
+        error = answer.failure or AgentBayError(answer.error_message)
+    except AgentBayError as failure:
+        error = failure
     finally:
         client.close()
-    return Check("account", FAIL, reason, "check the key and its region in the AgentBay console")
+    if isinstance(error, AuthenticationError):
+        fix = "check the key and its region in the AgentBay console"
+        return Check("account", FAIL, f"the key is refused: {error}", fix)
+    fix = "try again later; the key itself may be valid"
+    return Check("account", FAIL, f"the key could not be checked: {error}", fix)
 
 
 def _kernelspecs() -> Check:
@@ -221,6 +230,41 @@ def _kernelspecs() -> Check:
             )
     directories = sorted({str(Path(found[kernel.name]).parent) for kernel in CLOUD_KERNELS})
     return Check("kernels", OK, f"found in {', '.join(directories)}")
+
+
+def _policy() -> Check:
+    from agentbay_kernel.cli.policy import (
+        active_policies,
+        installed_kernels,
+        overriding_class,
+        trusted_kernels,
+    )
+    from agentbay_kernel.provisioner import NAME
+
+    by = [str(file) for file in active_policies()]
+    if overriding := overriding_class():
+        return Check(
+            "policy",
+            FAIL,
+            f"not in force: {', '.join(by)} sets it, and another configuration {overriding}",
+            "remove ServerApp.kernel_spec_manager_class from the other configuration",
+        )
+    # Who starts kernels without a server has no other policy.
+    if os.environ.get("JUPYTER_DEFAULT_PROVISIONER_NAME") == NAME:
+        by.append("the environment")
+        escaping = [
+            kernel.name for kernel in installed_kernels(trusted_kernels()) if kernel.escapes
+        ]
+        if escaping:
+            return Check(
+                "policy",
+                FAIL,
+                f"these kernels escape JUPYTER_DEFAULT_PROVISIONER_NAME: {', '.join(escaping)}",
+                "remove `kernel_provisioner` from their kernel.json, or the kernels",
+            )
+    if not by:
+        return Check("policy", OK, "off: each kernel runs where its kernelspec names")
+    return Check("policy", OK, f"on, by {', '.join(by)}")
 
 
 def _node() -> Check:

@@ -10,6 +10,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel._version import __version__
@@ -29,8 +30,11 @@ examples:
   jupyter agentbay uninstall --user         remove them
   jupyter agentbay doctor                   check that everything is in place
   jupyter agentbay run analysis.ipynb       execute a notebook in a sandbox
+  jupyter agentbay run notebooks/ -j 8      execute all notebooks of a directory
+  jupyter agentbay grade DIR --checks F     grade submissions in sandboxes
   jupyter agentbay sessions list            list your sessions
   jupyter agentbay allow tile.example.org   allow framed output to load from a host
+  jupyter agentbay policy on                run all notebooks of your Jupyter in a sandbox
   jupyter agentbay demo --local             run a few cells on this machine
   jupyter agentbay serve                    run the local runtime by hand
 
@@ -97,9 +101,18 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
         return doctor(options)
     if options.command == "run":
+        first, *others = options.notebooks
+        if others or options.output_dir or Path(first).is_dir():
+            from agentbay_kernel.cli.run_many import run_many
+
+            return run_many(options)
         from agentbay_kernel.cli.run import run
 
         return run(options)
+    if options.command == "grade":
+        from agentbay_kernel.cli.grade import grade
+
+        return grade(options)
     if options.command == "demo":
         from agentbay_kernel.cli.demo import demo
 
@@ -108,6 +121,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from agentbay_kernel.cli.allow import allow
 
         return allow(options)
+    if options.command == "policy":
+        from agentbay_kernel.cli.policy import policy
+
+        return policy(options)
     if options.command == "sessions":
         from agentbay_kernel.cli import sessions
 
@@ -197,7 +214,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_sessions(commands)
     _add_run(commands)
+    _add_grade(commands)
     _add_allow(commands)
+    _add_policy(commands)
     commands.add_parser(
         "demo",
         help="Run a few cells and show their output",
@@ -214,8 +233,8 @@ def _add_doctor(commands: _Commands) -> None:
     doctor = commands.add_parser(
         "doctor",
         help="Check that everything is in place, and show how to fix what is not",
-        description="Check key, endpoint, TLS, clock, kernels, Node, isolation and versions. "
-        "Nothing is created.",
+        description="Check versions, settings, key, service, kernels, policy, Node, isolation and "
+        "sessions. No session is created.",
         **_examples(
             "jupyter agentbay doctor",
             "jupyter agentbay doctor --json",
@@ -273,14 +292,24 @@ def _add_sessions(commands: _Commands) -> None:
 def _add_run(commands: _Commands) -> None:
     run = commands.add_parser(
         "run",
-        help="Execute a notebook in a sandbox, whatever kernel it names",
-        description="Execute a notebook with the AgentBay kernel, whatever kernel it names.",
+        help="Execute notebooks in sandboxes, whatever kernels they name",
+        description="Execute notebooks with the AgentBay kernel, whatever kernels they name. Of "
+        "several notebooks, or of all in a directory, each gets its own session.",
         **_examples(
             "jupyter agentbay run analysis.ipynb",
             "jupyter agentbay run submission.ipynb --untrusted --output graded.ipynb",
+            "jupyter agentbay run notebooks/ -j 8 --output-dir executed",
         ),
     )
-    run.add_argument("notebook", metavar="NOTEBOOK")
+    run.add_argument("notebooks", metavar="NOTEBOOK|DIR", nargs="+")
+    run.add_argument(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=4,
+        help="Number of notebooks that run at the same time (default: %(default)s)",
+    )
     run.add_argument(
         "--untrusted",
         action="store_true",
@@ -288,7 +317,10 @@ def _add_run(commands: _Commands) -> None:
     )
     output = run.add_mutually_exclusive_group()
     output.add_argument("--output", metavar="FILE", help="File for the executed notebook")
-    output.add_argument("--inplace", action="store_true", help="Overwrite the notebook")
+    output.add_argument("--inplace", action="store_true", help="Overwrite the notebooks")
+    output.add_argument(
+        "--output-dir", metavar="DIR", help="Directory for the executed notebooks, with their paths"
+    )
     run.add_argument(
         "--language", metavar="NAME", help="python or javascript, if the notebook names neither"
     )
@@ -297,6 +329,63 @@ def _add_run(commands: _Commands) -> None:
     )
     run.add_argument(
         "--allow-errors", action="store_true", help="Continue after a cell that failed"
+    )
+
+
+def _add_grade(commands: _Commands) -> None:
+    grade = commands.add_parser(
+        "grade",
+        help="Grade submissions in sandboxes, by checks that run here",
+        description="Run each submission in a session of its own, call its functions with inputs "
+        "and judge on this machine what they return. Write grades.csv and a page of evidence for "
+        "each submission.",
+        **_examples(
+            "jupyter agentbay grade submissions/ --checks checks.py -j 8",
+            "jupyter agentbay grade ada.ipynb bob.py --checks checks.py --seed 7",
+        ),
+    )
+    grade.add_argument(
+        "submissions",
+        metavar="SUBMISSION|DIR",
+        nargs="+",
+        help="Notebooks, Python files, or directories of them or of one directory each",
+    )
+    grade.add_argument(
+        "--checks", metavar="FILE", required=True, help="Python file with the checks"
+    )
+    grade.add_argument(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=4,
+        help="Number of submissions at the same time (default: %(default)s)",
+    )
+    grade.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        default="grades",
+        help="Directory for the results (default: %(default)s)",
+    )
+    grade.add_argument(
+        "--files", metavar="PATH", nargs="+", default=[], help="Files that every session gets"
+    )
+    grade.add_argument(
+        "--timeout",
+        metavar="S",
+        type=float,
+        default=30,
+        help="Seconds for one cell or one call, at most 60 (default: %(default)s)",
+    )
+    grade.add_argument(
+        "--total-timeout",
+        metavar="S",
+        type=float,
+        default=300,
+        help="Seconds for one submission (default: %(default)s)",
+    )
+    grade.add_argument(
+        "--seed", metavar="TEXT", help="Draw the same inputs as the run that shows this seed"
     )
 
 
@@ -315,6 +404,35 @@ def _add_allow(commands: _Commands) -> None:
     allow.add_argument("hosts", nargs="*", metavar="HOST")
     allow.add_argument("--list", action="store_true", help="Show the hosts")
     allow.add_argument("--remove", nargs="+", metavar="HOST", help="Remove hosts from the list")
+
+
+def _add_policy(commands: _Commands) -> None:
+    policy = commands.add_parser(
+        "policy",
+        help="Run all notebooks of a Jupyter server in a sandbox",
+        description="Let Jupyter Server start AgentBay kernels for notebooks of any kernel, and "
+        "offer no other kernels. It is a rule for those who use the server, not a wall "
+        "against the server's own user.",
+        **_examples(
+            "jupyter agentbay policy on",
+            "jupyter agentbay policy on --sys-prefix --trust python3",
+            "jupyter agentbay policy show",
+        ),
+    )
+    policy.add_argument("what", choices=("on", "off", "show"), metavar="on|off|show")
+    policy.add_argument(
+        "--trust",
+        nargs="+",
+        default=[],
+        metavar="KERNEL",
+        help="With on: kernels that run on this machine as usual",
+    )
+    places = policy.add_mutually_exclusive_group()
+    places.add_argument("--user", action="store_true", help="For your own servers (default)")
+    places.add_argument(
+        "--sys-prefix", action="store_true", help="For the servers of this environment"
+    )
+    places.add_argument("--system", action="store_true", help="For all servers of this machine")
 
 
 def _examples(*lines: str) -> dict[str, Any]:

@@ -9,58 +9,28 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from typing import Any
 
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.containment.text import one_line
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.sessions import Record, SessionManager, whose
-from agentbay_kernel.sessions.ownership import Owner
-from agentbay_kernel.verbs.bundles import grid
+from agentbay_kernel.sessions import SessionManager
+from agentbay_kernel.verbs.sessions import session_grid, session_rows
 
 
 def list_sessions(options: Namespace) -> int:
     """Show this user's sessions, or with `--all` every one that the key has."""
     manager = SessionManager(load_settings())
     try:
-        here = manager.store.registry.owner
-        records = {record.session_id: record for record in manager.store.own_records()}
-        if options.all:
-            rows = [
-                _row(entry["sessionId"], entry.get("sessionStatus", ""), records, here)
-                for entry in manager.store.listed()
-            ]
-        else:
-            rows = [_row(session_id, "", records, here) for session_id in records]
+        rows = session_rows(manager, everything=options.all)
     finally:
         manager.close()
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps({"sessions": rows}, indent=2))
     elif rows:
-        names = ("session", "name", "age", "status", "belongs to")
-        print(grid(names, [[str(value) for value in row.values()] for row in rows])["text/plain"])
+        print(session_grid(rows)["text/plain"])
     else:
         print("There are no sessions." if options.all else "No session of yours is known here.")
     return 0
-
-
-def _row(session_id: str, status: str, records: dict[str, Record], here: Owner) -> dict[str, Any]:
-    record = records.get(session_id)
-    if record is None:
-        return {
-            "session": session_id,
-            "name": "-",
-            "age": "-",
-            "status": status or "-",
-            "owner": "not known on this machine",
-        }
-    return {
-        "session": session_id or "(being created)",
-        "name": record.name,
-        "age": f"{record.age_s / 60:.0f} min",
-        "status": status or record.stage,
-        "owner": whose(record, here),
-    }
 
 
 def delete_sessions(options: Namespace) -> int:

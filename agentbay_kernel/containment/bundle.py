@@ -414,7 +414,7 @@ def _types(*patterns: str) -> re.Pattern[str]:
 
 _MERMAID = "its drawing could act in the page. Draw it in the sandbox, as PNG or SVG"
 _MAP = (
-    "its map shows what the data say as HTML, and loads tiles. IPython.display.JSON(data) shows "
+    "its map shows parts of the data as HTML, and loads tiles. IPython.display.JSON(data) shows "
     "the data"
 )
 

@@ -23,6 +23,7 @@ over it.
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import hashlib
 import html
@@ -206,6 +207,40 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
         outer=html.escape(outer),
         fallback=_without_end(static) or _fallback(source, plain, blocked),
     )
+
+
+def bare_frame(source: str, hosts: Iterable[str] = ()) -> str:
+    """Return the frame that HTML consists of, without what is shown where it is taken out.
+
+    Empty if it is not a frame as `framed` makes it with these hosts, or more than that. What is in
+    the frame has an origin of its own and our policies, whoever made it.
+    """
+    found = _whole_frame().fullmatch(source)
+    head = _head((*hosts, *_allowed_by_user()))
+    if found is None or not html.unescape(found["outer"]).startswith(head):
+        return ""
+    return source[: found.start("fallback")] + source[found.end("fallback") :]
+
+
+@functools.cache
+def _whole_frame() -> re.Pattern[str]:
+    pattern = re.escape(_WRAPPER)
+    for name, value in (
+        ("height", r"\d{1,5}"),
+        ("spare", str(_SPARE_PX)),
+        ("sandbox", SANDBOX),
+        ("outer", '(?P<outer>[^"]*+)'),
+        # It ends where the frame does.
+        ("fallback", r"(?P<fallback>(?:(?!</iframe).)*+)"),
+    ):
+        pattern = pattern.replace(re.escape(f"{{{name}}}"), value)
+    return re.compile(pattern, re.S | re.I)
+
+
+def _head(hosts: Iterable[str]) -> str:
+    policies = content_security_policy(hosts), _ONLY_OURS
+    csp, ours = (html.escape(policy) for policy in policies)
+    return f"<!doctype html>{_HEAD.format(csp=csp, ours=ours)}"
 
 
 def _allowed_by_user() -> tuple[str, ...]:

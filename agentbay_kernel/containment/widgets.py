@@ -125,7 +125,7 @@ _NAME_KEYS = ("_model_name", "_view_name")
 _REFUSED_PACKAGE = (
     "its code would run in the notebook's page. The setting widget_packages allows packages"
 )
-_UNNAMED = "it does not say what it is"
+_UNNAMED = "it does not name its type"
 _OTHER_PROTOCOL = "it is not of version 2 of the widgets' protocol"
 _OTHER_CLASS = "a widget of its id has another class"
 # Of the state of a widget, or of all of them together.

@@ -28,16 +28,16 @@ from agentbay_kernel.errors import (
     UnsafePathError,
 )
 from agentbay_kernel.exchange.jobs import JobRunner
-from agentbay_kernel.exchange.local_files import (
+from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred, raised
+from agentbay_kernel.exchange.transfers import ByteTransfer
+from agentbay_kernel.exchange.tree import Folder, open_folder, safe_parts
+from agentbay_kernel.exchange.upload import MOST_FILES, left_out
+from agentbay_kernel.local_files import (
     FROM_SANDBOX,
     keep_tools_out,
     placed,
     runs_when_loaded,
 )
-from agentbay_kernel.exchange.reports import Count, Note, Reporter, Transferred, raised
-from agentbay_kernel.exchange.transfers import ByteTransfer
-from agentbay_kernel.exchange.tree import Folder, open_folder, safe_parts
-from agentbay_kernel.exchange.upload import MOST_FILES, left_out
 from agentbay_kernel.sandbox.exchange.pieces import Stream
 from agentbay_kernel.sandbox.exchange.values import Refused
 
@@ -97,8 +97,8 @@ class Target:
         name = PurePosixPath(remote).name
         if not name or name in (".", "..", "~"):
             raise UnsafePathError(
-                f"{remote!r} has no name of its own. Nothing was fetched: say where it goes, with "
-                "a name."
+                f"{remote!r} has no name of its own. Nothing was fetched: name the file that it "
+                "becomes."
             )
         return self.local / safe_parts(name)[0]
 
@@ -145,7 +145,7 @@ def download(
     if moved and len(moved) == len(listing.files):
         target = root / FROM_SANDBOX / target.relative_to(root)
     notes = _left_out(listing.left_out) + _moved(moved) + _run_when_loaded(listing)
-    return Transferred(len(listing.files), listing.size, str(target), unchanged, notes)
+    return Transferred(len(left), wanted, str(target), unchanged, notes)
 
 
 def _left_out(number: int) -> list[Note]:
@@ -218,7 +218,7 @@ def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limi
     if listing.size > limit:
         raise TooLargeError(
             f"The sandbox claims to have {listing.size:,} bytes, more than {limit:,}. Nothing was "
-            "written; the setting exchange_limit says how much one exchange may have."
+            "written; the setting exchange_limit sets the limit of one exchange."
         )
     return listing
 
@@ -323,7 +323,7 @@ def _put(folder: Folder, part: str, name: str, file: _File, sha256: str, force: 
     if sha256 != file.sha256:
         folder.remove(part)
         raise ChecksumError(
-            f"{file.remote} is not what the sandbox said that it is: it changed while it was "
+            f"{file.remote} is not what the sandbox listed: it changed while it was "
             "fetched, or broke on its way. It was not written; run it again."
         )
     folder.put(part, name, force)

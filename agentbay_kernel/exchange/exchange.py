@@ -26,6 +26,7 @@ from agentbay_kernel.exchange.javascript import JavaScriptEncoder
 from agentbay_kernel.exchange.jobs import Execution, JobRunner
 from agentbay_kernel.exchange.reports import Count, Fetched, Note, Reporter, Transferred, raised
 from agentbay_kernel.exchange.transfers import ByteTransfer, Source
+from agentbay_kernel.execution.direct import DirectExecution
 from agentbay_kernel.sandbox.exchange.arrow import has_pyarrow
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
@@ -52,7 +53,8 @@ class Exchange:
 
     Arguments:
         session: the session.
-        execution_of: gives the execution of a language, as `LiveSession.execution_of` does.
+        execution_of: gives the execution of a language, as `LiveSession.execution_of` does;
+            `run_code` runs the sandbox's part unless given.
         limit: bytes that one exchange may have (the setting `exchange_limit`).
         audit: is told what is sent, before it is.
     """
@@ -60,13 +62,16 @@ class Exchange:
     def __init__(
         self,
         session: Session,
-        execution_of: Callable[[str], Execution],
+        execution_of: Callable[[str], Execution] | None = None,
         limit: int = LIMIT,
         audit: AuditLog | None = None,
     ) -> None:
         self._transfer = ByteTransfer(session)
         self._session_id = session.session_id
         self._audit = audit
+        if execution_of is None:
+            direct = DirectExecution(session)
+            execution_of = lambda language: direct  # noqa: E731
         self._jobs = JobRunner(self._transfer, execution_of)
         self._limit = limit
         self._turn = threading.Lock()
@@ -304,11 +309,11 @@ def _told_sizes(report: dict[str, Any], limit: int) -> list[int]:
         or not 1 <= len(sizes) <= _MOST_BLOBS
         or any(type(size) is not int or size < 0 for size in sizes)
     ):
-        raise MalformedValueError("The sandbox did not say how much it sends; nothing is used.")
+        raise MalformedValueError("The sandbox did not report how much it sends; nothing is used.")
     if sum(sizes) > limit:
         raise TooLargeError(
             f"The sandbox claims to send {sum(sizes):,} bytes, more than {limit:,}. Nothing was "
-            "fetched; the setting exchange_limit says how much one exchange may have."
+            "fetched; the setting exchange_limit sets the limit of one exchange."
         )
     return sizes
 

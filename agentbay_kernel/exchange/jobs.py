@@ -162,7 +162,7 @@ class JobRunner:
     def _code(self, language: str, base: str) -> str:
         if language not in self._installed:
             path = f"{self._transfer.folder()}/exchange.{'js' if language != 'python' else 'py'}"
-            text = _script() if language != "python" else _program()
+            text = _script() if language != "python" else program()
             self._transfer.write(path, text)
             self._installed[language] = path
         path = json.dumps(self._installed[language])
@@ -176,7 +176,8 @@ class JobRunner:
 
 
 @functools.cache
-def _program() -> str:
+def program() -> str:
+    """Return the program that makes the exchange's modules in a sandbox's Python."""
     sources = {f"{_PACKAGE}.{name}": (_SOURCES / f"{name}.py").read_bytes() for name in _MODULES}
     version = hashlib.sha256(b"".join(sources.values())).hexdigest()
     packed = {

@@ -59,7 +59,7 @@ class Fetched:
 class Transferred:
     """Files that were brought: how many, their bytes, and where they are now.
 
-    `unchanged` of the files were there already, with the same content.
+    `unchanged` others were there already, with the same content.
     """
 
     files: int
@@ -118,7 +118,7 @@ _ERRORS: dict[str, tuple[type[ExchangeError], str]] = {
     ),
     "too large": (
         TooLargeError,
-        "The setting exchange_limit says how much one exchange may have.",
+        "The setting exchange_limit sets the limit of one exchange.",
     ),
     "malformed": (MalformedValueError, "Nothing of it is used."),
     "missing": (MissingNameError, "Nothing was fetched."),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agentbay_kernel.errors import TargetExistsError, UnsafePathError
-from agentbay_kernel.exchange.local_files import fault_of
+from agentbay_kernel.local_files import fault_of
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _READ = 1024 * 1024

@@ -64,7 +64,7 @@ def upload(
     if total > limit:
         raise TooLargeError(
             f"{local} has {total:,} bytes, more than {limit:,}. Nothing was sent; the setting "
-            "exchange_limit says how much one exchange may have."
+            "exchange_limit sets the limit of one exchange."
         )
     facts: dict[str, Any] = {
         "name": local.name or local.resolve().name,
@@ -88,7 +88,7 @@ def upload(
     transfer.write_stream(f"{stage}/s", missing, source.read, count.add, stopped)
     job |= {"target": target, "same": same}
     jobs.do({"do": "finish_upload", **job}, transfer.new_base(), stopped=stopped)
-    return Transferred(len(told), total, target, len(same), left_out(listed.left_out))
+    return Transferred(len(left), source.size, target, len(same), left_out(listed.left_out))
 
 
 def left_out(number: int) -> list[Note]:
@@ -107,7 +107,7 @@ def _begun(report: dict[str, Any], files: int) -> tuple[str, str, list[int]]:
         or not isinstance(same, list)
         or any(type(number) is not int or not 0 <= number < files for number in same)
     ):
-        raise MalformedValueError("The sandbox did not say where the files go; nothing was sent.")
+        raise MalformedValueError("The sandbox did not report where files go; nothing was sent.")
     return target, stage, sorted(set(same))
 
 
@@ -116,7 +116,7 @@ def _missing(arrived: Any, size: int) -> Iterator[Stretch]:
     after = 0
     for stretch in arrived if isinstance(arrived, list) else []:
         if not isinstance(stretch, list) or [type(part) for part in stretch] != [int, int]:
-            raise MalformedValueError("The sandbox did not say what has arrived; nothing was sent.")
+            raise MalformedValueError("The sandbox did not report what arrived; nothing was sent.")
         offset, length = stretch
         if offset < after or length < 0 or offset + length > size:
             continue

@@ -18,16 +18,21 @@ from typing import Any
 import zmq
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.parentpoller import ParentPollerUnix
+from traitlets import default
 
 from agentbay_kernel import threads
 from agentbay_kernel.kernel.kernel import SHUTDOWN_WITHIN_S, AgentBayKernel
-from agentbay_kernel.kernel.publisher import replacing_surrogates
+from agentbay_kernel.kernel.publisher import QuietStream, replacing_surrogates
 
 
 class AgentBayKernelApp(IPKernelApp):
     """The process around the kernel."""
 
     kernel_class = AgentBayKernel
+
+    @default("outstream_class")
+    def _default_outstream_class(self) -> str:
+        return f"{QuietStream.__module__}.{QuietStream.__name__}"
 
     def init_kernel(self) -> None:
         """Let no message be lost for a text that can't be encoded."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,7 @@ from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions, read_cell_line
 
 if TYPE_CHECKING:
+    from agentbay_kernel.kernel.debugger import Debugger
     from agentbay_kernel.sessions import LiveSession, SessionManager
     from agentbay_kernel.verbs.running_cell import RunningCell
 
@@ -52,6 +55,7 @@ _STUBBORN_NOTE = (
 )
 # So many cells that came before there was a session are kept.
 _MOST_HIDDEN = 100
+_CALL = re.compile(r"([^\W\d]\w*)\([^()\n]*\)")
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +71,7 @@ class CellRun:
         last: what became of the notebook's cell before, for `%agentbay last`.
         hidden: cells that nobody sees and that came before there was a session. This one joins
             them, or runs them before it.
+        debugger: the notebook's, if the page has ever asked for it.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class CellRun:
         folder: Path,
         last: CellResult | None,
         hidden: list[Cell],
+        debugger: Debugger | None = None,
     ) -> None:
         self._cell = cell
         self._front_end = front_end
@@ -86,6 +92,7 @@ class CellRun:
         self._folder = folder
         self._last = last
         self._hidden = hidden
+        self._debugger = debugger
         self._options = CellOptions(cell.language)
         # What is sent of it; None as long as nothing is.
         self._running: RunningCell | None = None
@@ -93,6 +100,7 @@ class CellRun:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Message] | None = None
         self._stop_asked = False
+        self._stopping: Future[None] | None = None
 
     @property
     def has_shown(self) -> bool:
@@ -127,8 +135,14 @@ class CellRun:
             # An interrupted cell's late messages are dropped, unsent code is never sent.
             self._cell.stopped.set()
             self._task = None
+            self._say_what_became_of_debugging()
         self._front_end.publish(failure)
         return reply_error(failure).content
+
+    def _say_what_became_of_debugging(self) -> None:
+        if self._debugger is not None and not self._cell.silent:
+            for note in self._debugger.take_notes():
+                self._front_end.publish(stream("stderr", visible(note)))
 
     def _note_failure(self, raised: BaseException) -> None:
         if self._running is not None:
@@ -137,7 +151,7 @@ class CellRun:
     def stop(self) -> None:
         """Interrupt the cell. Called from any thread; the sandbox is asked on another one."""
         self._stop_asked = True
-        threads.start(self._stop)
+        self._stopping = threads.start(self._stop)
 
     def cancel(self, note: str | None = None) -> None:
         """End the run as it is. Called from any thread."""
@@ -165,7 +179,18 @@ class CellRun:
         return not self._cell.code.strip() and not self._cell.user_expressions
 
     def _is_hidden(self) -> bool:
-        return self._cell.silent and not self._cell.user_expressions
+        if self._cell.user_expressions:
+            return False
+        return self._cell.silent or (not self._cell.store_history and self._calls_hidden())
+
+    def _calls_hidden(self) -> bool:
+        """Does it only call a function that code defined which nobody sees? So an inspector of
+        variables asks again and again, though nobody has run a cell."""
+        called = _CALL.fullmatch(self._cell.code.strip())
+        if called is None:
+            return False
+        defines = re.compile(rf"(?m)^def {re.escape(called[1])}\(")
+        return any(defines.search(cell.code) for cell in self._hidden)
 
     async def _run(self) -> Message:
         if self._is_empty():
@@ -198,6 +223,7 @@ class CellRun:
 
     async def _read_first_lines(self, manager: SessionManager) -> None:
         """Answer the verbs, take the options; what is left is the sandbox's."""
+        code = self._cell.code
         parsed = parse_cell(self._cell.code)
         if isinstance(parsed, VerbCell):
             for line in parsed.verbs:
@@ -221,6 +247,10 @@ class CellRun:
                 )
             self._options = options
             self._cell = replace(self._cell, code=parsed.body, language=options.language)
+        is_python = self._cell.language == PYTHON.name and self._cell.code
+        if self._debugger is not None and self._debugger.is_on and is_python:
+            # What was cut off is blank, so that breakpoints are on their lines.
+            self._cell = replace(self._cell, code=self._debugger.as_sent(code))
 
     async def _answer(self, line: str, manager: SessionManager, body: str | None = None) -> None:
         context = VerbContext(
@@ -283,6 +313,9 @@ class CellRun:
             if asking is not None:
                 asking.cancel()
         if running.cell.stopped.is_set():
+            if self._stopping is not None:
+                # It cancels this task, and says what becomes of the code.
+                await asyncio.wrap_future(self._stopping)
             raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
 
@@ -292,7 +325,8 @@ class CellRun:
         if (failure := running.result.error) is not None:
             if self._options.silent:
                 await self._front_end.pass_on(Message("error", failure))
-            if (hint := running.hint(failure)) is not None:
+            finding = threads.start(lambda: running.hint(failure))
+            if (hint := await asyncio.wrap_future(finding)) is not None:
                 self._front_end.publish(stream("stderr", visible(f"{hint}\n")))
         await self._front_end.settle()
         live.note_shown(message.at)

@@ -9,6 +9,9 @@ too. Comm messages and questions (completion, inspection) are handled at once; t
 messages keeps their order. A request beside a cell ends with an idle status of its own, and with
 it the cell is busy again: a page takes the latest status for the kernel's.
 
+Requests of a debugger take turns of their own: one that takes long holds up neither a cell nor an
+interrupt. While the debugger halts the cell, their idle status is the latest.
+
 Subshells are neither advertised nor created: their cells could not run beside those of the main
 shell in the sandbox.
 """
@@ -22,6 +25,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 from ipykernel.kernelbase import Kernel
+from jupyter_client.jsonutil import json_clean
 
 JsonObject = dict[str, Any]
 
@@ -41,6 +45,9 @@ class ConcurrentKernel(Kernel):
         self._cell_began = 0.0
         # Cells that wait for their turn.
         self._waiting = 0
+        # Ids of cells of the control channel that are not idle yet.
+        self._of_control: set[str] = set()
+        self._debug_turn = asyncio.Lock()
         # Statuses of the control channel are sent by a thread of its own.
         self._status_lock = threading.Lock()
 
@@ -60,14 +67,57 @@ class ConcurrentKernel(Kernel):
     async def dispatch_control(self, msg: Any) -> None:
         """Handle a message of the control channel; a cell there must not hold up an interrupt."""
         request = self._read(msg)
+        if request is not None and request["header"]["msg_type"] == "debug_request":
+            await self._handle_debugging(msg, time.monotonic())
+            return
         if request is None or request["header"]["msg_type"] != "execute_request":
             await super().dispatch_control(msg)
             return
+        identity = request["header"]["msg_id"]
+        with self._status_lock:
+            waits = self._cell is not None or self._waiting > 0 or bool(self._of_control)
+            self._of_control.add(identity)
         _by_control.set(True)
-        asyncio.run_coroutine_threadsafe(self._handle(msg), self.io_loop.asyncio_loop)  # type: ignore[attr-defined]
+        asyncio.run_coroutine_threadsafe(self._handle(msg, waits), self.io_loop.asyncio_loop)  # type: ignore[attr-defined]
         _by_control.set(False)
 
-    async def _handle(self, msg: Any) -> None:
+    async def _handle_debugging(self, msg: Any, arrived_at: float) -> None:
+        if self.session is None:
+            return
+        ident, frames = self.session.feed_identities(msg, copy=False)
+        request = self.session.deserialize(frames, content=True, copy=False)
+        async with self._debug_turn:
+            self._publish_status("busy", "control", request)
+            try:
+                content = await self.answer_debugger(request["content"], arrived_at)
+                self.session.send(
+                    self.control_stream, "debug_reply", json_clean(content), request, ident
+                )
+            except Exception:
+                self.log.exception("A request of a debugger failed")
+            self._publish_status("idle", "control", request)
+
+    async def answer_debugger(self, request: JsonObject, arrived_at: float) -> JsonObject:
+        """The content of the debug_reply to that of a debug_request.
+
+        Arguments:
+            arrived_at: when it came (monotonic clock, seconds).
+        """
+        raise NotImplementedError
+
+    @property
+    def is_halted(self) -> bool:
+        """Does a debugger halt the running cell? Then an idle status leaves the page idle."""
+        return False
+
+    async def _handle(self, msg: Any, waits: bool = True) -> None:
+        """Handle a message at once or in its turn.
+
+        Arguments:
+            waits: was it sent behind a cell, so that it is aborted if that cell fails? On the
+                shell channel the end of aborting has its place among the messages. One of the
+                control channel can overtake it.
+        """
         request = self._read(msg)
         is_cell = request is not None and request["header"]["msg_type"] == "execute_request"
         # What is aborted is aborted in its place.
@@ -83,9 +133,16 @@ class ConcurrentKernel(Kernel):
         try:
             if is_cell:
                 self._cell, self._cell_began = request, time.monotonic()
-            await self.dispatch_shell(msg)
+            aborting, self._aborting = self._aborting, self._aborting and waits
+            try:
+                await self.dispatch_shell(msg)
+            finally:
+                if not waits:
+                    self._aborting = self._aborting or aborting
         finally:
             self._cell = None
+            if is_cell and request is not None:
+                self._of_control.discard(request["header"]["msg_id"])
             self._main_asyncio_lock.release()
 
     def _read(self, msg: Any) -> JsonObject | None:
@@ -104,12 +161,15 @@ class ConcurrentKernel(Kernel):
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
         with self._status_lock:
             super()._publish_status(status, channel, parent)
-            if status != "idle" or self._cell is None:
+            if status != "idle":
                 return
             ended = (parent or self.get_parent(channel)).get("header", {}).get("msg_id")
+            self._of_control.discard(ended)
+            if self._cell is None:
+                return
             if ended == self._cell["header"]["msg_id"]:
                 self._cell = None
-            else:
+            elif not self.is_halted:
                 super()._publish_status("busy", "shell", self._cell)
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 In: code and a cursor, or a history_request. Out: the contents of the replies (Jupyter messaging
 protocol), contained. Our own lines are answered here, all else by the sandbox - if there is one
-already: no question ever creates a session.
+already: no question ever creates a session. Without an answer, words of the language are offered.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 from agentbay_kernel import threads
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.verbs.completion import (
+    TYPES,
+    Completions,
     Surroundings,
+    body_language,
     cell_body,
     complete_body,
     complete_line,
+    complete_magic,
+    complete_word,
 )
 
 if TYPE_CHECKING:
@@ -62,16 +67,21 @@ class Introspection:
         untrusted = manager is not None and manager.settings.untrusted
         around = Surroundings(self._folder, manager, untrusted=untrusted)
         if (ours := complete_line(code, cursor_pos, around)) is not None:
-            return _completions(list(ours.matches), ours.start, ours.end)
-        reply = None
+            return ours.content()
+        reply, language, begin = None, self._language, 0
         if (cell := cell_body(code)) is None:
             reply = await self._ask(lambda bridge: bridge.complete(code, cursor_pos))
-        elif manager is not None:
+        else:
             magic, begin = cell
-            reply = await _answer_of(lambda: complete_body(magic, begin, cursor_pos, manager))
-        if reply is None:
-            reply = _completions([], cursor_pos, cursor_pos)
-        return self._containment.completions(reply)
+            language = body_language(magic)
+            if manager is not None:
+                reply = await _answer_of(lambda: complete_body(magic, begin, cursor_pos, manager))
+        if reply is None or reply.get("status") != "ok":
+            reply = complete_word(language, code[begin:], cursor_pos - begin).content(begin)
+        reply = self._containment.completions(reply)
+        if (names := complete_magic(code, cursor_pos)) is not None:
+            _add_magics(reply, names)
+        return reply
 
     async def inspect(self, code: str, cursor_pos: int, detail_level: int) -> JsonObject:
         """The content of an inspect_reply."""
@@ -102,17 +112,19 @@ class Introspection:
         return None if bridge is None else await _answer_of(lambda: ask(bridge))
 
 
-def _completions(matches: list[str], start: int, end: int) -> JsonObject:
-    return {
-        "status": "ok",
-        "matches": matches,
-        "cursor_start": start,
-        "cursor_end": end,
-        "metadata": {},
-    }
+def _add_magics(reply: JsonObject, names: Completions) -> None:
+    """Offer our magics before those of the sandbox."""
+    if reply["matches"] and reply["cursor_start"] != names.start:
+        return
+    reply["matches"][:0] = names.matches
+    reply["cursor_start"], reply["cursor_end"] = names.start, names.end
+    stretch = {"start": names.start, "end": names.end}
+    reply["metadata"].setdefault(TYPES, [])[:0] = [
+        {**stretch, "text": name, "type": "magic", "signature": ""} for name in names.matches
+    ]
 
 
-async def _answer_of(ask: Callable[[], JsonObject]) -> JsonObject | None:
+async def _answer_of(ask: Callable[[], JsonObject | None]) -> JsonObject | None:
     asked = asyncio.wrap_future(threads.start(ask))
     done, _ = await asyncio.wait([asked], timeout=_ASK_WITHIN_S)
     return asked.result() if done and asked.exception() is None else None

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -24,28 +25,28 @@ from traitlets import CaselessStrEnum
 from agentbay_kernel import threads
 from agentbay_kernel._version import __version__
 from agentbay_kernel.config import AgentBaySettings, load_settings
-from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.errors import AgentBayError, BridgeError
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import reply_ok, stream
 from agentbay_kernel.execution.result import CellResult
 from agentbay_kernel.kernel.banner import make_banner
-from agentbay_kernel.kernel.cell_run import CellRun
 from agentbay_kernel.kernel.concurrent import ConcurrentKernel
-from agentbay_kernel.kernel.introspection import History
 from agentbay_kernel.kernel.late_output import LateOutput
 from agentbay_kernel.kernel.publisher import Comms, FrontEnd, Pace
 from agentbay_kernel.languages import LANGUAGES, PYTHON, Language, find_language
 
 if TYPE_CHECKING:
     from agentbay_kernel.containment.messages import Containment
-    from agentbay_kernel.kernel.introspection import Introspection
+    from agentbay_kernel.execution.bridge.python import BridgedPython
+    from agentbay_kernel.kernel.cell_run import CellRun
+    from agentbay_kernel.kernel.debugger import Debugger
+    from agentbay_kernel.kernel.introspection import History, Introspection
     from agentbay_kernel.sessions import LiveSession, SessionManager
 
 JsonObject = dict[str, Any]
 
 # Jupyter waits 2 seconds for a kernel to end before it is killed.
 SHUTDOWN_WITHIN_S = 1.7
-_LAST_FLUSH_S = 0.2
 _END_WITHIN_S = 5.0
 _LATE_INTERRUPT = timedelta(seconds=1)
 # Requests that are answered while a cell runs.
@@ -98,7 +99,6 @@ class AgentBayKernel(ConcurrentKernel):
         self._running: dict[CellRun, tuple[Any, datetime]] = {}
         self._prepared = False
         self._pace = Pace()
-        self._history = History()
         self._late_output = LateOutput(asyncio.get_event_loop())
         # Jupyter starts a kernel in its notebook's folder.
         self._folder = Path.cwd()
@@ -115,9 +115,9 @@ class AgentBayKernel(ConcurrentKernel):
         """Name, MIME type and highlighting of the notebook's language."""
         return self._spoken.language_info
 
-    @property
+    @cached_property
     def banner(self) -> str:  # type: ignore[override]
-        """What a console shows at its start."""
+        """What a console shows at its start. Front ends ask for it again and again."""
         try:
             settings = self._settings()
         except AgentBayError as failure:
@@ -136,7 +136,7 @@ class AgentBayKernel(ConcurrentKernel):
             "language_info": self.language_info,
             "banner": self.banner,
             "help_links": self.help_links,
-            "supported_features": [],
+            "supported_features": ["debugger"] if self._debugs else [],
         }
 
     async def kernel_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
@@ -150,11 +150,19 @@ class AgentBayKernel(ConcurrentKernel):
         # Importing what a cell needs now makes the first cell faster; a session is created now
         # only if the settings say so. What fails here is told by the first cell, which tries
         # again.
-        self._containment.prepare()
+        threads.start(self._prepare_cells)
         with contextlib.suppress(AgentBayError):
             manager = self._session_manager()
             if manager.settings.starts_on_open:
-                manager.open(language=self.language)
+                manager.store.open_ahead(self.language)
+
+    def _prepare_cells(self) -> None:
+        import agentbay_kernel.kernel.cell_run  # noqa: F401
+        from agentbay_kernel.execution.bridge.installer import MODULE, installing_code
+
+        # While the service creates the session. A session with a bridge needs it next.
+        installing_code(MODULE)
+        self._containment.prepare()
 
     @property
     def _containment(self) -> Containment:
@@ -235,6 +243,8 @@ class AgentBayKernel(ConcurrentKernel):
         )
         if store_history and not silent:
             self._history.add(shown, code)
+        from agentbay_kernel.kernel.cell_run import CellRun
+
         run = CellRun(
             cell,
             front_end,
@@ -243,6 +253,7 @@ class AgentBayKernel(ConcurrentKernel):
             self._folder,
             self._last,
             self._hidden,
+            self._debugging,
         )
         sent_at = self.get_parent("shell").get("header", {}).get("date")
         with self._stop_lock:
@@ -307,19 +318,61 @@ class AgentBayKernel(ConcurrentKernel):
 
     # Control
 
-    async def debug_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Refuse, as the Debug Adapter Protocol does: code runs elsewhere. The base class would
-        not reply."""
-        asked = parent["content"]
-        content = {
+    @property
+    def _debugs(self) -> bool:
+        return bool(self.language == PYTHON.name)
+
+    @cached_property
+    def _debugger(self) -> Debugger:
+        # Imported here: not needed to answer kernel_info.
+        from agentbay_kernel.kernel.debugger import Debugger
+
+        return Debugger(
+            self._find_debug_bridge,
+            self._open_debug_bridge,
+            lambda: self._containment.policy,
+            self._publish_debug_event,
+        )
+
+    def _find_debug_bridge(self) -> BridgedPython | None:
+        live = self._live_session()
+        return live.python_bridge if live is not None else None
+
+    def _open_debug_bridge(self) -> BridgedPython:
+        from agentbay_kernel.sessions import DEFAULT_SESSION
+
+        live = self._session_manager().open(DEFAULT_SESSION, PYTHON.name)
+        live.execution_of(PYTHON.name)
+        if (bridge := live.python_bridge) is None:
+            raise BridgeError(
+                "It needs bridged execution, and this session runs cells directly: "
+                f"{live.why(PYTHON.name)}."
+            )
+        return bridge
+
+    async def answer_debugger(self, request: JsonObject, arrived_at: float) -> JsonObject:
+        """The content of the debug_reply: the sandbox's kernel debugs, see `debugger`."""
+        if self._debugs:
+            return await self._debugger.answer(request, arrived_at)
+        # As the Debug Adapter Protocol does. The base class would not reply.
+        return {
             "type": "response",
-            "request_seq": asked.get("seq", 0),
+            "request_seq": request.get("seq", 0),
             "success": False,
-            "command": asked.get("command", ""),
-            "message": "AgentBay kernels have no debugger.",
+            "command": request.get("command", ""),
+            "message": "AgentBay kernels have a debugger for Python only.",
         }
-        if self.session is not None:
-            self.session.send(stream, "debug_reply", content, parent, ident)
+
+    @property
+    def _debugging(self) -> Debugger | None:
+        """The debugger, if the page has ever asked for it."""
+        debugger: Debugger | None = self.__dict__.get("_debugger")
+        return debugger
+
+    @property
+    def is_halted(self) -> bool:
+        """Does a debugger halt the running cell?"""
+        return self._debugging is not None and self._debugging.is_stopped
 
     async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """What the sandbox uses, not this machine: as of its last answer, which is not older than
@@ -363,15 +416,17 @@ class AgentBayKernel(ConcurrentKernel):
         for run in list(self._running):
             run.cancel()
         self._late_output.close()
+        if self._debugging is not None:
+            self._debugging.close()
         if (manager := self._manager) is not None:
             close = manager.store.hand_over if restart else manager.close
             await asyncio.wait(
                 [asyncio.wrap_future(threads.start(close))], timeout=SHUTDOWN_WITHIN_S
             )
-        # ipykernel flushes once more when the thread that does so may have ended already; waiting
-        # for it would hold up the end of this process by 10 seconds.
+        # ipykernel flushes once more when the thread that does so may have ended already: it would
+        # wait for 10 seconds and then complain in the server's terminal. Cells don't print here.
         for output in (sys.stdout, sys.stderr):
-            output.flush_timeout = _LAST_FLUSH_S  # type: ignore[union-attr]
+            output.flush = lambda: None  # type: ignore[method-assign]
         # The sessions are in good hands: whatever of ipykernel's own end gets stuck, we end.
         last = threading.Timer(_END_WITHIN_S, os._exit, (0,))
         last.daemon = True
@@ -436,6 +491,12 @@ class AgentBayKernel(ConcurrentKernel):
             {"hist_access_type": hist_access_type, "raw": raw, **wanted}
         )
         return reply or self._history.reply(hist_access_type, **wanted)
+
+    @cached_property
+    def _history(self) -> History:
+        from agentbay_kernel.kernel.introspection import History
+
+        return History()
 
     @property
     def _questions(self) -> Introspection:

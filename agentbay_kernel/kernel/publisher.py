@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ipykernel.iostream import OutStream
 from ipykernel.kernelbase import Kernel
 from jupyter_client.jsonutil import json_clean, json_default
 
@@ -173,6 +174,19 @@ def _captures(message: Message) -> bool:
     data = message.content.get("data") if message.type == "comm_msg" else None
     state = data.get("state") if isinstance(data, dict) else None
     return isinstance(state, dict) and bool(state.get("msg_id"))
+
+
+class QuietStream(OutStream):
+    """The kernel's own stdout and stderr, to which cells don't print.
+
+    ipykernel flushes both twice a cell, each time by two hand-overs to another thread and back.
+    """
+
+    def flush(self) -> None:
+        """Send what was printed, if anything was."""
+        # Other versions keep what was printed elsewhere.
+        if getattr(self, "_buffers", True):
+            super().flush()
 
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")

@@ -38,6 +38,7 @@ WORKSPACE = "/workspace"
 TEMPORARY = "/tmp"
 RUN = "/run/agentbay"
 LIBRARY = "/opt/agentbay"
+COMPLETION = f"{LIBRARY}/completion"
 # File systems that are memory.
 IN_MEMORY = (WORKSPACE, TEMPORARY, "/dev/shm", RUN)
 HOSTNAME = "sandbox"
@@ -118,6 +119,9 @@ class BubblewrapConfinement(Confinement):
         if program is not None:
             self._passed_fds.append(_readable(program))
             filtering = ["--seccomp", str(self._passed_fds[-1])]
+        # The environment names it only if it is there now.
+        self._brought = super()._completion_cache()
+        brought = ["--ro-bind", str(self._brought), COMPLETION] if self._brought else []
         users = _text(
             f"root:x:0:0:root:/root:/bin/sh\nsandbox:x:{self._uid}:{self._uid}::{WORKSPACE}:/bin/bash\n"
         )
@@ -135,10 +139,14 @@ class BubblewrapConfinement(Confinement):
             *("--perms", "0644", "--ro-bind-data", str(users), "/etc/passwd"),
             *("--perms", "0644", "--ro-bind-data", str(groups), "/etc/group"),
             *names,
+            *brought,
             *("--remount-ro", "/", "--"),
             *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY, str(fd)),
             self._options(owner=False, uids=(self._uid + 1, self._uid) if self._own_uid else None),
         ]
+
+    def _completion_cache(self) -> Path | None:
+        return Path(COMPLETION) if self._brought else None
 
     def _before_exec(self) -> None:
         for cgroup in self._cgroups:

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.agent_client import AgentClient
+from agentbay_kernel.local.completion_cache import cache_of
 from agentbay_kernel.local.settings import Settings
+from agentbay_kernel.sandbox.completion_cache import BROUGHT
 
 PACKAGE = Path(__file__).resolve().parent.parent
 MARK = "AGENTBAY_LOCAL_SANDBOX"
@@ -153,10 +155,17 @@ class Confinement:
         """What Node is started with, beyond the script."""
         return []
 
+    def _completion_cache(self) -> Path | None:
+        """The folder of parsed files for completion, as the session names it."""
+        cache = cache_of(self._interpreter.path, self._interpreter.prefix)
+        return cache if cache is not None and cache.is_dir() else None
+
     def _environment(self) -> dict[str, str]:
         """A clean environment: nothing of the user's own reaches the session."""
         folders = self.folders
+        cache = self._completion_cache()
         return {
+            **({BROUGHT: str(cache)} if cache is not None else {}),
             MARK: self.name,
             "HOME": folders.workspace,
             "LANG": "C.UTF-8",

@@ -48,11 +48,13 @@ class Report:
 class Isolation:
     """The chosen way: `make` gives a new confinement, `report` says what it promises.
 
-    `make` is given the folder where a session without isolation keeps its files.
+    `make` is given the folder where a session without isolation keeps its files. `interpreter` is
+    what sessions run.
     """
 
     make: Callable[[Path], Confinement]
     report: Report
+    interpreter: Interpreter
 
 
 class Choice:
@@ -99,7 +101,9 @@ class Choice:
                 "AGENTBAY_LOCAL_ISOLATION=auto, or `serve --isolation auto`."
             )
         report = _plain_report(settings, reason, cure)
-        return Isolation(lambda folder: PlainConfinement(settings, interpreter, folder), report)
+        return Isolation(
+            lambda folder: PlainConfinement(settings, interpreter, folder), report, interpreter
+        )
 
 
 def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) -> Isolation:
@@ -153,7 +157,9 @@ def _bubblewrapped(settings: Settings, interpreter: Interpreter, own_uid: bool) 
         not_confined=tuple(not_confined),
     )
     return Isolation(
-        lambda _: BubblewrapConfinement(settings, interpreter, own_uid, parents), report
+        lambda _: BubblewrapConfinement(settings, interpreter, own_uid, parents),
+        report,
+        interpreter,
     )
 
 
@@ -161,7 +167,7 @@ def _plain_report(settings: Settings, reason: str, cure: str) -> Report:
     limits = settings.limits
     confined = [
         "environment: none of your variables, keys or tokens",
-        "folders: a working folder, HOME and TMPDIR of the session's own, removed with it",
+        "directories: a working directory, HOME and TMPDIR of the session's own, removed with it",
         "processes: all of a session's end with it",
         f"files: {_megabytes(limits.file_size)} each",
         f"processor: {limits.cpu_s} s for one process",

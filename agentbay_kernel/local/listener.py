@@ -372,7 +372,7 @@ class LoopbackHandler(web.RequestHandler):
         if status_code < 500:
             self.refuse(status_code, "InvalidRequest", "The request is malformed.")
             return
-        self.refuse(500, "InternalError", "the local runtime failed; its standard error says how")
+        self.refuse(500, "InternalError", "the local runtime failed; its standard error shows how")
 
     def log_exception(
         self,

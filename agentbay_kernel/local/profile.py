@@ -65,6 +65,7 @@ class Profile:
     result_shape: str = "current"
     js_state: str = "persistent"
     bridgeable: bool = True
+    prepared_kernel: bool = True
     gateway_s: float = 60.0
     message_limit: int | None = None
     latency_ms: float = 0.0

@@ -6,19 +6,24 @@ from agentbay_kernel.local.confinement import Confinement
 from agentbay_kernel.local.engine import Engine
 from agentbay_kernel.local.hiding import hiding
 from agentbay_kernel.local.worker import Worker
+from agentbay_kernel.sandbox.prepared_kernel import VARIABLE
 
 HIDING_S = 10.0
 
 
 class PythonEngine(Engine):
-    """One persistent Python; `bridgeable` False hides from it what a bridge would need."""
+    """One persistent Python.
+
+    `bridgeable` False hides from it what a bridge would need, `prepared_kernel` False the process
+    that becomes a bridge's kernel (`sandbox/prepared_kernel.py`).
+    """
 
     language = "Python"
     death = "KernelDied"
 
     def __init__(self, confinement: Confinement) -> None:
         super().__init__(confinement)
-        self.bridgeable = True
+        self.bridgeable = self.prepared_kernel = True
         self._hidden_from: Worker | None = None
 
     async def argv(self) -> list[str]:
@@ -30,10 +35,14 @@ class PythonEngine(Engine):
         ]
 
     async def prepare(self) -> None:
-        """Hide Jupyter's packages, once, if they are to be hidden."""
-        if self.bridgeable or self._hidden_from is self._worker:
+        """Hide what is to be hidden, once."""
+        if self._hidden_from is self._worker:
+            return
+        code = "" if self.prepared_kernel else f"__import__('os').environ.pop({VARIABLE!r}, None)\n"
+        if not self.bridgeable:
+            code += hiding(f"{self._confinement.folders.run}/hidden")
+        if not code:
             return
         self._hidden_from = self._worker
-        code = hiding(f"{self._confinement.folders.run}/hidden")
         async for _ in self.run(code, HIDING_S, silent=True):
             pass

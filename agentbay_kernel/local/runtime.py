@@ -14,6 +14,7 @@ from typing import Any
 from agentbay_kernel.local.actions import Actions
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.certificate import make_certificate
+from agentbay_kernel.local.completion_cache import fill
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.listener import (
@@ -67,6 +68,7 @@ class LocalRuntime:
         application = make_application(
             Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, room, anteroom)
         )
+        self._filling: asyncio.Task[None] | None = None
         context = self._certificate.context() if self._certificate else None
         self._server = serve_application(application, ssl_options=context)
 
@@ -103,11 +105,15 @@ class LocalRuntime:
     async def prepare(self) -> None:
         """Begin what makes the first session fast."""
         self._sandboxes.prepare()
+        interpreter = self._isolation.interpreter
+        self._filling = asyncio.create_task(fill(interpreter.path, interpreter.prefix))
 
     async def end(self) -> None:
         """Stop: no process and no file is left."""
         self._server.stop()
         self._reaper.cancel()
+        if self._filling is not None:
+            self._filling.cancel()
         try:
             await self._sessions.end()
         finally:

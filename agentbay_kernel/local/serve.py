@@ -76,8 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="S",
         type=float,
         default=300,
-        help="release sessions that are not used for so long, unless their request says else; "
-        "0 for never (default: 300)",
+        help="release sessions that are not used for so long, unless their request sets another "
+        "time; 0 for never (default: 300)",
     )
     for flag, value, default, what in (
         ("--memory", "MB", 4096, "resident memory of all processes of a session"),

@@ -127,6 +127,7 @@ class Tools:
             sandbox.javascript.stateless = profile.js_state == "stateless"
             return limited(sandbox.javascript.execute(code, timeout, head), head)
         sandbox.python.bridgeable = profile.bridgeable
+        sandbox.python.prepared_kernel = profile.prepared_kernel
         return limited(sandbox.python.execute(code, timeout, head), head)
 
     async def _run_code(

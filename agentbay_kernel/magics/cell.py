@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from IPython.core.display_functions import clear_output
+from IPython.core.getipython import get_ipython
+from IPython.core.page import page
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import AgentBayError, VerbError
@@ -66,7 +68,11 @@ class MagicCell:
         self._contain = contain
         self._options = options
         self._variables = variables
-        cell = Cell(code, options.language, allow_stdin=can_ask)
+        shell = get_ipython()
+        # Tracebacks name the cell of the notebook. IPython 9 counts a cell when it begins, earlier
+        # ones when it ends.
+        count = shell.displayhook.prompt_count if shell else None
+        cell = Cell(code, options.language, allow_stdin=can_ask, count=count)
         self._running = RunningCell(manager, cell, options, folder, variables)
         #: What becomes of it.
         self.result = self._running.result
@@ -216,6 +222,8 @@ class MagicCell:
                             held = contained
                         elif contained.type != "execute_reply":
                             show(contained)
+                        else:
+                            _show_pages(contained)
                 except KeyboardInterrupt:
                     interrupts += 1
                     # Where the remote code can be stopped, its own error is what is shown.
@@ -252,3 +260,10 @@ class MagicCell:
     def _with_hint(self, error: dict[str, Any]) -> dict[str, Any]:
         hint = self._running.hint(error)
         return error if hint is None else {**error, "traceback": [*error["traceback"], hint]}
+
+
+def _show_pages(reply: Message) -> None:
+    """Show in the pager what a reply has for it: help, for example."""
+    for payload in reply.content.get("payload", ()):
+        if payload.get("source") == "page":
+            page(payload["data"], payload.get("start", 0))

@@ -38,9 +38,11 @@ from agentbay_kernel.verbs.bundles import text
 from agentbay_kernel.verbs.cell_options import CellOptions, cell_parser, read_cell_line
 from agentbay_kernel.verbs.completion import (
     Surroundings,
+    body_language,
     cell_body,
     complete_body,
     complete_line,
+    complete_word,
 )
 
 if TYPE_CHECKING:
@@ -161,15 +163,18 @@ class AgentBayMagics(Magics):
             return _matches(ours.matches, code[ours.start : ours.end])
         if (cell := cell_body(code)) is None:
             return {"completions": []}
-        asked = threads.start(lambda: complete_body(*cell, cursor, self.manager))
+        magic, begin = cell
+        asked = threads.start(lambda: complete_body(magic, begin, cursor, self.manager))
         try:
             reply = asked.result(_ASK_WITHIN_S)
         except (AgentBayError, NotYet):
-            reply = {}
-        if reply:
-            reply = self._containment.completions(reply)
-        start, end = reply.get("cursor_start", cursor), reply.get("cursor_end", cursor)
-        return _matches(reply.get("matches", ()), code[start:end])
+            reply = None
+        if reply is None or reply.get("status") != "ok":
+            body = body_language(magic), code[begin:], cursor - begin
+            reply = complete_word(*body).content(begin)
+        reply = self._containment.completions(reply)
+        start, end = reply["cursor_start"], reply["cursor_end"]
+        return _matches(reply["matches"], code[start:end])
 
 
 @contextlib.contextmanager

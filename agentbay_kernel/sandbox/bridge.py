@@ -32,6 +32,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -192,15 +193,20 @@ class Bridge:
             ended = not self.outbox.open and not self.outbox.has(after) and not call["listen"]
             over = heard_at >= ends_at or after >= most_after
             if ended or over or call["id"] in self.outbox.returning:
+                # What was answered may have been before the end of the last request.
+                if ended and self.usage.is_due(is_last=True):
+                    self.answer(after, call["room"])
                 return
 
     def answer(self, after: int, room: int) -> int:
         """Print one line of answer; returns how many bytes of the outbox it holds."""
         packed = self.pack(after, room)
         facts: dict[str, Any] = {"known": self.known, "from": after, "heard": self.heard}
-        if (usage := self.usage.due()) is not None:
-            facts["usage"] = usage
-        print(json.dumps({**facts, **packed}), flush=True)
+        if self.usage.is_due(is_last=not self.outbox.open):
+            facts["usage"] = self.usage.read()
+        # One piece: `print` would write the line's end by itself.
+        sys.stdout.write(json.dumps({**facts, **packed}) + "\n")
+        sys.stdout.flush()
         return int(packed["size"])
 
     def pack(self, after: int, room: int) -> dict[str, Any]:
@@ -224,7 +230,7 @@ class Bridge:
 
     def close(self) -> None:
         """End the kernels."""
-        self.kernel.process.kill()
+        self.kernel.close()
         if self.node is not None:
             self.node.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -96,11 +96,14 @@ class CellRegister:
         with contextlib.suppress(OSError), self.locked() as file:
             os.pwrite(file, key_of(next_cell), 0)
 
-    def interrupt(self, cell: str | None, group: int) -> None:
+    def interrupt(self, cell: str | None, group: int) -> bool:
         """Signal the cell's process group if that cell runs; otherwise keep it for the cell.
 
         Arguments:
             cell: None for whichever runs.
+
+        Returns:
+            Whether it runs.
 
         Raises:
             OSError: it could be neither sent nor kept.
@@ -108,14 +111,16 @@ class CellRegister:
         key = key_of(cell or "")
         with self.locked() as file:
             runs = os.pread(file, KEY_SIZE, 0)
-            if (runs == key) if cell else (runs not in (NO_CELL, b"")):
+            meant = (runs == key) if cell else (runs not in (NO_CELL, b""))
+            if meant:
                 # The whole group: what a cell started is interrupted as in a terminal.
                 os.killpg(group, signal.SIGINT)
-            if cell is None or runs == key:
-                return
+            if cell is None or meant:
+                return meant
             end = max(KEY_SIZE, os.fstat(file).st_size)
             if end < KEY_SIZE * MOST_KEPT:
                 os.pwrite(file, key, end)
+        return False
 
     def running(self) -> bytes:
         """Return the key of the cell that runs."""
@@ -167,6 +172,11 @@ class Interrupts:
         self.handling = False
         # Since when an interrupt waits.
         self.since: float | None = None
+        # ipykernel's debugger once it is in use (`pydevd.PyDB`); does it halt the main thread?
+        self.debugger: Any = None
+        self.halting = False
+        # One object: each access to a method makes another.
+        self.handler = self.handle
         self.trigger = EventManager.trigger.__code__
         self.traceback = InteractiveShell.showtraceback.__code__
         self.run_code = shell.run_code
@@ -182,13 +192,17 @@ class Interrupts:
 
     def install(self, *_: Any) -> None:
         """Become the handler, again if code of a cell has put another one there."""
+        # Trio and asyncio handle an interrupt themselves only if Python's own handler is there, as
+        # it is in the stock kernel. What puts that back puts this one back.
+        signal.default_int_handler = self.handler  # type: ignore[assignment]
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.handle)
+            signal.signal(signal.SIGINT, self.handler)
 
     def begin(self, cell: str) -> str:
         """Note that a cell begins; returns the one around it, which `end` takes."""
         around, self.cell = self.cell, cell
         self.cancelled = False
+        self.follow_debugger()
         self.install()
         if self.register is not None and self.register.begin(cell):
             self.since = time.monotonic()
@@ -271,12 +285,54 @@ class Interrupts:
         """Raise the interrupt that waits, if it can be raised here."""
         if self.since is None or self.postponed():
             return
+        if self.halting:
+            self.settle_halted(frame or sys._getframe())
+            return
         if self.in_code(frame or sys._getframe()):
             self.since = None
             raise KeyboardInterrupt
         if self.future is not None:
             self.future.get_loop().call_soon_threadsafe(self.cancel, self.cell)
         self.rings.put(self.cell)
+
+    def follow_debugger(self) -> None:
+        """Know when ipykernel's debugger halts the main thread, if it is in use."""
+        constants: Any = sys.modules.get("_pydevd_bundle.pydevd_constants")
+        debugger = constants.get_global_debugger() if constants is not None else None
+        if debugger is None or debugger is self.debugger:
+            return
+        self.debugger = debugger
+        wait = debugger.do_wait_suspend
+
+        def halt(*arguments: Any, **options: Any) -> None:
+            """Wait as the debugger does; an interrupt is raised behind that, where the code stands,
+            before any more of it runs. In the midst of the debugger it would break that."""
+            if threading.current_thread() is not threading.main_thread() or not self.codes:
+                wait(*arguments, **options)
+                return
+            self.halting = True
+            try:
+                wait(*arguments, **options)
+            finally:
+                self.halting = False
+            if self.since is not None:
+                self.since = None
+                # Python traces no more where tracing raises.
+                self.debugger = None
+                debugger.do_wait_suspend = wait
+                raise KeyboardInterrupt
+
+        debugger.do_wait_suspend = halt
+        debugger.enable_tracing()
+
+    def settle_halted(self, frame: FrameType | None) -> None:
+        """Have the debugger let the code go; end what it evaluates there."""
+        self.rings.put(self.cell)
+        while frame is not None:
+            # It catches what is raised by what it was asked to do.
+            if frame.f_code.co_name == "do_it" and "pydevd" in frame.f_code.co_filename:
+                raise KeyboardInterrupt
+            frame = frame.f_back
 
     def in_code(self, frame: FrameType | None) -> bool:
         """Is a cell's code on the stack, or a callback of an event, which IPython protects too?"""
@@ -313,6 +369,9 @@ class Interrupts:
             cell = self.rings.get()
             time.sleep(RETRY_S)
             if self.since is not None and self.cell == cell:
+                if self.halting:
+                    # Here, because it takes locks that the main thread may hold.
+                    sys.modules["_pydevd_bundle.pydevd_thread_lifecycle"].resume_threads("*")
                 signal.pthread_kill(main, signal.SIGINT)
 
 
@@ -342,6 +401,12 @@ def install(path: str) -> None:
 
     kernel.shell_handlers["execute_request"] = execute_request
     sys.setrecursionlimit(sys.getrecursionlimit() + FRAMES)
+    # Frames of ours are not the user's to look at or to step into.
+    if hasattr(kernel, "debugger"):
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            kernel.debugger.kernel_modules.append(frame.f_code.co_filename)
+            frame = frame.f_back
     kernel._cancel_on_sigint = interrupts.cancelling
     # Between two requests too: else the handler of before is put back, which ignores the signal,
     # or raises in the midst of ipykernel.

@@ -25,23 +25,79 @@ from typing import Any
 
 import zmq
 
+from agentbay_kernel.sandbox.completion_cache import WITH_JEDI, CompletionCache
 from agentbay_kernel.sandbox.interrupts import CellRegister, key_of
 from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
+from agentbay_kernel.sandbox.prepared_kernel import PreparedKernel
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 DELIMITER = b"<IDS|MSG>"
 # How reading something fails that is no message.
 NO_MESSAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 # What is not dropped when nobody collects: without these a front end can't tell what happened.
-ALWAYS_KEPT = ("status", "error", "execute_input")
+ALWAYS_KEPT = ("status", "error", "execute_input", "debug_event")
+# A debugger misses breakpoints in frozen modules, and says so.
+OPTIONS = ("-Xfrozen_modules=off",) if sys.version_info >= (3, 11) else ()
 # Seconds by which a reply may come after its request's idle status: they have different sockets.
 REPLY_WITHIN_S = 3.0
 NO_REPLY = (
     "The sandbox's kernel ended this request without a reply. The code ran; its result is lost."
 )
-# The threads that are there before any cell: what a cell started is told from them.
-NOTE_THREADS = (
-    "(lambda t: setattr(t, '_agentbay_own', set(t.enumerate())))(__import__('threading'))"
+# What goes on after a cell, by `threading._agentbay_alive()`: threads and tasks that the kernel did
+# not have before any cell. And ipykernel flushes stdout and stderr four times a cell, each time by
+# two hand-overs to another thread and back, also when nothing was printed; then there is no need.
+# And a cell's metadata can say its number: cells of the notebook that never came here have numbers
+# too, and `In` holds nothing in their places.
+PREPARE = """exec({0!r}, {{'__name__': '_agentbay'}})""".format(
+    r"""
+import asyncio, os, threading
+
+from IPython import get_ipython
+from ipykernel.iostream import OutStream
+
+shell = get_ipython()
+
+own = set(threading.enumerate())
+packages = tuple(
+    os.sep + package + os.sep
+    for package in ("ipykernel", "IPython", "tornado", "zmq", "jupyter_client")
+)
+
+
+def is_own(task):
+    file = getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "")
+    return any(package in file for package in packages)
+
+
+def alive():
+    threads = sum(
+        thread not in own and not thread.name.startswith("subshell-")
+        for thread in threading.enumerate()
+    )
+    return threads + sum(not is_own(task) for task in asyncio.all_tasks())
+
+
+def flush(stream):
+    # Other versions keep what was printed elsewhere.
+    if getattr(stream, "_buffers", True) or stream.echo is not None:
+        flush_always(stream)
+
+
+def init_metadata(request):
+    number = request["metadata"].get("agentbay_count")
+    if number:
+        shell.execution_count = number
+        inputs = shell.history_manager
+        for kept in (inputs.input_hist_parsed, inputs.input_hist_raw):
+            kept.extend([""] * (number - len(kept)))
+    return init_any_metadata(request)
+
+
+threading._agentbay_alive = alive
+flush_always, OutStream.flush = OutStream.flush, flush
+init_any_metadata = shell.kernel.init_metadata
+shell.kernel.init_metadata = init_metadata
+"""
 )
 # Before any cell, in a namespace of its own: `display_hooks.py`.
 RUN_HOOKS = "exec(compile({0!r}, '<agentbay>', 'exec'), {{'__name__': '_agentbay'}})"
@@ -84,7 +140,7 @@ class JupyterKernel:
         self.folder = folder
         self.register = CellRegister(os.path.join(folder, "cell"))
         # What the kernel runs before any cell.
-        self.preparations = [NOTE_THREADS, REPLACE_SURROGATES, RUN_HOOKS.format(hooks)]
+        self.preparations = [PREPARE, REPLACE_SURROGATES, RUN_HOOKS.format(hooks)]
         if os.name == "posix":
             install = INSTALL_INTERRUPTS.format(interrupts_source, self.register.path)
             self.preparations.insert(0, install)
@@ -98,8 +154,26 @@ class JupyterKernel:
         self.key = uuid.uuid4().hex.encode()
         self.connection = os.path.join(self.folder, "kernel.json")
         self.addresses = self.write_connection()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ipykernel_launcher", "-f", self.connection],
+        self.process = self.start()
+        self.completion_cache = CompletionCache(folder)
+        self.preparations += self.completion_cache.preparations
+        self.context = zmq.Context()
+        self.waiting: collections.deque[dict[str, Any]] = collections.deque()
+        # Of the preparations, the first of which installs the handler of interrupts.
+        self.preparing: list[str] = []
+        # Requests of our own: what comes of them is nobody else's.
+        self.own: set[str] = set()
+        self.bell, self.rope = socket.socketpair()
+        self.bell.setblocking(False)
+        self.rope.setblocking(False)
+        threading.Thread(target=self.serve, name="agentbay-bridge", daemon=True).start()
+
+    def start(self) -> subprocess.Popen[bytes] | PreparedKernel:
+        """Start the kernel's process: at once where this Python has prepared one."""
+        with contextlib.suppress(OSError, ValueError):
+            return PreparedKernel(self.connection)
+        return subprocess.Popen(
+            [sys.executable, *OPTIONS, "-m", "ipykernel_launcher", "-f", self.connection],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -108,16 +182,6 @@ class JupyterKernel:
             # A group of its own: an interrupt reaches what a cell started, and not us.
             start_new_session=True,
         )
-        self.context = zmq.Context()
-        self.waiting: collections.deque[dict[str, Any]] = collections.deque()
-        # Of the preparations, the first of which installs the handler of interrupts.
-        self.preparing: list[str] = []
-        # Requests of our own: what comes of them is nobody else's.
-        self.own: set[str] = set()
-        self.bell = self.context.socket(zmq.PULL)
-        self.bell_address = "inproc://" + uuid.uuid4().hex
-        self.bell.bind(self.bell_address)
-        threading.Thread(target=self.serve, name="agentbay-bridge", daemon=True).start()
 
     def write_connection(self) -> dict[str, str]:
         """Choose the sockets' places, tell the kernel by its connection file."""
@@ -150,20 +214,26 @@ class JupyterKernel:
         if kind == "execute_request":
             self.not_begun[key_of(message["h"]["msg_id"])] = message["h"]["msg_id"]
         self.waiting.append(message)
-        with self.context.socket(zmq.PUSH) as ring:
-            ring.connect(self.bell_address)
-            ring.send(b"")
+        # If it takes no more, it rings already.
+        with contextlib.suppress(BlockingIOError):
+            self.rope.send(b" ")
 
     def interrupt(self, message: dict[str, Any]) -> None:
         """Interrupt the cell that a request names if it runs, or else when it begins; with None,
-        whichever runs."""
+        whichever runs, and say whether one did."""
         cell = message["b"]["cell"]
         # One that ends meanwhile is never met.
         if cell is not None and cell not in self.outbox.open:
             return
         if self.addressed:
+            ran = False
             with contextlib.suppress(OSError):
-                self.register.interrupt(cell, self.process.pid)
+                ran = self.register.interrupt(cell, self.process.pid)
+            if cell is None:
+                request = message["h"]["msg_id"]
+                answer = {"status": "ok", "interrupted": ran}
+                self.add_own("control", "interrupt_reply", request, answer)
+                self.add_own("iopub", "status", request, {"execution_state": "idle"})
         else:
             self.post(message)
 
@@ -176,6 +246,15 @@ class JupyterKernel:
     def serve(self) -> None:
         """Carry messages between the sockets and the queues until the kernel ends."""
         sockets = self.connect()
+        try:
+            self.carry(sockets)
+        finally:
+            # They would look for the kernel again and again.
+            for one in sockets.values():
+                one.close()
+
+    def carry(self, sockets: dict[str, Any]) -> None:
+        """The same, once there are sockets."""
         self.shake_hands(sockets)
         self.preparing = [
             self.ask(sockets, "execute_request", {"code": code, "silent": True})
@@ -185,22 +264,30 @@ class JupyterKernel:
         for one in [self.bell, *sockets.values()]:
             poller.register(one, zmq.POLLIN)
         while True:
+            # After the bell was read: what is put there later rings again.
             while self.waiting:
                 self.send(sockets, self.waiting.popleft())
             arrived = dict(poller.poll(500))
-            if self.bell in arrived:
-                self.bell.recv()
+            if self.bell.fileno() in arrived:
+                self.bell.recv(4096)
             for channel, one in sockets.items():
                 if one in arrived:
                     self.receive(channel, one)
             if not arrived:
                 self.tell_begun()
             self.end_unanswered()
+            if self.completion_cache.warmed():
+                self.ask(sockets, "execute_request", {"code": WITH_JEDI, "silent": True})
             if not arrived and self.process.poll() is not None:
                 died = {"c": "bridge", "died": self.process.returncode}
                 self.outbox.add(json.dumps(died).encode())
                 self.outbox.end_all()
                 return
+
+    def close(self) -> None:
+        """End its process, and what was started for it."""
+        self.process.kill()
+        self.completion_cache.close()
 
     def end_unanswered(self) -> None:
         """Reply to requests that have ended without a reply."""
@@ -235,6 +322,8 @@ class JupyterKernel:
             one.linger = 0
             # Nothing may be lost between two reads, however much a cell prints.
             one.rcvhwm = 0
+            # Milliseconds between two looks whether the kernel is there already.
+            one.reconnect_ivl = 10
             if channel == "iopub":
                 one.subscribe(b"")
             else:
@@ -297,15 +386,26 @@ class JupyterKernel:
     def take(self, channel: str, frames: list[bytes]) -> None:
         """Put one message into the outbox, anew as one line: its parts may hold line ends."""
         at = frames.index(DELIMITER)
-        message: dict[str, Any] = {"c": channel}
-        message.update(zip("hpmb", map(decoded, frames[at + 2 : at + 6])))
-        kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
+        header, parent, metadata, content = map(decoded, frames[at + 2 : at + 6])
+        kind, request = header["msg_type"], parent.get("msg_id", "")
         if request in self.own:
-            if request in self.preparing[:1] and message["b"].get("status") == "error":
+            if request in self.preparing[:1] and content.get("status") == "error":
                 self.addressed = False
             return
         if kind in ("execute_input", "execute_reply"):
             self.not_begun.pop(key_of(request), None)
+        # The near end knows its requests, and that they are on their way.
+        if kind == "execute_input":
+            content["code"] = ""
+        elif kind == "status" and content.get("execution_state") == "busy":
+            return
+        message = {
+            "c": channel,
+            "h": {"msg_type": kind},
+            "p": {"msg_id": request},
+            "m": metadata,
+            "b": content,
+        }
         if kind == "stream":
             # Pieces of a stream are joined with each other.
             if not (

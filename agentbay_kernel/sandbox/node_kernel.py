@@ -21,7 +21,7 @@ import signal
 import threading
 import time
 import uuid
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 from agentbay_kernel.sandbox.node_process import CHUNK, Worker, find_node
 from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
@@ -33,7 +33,19 @@ GRACE_S = 2.0
 SIGNALLED_S = 1.0
 # A worker that is busy for longer does not answer questions meanwhile.
 PATIENCE_S = 0.5
-ALWAYS_KEPT = ("status", "error", "execute_input")
+ALWAYS_KEPT = ("status", "error", "execute_input", "input_request")
+# What of a cell's request is the worker's.
+RUN_FIELDS = (
+    "code",
+    "source",
+    "define",
+    "await",
+    "name",
+    "offset",
+    "shifts",
+    "expressions",
+    "asks",
+)
 
 
 class NodeKernel:
@@ -60,6 +72,8 @@ class NodeKernel:
         # Has the current cell's code begun, does it only wait, and is it to be interrupted?
         self.begun = self.waits = False
         self.stopping = False
+        # The number of the question that the current cell waits with.
+        self.question: int | None = None
         # No cell begins before the worker has had the signal that was sent to what one has started.
         self.signalled_at: float | None = None
         self.kill_at: float | None = None
@@ -127,6 +141,8 @@ class NodeKernel:
         elif kind == "interrupt_request":
             self.interrupt(message["b"]["cell"])
             self.end(message, {"status": "ok"})
+        elif kind == "input_reply":
+            self.answer_question({"text": str(message["b"]["value"])})
         elif self.worker is not None and self.worker.version:
             identity, content = message["h"]["msg_id"], message["b"]
             self.asked[identity] = message, time.monotonic() + PATIENCE_S
@@ -153,7 +169,7 @@ class NodeKernel:
         )
         for fd in worker.outputs:
             # Bound now: the loop's variable goes on.
-            read: Callable[[], object] = lambda fd=fd: self.read_output(worker, fd)  # type: ignore[misc] # noqa: E731
+            read: Callable[[], object] = lambda fd=fd: self.read_both(worker, fd)  # type: ignore[misc] # noqa: E731
             self.selector.register(fd, selectors.EVENT_READ, read)
         threading.Thread(
             target=self.await_end, args=(worker,), name="agentbay-node-end", daemon=True
@@ -197,7 +213,7 @@ class NodeKernel:
             words = "The JavaScript process had ended; in the new one all variables are lost.\n"
             self.stream(self.latest, "stderr", words)
         content = self.current["b"]
-        run = {name: content[name] for name in ("code", "await", "name", "offset", "expressions")}
+        run = {name: content[name] for name in RUN_FIELDS if name in content}
         self.tell({"id": self.latest, "op": "run", **run})
 
     def tell(self, request: dict[str, Any]) -> None:
@@ -240,6 +256,13 @@ class NodeKernel:
             self.tell({"op": "interrupt", "id": self.latest})
         elif self.begun:
             self.worker.interrupt()
+        self.answer_question({})
+
+    def answer_question(self, answer: dict[str, Any]) -> None:
+        """Let the code go on that asks the user; an answer without text interrupts it."""
+        if self.question is not None and self.worker is not None:
+            self.worker.answer({"number": self.question, **answer})
+            self.question = None
 
     def answer_without(self, message: dict[str, Any]) -> None:
         """Answer a question from what is known, when the worker is busy or not there."""
@@ -267,6 +290,17 @@ class NodeKernel:
             for line in lines:
                 self.hear(worker, json.loads(line))
         return True
+
+    def read_both(self, worker: Worker, fd: int) -> None:
+        """Take what the worker said before it started the child that wrote here, then that."""
+        self.read_frames(worker)
+        self.read_output(worker, fd)
+
+    def read_outputs(self, worker: Worker) -> None:
+        """Take all that is there of what children wrote."""
+        for fd in worker.outputs:
+            while self.read_output(worker, fd):
+                pass
 
     def read_output(self, worker: Worker, fd: int) -> bool:
         """Take what children of a cell wrote, or Node itself; was there something?"""
@@ -306,15 +340,24 @@ class NodeKernel:
             self.say(cell, "update_display_data" if frame["update"] else "display_data", facts)
         elif kind == "clear":
             self.say(cell, "clear_output", {"wait": frame["wait"]})
+        elif kind == "input":
+            self.question = frame["number"]
+            self.say(
+                cell, kind + "_request", {name: frame[name] for name in ("prompt", "password")}
+            )
+            # Interrupted in the moment before it asked.
+            if self.stopping:
+                self.answer_question({})
+        elif kind == "ran":
+            self.read_outputs(worker)
+            worker.answer({"number": frame["number"]})
         elif kind == "error":
             self.fail(frame["name"], frame["value"], frame["stack"].split("\n"))
         elif kind == "done":
             self.names = frame["names"]
             # What the cell's children wrote has arrived: they ended before it did.
-            for fd in worker.outputs:
-                while self.read_output(worker, fd):
-                    pass
-            self.finish(frame["alive"], frame["expressions"] or {})
+            self.read_outputs(worker)
+            self.finish(frame["alive"], frame["expressions"] or {}, frame["pages"])
         elif kind == "quiet":
             self.tell_quiet()
         elif kind == "signalled":
@@ -337,9 +380,7 @@ class NodeKernel:
         """A worker has ended: say what was lost, go on with the next."""
         while self.read_frames(worker):
             pass
-        for fd in worker.outputs:
-            while self.read_output(worker, fd):
-                pass
+        self.read_outputs(worker)
         for fd in (worker.input, worker.frames, *worker.outputs):
             if fd in self.selector.get_map():
                 self.selector.unregister(fd)
@@ -383,15 +424,19 @@ class NodeKernel:
             self.failure = {"ename": name, "evalue": value, "traceback": traceback}
             self.say(self.current["h"]["msg_id"], "error", self.failure)
 
-    def finish(self, alive: bool, expressions: dict[str, Any]) -> None:
-        """The running cell has ended."""
+    def finish(self, alive: bool, expressions: dict[str, Any], pages: Iterable[str] = ()) -> None:
+        """The running cell has ended; the pages are for the front end's pager."""
         message, failure = self.current, self.failure
         self.current, self.failure = None, None
         self.begun, self.waits, self.stopping, self.kill_at = False, False, False, None
+        self.question = None
         if message is None:
             return
         if failure is None:
-            facts = {"status": "ok", "payload": [], "user_expressions": expressions}
+            payload = [
+                {"source": "page", "data": {"text/plain": page}, "start": 0} for page in pages
+            ]
+            facts = {"status": "ok", "payload": payload, "user_expressions": expressions}
         else:
             facts = {"status": "error", **failure}
         self.end(message, {**facts, "alive": alive})
@@ -407,7 +452,8 @@ class NodeKernel:
 
     def say(self, cell: str, kind: str, content: dict[str, Any]) -> None:
         """A message of a cell."""
-        message = envelope("iopub", kind, cell, content)
+        channel = "stdin" if kind == "input_request" else "iopub"
+        message = envelope(channel, kind, cell, content)
         line = json.dumps(message).encode()
         if len(line) > MOST_MESSAGE:
             most = f"only {MOST_MESSAGE / 1e6:,.0f} MB are carried at once"

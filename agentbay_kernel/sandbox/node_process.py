@@ -8,10 +8,12 @@ from __future__ import annotations
 import codecs
 import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
 import subprocess
+import threading
 
 CHUNK = 1 << 18
 
@@ -36,7 +38,7 @@ def environment(fds: tuple[int, ...]) -> dict[str, str]:
 
 
 class Worker:
-    """One Node process: its input, and what reads its three outputs."""
+    """One Node process: its input, its answers, and what reads its three outputs."""
 
     def __init__(self, node: str, path: str) -> None:
         their_input, self.input = os.pipe()
@@ -45,7 +47,8 @@ class Worker:
         # it has ended.
         self.token, give = os.pipe()
         os.set_blocking(self.token, False)
-        fds = (their_input, their_output, give, self.token)
+        their_answers, self.answers = os.pipe()
+        fds = (their_input, their_output, give, self.token, their_answers)
         try:
             self.process = subprocess.Popen(
                 [node, path, "notebook"],
@@ -59,11 +62,11 @@ class Worker:
                 start_new_session=True,
             )
         except (OSError, ValueError):
-            for fd in (self.input, self.frames, self.token):
+            for fd in (self.input, self.frames, self.token, self.answers):
                 os.close(fd)
             raise
         finally:
-            for fd in (their_input, their_output, give):
+            for fd in (their_input, their_output, give, their_answers):
                 os.close(fd)
         assert self.process.stdout is not None and self.process.stderr is not None
         self.outputs = {
@@ -86,6 +89,16 @@ class Worker:
             while self.unsent:
                 del self.unsent[: os.write(self.input, self.unsent[:CHUNK])]
 
+    def answer(self, answer: dict[str, object]) -> None:
+        """Answer the code that asks and waits. A pipe that it does not empty holds nobody up."""
+        data, pipe = json.dumps(answer).encode() + b"\n", os.dup(self.answers)
+
+        def write() -> None:
+            with os.fdopen(pipe, "wb", 0) as file, contextlib.suppress(OSError):
+                file.write(data)
+
+        threading.Thread(target=write, name="agentbay-node-answer", daemon=True).start()
+
     def read(self, fd: int) -> bytes | None:
         """What has arrived, None if nothing has; empty at the end."""
         try:
@@ -106,7 +119,7 @@ class Worker:
 
     def close(self) -> None:
         """Close the pipes."""
-        for fd in (self.input, self.frames, self.token):
+        for fd in (self.input, self.frames, self.token, self.answers):
             os.close(fd)
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:

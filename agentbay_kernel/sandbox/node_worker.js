@@ -3,19 +3,25 @@
 // `display`, completion, inspection, and word of what goes on after a cell.
 //
 // In: JSON lines on the first descriptor of AGENTBAY_WORKER_FDS:
-//   {"id", "op": "run", "code", "await", "name", "offset", "expressions", "head", "tail", "timeout"}
+//   {"id", "op": "run", "code", "source", "define", "await", "name", "offset", "shifts",
+//    "expressions", "asks", "head", "tail", "timeout"}
 //       run a script; with `await` a promise that is its value is waited for, `offset` columns of
-//       its first line are not the user's, `expressions` are evaluated behind it, by name; with
-//       `head` so many bytes of the beginning of its output and `tail` of its end are sent;
+//       its first line are not the user's; nor are the [line, column, length] of `shifts`; `define`
+//       is a script that runs before; `source` is what the user wrote; `expressions` are evaluated behind it, by name, `asks`
+//       says that the user can be asked; with `head` so many bytes of the beginning of its output and `tail` of its end are sent;
 //       a script without a notebook's manners is interrupted after `timeout` milliseconds
 //   {"id", "op": "complete", "before", "after"}   the code around the cursor
 //   {"id", "op": "inspect", "before", "after", "detail"}
+//   {"id", "op": "variables", "source"}           `variables.js`
 //   {"id", "op": "interrupt"}                     wait no longer for that cell's promise
 //
 // A notebook's cell is interrupted by SIGINT and may be once: whoever takes the byte that the
 // worker puts into its third descriptor out of the fourth decides. The sender of SIGINT takes it
 // before it signals; the worker takes it when the code has ended, or waits for the signal. While a
-// promise is waited for, SIGINT only reaches what the cell started; a line ends the wait.
+// promise is waited for, SIGINT only reaches what the cell started; a line ends the wait. What the
+// user types comes as JSON lines by a fifth descriptor, {"number", "text"} or {"number"} for an
+// interrupt: the code that asks waits there, whatever else it could do meanwhile. So it does until
+// the output of a child is taken that it has waited for: {"number"}.
 //
 // Out: JSON lines on the second descriptor:
 //   {"event": "ready", "version"}                        once
@@ -24,21 +30,25 @@
 //   {"id", "event": "stdout" | "stderr", "text"}         as they happen, also after `done`
 //   {"id", "event": "display", "data", "metadata", "transient", "update"}
 //   {"id", "event": "clear", "wait"}
+//   {"id", "event": "input", "number", "prompt", "password"}   the code waits for what is typed
+//   {"event": "ran", "number"}          a child that was waited for has ended: take its output
 //   {"id", "event": "result", "data", "metadata"}        the value of the last expression
 //   {"id", "event": "error", "name", "value", "stack", "interrupted"}   the script failed
 //   {"id", "event": "cutting"}                           the beginning ends here
 //   {"id", "event": "cut", "stdout", "stderr", "displays", "displayed"}
 //       characters, a number and bytes that are left out; before the end of the output
-//   {"id", "event": "done", "alive", "names", "expressions"}
-//       always the last of a run; may it print more later? which globals are not Node's?
+//   {"id", "event": "done", "alive", "names", "expressions", "pages"}
+//       always the last of a run; may it print more later? which globals are not Node's? what is
+//       to be read in the pager?
 //   {"event": "quiet"}                                   nothing goes on any more
 //   {"event": "signalled"}                               SIGINT has arrived and did nothing here
-//   {"id", "event": "reply", "content"}                  to `complete` and `inspect`
+//   {"id", "event": "reply", "content"}                  to `complete`, `inspect` and `variables`
 // An interrupt leaves the context alive. The end of the input ends the worker. Descriptors 1 and 2
 // stay free for what children of the script write.
 'use strict';
 
 const { AsyncLocalStorage } = require('node:async_hooks');
+const { spawnSync } = require('node:child_process');
 const { randomUUID } = require('node:crypto');
 const { createRequire, builtinModules } = require('node:module');
 const fs = require('node:fs');
@@ -49,10 +59,10 @@ const vm = require('node:vm');
 
 // A cell's `const process = ...` takes the place of the global; what is needed here is kept.
 const world = globalThis;
-const { Atomics, Buffer, Date, Error, Int32Array, JSON, Math, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
+const { Atomics, Buffer, Date, Error, Int32Array, JSON, Map, Math, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
 const nodeRequire = require;
 
-const [inFd, outFd, giveFd, takeFd] = process.env.AGENTBAY_WORKER_FDS.split(',').map(Number);
+const [inFd, outFd, giveFd, takeFd, answerFd] = process.env.AGENTBAY_WORKER_FDS.split(',').map(Number);
 delete process.env.AGENTBAY_WORKER_FDS;
 const notebook = process.argv.splice(2, 1)[0] === 'notebook';
 
@@ -202,8 +212,19 @@ function redirect(name) {
 redirect('stdout');
 redirect('stderr');
 
+// A value that can't be shown does not fail its cell: a proxy's traps are not sprung, and code of
+// the value's own that throws is left out.
 function inspect(value) {
-  return util.inspect(value, notebook ? {} : { depth: 4 });
+  const options = notebook ? { showProxy: true } : { depth: 4, showProxy: true };
+  try {
+    return util.inspect(value, options);
+  } catch {
+    try {
+      return util.inspect(value, { ...options, customInspect: false });
+    } catch (error) {
+      return `[object that can't be shown${isObject(error) && typeof error.message === 'string' ? `: ${error.message}` : ''}]`;
+    }
+  }
 }
 
 // Errors
@@ -219,6 +240,37 @@ function nameOf(error) {
   return made && BUILT_IN_ERRORS.has(name) && !BUILT_IN_ERRORS.has(made) && !Object.hasOwn(error, 'name') ? made : name;
 }
 
+// Where columns of a cell's script are not the user's, by the cell's name.
+const shifts = new Map();
+
+// A column of V8 (from 1) as one of the user's, and whether it is in what was put in.
+function movedBack(name, line, column) {
+  let moved = column;
+  let isAdded = false;
+  for (const [at, start, length] of shifts.get(name) || []) {
+    if (at !== line - 1 || column <= start) continue;
+    // Within what was put in, it is the place behind that.
+    moved -= length > 0 ? Math.min(length, column - 1 - start) : length;
+    isAdded ||= column <= start + length;
+  }
+  return { moved, isAdded };
+}
+
+function placed(frame) {
+  const name = frame.getFileName();
+  const line = frame.getLineNumber();
+  const column = frame.getColumnNumber();
+  return String(frame).replace(`${name}:${line}:${column}`, `${name}:${line}:${movedBack(name, line, column).moved}`);
+}
+
+// The call of the function that a cell with `await` is made is the last of its frames.
+function withoutCall(frames) {
+  const frame = frames.at(-1);
+  const name = frame && frame.getFileName();
+  const isCall = name && frames.slice(0, -1).some((other) => other.getFileName() === name) && movedBack(name, frame.getLineNumber(), frame.getColumnNumber()).isAdded;
+  return isCall ? frames.slice(0, -1) : frames;
+}
+
 // A stack ends where the script does: what lies below is Node and this worker.
 Error.prepareStackTrace = (error, frames) => {
   const below = frames.findIndex((frame) => frame.getFileName() === 'node:vm');
@@ -227,7 +279,7 @@ Error.prepareStackTrace = (error, frames) => {
   const own = (below < 0 ? frames : frames.slice(0, below)).filter((frame) => frame.getFileName() !== __filename && !isAdded(frame));
   const isNodes = typeof error.code === 'string' && error.code.startsWith('ERR_');
   const head = isNodes ? `${error.name} [${error.code}]: ${error.message}` : Error.prototype.toString.call(error);
-  return [head, ...own.map((frame) => `    at ${frame}`)].join('\n');
+  return [head, ...withoutCall(own).map((frame) => `    at ${placed(frame)}`)].join('\n');
 };
 
 // Node puts an error that has no frames into brackets, as it does where one stands in a value.
@@ -239,7 +291,7 @@ function shown(error) {
 // `thrown` is what stands before a value that is no error.
 function describe(error, thrown = 'Uncaught ') {
   try {
-    if (error instanceof Error || util.types.isNativeError(error)) {
+    if ((!util.types.isProxy(error) && error instanceof Error) || util.types.isNativeError(error)) {
       return { name: nameOf(error), value: String(error.message), stack: notebook ? shown(error) : String(error.stack || error) };
     }
     return { name: 'Error', value: inspect(error), stack: `${thrown}${inspect(error)}` };
@@ -259,8 +311,19 @@ function isInterrupt(error, mayBeChild) {
   }
 }
 
+// `_` and `_error`, as in Node's REPL: until a cell gives the name another meaning.
+const last = { _: undefined, _error: undefined };
+for (const name of notebook ? Object.keys(last) : []) {
+  Object.defineProperty(world, name, {
+    get: () => last[name],
+    set(value) { Object.defineProperty(world, name, { value, writable: true, enumerable: true, configurable: true }); },
+    configurable: true,
+  });
+}
+
 function fail(id, error, mayBeChild) {
   if (!isInterrupt(error, mayBeChild)) {
+    last._error = error;
     send({ id, event: 'error', ...describe(error) });
     return;
   }
@@ -278,8 +341,12 @@ class DisplayHandle {
   update(value, options) { display(value, { ...options, display_id: this.display_id, update: true }); }
 }
 
+function isObject(value) {
+  return ((typeof value === 'object' && value !== null) || typeof value === 'function') && !util.types.isProxy(value);
+}
+
 function isThenable(value) {
-  return (typeof value === 'object' || typeof value === 'function') && value !== null && typeof value.then === 'function';
+  return util.types.isPromise(value) || (isObject(value) && typeof value.then === 'function');
 }
 
 // A MIME bundle as it travels: bytes in base64, JSON as it is, all else as text.
@@ -296,7 +363,12 @@ function packed(given) {
 }
 
 function bundle(value) {
-  const way = notebook && value !== null && (typeof value === 'object' || typeof value === 'function') ? value[SHOW] : undefined;
+  let way;
+  try {
+    if (notebook && isObject(value)) way = value[SHOW];
+  } catch {
+    // A getter's failure is not the cell's.
+  }
   if (typeof way !== 'function') return { 'text/plain': inspect(value) };
   const complete = (given) => {
     const data = packed(given);
@@ -306,22 +378,92 @@ function bundle(value) {
   return isThenable(given) ? Promise.resolve(given).then(complete) : complete(given);
 }
 
+const MIME_TYPES = { html: 'text/html', markdown: 'text/markdown', latex: 'text/latex', svg: 'image/svg+xml', png: 'image/png', jpeg: 'image/jpeg', json: 'application/json', javascript: 'application/javascript' };
+
+// `{html: ...}`, `{'text/html': ...}`: a MIME bundle, if every name is a type's.
+function named(value) {
+  if (!isObject(value) || Object.getPrototypeOf(value) !== Object.prototype) return undefined;
+  const fields = Object.getOwnPropertyDescriptors(value);
+  const names = Object.keys(fields);
+  if (!names.length || !names.every((name) => 'value' in fields[name] && (Object.hasOwn(MIME_TYPES, name) || /^[a-z]+\/[\w.+-]+$/.test(name)))) return undefined;
+  return Object.fromEntries(names.map((name) => [MIME_TYPES[name] || name, fields[name].value]));
+}
+
 function display(value, options = {}) {
   const { raw = false, update = false, metadata = {}, display_id } = options;
   if (update && !display_id) throw new TypeError('display: `update` needs the `display_id` of what is shown');
   const id = display_id === true ? randomUUID() : display_id;
   const run = job();
   const publish = (data) => send({ id: run && run.id, event: 'display', data, metadata, transient: id ? { display_id: String(id) } : {}, update });
-  const data = raw ? packed(value) : bundle(value);
+  const given = raw ? value : named(value);
+  const data = given ? packed(given) : bundle(value);
   // The cell lasts until all that it displays is there.
   if (isThenable(data)) run.displays.push(data.then(publish));
   else publish(data);
   return id === undefined || update ? undefined : new DisplayHandle(String(id));
 }
-for (const [name, mime] of Object.entries({ html: 'text/html', markdown: 'text/markdown', latex: 'text/latex', svg: 'image/svg+xml', png: 'image/png', jpeg: 'image/jpeg', json: 'application/json', javascript: 'application/javascript' })) {
+for (const [name, mime] of Object.entries(MIME_TYPES)) {
   display[name] = (content, options) => display({ [mime]: content }, { ...options, raw: true });
 }
 display.clear = ({ wait = false } = {}) => send({ id: runId(), event: 'clear', wait: Boolean(wait) });
+
+// What the user types
+
+let questions = 0;
+
+function ask(asker, prompt, password = false) {
+  const run = job();
+  if (!run?.asks) throw new Error(`${asker}() can't ask here: the front end takes no input`);
+  if (run !== current) throw new Error(`${asker}() can't ask any more: its cell has ended`);
+  const { text } = answered({ id: run.id, event: 'input', prompt, password });
+  if (text === undefined) throw Object.assign(new Error(), { code: INTERRUPTED });
+  return text;
+}
+
+// Send a frame and wait for its answer, and do nothing else meanwhile.
+function answered(frame) {
+  const number = ++questions;
+  send({ ...frame, number });
+  const buffer = Buffer.alloc(PIECE);
+  for (let pieces = [];;) {
+    const size = fs.readSync(answerFd, buffer);
+    if (!size) process.exit(0);
+    pieces.push(Buffer.from(buffer.subarray(0, size)));
+    if (buffer[size - 1] !== 10) continue;
+    const answers = Buffer.concat(pieces).toString().trimEnd().split('\n').map((line) => JSON.parse(line));
+    // What was meant for an earlier question is passed over.
+    const answer = answers.find((one) => one.number === number);
+    if (answer) return answer;
+    pieces = [];
+  }
+}
+
+// As Deno's kernel has them.
+const DIALOGS = {
+  prompt(message = 'Prompt', byDefault = null, { password = false } = {}) {
+    const hint = byDefault === null || byDefault === '' ? '' : ` [${byDefault}]`;
+    return ask('prompt', `${message}${hint} `, Boolean(password)) || (byDefault === null ? '' : String(byDefault));
+  },
+  confirm(message = 'Confirm') { return /^y(es)?$/i.test(ask('confirm', `${message} [y/N] `).trim()); },
+  alert(message = 'Alert') { ask('alert', `${message} [Enter] `); },
+};
+
+// Lines of a cell that are no JavaScript: `!command`, `name?`. They come as calls of these.
+
+// The command's output goes by the worker's own descriptors.
+function shell(command) {
+  const { error, signal } = spawnSync(command, { shell: true, stdio: ['ignore', 1, 2] });
+  answered({ event: 'ran' });
+  if (error) throw error;
+  if (signal === 'SIGINT') throw Object.assign(new Error(), { code: INTERRUPTED });
+}
+
+function help(name, detail) {
+  const { found, text } = look({ before: name, after: '', detail });
+  const run = job();
+  if (found && run) run.pages.push(text);
+  else send({ id: runId(), event: 'stdout', text: `Object \`${name}\` not found.\n` });
+}
 
 // Runs
 
@@ -380,9 +522,28 @@ const LOADER = (vm.constants && vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER) ||
   return import(path.isAbsolute(found) ? pathToFileURL(found).href : found, { with: attributes });
 });
 
+function compiled({ code, source, offset = 0 }, filename) {
+  try {
+    return new vm.Script(code, { filename, columnOffset: -offset, importModuleDynamically: LOADER });
+  } catch (error) {
+    if (source && source !== code) error.stack = withSource(String(error.stack), source, filename, offset);
+    throw error;
+  }
+}
+
+// The line and the mark above the words of a syntax error, as the user wrote it.
+function withSource(stack, source, filename, offset) {
+  const [head, , mark, ...rest] = stack.split('\n');
+  const line = head.startsWith(`${filename}:`) ? Number(head.slice(filename.length + 1)) : NaN;
+  const own = source.split(/\r\n|[\n\r\u2028\u2029]/)[line - 1];
+  if (own === undefined || !/^\s*\^*$/.test(mark)) return stack;
+  const { moved } = movedBack(filename, line, mark.indexOf('^') + 1 - (line === 1 ? offset : 0));
+  return [head, own, ' '.repeat(Math.max(0, moved - 1)) + mark.trim(), ...rest].join('\n');
+}
+
 function run(request) {
   const id = request.id;
-  const run = { id, displays: [] };
+  const run = { id, displays: [], pages: [], asks: request.asks };
   current = latest = run;
   limits = request.head === undefined ? null : new Limits(request);
   const until = Date.now() + request.timeout;
@@ -392,13 +553,14 @@ function run(request) {
     current = null;
     if (notebook) {
       const alive = isAlive();
-      send({ id, event: 'done', alive, names: ownNames(), expressions });
+      send({ id, event: 'done', alive, names: ownNames(), expressions, pages: run.pages });
       if (alive) watch();
     } else send({ id, event: 'done' });
     next();
   };
   const show = (value) => {
-    if (value === undefined || value instanceof DisplayHandle) return undefined;
+    last._ = value;
+    if (value === undefined || (isObject(value) && value instanceof DisplayHandle)) return undefined;
     const publish = (data) => send({ id, event: 'result', data, metadata: {} });
     const data = bundle(value);
     return isThenable(data) ? data.then(publish) : publish(data);
@@ -415,9 +577,12 @@ function run(request) {
   owner.run(run, () => {
     let pending;
     try {
-      const script = new vm.Script(request.code, { filename: request.name || `script-${id}.js`, columnOffset: -(request.offset || 0), importModuleDynamically: LOADER });
+      const filename = request.name || `script-${id}.js`;
+      shifts.set(filename, request.shifts);
+      const script = compiled(request, filename);
+      if (request.define) new vm.Script(request.define).runInThisContext();
       const value = evaluate(script, request.timeout, () => send({ id, event: 'begin' }));
-      const waits = request.await && isThenable(value);
+      const waits = request.await && util.types.isPromise(value);
       if (waits || run.displays.length) {
         pending = (async () => {
           const settled = [waits ? await value : value];
@@ -490,10 +655,12 @@ const WORD = /[\p{ID_Continue}$]*$/u;
 const NAME = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u;
 const CHAIN = /(?<![\p{ID_Continue}$.)\]])([\p{ID_Start}$_][\p{ID_Continue}$]*(?:\s*\??\.\s*[\p{ID_Start}$_][\p{ID_Continue}$]*|\[(?:\d+|'[^']*'|"[^"]*")\])*)$/u;
 const LINK = /[\p{ID_Continue}$]+|'[^']*'|"[^"]*"/gu;
+const REGEX = /(?:^|[=(,:[!&|?{};+\n]|\breturn)\s*\/(?![*/])(?:[^\\/[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/[a-z]*$/;
 const MODULE = /(?:\brequire\s*\(|\bimport\s*\(?|\bfrom)\s*(['"])([\w:/.-]*)$/;
 const KEYWORDS = 'async await break case catch class const continue debugger default delete do else export extends false finally for function if import in instanceof let new null of return static super switch this throw true try typeof undefined var void while with yield'.split(' ');
+const LITERALS = { null: null, undefined, true: true, false: false };
 // The getter of a constant that is meant strictly: it gives its value or throws.
-const CONSTANT = '()=>s?x:fail(';
+const CONSTANT = '()=>s?x:early(';
 let nodesNames;
 
 function ownNames() {
@@ -539,7 +706,7 @@ function kindOf(value) {
 }
 
 function members(value) {
-  const found = {};
+  const found = Object.create(null);
   for (let holder = Object(value); holder !== null && !util.types.isProxy(holder); holder = Object.getPrototypeOf(holder)) {
     for (const name of Object.getOwnPropertyNames(holder)) {
       if (name in found || !NAME.test(name)) continue;
@@ -557,6 +724,8 @@ function candidates(before) {
   if (/\.\s*$/.test(before) && !before.endsWith('...')) {
     const object = before.replace(/\??\.\s*$/, '').trimEnd();
     if (/['"`]$/.test(object)) return members('');
+    if (/\]$/.test(object) && !CHAIN.test(object)) return members([]);
+    if (REGEX.test(object)) return members(/x/);
     const chain = CHAIN.exec(object);
     return chain ? members(resolve(chain[1])) : {};
   }
@@ -566,12 +735,63 @@ function candidates(before) {
   return { ...Object.fromEntries(sorted), ...Object.fromEntries(KEYWORDS.map((word) => [word, 'keyword'])) };
 }
 
+// A key in brackets, up to the cursor: what has it, and how much of it is there.
+const KEY = /^([^]*[\p{ID_Continue}$\])]\s*)\[\s*(['"])((?:(?!\2)[^\\\n])*)$/u;
+
+function keys(value) {
+  const found = Object.create(null);
+  for (let holder = Object(value); holder !== null && holder !== Object.prototype && !util.types.isProxy(holder); holder = Object.getPrototypeOf(holder)) {
+    for (const name of Object.getOwnPropertyNames(holder)) if (!(name in found) && !/['"\\\n]/.test(name)) found[name] = 'property';
+  }
+  return found;
+}
+
+function files(word) {
+  const folder = word.slice(0, word.lastIndexOf('/') + 1);
+  return Object.fromEntries(fs.readdirSync(folder || '.', { withFileTypes: true }).map((one) => [folder + one.name + (one.isDirectory() ? '/' : ''), 'module']));
+}
+
+function packages() {
+  try {
+    return fs.readdirSync('node_modules').filter((name) => !name.startsWith('.')).map((name) => [name, 'module']);
+  } catch {
+    return [];
+  }
+}
+
+// Does the cursor stand in a comment or a string, where no name is meant?
+function isText(before) {
+  const open = [];
+  for (let at = 0; at < before.length; at++) {
+    const char = before[at];
+    const inside = open.at(-1);
+    if (inside === '//') {
+      if (char === '\n') open.pop();
+    } else if (inside === '/*') {
+      if (before.startsWith('*/', at)) { open.pop(); at++; }
+    } else if (inside === "'" || inside === '"' || inside === '`') {
+      if (char === '\\') at++;
+      else if (char === inside || (char === '\n' && inside !== '`')) open.pop();
+      else if (inside === '`' && before.startsWith('${', at)) { open.push('{'); at++; }
+    } else if (before.startsWith('//', at) || before.startsWith('/*', at)) {
+      open.push(before.slice(at, at + 2));
+      at++;
+    } else if (char === "'" || char === '"' || char === '`' || char === '{') open.push(char);
+    else if (char === '}') open.pop();
+  }
+  return open.length > 0 && open.at(-1) !== '{';
+}
+
 function complete({ before }) {
   const module = MODULE.exec(before);
-  let word = module ? module[2] : WORD.exec(before)[0];
+  const key = module ? null : KEY.exec(before);
+  let word = module ? module[2] : key ? key[3] : WORD.exec(before)[0];
   let found = {};
   try {
-    if (module) found = Object.fromEntries(builtinModules.filter((name) => !name.startsWith('_')).flatMap((name) => [[name, 'module'], [`node:${name}`, 'module']]));
+    if (module && word.startsWith('.')) found = files(word);
+    else if (key) found = keys(resolve(CHAIN.exec(key[1].trimEnd())[1]));
+    else if (!module && isText(before)) found = {};
+    else if (module) found = Object.fromEntries(builtinModules.filter((name) => !name.startsWith('_')).flatMap((name) => [[name, 'module'], [`node:${name}`, 'module']]).concat(packages()));
     else found = candidates(before.slice(0, before.length - word.length));
   } catch {
     // A name that is not there, a value that may not be asked for: nothing is known.
@@ -580,13 +800,77 @@ function complete({ before }) {
   return { word, matches: names, types: names.map((name) => found[name]) };
 }
 
+// What JavaScript's own functions take, which their sources don't say: an object, a function that
+// is called with or without \`new\`, and its methods.
+const SIGNATURES = `
+globalThis: decodeURI(encodedURI) decodeURIComponent(encodedComponent) encodeURI(uri) encodeURIComponent(component) escape(string) eval(script) isFinite(number) isNaN(number) parseFloat(string) parseInt(string, radix?) unescape(string)
+globalThis: Array(...elements) BigInt(value) Boolean(value?) Date(value?) Error(message?, options?) EvalError(message?, options?) Function(...parameters, body) Number(value?) Object(value?) RangeError(message?, options?) ReferenceError(message?, options?) RegExp(pattern, flags?) String(value?) Symbol(description?) SyntaxError(message?, options?) TypeError(message?, options?) URIError(message?, options?)
+new globalThis: AggregateError(errors, message?, options?) ArrayBuffer(length, options?) DataView(buffer, byteOffset?, byteLength?) FinalizationRegistry(cleanup) Map(iterable?) Promise(executor) Proxy(target, handler) Set(iterable?) SharedArrayBuffer(length, options?) WeakMap(iterable?) WeakRef(target) WeakSet(iterable?) Int8Array(source?, byteOffset?, length?) Uint8Array(source?, byteOffset?, length?) Uint8ClampedArray(source?, byteOffset?, length?) Int16Array(source?, byteOffset?, length?) Uint16Array(source?, byteOffset?, length?) Int32Array(source?, byteOffset?, length?) Uint32Array(source?, byteOffset?, length?) Float32Array(source?, byteOffset?, length?) Float64Array(source?, byteOffset?, length?) BigInt64Array(source?, byteOffset?, length?) BigUint64Array(source?, byteOffset?, length?)
+Array: from(items, mapFn?, thisArg?) fromAsync(items, mapFn?, thisArg?) isArray(value) of(...elements)
+Array.prototype: at(index) concat(...values) copyWithin(target, start, end?) every(callbackFn, thisArg?) fill(value, start?, end?) filter(callbackFn, thisArg?) find(callbackFn, thisArg?) findIndex(callbackFn, thisArg?) findLast(callbackFn, thisArg?) findLastIndex(callbackFn, thisArg?) flat(depth?) flatMap(callbackFn, thisArg?) forEach(callbackFn, thisArg?) includes(value, fromIndex?) indexOf(value, fromIndex?) join(separator?) lastIndexOf(value, fromIndex?) map(callbackFn, thisArg?) push(...elements) reduce(callbackFn, initialValue?) reduceRight(callbackFn, initialValue?) slice(start?, end?) some(callbackFn, thisArg?) sort(compareFn?) splice(start, deleteCount?, ...items) toLocaleString(locales?, options?) toSorted(compareFn?) toSpliced(start, deleteCount?, ...items) unshift(...elements) with(index, value)
+Uint8Array.__proto__: from(items, mapFn?, thisArg?) of(...elements)
+Uint8Array.__proto__.prototype: at(index) copyWithin(target, start, end?) every(callbackFn, thisArg?) fill(value, start?, end?) filter(callbackFn, thisArg?) find(callbackFn, thisArg?) findIndex(callbackFn, thisArg?) findLast(callbackFn, thisArg?) findLastIndex(callbackFn, thisArg?) forEach(callbackFn, thisArg?) includes(value, fromIndex?) indexOf(value, fromIndex?) join(separator?) lastIndexOf(value, fromIndex?) map(callbackFn, thisArg?) reduce(callbackFn, initialValue?) reduceRight(callbackFn, initialValue?) set(source, offset?) slice(start?, end?) some(callbackFn, thisArg?) sort(compareFn?) subarray(start?, end?) toSorted(compareFn?) with(index, value)
+ArrayBuffer: isView(value)
+ArrayBuffer.prototype: resize(newLength) slice(start?, end?) transfer(newLength?)
+Atomics: add(typedArray, index, value) and(typedArray, index, value) compareExchange(typedArray, index, expected, replacement) exchange(typedArray, index, value) isLockFree(size) load(typedArray, index) notify(typedArray, index, count?) or(typedArray, index, value) store(typedArray, index, value) sub(typedArray, index, value) wait(typedArray, index, value, timeout?) xor(typedArray, index, value)
+BigInt: asIntN(bits, bigint) asUintN(bits, bigint)
+BigInt.prototype: toLocaleString(locales?, options?) toString(radix?)
+DataView.prototype: getFloat32(byteOffset, littleEndian?) getFloat64(byteOffset, littleEndian?) getInt16(byteOffset, littleEndian?) getInt32(byteOffset, littleEndian?) getInt8(byteOffset) getUint16(byteOffset, littleEndian?) getUint32(byteOffset, littleEndian?) getUint8(byteOffset) setFloat32(byteOffset, value, littleEndian?) setFloat64(byteOffset, value, littleEndian?) setInt16(byteOffset, value, littleEndian?) setInt32(byteOffset, value, littleEndian?) setInt8(byteOffset, value) setUint16(byteOffset, value, littleEndian?) setUint32(byteOffset, value, littleEndian?) setUint8(byteOffset, value)
+Date: UTC(year, month?, date?, hours?, minutes?, seconds?, ms?) parse(string)
+Date.prototype: setDate(date) setFullYear(year, month?, date?) setHours(hours, minutes?, seconds?, ms?) setMilliseconds(ms) setMinutes(minutes, seconds?, ms?) setMonth(month, date?) setSeconds(seconds, ms?) setTime(time) setUTCDate(date) setUTCFullYear(year, month?, date?) setUTCHours(hours, minutes?, seconds?, ms?) setUTCMilliseconds(ms) setUTCMinutes(minutes, seconds?, ms?) setUTCMonth(month, date?) setUTCSeconds(seconds, ms?) toJSON(key?) toLocaleDateString(locales?, options?) toLocaleString(locales?, options?) toLocaleTimeString(locales?, options?)
+Error: captureStackTrace(error, constructor?)
+Function.prototype: apply(thisArg, arguments?) bind(thisArg, ...arguments) call(thisArg, ...arguments)
+JSON: parse(text, reviver?) stringify(value, replacer?, space?)
+Map: groupBy(items, callbackFn)
+Map.prototype: delete(key) forEach(callbackFn, thisArg?) get(key) has(key) set(key, value)
+Math: abs(x) acos(x) acosh(x) asin(x) asinh(x) atan(x) atan2(y, x) atanh(x) cbrt(x) ceil(x) clz32(x) cos(x) cosh(x) exp(x) expm1(x) floor(x) fround(x) hypot(...values) imul(x, y) log(x) log10(x) log1p(x) log2(x) max(...values) min(...values) pow(base, exponent) round(x) sign(x) sin(x) sinh(x) sqrt(x) tan(x) tanh(x) trunc(x)
+Number: isFinite(value) isInteger(value) isNaN(value) isSafeInteger(value)
+Number.prototype: toExponential(fractionDigits?) toFixed(digits?) toLocaleString(locales?, options?) toPrecision(precision?) toString(radix?)
+Object: assign(target, ...sources) create(prototype, properties?) defineProperties(object, properties) defineProperty(object, key, descriptor) entries(object) freeze(object) fromEntries(entries) getOwnPropertyDescriptor(object, key) getOwnPropertyDescriptors(object) getOwnPropertyNames(object) getOwnPropertySymbols(object) getPrototypeOf(object) groupBy(items, callbackFn) hasOwn(object, key) is(value1, value2) isExtensible(object) isFrozen(object) isSealed(object) keys(object) preventExtensions(object) seal(object) setPrototypeOf(object, prototype) values(object)
+Object.prototype: hasOwnProperty(key) isPrototypeOf(object) propertyIsEnumerable(key)
+Promise: all(promises) allSettled(promises) any(promises) race(promises) reject(reason) resolve(value)
+Promise.prototype: catch(onRejected) finally(onFinally) then(onFulfilled, onRejected?)
+Proxy: revocable(target, handler)
+Reflect: apply(target, thisArg, arguments) construct(target, arguments, newTarget?) defineProperty(target, key, descriptor) deleteProperty(target, key) get(target, key, receiver?) getOwnPropertyDescriptor(target, key) getPrototypeOf(target) has(target, key) isExtensible(target) ownKeys(target) preventExtensions(target) set(target, key, value, receiver?) setPrototypeOf(target, prototype)
+RegExp.prototype: exec(string) test(string)
+Set.prototype: add(value) delete(value) forEach(callbackFn, thisArg?) has(value)
+String: fromCharCode(...units) fromCodePoint(...points) raw(template, ...substitutions)
+String.prototype: at(index) charAt(index) charCodeAt(index) codePointAt(index) concat(...strings) endsWith(search, endPosition?) includes(search, position?) indexOf(search, position?) lastIndexOf(search, position?) localeCompare(that, locales?, options?) match(regexp) matchAll(regexp) normalize(form?) padEnd(length, padding?) padStart(length, padding?) repeat(count) replace(pattern, replacement) replaceAll(pattern, replacement) search(regexp) slice(start?, end?) split(separator, limit?) startsWith(search, position?) substring(start, end?) toLocaleLowerCase(locales?) toLocaleUpperCase(locales?)
+Symbol: for(key) keyFor(symbol)
+WeakMap.prototype: delete(key) get(key) has(key) set(key, value)
+WeakSet.prototype: add(value) delete(value) has(value)
+`;
+let known;
+
+function knownSignature(value) {
+  if (!known) {
+    known = new Map();
+    for (const line of SIGNATURES.trim().split('\n')) {
+      const [, make, holder, functions] = /^(new )?([\w.]+): (.*)$/.exec(line);
+      const object = holder.split('.').reduce((found, name) => (name === '__proto__' ? Object.getPrototypeOf(found) : property(found, name)), world);
+      for (const [, name, parameters] of functions.matchAll(/(\w+)(\([^)]*\))/g)) {
+        const found = Object.getOwnPropertyDescriptor(object, name);
+        if (found && found.value) known.set(found.value, [make || '', parameters]);
+      }
+    }
+  }
+  return known.get(value);
+}
+
 // The parameters as they are written, from a function's source.
 function signature(value, name) {
   const source = Function.prototype.toString.call(value);
   const arrow = /^(?:async\s+)?([\p{ID_Start}$_][\p{ID_Continue}$]*)\s*=>/u.exec(source);
   if (arrow) return `${name}(${arrow[1]})`;
   const from = /^class\b/.test(source) ? source.search(/\bconstructor\s*\(/) : 0;
-  if (from < 0) return `new ${name}()`;
+  if (from < 0) {
+    // It takes what the class takes that it extends.
+    const base = Object.getPrototypeOf(value);
+    return base === Function.prototype || typeof base !== 'function' || util.types.isProxy(base) ? `new ${name}()` : `new ${signature(base, name).replace(/^new /, '')}`;
+  }
+  const [make, parameters] = knownSignature(value) || [];
+  if (parameters) return `${make}${name}${parameters}`;
+  if (/^bound /.test(String(Object.getOwnPropertyDescriptor(value, 'name')?.value))) return `${name}(...)`;
   if (source.endsWith('{ [native code] }')) return `${name}(${Array.from({ length: value.length }, (_, at) => `argument${at + 1}`).join(', ')})`;
   const open = source.indexOf('(', from);
   let depth = 0;
@@ -617,8 +901,8 @@ function look({ before, after, detail }) {
   const chain = CHAIN.exec(before + /^[\p{ID_Continue}$]*/u.exec(after)[0]) || calledBefore(before);
   let value;
   try {
-    if (!chain || KEYWORDS.includes(chain[1])) return { found: false };
-    value = resolve(chain[1]);
+    if (!chain || (KEYWORDS.includes(chain[1]) && !Object.hasOwn(LITERALS, chain[1]))) return { found: false };
+    value = Object.hasOwn(LITERALS, chain[1]) ? LITERALS[chain[1]] : resolve(chain[1]);
   } catch {
     return { found: false };
   }
@@ -636,6 +920,11 @@ function look({ before, after, detail }) {
     lines.push(`Type: ${kind}`, `Value: ${shown}`);
   }
   return { found: true, text: lines.join('\n') };
+}
+
+function variables({ source }) {
+  const isNodes = (name) => nodesNames.has(name);
+  return new vm.Script(source).runInThisContext()({ world, isNodes, isProxy: util.types.isProxy, read: (name) => property(world, name) });
 }
 
 function answer(id, ask) {
@@ -656,8 +945,23 @@ process.on('unhandledRejection', (error) => {
   send({ id: runId(), event: 'stderr', text: `Uncaught (in promise) ${describe(error, '').stack}\n` });
 });
 
-world.require = createRequire(path.join(process.cwd(), 'script.js'));
-if (notebook) Object.defineProperty(world, 'display', { value: display, writable: true, configurable: true });
+const file = path.join(process.cwd(), 'script.js');
+world.require = createRequire(file);
+if (notebook) {
+  const { Module } = nodeRequire('node:module');
+  const script = new Module(file);
+  script.filename = file;
+  script.paths = Module._nodeModulePaths(process.cwd());
+  // A script has no `import.meta`: a cell that names it is sent with this name in its place.
+  const meta = { dirname: process.cwd(), filename: file, url: pathToFileURL(file).href, resolve: (specifier) => (builtinModules.includes(specifier.replace(/^node:/, '')) ? `node:${specifier.replace(/^node:/, '')}` : pathToFileURL(world.require.resolve(specifier)).href) };
+  Object.defineProperty(world, 'import_meta', { value: meta, writable: true, configurable: true });
+  for (const [name, value] of Object.entries({ module: script, exports: script.exports, __dirname: process.cwd(), __filename: file })) {
+    Object.defineProperty(world, name, { value, writable: true, configurable: true });
+  }
+}
+for (const [name, value] of Object.entries(notebook ? { display, ...DIALOGS } : {})) Object.defineProperty(world, name, { value, writable: true, configurable: true });
+// What the scripts that cells are made of know of each other; nobody sees it.
+for (const [name, value] of Object.entries(notebook ? { lines: { shell, help }, names: new Set(), cell: undefined } : {})) Object.defineProperty(world, Symbol.for(`agentbay.${name}`), { value, writable: true });
 nodesNames = new Set(Object.getOwnPropertyNames(world));
 process.exitCode = 0;
 
@@ -673,6 +977,7 @@ input.on('data', (chunk) => {
       if (interruptPending && current?.id === request.id) interruptPending();
     } else if (request.op === 'complete') answer(request.id, () => complete(request));
     else if (request.op === 'inspect') answer(request.id, () => look(request));
+    else if (request.op === 'variables') answer(request.id, () => variables(request));
   }
   next();
 });

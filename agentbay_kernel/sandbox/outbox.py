@@ -20,7 +20,7 @@ from agentbay_kernel.sandbox.whole_output import WholeOutput
 # Neighbouring pieces of one stream that nobody has asked for yet become one of this size.
 MOST_JOINED = 64 * 1024
 # What shows nothing is not missed by whoever reads a cell's output.
-UNSEEN = ("status", "execute_input")
+UNSEEN = ("status", "execute_input", "debug_event")
 # Characters of a stream that are one message at most.
 LONGEST_PIECE = 8 * 1024 * 1024
 # Bytes of one message that are carried; the near end takes twice as many.
@@ -44,6 +44,8 @@ class Outbox:
         # Calls that are to end at once, the latest ones.
         self.returning: collections.deque[str] = collections.deque(maxlen=100)
         self.changed = threading.Condition()
+        # The call that waits has something to answer, and waits only for the end of a request.
+        self.lingers = False
 
     def end(self) -> int:
         """The offset behind the last byte."""
@@ -63,7 +65,7 @@ class Outbox:
                 if not droppable:
                     self.say_dropped()
                 self.keep(line)
-            self.changed.notify_all()
+            self.tell_call()
 
     def full(self) -> bool:
         """Is more kept than is kept for nobody? One large message alone is not too much: it would
@@ -106,6 +108,11 @@ class Outbox:
                     self.dropped += 1
                 else:
                     self.growing = {**message, "texts": [text], "size": len(text)}
+            self.tell_call()
+
+    def tell_call(self) -> None:
+        """Wake the call that waits for something to answer. Each wake costs both threads."""
+        if not self.lingers:
             self.changed.notify_all()
 
     def leave_out(self, message: dict[str, Any], why: str, size: str = "") -> str:
@@ -163,7 +170,7 @@ class Outbox:
             if not missing:
                 self.whole.flush(identity)
                 self.open.pop(identity, None)
-            self.changed.notify_all()
+                self.changed.notify_all()
 
     def end_all(self) -> None:
         """No request will get an answer any more."""
@@ -183,12 +190,14 @@ class Outbox:
         What is there is not held back for that longer than `linger` seconds.
         """
         with self.changed:
+            self.lingers = False
             while call not in self.returning:
                 if self.has(after):
                     if not any(identity in self.open for identity in until):
                         return
-                    ends_at = min(ends_at, time.monotonic() + linger)
-                    linger = max(0.0, ends_at - time.monotonic())
+                    if not self.lingers:
+                        self.lingers = True
+                        ends_at = min(ends_at, time.monotonic() + linger)
                 left = ends_at - time.monotonic()
                 if left <= 0:
                     return

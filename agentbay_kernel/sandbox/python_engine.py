@@ -32,6 +32,7 @@ if __name__ == "__main__":
     # The script's own directory; what is ours is imported from two above it, and cells import
     # from neither.
     sys.path[0] = os.path.abspath(f"{__file__}/../../..")  # noqa: PTH100
+from agentbay_kernel.sandbox import prepared_kernel
 from agentbay_kernel.sandbox.interrupts import Interrupts
 
 if __name__ == "__main__":
@@ -759,6 +760,7 @@ def main() -> None:
     """Serve the socket that the environment names."""
     fd = int(os.environ.pop("AGENTBAY_WORKER_FDS").split(",")[0])
     os.set_inheritable(fd, False)
+    prepared_kernel.prepare()
     Engine(socket.socket(fileno=fd)).start()
 
 

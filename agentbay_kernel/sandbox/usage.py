@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Seconds for which figures are valid.
-VALID_S = 5.0
+# Seconds for which figures are valid: while something runs, and for the last answer before nothing
+# does, which stays the latest until the next cell.
+VALID_S, LAST_VALID_S = 5.0, 0.5
 # Fields of /proc/PID/stat behind the name: session, times in user and kernel mode, resident pages.
 SESSION, USER, KERNEL, RESIDENT = 3, 11, 12, 21
 
@@ -30,11 +31,18 @@ class Usage:
         # Seconds of processor by process, at that time.
         self.seconds: dict[str, float] = {}
 
-    def due(self) -> dict[str, Any] | None:
-        """Return the content of a usage_reply; None while the last one is valid."""
+    def is_due(self, is_last: bool) -> bool:
+        """Are the figures that were read no longer valid?
+
+        Arguments:
+            is_last: does nothing run any more?
+        """
+        valid_s = LAST_VALID_S if is_last else VALID_S
+        return not self.read_at or time.monotonic() - self.read_at >= valid_s
+
+    def read(self) -> dict[str, Any]:
+        """Return the content of a usage_reply."""
         now = time.monotonic()
-        if self.read_at and now - self.read_at < VALID_S:
-            return None
         figures: dict[str, Any] = {
             "hostname": socket.gethostname(),
             "pid": self.leader,

@@ -2,11 +2,8 @@
 
 In: a key and code. Out: results and errors, all importable from here.
 
-    agent_bay = AgentBay()
-    result = agent_bay.create(CreateSessionParams(image_id="code_latest"))
-    if result.success:
-        print(result.session.code.run_code("print(1 + 1)", "python").result)
-        result.session.delete()
+    with AgentBay() as agent_bay, agent_bay.session() as session:
+        print(session.code.run_code("print(1 + 1)", "python").result)
 """
 
 from __future__ import annotations
@@ -30,10 +27,19 @@ from agentbay_kernel.errors import (
     ToolNotFoundError,
     UnsupportedLanguageError,
 )
+from agentbay_kernel.service.asynchronous import (
+    AsyncAgentBay,
+    AsyncCode,
+    AsyncFiles,
+    AsyncJob,
+    AsyncSession,
+)
 from agentbay_kernel.service.client import AgentBay
 from agentbay_kernel.service.code import Code
 from agentbay_kernel.service.creation import CREATE_LABEL, CreateSessionParams
 from agentbay_kernel.service.endpoint import Credentials, Endpoint, find_credentials
+from agentbay_kernel.service.files import FileEntry, Files
+from agentbay_kernel.service.jobs import Job, JobStatus
 from agentbay_kernel.service.log import get_logger
 from agentbay_kernel.service.results import (
     ApiResponse,
@@ -46,6 +52,7 @@ from agentbay_kernel.service.results import (
     OperationResult,
     SessionListResult,
     SessionStatusResult,
+    ShellResult,
     ToolResult,
 )
 from agentbay_kernel.service.session import Session, SessionResult
@@ -56,6 +63,11 @@ __all__ = [
     "AgentBay",
     "AgentBayError",
     "ApiResponse",
+    "AsyncAgentBay",
+    "AsyncCode",
+    "AsyncFiles",
+    "AsyncJob",
+    "AsyncSession",
     "AuthenticationError",
     "Code",
     "CodeChunk",
@@ -72,9 +84,13 @@ __all__ = [
     "Credentials",
     "DeleteResult",
     "Endpoint",
+    "FileEntry",
+    "Files",
     "InvalidCodeError",
     "InvalidResponseError",
     "InvalidTimeoutError",
+    "Job",
+    "JobStatus",
     "LabelsResult",
     "OperationResult",
     "QuotaError",
@@ -87,6 +103,7 @@ __all__ = [
     "SessionNotFoundError",
     "SessionResult",
     "SessionStatusResult",
+    "ShellResult",
     "ThrottledError",
     "ToolNotFoundError",
     "ToolResult",

@@ -358,7 +358,7 @@ def read_failure(text: str, stderr: str = "") -> CodeError:
     if found is None and is_traced(stderr):
         found = _parse(stderr)
     if found is None:
-        return CodeError(UNNAMED, without_ansi(text) or "The sandbox did not say what failed.")
+        return CodeError(UNNAMED, without_ansi(text) or "The sandbox did not report what failed.")
     name, value = found
     if name in _TIMEOUT_NAMES or (name in _NAMES_OF_NOTHING and _TIMEOUT_WORDS.search(value)):
         return CodeError(TIMEOUT, value)

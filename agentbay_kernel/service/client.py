@@ -6,17 +6,24 @@ is raised.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.errors import CommandError, ConfigurationError, SessionError
+from agentbay_kernel.errors import (
+    CommandError,
+    ConfigurationError,
+    SessionError,
+    SessionNotFoundError,
+)
 from agentbay_kernel.service.access import Access
 from agentbay_kernel.service.actions import Actions
 from agentbay_kernel.service.creation import CreateSessionParams, create_session
 from agentbay_kernel.service.endpoint import Endpoint, find_credentials
 from agentbay_kernel.service.listing import list_all, list_page
+from agentbay_kernel.service.log import get_logger
 from agentbay_kernel.service.results import (
     DeleteResult,
     SessionListResult,
@@ -27,6 +34,8 @@ from agentbay_kernel.service.transport import LARGEST_ANSWER, Transport
 
 _CONNECT_TIMEOUT_S = 10.0
 _DEFAULT_TIMEOUT_MS = 60_000
+
+_log = get_logger("client")
 
 
 class AgentBay:
@@ -103,6 +112,20 @@ class AgentBay:
         except (CommandError, SessionError) as error:
             return refused(SessionResult, error)
         return SessionResult(request_id=request_id, session=session)
+
+    @contextlib.contextmanager
+    def session(self, params: CreateSessionParams | None = None) -> Iterator[Session]:
+        """Create a session for a `with` block and delete it at the block's end, however it ends.
+
+        Raises:
+            QuotaError: the account has no free slot.
+            CommandError: the service refused or was not reached.
+        """
+        session = opened(self.create(params))
+        try:
+            yield session
+        finally:
+            _delete_quietly(session)
 
     def get(self, session_id: str) -> SessionResult:
         """A session that exists, by its id.
@@ -189,6 +212,25 @@ class AgentBay:
     def close(self) -> None:
         """Close the connections. Sessions live on at the service."""
         self._transport.close()
+
+
+def opened(result: SessionResult) -> Session:
+    """The session of an answer, or its refusal raised."""
+    if result.session is None:
+        raise result.failure or SessionError(result.error_message)
+    return result.session
+
+
+def _delete_quietly(session: Session) -> None:
+    """Delete it; an error must not hide the one that the block ends with."""
+    try:
+        done = session.delete(wait=False)
+        if done.success or isinstance(done.failure, SessionNotFoundError):
+            return
+        problem = done.error_message
+    except CommandError as error:
+        problem = str(error)
+    _log.warning("The session %s was not deleted: %s", session.session_id, problem)
 
 
 def _action_timeout_s() -> float:

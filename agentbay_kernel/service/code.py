@@ -45,7 +45,13 @@ class Code:
         self._stream = stream
 
     def run_code(
-        self, code: str, language: str, timeout_s: float = 60, *, check_syntax: bool = False
+        self,
+        code: str,
+        language: str,
+        timeout_s: float = 60,
+        *,
+        check_syntax: bool = False,
+        output_limit: int | None = None,
     ) -> CodeExecutionResult:
         """Run code in the session's sandbox and wait for its end.
 
@@ -54,6 +60,8 @@ class Code:
             language: python or javascript, or one of their aliases.
             timeout_s: seconds after which the sandbox stops the code, at most 60.
             check_syntax: first look whether the code parses, and warn if it does not.
+            output_limit: characters of each text of the result (stdout, stderr, a value, an
+                error) that are kept, the beginning and the end; all unless given.
 
         Returns:
             What the code did. An error of the code is no exception here: `success` is False and
@@ -85,6 +93,8 @@ class Code:
                 raise
             return _stopped_by_gateway(error, seconds, waited_s)
         result = read_execution(answer)
+        if output_limit is not None:
+            result = result.shortened(output_limit)
         _log.debug("run_code %s: %s in %.3f s", result.request_id, name, time.monotonic() - started)
         return result
 

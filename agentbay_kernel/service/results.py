@@ -6,7 +6,7 @@ service's refusals are values too (`success=False`); what is raised instead is i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from agentbay_kernel.errors import (
@@ -112,6 +112,20 @@ class ToolResult(ApiResponse):
 
 
 @dataclass(frozen=True)
+class ShellResult:
+    """What a shell command printed and how it ended; `exit_code` is 124 at its timeout."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+    @property
+    def success(self) -> bool:
+        """Did it end with the exit code 0?"""
+        return self.exit_code == 0
+
+
+@dataclass(frozen=True)
 class CodeLogs:
     """What the code printed, in chunks; newlines are inside the chunks."""
 
@@ -164,3 +178,44 @@ class CodeExecutionResult(ApiResponse):
             if isinstance(text, str):
                 return text
         return "".join(self.logs.stdout)
+
+    def shortened(self, limit: int) -> CodeExecutionResult:
+        """Return the same with texts of at most `limit` characters each, and a line for the rest.
+
+        The texts are all of stdout, all of stderr, the text of each result, and the error's value
+        and traceback. The beginning and the end are kept. Other kinds of a result (pictures,
+        HTML) are left out if they are longer.
+        """
+        logs = CodeLogs(
+            *(
+                [shortened(text, limit)] if (text := "".join(chunks)) else []
+                for chunks in (self.logs.stdout, self.logs.stderr)
+            )
+        )
+        results = [
+            replace(
+                output,
+                data={
+                    mime: shortened(value, limit) if mime == "text/plain" else value
+                    for mime, value in output.data.items()
+                    if mime == "text/plain" or len(str(value)) <= limit
+                },
+            )
+            for output in self.results
+        ]
+        error = self.error and replace(
+            self.error,
+            value=shortened(self.error.value, limit),
+            traceback=shortened(self.error.traceback, limit),
+        )
+        message = shortened(self.error_message, limit)
+        return replace(self, logs=logs, results=results, error=error, error_message=message)
+
+
+def shortened(text: Any, limit: int) -> Any:
+    """Return the beginning and the end of a string that is longer than `limit` characters."""
+    if not isinstance(text, str) or len(text) <= limit:
+        return text
+    head, tail = limit - limit // 2, limit // 2
+    middle = f"\n[... {len(text) - limit:,} characters left out ...]\n"
+    return text[:head] + middle + text[len(text) - tail :]

@@ -20,6 +20,7 @@ from agentbay_kernel.errors import (
     AuthenticationError,
     CommandError,
     InvalidResponseError,
+    InvalidTimeoutError,
     ServiceFaultError,
     ServiceUnreachableError,
     SessionNotFoundError,
@@ -33,7 +34,7 @@ from agentbay_kernel.service.actions import (
     is_passing_fault,
     repeat,
 )
-from agentbay_kernel.service.code import Code
+from agentbay_kernel.service.code import LONGEST_TIMEOUT_S, Code
 from agentbay_kernel.service.endpoint import place_of
 from agentbay_kernel.service.envelope import (
     Envelope,
@@ -42,6 +43,8 @@ from agentbay_kernel.service.envelope import (
     read_action_tool,
     read_link_tool,
 )
+from agentbay_kernel.service.files import Files
+from agentbay_kernel.service.jobs import Job, start_job
 from agentbay_kernel.service.log import get_logger
 from agentbay_kernel.service.results import (
     DeleteResult,
@@ -49,10 +52,12 @@ from agentbay_kernel.service.results import (
     OperationResult,
     Refusable,
     SessionStatusResult,
+    ShellResult,
     ToolResult,
     refused,
 )
 from agentbay_kernel.service.streaming import CodeStream
+from agentbay_kernel.service.tools import Capacity, read_shell
 from agentbay_kernel.service.websocket import WebSocketCall, WebSocketRoute
 
 # What the service and the way to it may add to a tool's own time: starting, stopping what hangs.
@@ -70,14 +75,6 @@ _NO_TOOL = re.compile(r"tool by name ['\"]?([\w.-]+)['\"]? not found", re.IGNORE
 _SESSION_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
 _log = get_logger("session")
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Characters that one call of a tool carries: `sent` in its arguments, `received` back."""
-
-    sent: int
-    received: int
 
 
 # The action route carries about 63 KB a message, envelope included (AgentBay wire protocol; the
@@ -99,6 +96,7 @@ class Session:
         self._session_id = session_id
         self._access = self._hidden(access)
         self._code = Code(self.call_tool, self.stream_code)
+        self._files = Files(self)
         self._lock = threading.Lock()
         self._route: WebSocketRoute | None = None
         self._streams_again_at = 0.0
@@ -115,6 +113,11 @@ class Session:
     def code(self) -> Code:
         """Runs code in the session."""
         return self._code
+
+    @property
+    def files(self) -> Files:
+        """Reads and writes files of the sandbox."""
+        return self._files
 
     @property
     def tools(self) -> Mapping[str, str]:
@@ -165,6 +168,67 @@ class Session:
         """
         arguments = {"command": command, "timeout_ms": int(timeout_s * 1000)}
         return self.call_mcp_tool("shell", arguments, timeout_s)
+
+    def shell(
+        self,
+        command: str,
+        timeout_s: float = 50,
+        *,
+        cwd: str | None = None,
+        envs: Mapping[str, str] | None = None,
+    ) -> ShellResult:
+        """Run a shell command in the sandbox and wait for its end. Never sent twice.
+
+        It does not wait for code that runs there. For more than 60 seconds, use `start`.
+
+        Arguments:
+            command: for bash.
+            timeout_s: seconds after which the sandbox stops it; its output is lost then.
+            cwd: the directory to run in.
+            envs: variables of its environment.
+
+        Returns:
+            What it printed, and its exit code. A failing command is no exception.
+
+        Raises:
+            InvalidTimeoutError: nothing was sent.
+            CommandError: the service could not do it, or its answer was lost.
+        """
+        if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+            raise InvalidTimeoutError(
+                f"timeout_s is {timeout_s!r}. Nothing was sent: a command may take at most "
+                f"{LONGEST_TIMEOUT_S} seconds. Start longer ones with `session.start`."
+            )
+        arguments: dict[str, Any] = {"command": command, "timeout_ms": int(timeout_s * 1000)}
+        if cwd is not None:
+            arguments["cwd"] = cwd
+        if envs:
+            arguments["envs"] = dict(envs)
+        return read_shell(self.call_mcp_tool("shell", arguments, timeout_s))
+
+    def start(
+        self, command: str, *, cwd: str | None = None, envs: Mapping[str, str] | None = None
+    ) -> Job:
+        """Start a shell command that may take long, and return at once.
+
+        The command goes on when the connection is lost or this program ends; it ends with the
+        session. It is started once, whatever the network does.
+
+        Arguments:
+            command, cwd, envs: as in `shell`.
+
+        Raises:
+            CommandError: the service could not do it.
+        """
+        return start_job(self, command, cwd=cwd, envs=envs)
+
+    def job(self, job_id: str) -> Job:
+        """Return a job that was started earlier, perhaps by another program, by its id.
+
+        Raises:
+            ValueError: that is not the id of a job.
+        """
+        return Job(self, job_id)
 
     def capacity(self, tool: str) -> Capacity:
         """Return how much one call of that tool carries, by the route that it takes."""

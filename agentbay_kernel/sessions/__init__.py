@@ -13,7 +13,8 @@ from agentbay_kernel.sessions.registry import whose
 from agentbay_kernel.sessions.session import LiveSession, PastCell
 from agentbay_kernel.sessions.statefile import Record
 from agentbay_kernel.sessions.store import DEFAULT_SESSION, Lost
-from agentbay_kernel.sessions.top import TopReport, Variable
+from agentbay_kernel.sessions.top import TopReport
+from agentbay_kernel.sessions.variables import Variable, Variables
 
 __all__ = [
     "DEFAULT_SESSION",
@@ -27,6 +28,7 @@ __all__ = [
     "SessionManager",
     "TopReport",
     "Variable",
+    "Variables",
     "clock",
     "read_recipe",
     "whose",

@@ -14,92 +14,21 @@ A program of your own uses it as the kernels do, with an account or without:
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from agentbay_kernel.errors import LocalRuntimeError, NoBackendError
+from agentbay_kernel import threads
+from agentbay_kernel.errors import AgentBayError, NoBackendError
+from agentbay_kernel.local.child import ChildRuntime, end_ahead, start_child
 from agentbay_kernel.service import AgentBay, Endpoint, find_credentials
 from agentbay_kernel.service.endpoint import ENDPOINT_VARIABLE, KEY_VARIABLE, REGION_VARIABLE
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
 
-# A cold disk can make the first import of the runtime slow.
-_RUNTIME_START_S = 30.0
-# What a runtime may take to remove its sessions when it is told to end.
-_RUNTIME_END_S = 1.0
-
-
-class ChildRuntime:
-    """A local runtime of our own: a child process that ends when we do, however we end.
-
-    Arguments:
-        settings: those that begin with `local_` are its flags.
-
-    Raises:
-        LocalRuntimeError: it did not start.
-    """
-
-    def __init__(self, settings: AgentBaySettings) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as we)
-        try:
-            # It reads its standard input: the end of that is our end.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "agentbay_kernel", "serve", *_runtime_flags(settings)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                # It has a key of its own and no use for the user's.
-                env={name: v for name, v in os.environ.items() if name != KEY_VARIABLE},
-                # Ctrl-C in a terminal is meant for the cell, not for the runtime.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise LocalRuntimeError(
-                f"The local runtime could not be started: {error}. Nothing was run; `jupyter "
-                "agentbay doctor` looks for the cause."
-            ) from error
-        self.announcement = self._read_announcement()
-        self.endpoint: str = self.announcement["endpoint"]
-        self.api_key: str = self.announcement["api_key"]
-
-    def close(self) -> None:
-        """Tell it to end, with all its sessions; waits a moment for that."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_RUNTIME_END_S)
-
-    @property
-    def alive(self) -> bool:
-        """Is the process still running?"""
-        return self._process.poll() is None
-
-    def _read_announcement(self) -> dict[str, Any]:
-        overdue = threading.Timer(_RUNTIME_START_S, self._process.kill)
-        overdue.daemon = True
-        overdue.start()
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        overdue.cancel()
-        try:
-            announcement: dict[str, Any] = json.loads(line)
-            return announcement
-        except ValueError:
-            self.close()
-            self._errors.seek(0)
-            said = self._errors.read()[-2000:].decode(errors="replace").strip()
-            if not said:
-                said = "It said nothing: try `jupyter agentbay serve` in a terminal."
-            raise LocalRuntimeError(f"The local runtime did not start. {said}") from None
+# A status is not held up for longer by an address that does not answer.
+_REPORT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -125,6 +54,15 @@ class Backend:
             if self.is_local
             else (self.client.endpoint.url)
         )
+
+    def reported_isolation(self) -> Mapping[str, Any]:
+        """What is confined there, asked for if that is not known and may be; may be empty."""
+        if self.isolation or not self.client.endpoint.is_loopback:
+            return self.isolation
+        # A local runtime that was not named as one; a tunnel to the service has no such call.
+        with contextlib.suppress(AgentBayError, TimeoutError):
+            return threads.start(self.client.local_report).result(_REPORT_S).get("isolation") or {}
+        return {}
 
     @property
     def releases_sessions(self) -> bool:
@@ -186,10 +124,13 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
     found, largest = find_credentials(), settings.response_limit
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:
+            end_ahead()
             return _local_backend(AgentBay(found.api_key, largest_answer=largest), None)
-        runtime = ChildRuntime(settings)
-        client = AgentBay(runtime.api_key, endpoint=runtime.endpoint, largest_answer=largest)
+        runtime = start_child(settings)
+        told = runtime.announcement
+        client = AgentBay(told["api_key"], endpoint=told["endpoint"], largest_answer=largest)
         return _local_backend(client, runtime)
+    end_ahead()
     if not found.api_key:
         raise NoBackendError(
             "There is no AgentBay API key, so there is no sandbox to run this in, and nothing was "
@@ -201,28 +142,20 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
     return Backend(client, is_local=False, notice=_notice_of(client.endpoint))
 
 
-def _runtime_flags(settings: AgentBaySettings) -> list[str]:
-    # Its sessions cost nothing and end with the notebook, so no idle time ends them before.
-    flags = ["--die-with-parent", "--idle-seconds", "0", "--isolation", settings.local_isolation]
-    flags += ["--python", settings.local_python, "--prewarm", str(settings.local_prewarm)]
-    flags += ["--memory", str(settings.local_memory)]
-    return [*flags, "--network"] if settings.local_network else flags
-
-
 def _notice_of(endpoint: Endpoint) -> str:
     if endpoint.is_known:
         return ""
     what = "an address of THIS machine" if endpoint.is_loopback else "not an address of AgentBay's"
     return (
         f"AgentBay: this session lives at {endpoint.host}, which is {what}. "
-        "The environment variable AGENTBAY_ENDPOINT says so."
+        "The environment variable AGENTBAY_ENDPOINT names it."
     )
 
 
 def _local_backend(client: AgentBay, runtime: ChildRuntime | None) -> Backend:
     told = runtime.announcement if runtime is not None else client.local_report()
     isolation = told.get("isolation") or {}
-    summary = isolation.get("summary") or "it does not say what is isolated"
+    summary = isolation.get("summary") or "it does not report what is isolated"
     # Banner and status say where isolated cells run; only what isn't isolated is warned of.
     notice = (
         ""

@@ -158,7 +158,7 @@ class Warnings:
                 "stderr",
                 f"AgentBay: this cell is followed and keeps its session alive until {clock(kept)}, "
                 f"{_minutes(kept - now)}. `%agentbay extend 2h` in another cell, or a longer "
-                "AGENTBAY_TIMEOUT before it starts, lets it go on.\n",
+                "AGENTBAY_TIMEOUT before it starts, lets it continue.\n",
             )
 
 

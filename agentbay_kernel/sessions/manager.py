@@ -23,6 +23,7 @@ from agentbay_kernel.sessions.runner import SessionRunner
 from agentbay_kernel.sessions.session import LiveSession
 from agentbay_kernel.sessions.store import DEFAULT_SESSION, SessionStore
 from agentbay_kernel.sessions.top import TopReport, read_top
+from agentbay_kernel.sessions.variables import Variables, read_variables
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -98,9 +99,13 @@ class SessionManager:
         """
         live = self.store.named(name)
         if live.attached and not force:
+            force_it = "`%agentbay delete --force` deletes it."
+            if not self.settings.delete_attached:
+                on_a_line = f"jupyter agentbay sessions delete {live.session.session_id}"
+                force_it = f"To delete it, run `{on_a_line}` on the command line."
             raise AttachedSessionError(
                 f"The session {live.session.session_id} is attached: it is not this notebook's, "
-                f"and was not deleted. `%agentbay detach` leaves it; --force deletes it."
+                f"and was not deleted. `%agentbay detach` leaves it. {force_it}"
             )
         answer = live.session.delete(wait=False)
         if not answer.success and not isinstance(answer.failure, SessionNotFoundError):
@@ -152,8 +157,7 @@ class SessionManager:
         if running:
             return [self.interrupt(cell, name) for cell in running]
         if (bridge := live.python_bridge) is not None:
-            bridge.interrupt_kernel()
-            return [InterruptResult.ENDING]
+            return [InterruptResult.ENDING] if bridge.interrupt_kernel() else []
         if live.attached:
             raise AttachedSessionError(
                 f"The session {live.session.session_id} is attached, and this notebook runs "
@@ -219,6 +223,15 @@ class SessionManager:
             SessionError: there is none of that name.
         """
         return read_top(self.store.named(name))
+
+    def variables(self, name: str, language: str) -> Variables:
+        """List the variables of a language in a session; none is created.
+
+        Raises:
+            SessionError: there is none of that name, or the language's interpreter is busy.
+            CommandError: the service failed.
+        """
+        return read_variables(self.store.named(name), language)
 
     def rerun(self, name: str = DEFAULT_SESSION) -> Iterator[Message]:
         """Run the cells of the lost session again, in order, until one fails; yields messages,

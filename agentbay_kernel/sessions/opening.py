@@ -126,7 +126,7 @@ class Opener:
         release_any(session)
         return Opened(
             live,
-            f"AgentBay: this notebook's kernel had ended without notice (it was last heard of at "
+            f"AgentBay: this notebook's kernel had ended without notice (it was last active at "
             f"{clock(record.used_at)}). Its session {session.session_id} was taken back, with its "
             "variables and files.\n",
         )

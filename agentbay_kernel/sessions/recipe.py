@@ -15,13 +15,14 @@ variables that the user's own configuration (`setup_env`) allows, never the serv
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.errors import RecipeError
 from agentbay_kernel.service.endpoint import KEY_VARIABLE
+from agentbay_kernel.sessions.files import FileList, list_files
 
 FILE = "agentbay.toml"
 _KEYS = ("pip", "npm", "files", "env")
@@ -41,6 +42,8 @@ class Recipe:
     npm: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    #: Is it the user's own configuration, not the notebook's?
+    is_configured: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.pip or self.npm or self.files or self.env)
@@ -49,46 +52,13 @@ class Recipe:
         """What is left of it where nothing of this machine may be used."""
         return replace(self, files=(), env=())
 
-    def local_files(self) -> Iterator[tuple[str, Path]]:
-        """The files to bring, folders walked through: relative path with `/`, and the file.
+    def local_files(self) -> FileList:
+        """List the files to bring.
 
         Raises:
-            RecipeError: one is not there, or not within reach.
+            RecipeError: one is not there, not within reach, or they are too many or too large.
         """
-        for name in self.files:
-            path = self._reach(name)
-            if path.is_dir():
-                inner = sorted(one for one in path.rglob("*") if one.is_file())
-                found = [one for one in inner if not _hidden(one.relative_to(path).parts)]
-            else:
-                found = [path]
-            for one in found:
-                relative = one.relative_to(self.folder).as_posix()
-                yield relative, self._reach(relative)
-
-    def _reach(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        windows = PureWindowsPath(name)
-        path = self.folder.joinpath(name)
-        if PurePosixPath(name).is_absolute() or windows.drive or "\\" in name or ".." in parts:
-            raise self._out_of_reach(name, "it is not a path in the notebook's directory")
-        if _hidden(parts):
-            raise self._out_of_reach(
-                name, "files and directories that start with a dot are not sent"
-            )
-        try:
-            real = path.resolve(strict=True)
-        except (OSError, ValueError):
-            raise RecipeError(
-                f"{self.source} names the file {name!r}, which is not in {self.folder}. Nothing "
-                "was created."
-            ) from None
-        if real != self.folder.resolve().joinpath(*parts):
-            raise self._out_of_reach(name, "it is a link, or lies behind one")
-        return path
-
-    def _out_of_reach(self, name: str, why: str) -> RecipeError:
-        return RecipeError(f"{self.source} names the file {name!r}, which it can't have: {why}.")
+        return list_files(self.folder, self.files, self.source, skip_missing=self.is_configured)
 
 
 def read_recipe(text: str, folder: Path, source: str, allowed: Collection[str]) -> Recipe:
@@ -112,7 +82,8 @@ def read_recipe(text: str, folder: Path, source: str, allowed: Collection[str]) 
             f"{source} has no {', '.join(unknown)}; a recipe has {', '.join(_KEYS)}, each a list "
             "of texts."
         )
-    recipe = Recipe(folder, source, **{key: _texts(document, key, source) for key in _KEYS})
+    pip, npm, files, env = (_texts(document, key, source) for key in _KEYS)
+    recipe = Recipe(folder, source, pip, npm, files, env)
     for package in (*recipe.pip, *recipe.npm):
         if package.startswith("-"):
             raise RecipeError(
@@ -132,8 +103,7 @@ def read_recipe(text: str, folder: Path, source: str, allowed: Collection[str]) 
                 "into jupyter_agentbay_config.py."
             )
     # What is out of reach is told before a session is created.
-    for _ in recipe.local_files():
-        pass
+    recipe.local_files()
     return recipe
 
 
@@ -160,7 +130,3 @@ def _texts(document: dict[str, Any], key: str, source: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(v, str) and v for v in values):
         raise RecipeError(f'{source}: {key} must be a list of texts, for example {key} = ["x"].')
     return tuple(values)
-
-
-def _hidden(parts: tuple[str, ...]) -> bool:
-    return any(part.startswith(".") for part in parts)

@@ -88,6 +88,8 @@ class LiveSession:
         self.attached = bool(attached_for)
         self.lifetime = lifetime
         self.created_at = time.time() if created_at is None else created_at
+        #: Was it created when the notebook was opened, and has nothing asked for it since?
+        self.unused = False
         # What `rerun` runs again when the session is lost.
         self.past: list[PastCell] = []
         self.running: set[Cell] = set()
@@ -95,8 +97,10 @@ class LiveSession:
         self.unsettled: Cell | None = None
         # Why it is used no more; empty as long as it is.
         self.ended = ""
+        #: Were its packages named, behind the first error for one that is missing?
+        self.packages_named = False
         # What is still to be done to it before its next cell.
-        self.recipe: Recipe | None = None
+        self.recipes: list[Recipe] = []
         self._settings, self._attached_for = settings, attached_for
         # The owner of an attached session may have a bridge of the same kind in it.
         self._module = f"{MODULE}_{uuid.uuid4().hex[:12]}" if attached_for else MODULE

@@ -13,20 +13,23 @@ import os
 import time
 
 from agentbay_kernel.errors import CommandError, SetupError
-from agentbay_kernel.service import Session
+from agentbay_kernel.service import Session, find_credentials
+from agentbay_kernel.sessions.audit_log import AuditLog
+from agentbay_kernel.sessions.files import FileList
 from agentbay_kernel.sessions.recipe import Recipe
 
-_LARGEST_FILE = 100 * 1024 * 1024
 _INSTALL_WITHIN_S = 900.0
 _LOOK_EVERY_S = 0.7
 _CALL_S = 55
 
 # Each is an expression, so that no name is left behind in the sandbox's Python.
-_WRITE = """(lambda os, b64, facts: (
-    os.makedirs(os.path.dirname(os.path.abspath(facts['path'])), exist_ok=True),
-    (lambda file: (file.write(b64.b64decode(facts['data'])), file.close()))(
-        open(facts['path'], facts['mode'])),
-) and None)(__import__('os'), __import__('base64'), __import__('json').loads({facts!r}))"""
+_WRITE = """(lambda os, b64, parts: [(
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True),
+    first and os.path.lexists(path) and os.remove(path),
+    (lambda file: (file.write(b64.b64decode(data)), file.close()))(open(path, 'ab')),
+    last and os.chmod(path, 0o444),
+) for path, first, last, data in parts] and None)(
+    __import__('os'), __import__('base64'), __import__('json').loads({facts!r}))"""
 _ENVIRON = "__import__('os').environ.update(__import__('json').loads({facts!r}))"
 _START = """(lambda sys, types, subprocess, tempfile, command: (
     sys.modules.__setitem__('_agentbay_setup', types.ModuleType('_agentbay_setup')),
@@ -43,19 +46,19 @@ _LOOK = """(lambda m, json: print(json.dumps({{'status': m.process.poll(),
     __import__('sys').modules['_agentbay_setup'], __import__('json'))"""
 
 
-def set_up(session: Session, recipe: Recipe) -> None:
-    """Apply a recipe.
+def set_up(session: Session, recipe: Recipe, audit: AuditLog | None = None) -> str:
+    """Apply a recipe; returns a line on the files that it brought, or nothing.
+
+    Arguments:
+        audit: is told what is sent; None if nobody wants to know.
 
     Raises:
         SetupError: a part of it failed; says which and why.
-        RecipeError: a file is no longer within reach.
+        RecipeError: a file is no longer within reach, or holds a key.
+        ConfigurationError: the audit log can't be written.
     """
-    for name, path in recipe.local_files():
-        if path.stat().st_size > _LARGEST_FILE:
-            raise SetupError(
-                f"{recipe.source}: {name} is larger than 100 MB. Use `%agentbay upload {name}`."
-            )
-        _bring(session, recipe, name, path.read_bytes())
+    listed = recipe.local_files()
+    _bring(session, recipe, listed, audit)
     _set_variables(session, recipe)
     if recipe.pip:
         command = [None, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
@@ -64,18 +67,58 @@ def set_up(session: Session, recipe: Recipe) -> None:
         # npm's check for a newer npm would ask the network for what nobody wants to know.
         flags = ["--no-audit", "--no-fund", "--no-update-notifier"]
         _install(session, recipe, "npm", ["npm", "install", *flags, *recipe.npm])
+    return _described(recipe, listed)
 
 
-def _bring(session: Session, recipe: Recipe, name: str, data: bytes) -> None:
+def _bring(session: Session, recipe: Recipe, listed: FileList, audit: AuditLog | None) -> None:
+    """Write read-only copies into the session's working directory; small files share a call."""
     # In base64, which adds a third; half of what fits, because code is quoted on its way.
-    size = session.capacity("run_code").sent * 3 // 8
-    for start in range(0, max(1, len(data)), size):
-        facts = {
-            "path": name,
-            "mode": "ab" if start else "wb",
-            "data": base64.b64encode(data[start : start + size]).decode(),
-        }
-        _run(session, recipe, f"the file {name}", _WRITE.format(facts=json.dumps(facts)))
+    most = session.capacity("run_code").sent * 3 // 8
+    secrets = tuple(key for key in [find_credentials().api_key] if key)
+    parts: list[tuple[str, bool, bool, str]] = []
+    free = most
+
+    def send() -> None:
+        if parts:
+            what = f"the file {parts[0][0]}"
+            _run(session, recipe, what, _WRITE.format(facts=json.dumps(parts)))
+            parts.clear()
+
+    for file in listed.files:
+        data = file.read(secrets)
+        if audit is not None:
+            audit.data(session.session_id, str(file.path), file.size)
+        # Escaped twice, letters beyond ASCII take seven characters.
+        overhead = 7 * len(file.name) + 40
+        start = 0
+        while start < len(data) or start == 0:
+            if free < overhead + 1000:
+                send()
+                free = most
+            piece = data[start : start + max(1000, free - overhead)]
+            end = start + len(piece)
+            parts.append(
+                (file.name, start == 0, end == len(data), base64.b64encode(piece).decode())
+            )
+            free -= overhead + len(piece)
+            if not piece:
+                break
+            start = end
+    send()
+
+
+def _described(recipe: Recipe, listed: FileList) -> str:
+    """What was brought, in one line."""
+    if not recipe.files:
+        return ""
+    files = "1 file" if len(listed.files) == 1 else f"{len(listed.files):,} files"
+    line = f"AgentBay: copied {files}, {listed.size:,} bytes, into the session, read-only"
+    if listed.left_out:
+        line += f"; {listed.left_out:,} of other types left out"
+    if listed.missing:
+        names = ", ".join(name if name.isprintable() else ascii(name) for name in listed.missing)
+        line += f"; not in the notebook's directory: {names}"
+    return f"{line} ({recipe.source})"
 
 
 def _set_variables(session: Session, recipe: Recipe) -> None:
@@ -122,10 +165,10 @@ def _run(session: Session, recipe: Recipe, what: str, code: str) -> str:
 
 def _failed(recipe: Recipe, what: str, why: str) -> SetupError:
     return SetupError(
-        f"The new session could not be set up as {recipe.source} says: {what}: {why}\nThis cell "
+        f"The new session could not be set up by {recipe.source}: {what}: {why}\nThis cell "
         "did not run. Correct the recipe and run it again."
     )
 
 
 def _last_lines(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-8:]) or "it failed and said nothing"
+    return "\n".join(text.strip().splitlines()[-8:]) or "it failed and printed nothing"

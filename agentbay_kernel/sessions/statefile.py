@@ -181,7 +181,7 @@ class StateFile:
 
     def _error(self, why: str) -> StateFileError:
         return StateFileError(
-            f"The state file {self.path} can't be used: {why}. It says which sessions are yours, "
+            f"The state file {self.path} can't be used: {why}. It lists your sessions, "
             "so without it no session is created. Correct it, or name another directory by "
             "AGENTBAY_STATE_DIR."
         )

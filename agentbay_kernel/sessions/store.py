@@ -132,14 +132,25 @@ class SessionStore:
                         "The notebook's kernel was shut down while its session was being created; "
                         "the session is deleted, and this cell did not run."
                     )
-            if live.recipe is not None:
-                set_up(live.session, live.recipe)
-                live.recipe = None
+            while live.recipes:
+                if told := set_up(live.session, live.recipes[0], self.audit):
+                    with self._lock:
+                        self._notes.append(notice(told))
+                live.recipes.pop(0)
             if language:
                 # What fails here is told by the cell that needs it.
                 with contextlib.suppress(CommandError):
                     live.execution_of(language)
+            live.unused = False
             return live
+
+    def open_ahead(self, language: str) -> None:
+        """Create the notebook's own session before anything asks for it; see `open`."""
+        began_at = time.time()
+        with self.turn(DEFAULT_SESSION):
+            live = self.open(language=language)
+            # One that is taken up again has files.
+            live.unused = live.created_at >= began_at
 
     def opened(self, name: str, language: str) -> LiveSession | None:
         """The session of that name, if nothing is to be done or waited for before a cell of that
@@ -149,9 +160,12 @@ class SessionStore:
             return None
         try:
             live, backend = self.find(name), self._backend
-            if live is None or live.recipe is not None or backend is None or not backend.alive:
+            if live is None or live.recipes or backend is None or not backend.alive:
                 return None
-            return live if live.execution_in_use(language) is not None else None
+            if live.execution_in_use(language) is None:
+                return None
+            live.unused = False
+            return live
         finally:
             turn.release()
 
@@ -164,7 +178,11 @@ class SessionStore:
             CommandError: the service refused, or was not reached.
         """
         with self.turn(name):
-            if (present := self.find(name)) is not None:
+            present = self.find(name)
+            if present is not None and present.unused:
+                present.session.delete(wait=False)
+                self.forget(present, "another session was attached in its place")
+            elif present is not None:
                 raise SessionError(
                     f"{name!r} is in use: {present.session.session_id}. "
                     + ("`%agentbay detach`" if present.attached else "`%agentbay delete`")
@@ -228,15 +246,37 @@ class SessionStore:
         Raises:
             RecipeError: it is not valid.
         """
-        recipe = self._recipe or find_recipe(self._folder, self.settings.setup_env)
+        recipe = self.whole_recipe
         return recipe.without_this_machine() if recipe and self.settings.untrusted else recipe
+
+    @property
+    def whole_recipe(self) -> Recipe | None:
+        """The same recipe, with what of this machine untrusted cells don't get.
+
+        Raises:
+            RecipeError: it is not valid.
+        """
+        return self._recipe or find_recipe(self._folder, self.settings.setup_env)
+
+    @property
+    def configured(self) -> Recipe:
+        """What the user's own configuration gives new sessions, also where cells are untrusted.
+
+        Raises:
+            RecipeError: a file is out of reach, or they are too large.
+        """
+        names = tuple(self.settings.session_files)
+        recipe = Recipe(self._folder, "session_files", files=names, is_configured=True)
+        recipe.local_files()
+        return recipe
 
     def set_recipe(self, recipe: Recipe | None) -> None:
         """Give this to every new session, and to this notebook's own before their next cell."""
         self._recipe = recipe
         for live in self.sessions():
             if not live.attached:
-                live.recipe = recipe or None
+                waiting = [one for one in live.recipes if one.is_configured]
+                live.recipes = [*waiting, recipe] if recipe else waiting
 
     def own_records(self) -> list[Record]:
         """The sessions that stand in the user's state file, oldest first."""
@@ -375,9 +415,9 @@ class SessionStore:
                     "variables and files. This is a new one.\n",
                 )
             )
-        recipe = self.recipe
+        recipes = [one for one in (self.configured, self.recipe) if one]
         live = self._opener.create(backend, name)
-        live.recipe = recipe or None
+        live.recipes = recipes
         return live
 
     def _attach_again(self, backend: Backend, name: str) -> LiveSession | None:

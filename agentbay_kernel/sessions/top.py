@@ -7,44 +7,20 @@ the interpreter is busy.
 
 from __future__ import annotations
 
-import ast
 import json
-from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Any
 
-from agentbay_kernel import threads
-from agentbay_kernel.errors import CommandError
-from agentbay_kernel.execution.bridge.python import BridgedPython
+from agentbay_kernel.errors import CommandError, SessionError
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.service import Session
 from agentbay_kernel.sessions.session import LiveSession
+from agentbay_kernel.sessions.variables import Variable, read_variables
 
 _SHELL_S = 10
 _ANSWER_S = 3.0
 _PROCESSES = "ps -eo pid,stat,etime,pcpu,rss,args --sort=-pcpu | head -n 40"
 _FILES = "pwd; ls -lA --time-style=long-iso | head -n 100"
-# Types and sizes only: a value's own repr may be slow, or do something.
-_VARIABLES = """(lambda names, kinds, json: json.dumps([
-    [name, type(value).__name__,
-     str(getattr(value, 'shape', '')) if type(value).__module__.split('.')[0] in
-         ('numpy', 'pandas', 'torch', 'polars', 'pyarrow', 'scipy')
-     else str(len(value)) if type(value) in kinds else '']
-    for name, value in sorted(names.items())
-    if not name.startswith('_') and type(value).__name__ not in
-       ('module', 'function', 'builtin_function_or_method', 'method', 'type')
-    and name not in ('In', 'Out', 'exit', 'quit', 'open', 'get_ipython')][:200]))(
-    dict(globals()), (str, bytes, list, tuple, dict, set, frozenset, bytearray),
-    __import__('json'))"""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A variable of the session's Python: name, type, and length or shape where it has one."""
-
-    name: str
-    type: str
-    size: str
 
 
 @dataclass(frozen=True)
@@ -80,12 +56,9 @@ def read_top(live: LiveSession) -> TopReport:
         metrics = _metrics(session)
     except (CommandError, ValueError) as error:
         problems["metrics"] = str(error)
-    asking = threads.start(lambda: _variables(live))
     try:
-        variables = asking.result(_ANSWER_S)
-    except NotYet:
-        problems["variables"] = "Python is busy; they can be seen when its code has ended"
-    except (CommandError, ValueError, SyntaxError, TypeError) as error:
+        variables = read_variables(live, PYTHON.name, _ANSWER_S).variables
+    except (CommandError, SessionError) as error:
         problems["variables"] = str(error)
     return TopReport(session.session_id, processes, files, metrics, variables, problems)
 
@@ -105,13 +78,3 @@ def _metrics(session: Session) -> dict[str, Any]:
     answer = session.call_mcp_tool("get_metrics", {}, _SHELL_S)
     told = json.loads(answer.data)
     return told if isinstance(told, dict) else {}
-
-
-def _variables(live: LiveSession) -> tuple[Variable, ...]:
-    execution = live.execution_in_use(PYTHON.name)
-    if isinstance(execution, BridgedPython):
-        rows = json.loads(ast.literal_eval(execution.evaluate(_VARIABLES)))
-    else:
-        result = live.session.code.run_code(f"print({_VARIABLES})", "python", 50)
-        rows = json.loads("".join(result.logs.stdout))
-    return tuple(Variable(*(str(part) for part in row)) for row in rows)

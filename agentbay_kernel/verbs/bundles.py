@@ -61,6 +61,17 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> MimeBundle:
     }
 
 
+def shown_value(value: object) -> str:
+    """The value of a setting as users write it, numbers with commas."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, int | float):
+        return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
+    return "none" if value in (None, "") else str(value)
+
+
 def text(said: str) -> MimeBundle:
     """Plain text, for example one line that says what was done."""
     return {"text/plain": lines(said)}

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentbay_kernel.errors import VerbError
+from agentbay_kernel.languages import LANGUAGES, PYTHON
+
 MAGIC = "%agentbay"
 CELL_MAGIC = "%%agentbay"
 
@@ -50,6 +53,39 @@ def parse_cell(code: str) -> VerbCell | CellMagic | None:
     if not verbs:
         return None
     return VerbCell(tuple(verbs), "".join(lines[after:]))
+
+
+def check_commands(code: str, language: str) -> None:
+    """Refuse code with one of our lines in it: the sandbox does not know them.
+
+    Arguments:
+        code: as it would be sent.
+        language: its name.
+
+    Raises:
+        VerbError: a line `%agentbay ...` or `%%agentbay ...` stands below code.
+    """
+    # Most cells end here.
+    if MAGIC not in code:
+        return
+    found = [line for line in code.splitlines() if _is(MAGIC, line) or _is(CELL_MAGIC, line)]
+    # The text may stand in a string.
+    if not found or _is_valid(code, language):
+        return
+    raise VerbError(
+        f"`{found[0].strip()}` stands below code, and the sandbox doesn't know it. Move it to the "
+        "top of the cell, or to a cell of its own. Nothing was run."
+    )
+
+
+def _is_valid(code: str, language: str) -> bool:
+    """Is it code of that language, with our lines as no more than text?"""
+    if language != PYTHON.name:
+        return LANGUAGES[language].completeness(code)["status"] == "complete"
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    plain = TransformerManager().transform_cell(code)  # type: ignore[no-untyped-call]
+    return not any(f"run_line_magic('{name}agentbay'" in plain for name in ("", "%"))
 
 
 def _is(magic: str, line: str) -> bool:

@@ -1,11 +1,16 @@
-"""What may stand where the cursor is, on a line `%agentbay ...` or `%%agentbay ...`.
+"""What may stand where the cursor is, as far as that is known here.
 
-In: a cell's text and the cursor. Out: the matches and what they replace; None where the line is
-not ours. Made from the arguments' declarations; nothing is sent and no session created.
+In: a cell's text and the cursor. Out: the matches and what they replace. A line `%agentbay ...` or
+`%%agentbay ...` is completed from the arguments' declarations. Code is completed by the session's
+kernel; where none answers, by the words that the language has anyway. No session is created.
 """
 
 from __future__ import annotations
 
+import builtins
+import keyword
+import re
+import sys
 from argparse import Action
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.exchange.local_files import path_to_read
-from agentbay_kernel.languages import LANGUAGES
+from agentbay_kernel.languages import JAVASCRIPT, LANGUAGES, PYTHON
+from agentbay_kernel.local_files import path_to_read
 from agentbay_kernel.verbs.cell_options import cell_parser, read_cell_line
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, CellMagic, VerbCell, parse_cell
 from agentbay_kernel.verbs.parser import LineParser
@@ -25,6 +30,23 @@ if TYPE_CHECKING:
     from agentbay_kernel.sessions import SessionManager
 
 _MOST_FILES = 200
+# In a reply's metadata: what kind each match is, as IPython's kernel reports it.
+TYPES = "_jupyter_types_experimental"
+
+# A word that is being typed, and whether the names of modules can stand there.
+_WORD = re.compile(r"(?<![\w.$'\"`])[A-Za-z_]\w*$")
+_IMPORTED = re.compile(r"(?m)^\s*(?:import|from)\s+(?:[\w.]+\s*,\s*)*$")
+_JAVASCRIPT_WORDS = """
+async await break case catch class const continue debugger default delete do else export extends
+false finally for function if import in instanceof let new null of return static super switch this
+throw true try typeof undefined var void while with yield
+AbortController Array ArrayBuffer BigInt Blob Boolean Buffer Date Error FormData Function Headers
+Infinity Intl JSON Map Math NaN Number Object Promise Proxy RangeError ReferenceError Reflect RegExp
+Request Response Set String Symbol SyntaxError TextDecoder TextEncoder TypeError URL
+URLSearchParams Uint8Array WeakMap WeakSet WebAssembly clearInterval clearTimeout console crypto
+decodeURIComponent display encodeURIComponent fetch globalThis isFinite isNaN parseFloat parseInt
+performance process queueMicrotask require setInterval setTimeout structuredClone
+"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,16 @@ class Completions:
     start: int
     end: int
 
+    def content(self, begin: int = 0) -> dict[str, Any]:
+        """The content of a complete_reply, where the text begins at that place of the cell."""
+        return {
+            "status": "ok",
+            "matches": list(self.matches),
+            "cursor_start": self.start + begin,
+            "cursor_end": self.end + begin,
+            "metadata": {},
+        }
+
 
 def complete_line(code: str, cursor: int, around: Surroundings) -> Completions | None:
     """The completions at the cursor; None if it does not stand on a line of ours."""
@@ -69,15 +101,58 @@ def complete_line(code: str, cursor: int, around: Surroundings) -> Completions |
     return Completions(matches, cursor - len(current), cursor)
 
 
+def complete_magic(code: str, cursor: int) -> Completions | None:
+    """The names of our magics that the word at the cursor begins; None if it begins none."""
+    begin = code.rfind("\n", 0, cursor) + 1
+    before, word = code[:begin], code[begin:cursor].lstrip()
+    names = [name for name in (MAGIC, CELL_MAGIC) if word and name.startswith(word)]
+    # Commands stand at the head of a cell, the cell magic in its first line.
+    head = parse_cell(before + MAGIC)
+    if not isinstance(head, VerbCell) or head.rest:
+        names = []
+    elif before.strip():
+        names = [name for name in names if name == MAGIC]
+    return Completions(tuple(names), cursor - len(word), cursor) if names else None
+
+
+def complete_word(language: str, code: str, cursor: int) -> Completions:
+    """The language's own words and names that the word at the cursor begins.
+
+    Arguments:
+        language: its name for the service.
+    """
+    word = _WORD.search(code[:cursor])
+    start = word.start() if word else cursor
+    known: Iterable[str] = ()
+    if word and language == PYTHON.name:
+        if _IMPORTED.search(code[:start]):
+            known = (name for name in sys.stdlib_module_names if not name.startswith("_"))
+        else:
+            known = [*keyword.kwlist, *dir(builtins)]
+    elif word and language == JAVASCRIPT.name:
+        known = _JAVASCRIPT_WORDS.split()
+    matches = sorted({name for name in known if name.startswith(code[start:cursor])})
+    return Completions(tuple(matches), start, cursor)
+
+
 def cell_body(code: str) -> tuple[CellMagic, int] | None:
     """A `%%agentbay` cell and where in its text the sandbox's code begins."""
     parsed = parse_cell(code)
     return (parsed, len(code) - len(parsed.body)) if isinstance(parsed, CellMagic) else None
 
 
+def body_language(cell: CellMagic) -> str:
+    """The language of a `%%agentbay` cell; empty if its line names none."""
+    try:
+        options = read_cell_line(cell.line, untrusted=False)
+    except AgentBayError:
+        return ""
+    return "" if isinstance(options, str) else options.language
+
+
 def complete_body(
     cell: CellMagic, begin: int, cursor: int, manager: SessionManager
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Completions of a `%%agentbay` cell by the session that it is for; none is created.
 
     It may block: call it off the event loop.
@@ -87,21 +162,25 @@ def complete_body(
         cursor: in the cell's text.
 
     Returns:
-        Content of a complete_reply; empty if nobody can be asked.
+        Content of a complete_reply; None if nobody can be asked.
+
+    Raises:
+        AgentBayError: the cell's line is not valid, or the session did not answer.
     """
-    try:
-        options = read_cell_line(cell.line, untrusted=False)
-    except AgentBayError:
-        return {}
+    options = read_cell_line(cell.line, untrusted=False)
     if isinstance(options, str) or cursor < begin:
-        return {}
+        return None
     session = (options.session,) if options.session else ()
     bridge = manager.bridge(options.language, *session)
     if bridge is None:
-        return {}
+        return None
     reply: dict[str, Any] = bridge.complete(cell.body, cursor - begin)
-    for name in ("cursor_start", "cursor_end"):
-        reply[name] = reply.get(name, cursor - begin) + begin
+    metadata = reply.get("metadata")
+    types = metadata.get(TYPES) if isinstance(metadata, dict) else None
+    for stretch in (reply, *(types if isinstance(types, list) else ())):
+        for name in ("cursor_start", "cursor_end", "start", "end"):
+            if isinstance(stretch, dict) and isinstance(stretch.get(name), int):
+                stretch[name] += begin
     return reply
 
 

@@ -1,23 +1,35 @@
-"""One line that says how to fix an error of the sandbox with something that exists here.
+"""A line or two on how to fix an error of the sandbox: with something that exists here, or by an
+installation there.
 
-In: the name and the message of a remote error, and what is here. Out: a line, or None. Sends
-nothing: it looks whether a name, a file or a module of the error is on this side.
+In: the name and the message of a remote error, and what is here. Out: the hint, or None. Sends
+nothing. The error is the sandbox's word: a hint names a package that runs on this machine only if
+it is installed here or well known.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentbay_kernel.errors import AgentBayError
-from agentbay_kernel.exchange.local_files import path_to_read
+from agentbay_kernel.local_files import path_to_read
+from agentbay_kernel.sessions.packages import PACKAGES
 
 _NAME = re.compile(r"(?:name '(\w{1,200})' is not defined|(\w{1,200}) is not defined)")
 _FILE = re.compile(r"(?:No such file or directory: |ENOENT: [^']*)'([^']{1,4000})'")
-_MODULE = re.compile(r"No module named '([\w.]{1,200})'")
+_DIALOG = re.compile(r"(alert|confirm|prompt) is not defined")
+_MODULE = re.compile(r"No module named '([\w.]{1,200})'", re.A)
+_NODE_MODULE = re.compile(r"Cannot find (?:module|package) '((?:@[\w.-]+/)?\w[\w.-]{0,100})", re.A)
+# No package brings them: they were Python's own once, or are those of other environments.
+_NEVER_THERE = {
+    *("ConfigParser", "Queue", "StringIO", "Tkinter", "__builtin__", "asynchat", "asyncore"),
+    *("cPickle", "cStringIO", "cgi", "crypt", "google", "imp", "smtpd", "telnetlib", "urllib2"),
+    "urlparse",
+}
 
 
 @dataclass(frozen=True)
@@ -28,17 +40,22 @@ class Here:
         folder: the notebook's.
         names: of variables that `-i` could send; none in an AgentBay kernel.
         untrusted: cells must not touch this machine: no hint may do it.
+        offline_python: the interpreter of sandboxes that can't install anything themselves: they
+            have no network, and what is installed for it is there. Empty for others.
+        sandbox_has: well-known packages of the sandbox, if they are to be named.
     """
 
     folder: Path
     names: Container[str] = ()
     untrusted: bool = False
+    offline_python: str = ""
+    sandbox_has: tuple[str, ...] = ()
 
 
 def find_hint(ename: str, evalue: str, here: Here) -> str | None:
-    """Return the hint for an error, as one line; None if nothing here helps."""
+    """Return the hint for an error, one or two lines; None if nothing helps."""
     if match := _MODULE.search(evalue):
-        return _install(match[1]) if ename == "ModuleNotFoundError" else None
+        return _missing(match[1], here) if ename == "ModuleNotFoundError" else None
     if here.untrusted:
         return None
     if ename in ("NameError", "ReferenceError") and (match := _NAME.match(evalue)):
@@ -50,7 +67,41 @@ def find_hint(ename: str, evalue: str, here: Here) -> str | None:
     return None
 
 
-def _upload(name: str, folder: Path) -> str | None:
+def find_javascript_hint(ename: str, evalue: str, code: str, *, direct: bool) -> str | None:
+    """Return the hint for an error of a JavaScript cell, as one line; None if there is none.
+
+    Arguments:
+        code: of the cell.
+        direct: was it one request to the service?
+    """
+    from agentbay_kernel.javascript import dialect, with_calls
+
+    if ename == "ReferenceError" and direct and (match := _DIALOG.fullmatch(evalue)):
+        return f"{match[1]}() needs bridged execution: `%agentbay status` shows why it is direct."
+    if match := _NODE_MODULE.match(evalue):
+        package = match[1]
+        return (
+            f"{package} is not installed in the sandbox. In each new session: "
+            f'`npm = ["{package}"]` in agentbay.toml.'
+        )
+    if ename != "SyntaxError":
+        return None
+    if name := dialect(code):
+        return f"This looks like {name}. Node runs JavaScript: compile the code to it first."
+    if direct and with_calls(code) != code:
+        return (
+            "`!command` and `name?` need bridged execution: `%agentbay status` shows why it is "
+            "direct."
+        )
+    return None
+
+
+def _upload(name: str, folder: Path, whole: str = "") -> str | None:
+    """The hint for a file of the notebook's directory.
+
+    Arguments:
+        whole: the directory that is to be sent for it.
+    """
     try:
         path = path_to_read(folder, name)
         relative = path.relative_to(folder.resolve()).as_posix()
@@ -58,17 +109,52 @@ def _upload(name: str, folder: Path) -> str | None:
         return None
     if relative == ".":
         return None
+    relative = whole or relative
     return (
         f"{relative} exists in the notebook's directory: `%agentbay upload "
         f"{shlex.quote(relative)}` sends it."
     )
 
 
-def _install(module: str) -> str | None:
+def is_missing_module(ename: str, evalue: str) -> bool:
+    """Does an error of Python say that a package is missing?"""
+    return ename == "ModuleNotFoundError" and _MODULE.search(evalue) is not None
+
+
+def _missing(module: str, here: Here) -> str | None:
     from importlib.metadata import packages_distributions
 
-    top = module.partition(".")[0]
-    distributions = packages_distributions().get(top)
-    if not distributions:
+    top, _, inner = module.partition(".")
+    if not here.untrusted and (own := _own_module(top, here.folder)) is not None:
+        return own
+    if top in _NEVER_THERE:
         return None
-    return f"{top} is installed here, not in the sandbox: `%pip install {distributions[0]}` there."
+    distributions = packages_distributions().get(top)
+    package = distributions[0] if distributions else PACKAGES.get(top)
+    if inner:
+        # What it is in was found.
+        return package and (
+            f"The {top} of the sandbox has no {module}. Another version may have it: "
+            f"`%pip install --upgrade {package}`"
+        )
+    if package is None and top in sys.stdlib_module_names:
+        return None
+    missing = f"{top} is not installed in the sandbox."
+    if here.sandbox_has:
+        missing += f" It has {', '.join(here.sandbox_has)}; `%pip list` lists all."
+    if not here.offline_python:
+        package = package or top
+        return (
+            f"{missing}\nInstall it now: `%pip install {package}`; in each new session: "
+            f'`pip = ["{package}"]` in agentbay.toml.'
+        )
+    python = shlex.quote(here.offline_python)
+    missing += f"\nThe sandbox has no network, and the packages of {python}."
+    if package is None:
+        return missing
+    return f"{missing} Install it in a terminal: {python} -m pip install {package}"
+
+
+def _own_module(name: str, folder: Path) -> str | None:
+    """The hint for a module that lies beside the notebook."""
+    return _upload(f"{name}.py", folder) or _upload(f"{name}/__init__.py", folder, name)

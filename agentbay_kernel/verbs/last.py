@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.errors import VerbError
-from agentbay_kernel.exchange.local_files import open_to_write, path_asked_for, path_to_write
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.output_limit import InSandbox, KeptHere
 from agentbay_kernel.execution.result import CellResult
+from agentbay_kernel.local_files import open_to_write, path_asked_for, path_to_write
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.parser import LineParser, completed_by, touching_machine
 from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
-from agentbay_kernel.renamed import RENAMED, use_instead
+from agentbay_kernel.renamed import RENAMED, did_you_mean, use_instead
 
 _HELP_FLAGS = ("-h", "--help")
 _WIDTH = 88
@@ -150,7 +150,8 @@ class LineParser(argparse.ArgumentParser):
                 if (old := f"{self.typed} {flag}") in RENAMED:
                     raise VerbError(use_instead(old))
                 raise VerbError(
-                    f"`{self.typed}` has no flag {flag}. It has: {', '.join(self.flags)}."
+                    f"`{self.typed}` has no flag {flag}.{did_you_mean(flag, self.flags)} It has: "
+                    f"{', '.join(self.flags)}."
                 )
 
     def _check_trust(self, options: Namespace) -> None:

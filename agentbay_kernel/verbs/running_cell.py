@@ -18,8 +18,16 @@ from agentbay_kernel.errors import AgentBayError
 from agentbay_kernel.execution.cell import Cell, InterruptResult
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.execution.result import CellResult
+from agentbay_kernel.languages import JAVASCRIPT
 from agentbay_kernel.sessions import DEFAULT_SESSION, LiveSession, SessionManager
-from agentbay_kernel.verbs.hints import Here, find_hint
+from agentbay_kernel.sessions.packages import installed_packages
+from agentbay_kernel.verbs.cells import check_commands
+from agentbay_kernel.verbs.hints import (
+    Here,
+    find_hint,
+    find_javascript_hint,
+    is_missing_module,
+)
 
 if TYPE_CHECKING:
     from agentbay_kernel.verbs.cell_options import CellOptions
@@ -39,6 +47,9 @@ class RunningCell:
         options: of its first line.
         folder: the notebook's directory.
         variables: names that exist in the notebook and could be sent; none in our kernel.
+
+    Raises:
+        VerbError: a command stands below its code.
     """
 
     def __init__(
@@ -49,6 +60,7 @@ class RunningCell:
         folder: Path,
         variables: Container[str] = (),
     ) -> None:
+        check_commands(cell.code, cell.language)
         settings = manager.settings
         self.manager = manager
         self.options = options
@@ -64,7 +76,9 @@ class RunningCell:
         )
         #: What becomes of it.
         self.result = CellResult(cell.language, self.session, cell.message_id)
-        self._here = Here(folder, variables, settings.untrusted)
+        offline = settings.backend == "local" and not settings.local_network
+        python = settings.local_python if offline else ""
+        self._here = Here(folder, variables, settings.untrusted, python)
         #: What to show if opening the session takes longer than `NOTICE_AFTER_S`.
         self.opening_notice = _STARTING
         self._opening: Future[LiveSession] | None = None
@@ -111,12 +125,25 @@ class RunningCell:
 
     def answer_input(self, typed: str) -> None:
         """Send what the user typed for an `input_request`."""
-        if (live := self.live) is not None and (bridge := live.python_bridge) is not None:
+        if (live := self.live) is None:
+            return
+        if (bridge := live.bridge(self.cell.language)) is not None:
             bridge.answer_input(typed)
 
     def hint(self, error: dict[str, Any]) -> str | None:
-        """Return one line on how to fix an error with something that exists here, or None."""
-        return find_hint(error["ename"], error["evalue"], self._here)
+        """Return a line or two on how to fix an error, or None; may ask the session."""
+        name, message = error["ename"], error["evalue"]
+        if self.cell.language == JAVASCRIPT.name:
+            live = self.live
+            direct = live is None or live.bridge(JAVASCRIPT.name) is None
+            found = find_javascript_hint(name, message, self.cell.code, direct=direct)
+            if found is not None:
+                return found
+        here, live = self._here, self.live
+        if is_missing_module(name, message) and live is not None and not live.packages_named:
+            live.packages_named = True
+            here = replace(here, sandbox_has=installed_packages(live))
+        return find_hint(name, message, here)
 
     def end(self) -> None:
         """It has ended, however it did."""

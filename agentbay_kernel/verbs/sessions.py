@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.errors import NotAllowedError
 from agentbay_kernel.execution.cell import InterruptResult
 from agentbay_kernel.sessions import DEFAULT_SESSION, clock, whose
+from agentbay_kernel.sessions.statefile import LIVE
 from agentbay_kernel.verbs.bundles import data, grid, text
 from agentbay_kernel.verbs.parser import LineParser, completed_by
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
@@ -42,13 +43,22 @@ def _named(parser: LineParser) -> None:
     completed_by(argument, "session")
 
 
-def _sessions(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+def session_rows(manager: SessionManager, *, everything: bool) -> list[dict[str, Any]]:
+    """The user's sessions as data, this notebook's first.
+
+    Arguments:
+        everything: the other sessions of the account too.
+
+    Raises:
+        CommandError: the service refused, or was not reached.
+    """
     here = manager.store.registry.owner
-    rows: list[dict[str, str | float | None]] = [
+    rows: list[dict[str, Any]] = [
         {
             "name": live.name,
             "id": live.session.session_id,
             "age_minutes": round(live.age_s / 60, 1),
+            "status": LIVE,
             "whose": "attached: another's" if live.attached else "of this notebook",
         }
         for live in manager.sessions()
@@ -62,31 +72,51 @@ def _sessions(options: Namespace, manager: SessionManager, context: VerbContext)
                     "name": record.name,
                     "id": record.session_id or "(being created)",
                     "age_minutes": round(record.age_s / 60, 1),
+                    "status": record.stage,
                     "whose": whose(record, here),
                 }
             )
-    if options.all:
-        rows += [
-            {"name": "", "id": row["sessionId"], "age_minutes": None, "whose": "not in your list"}
-            for row in manager.store.listed()
-            if row["sessionId"] not in shown
-        ]
-    if options.json:
-        return data({"sessions": rows})
-    if not rows:
-        return text("No sessions. The next cell creates one.")
+    if not everything:
+        return rows
+    listed = {one["sessionId"]: one.get("sessionStatus", "") for one in manager.store.listed()}
+    return [
+        *({**row, "status": listed.get(row["id"]) or row["status"]} for row in rows),
+        *(
+            {
+                "name": "",
+                "id": session_id,
+                "age_minutes": None,
+                "status": status,
+                "whose": "not known on this machine",
+            }
+            for session_id, status in listed.items()
+            if session_id not in shown
+        ),
+    ]
+
+
+def session_grid(rows: list[dict[str, Any]]) -> MimeBundle:
+    """Those rows as a table."""
     return grid(
-        ("session", "id", "age", "whose"),
+        ("session", "id", "age", "status", "whose"),
         [
             (
                 str(row["name"]),
                 str(row["id"]),
                 "" if row["age_minutes"] is None else f"{row['age_minutes']:.0f} min",
+                str(row["status"]),
                 str(row["whose"]),
             )
             for row in rows
         ],
     )
+
+
+def _sessions(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
+    rows = session_rows(manager, everything=options.all)
+    if options.json:
+        return data({"sessions": rows})
+    return session_grid(rows) if rows else text("No sessions. The next cell creates one.")
 
 
 def _sessions_arguments(parser: LineParser) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import ConfigurationError, VerbError
-from agentbay_kernel.renamed import RENAMED, use_instead
-from agentbay_kernel.verbs.bundles import data, grid, table
+from agentbay_kernel.renamed import RENAMED, did_you_mean, use_instead
+from agentbay_kernel.verbs.bundles import data, grid, shown_value, table
 from agentbay_kernel.verbs.parser import LineParser, completed_by
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
@@ -34,7 +34,10 @@ def _config(options: Namespace, manager: SessionManager, context: VerbContext) -
         if name in RENAMED:
             raise VerbError(use_instead(name))
         if name not in traits:
-            raise VerbError(f"There is no setting {name!r}. There are: {', '.join(traits)}.")
+            raise VerbError(
+                f"There is no setting {name!r}.{did_you_mean(name, traits)} Use one of: "
+                f"{', '.join(traits)}."
+            )
     settings.change_in_notebook(changes)
     shown = [*names, *(name for name, _ in changes)] or list(traits)
     if options.json:
@@ -60,7 +63,7 @@ def _described(settings: AgentBaySettings, name: str) -> dict[str, Any]:
     may = {"free": "change it", "lower": "lower it", None: "not change it"}
     return {
         "value": value,
-        "value_text": "none" if value is None else str(value),
+        "value_text": shown_value(value),
         "from": settings.sources.get(name, "default"),
         "in_notebook": "make it stricter" if isinstance(rule, tuple) else may[rule],
         "help": trait.help,

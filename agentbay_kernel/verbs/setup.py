@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
 def _setup(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     if options.body is None:
-        recipe = manager.store.recipe
-        if not recipe:
+        recipe, whole = manager.store.recipe, manager.store.whole_recipe
+        configured = manager.store.configured
+        if not whole and not configured:
             return text("New sessions start empty: there is no setup recipe.")
-        return _described(recipe)
+        return _described(
+            recipe or whole or Recipe(context.folder, ""),
+            whole if context.untrusted else None,
+            configured,
+        )
     allowed = manager.settings.setup_env
     recipe = read_recipe(options.body, context.folder, "%%agentbay setup", allowed)
     if context.untrusted and (recipe.files or recipe.env):
@@ -37,10 +42,19 @@ def _setup(options: Namespace, manager: SessionManager, context: VerbContext) ->
     return _described(recipe)
 
 
-def _described(recipe: Recipe) -> MimeBundle:
+def _described(
+    recipe: Recipe, whole: Recipe | None = None, configured: Recipe | None = None
+) -> MimeBundle:
+    """What new sessions get; of the whole recipe, what they don't get; what the setting adds."""
     parts = (("pip", recipe.pip), ("npm", recipe.npm), ("files", recipe.files), ("env", recipe.env))
     rows = [(name, ", ".join(values)) for name, values in parts if values]
-    return table([("Each new session gets", f"what {recipe.source} lists"), *rows])
+    if whole is not None and (left_out := [*whole.files, *whole.env]):
+        rows.append(("left out (`untrusted` is on)", ", ".join(left_out)))
+    if recipe:
+        rows.insert(0, ("Each new session gets", f"what {recipe.source} lists"))
+    if configured:
+        rows.append(("files (setting `session_files`)", ", ".join(configured.files)))
+    return table(rows)
 
 
 def _rerun(options: Namespace, manager: SessionManager, context: VerbContext) -> Iterator[Message]:

@@ -1,6 +1,7 @@
 """`%agentbay status`: where cells run, how, for how long, and what they may do.
 
-In: the session manager. Out: a small table or the same as data. Nothing is started or asked.
+In: the session manager. Out: a small table or the same as data. Nothing is started. Only an address
+of this machine that does not call itself a local runtime is asked whether it is one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from agentbay_kernel._version import __version__
 from agentbay_kernel.containment.hosts import allowed_hosts
 from agentbay_kernel.errors import ConfigurationError
 from agentbay_kernel.languages import LANGUAGES
-from agentbay_kernel.verbs.bundles import data, table
+from agentbay_kernel.verbs.bundles import data, shown_value, table
 from agentbay_kernel.verbs.parser import LineParser
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
@@ -48,9 +49,10 @@ def report(manager: SessionManager) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
-    if backend is not None and backend.is_local:
+    if backend is not None and (backend.is_local or not backend.client.endpoint.is_known):
+        reported = backend.reported_isolation()
         document["confinement"] = {
-            key: backend.isolation.get(key) for key in ("summary", "confined", "not_confined")
+            key: reported.get(key) for key in ("summary", "confined", "not_confined")
         }
     return document
 
@@ -113,12 +115,12 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("Backend", location)]
     if document["region"]:
         rows.append(("Region", document["region"]))
-    if "confinement" not in document and document["notice"]:
+    if document["backend"] != "local" and document["notice"]:
         rows.append(("Notice", document["notice"]))
     for it in document["sessions"]:
         shown = f"{it['id']}, {it['age_minutes']:.0f} min old"
         if it["attached"]:
-            shown += ", attached: not this notebook's"
+            shown += ", attached: it is not this notebook's, and its owner decides when it ends"
         if it["minutes_left"] is not None:
             shown += (
                 f"\nreleased in {it['idle_minutes_left']:.0f} min if it is not used, in "
@@ -130,28 +132,22 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((f"  {LANGUAGES[language].display_name}", kind + how["why"]))
     if not document["sessions"]:
         rows.append(("Sessions", "none: the next cell creates one"))
-    rows.append(("Released", document["released"]))
+    if not document["sessions"] or not all(it["attached"] for it in document["sessions"]):
+        rows.append(("Released", document["released"]))
     rows.append(("Minutes used", f"{document['minutes_used']:.1f}"))
     if confinement := document.get("confinement"):
-        rows.append(("Isolation", str(confinement["summary"] or "unknown")))
+        unknown = "not known: this address does not report it"
+        rows.append(("Isolation", str(confinement["summary"] or unknown)))
         for title, key in (("  confined", "confined"), ("  not confined", "not_confined")):
             if confinement[key]:
                 rows.append((title, "\n".join(map(str, confinement[key]))))
-    policy = [f"{name} {_said(value)}" for name, value in document["policy"].items()]
+    policy = [f"{name} {shown_value(value)}" for name, value in document["policy"].items()]
     if hosts := document["frame_hosts"]:
         policy.append(f"frames load from {' '.join(hosts)}")
     rows.append(("Policy", ", ".join(policy)))
     versions = [f"{name} {value}" for name, value in document["versions"].items()]
     rows.append(("Versions", ", ".join(versions)))
     return rows
-
-
-def _said(value: object) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _status_arguments(parser: LineParser) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agentbay_kernel.errors import NotAllowedError, VerbError
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.languages import LANGUAGES
-from agentbay_kernel.renamed import RENAMED, use_instead
+from agentbay_kernel.renamed import RENAMED, did_you_mean, use_instead
 from agentbay_kernel.verbs.bundles import table, text
 from agentbay_kernel.verbs.cells import CELL_MAGIC, MAGIC, VerbCell, parse_cell
 from agentbay_kernel.verbs.last import LAST
@@ -24,6 +24,7 @@ from agentbay_kernel.verbs.setup import SETUP_VERBS
 from agentbay_kernel.verbs.status import STATUS
 from agentbay_kernel.verbs.top import TOP
 from agentbay_kernel.verbs.transfer import DOWNLOAD, UPLOAD
+from agentbay_kernel.verbs.variables import VARS
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
 
 if TYPE_CHECKING:
@@ -101,7 +102,10 @@ def find_verb(name: str) -> Verb:
     if verb is None:
         if (old := f"{MAGIC} {name}") in RENAMED:
             raise VerbError(use_instead(old))
-        raise VerbError(f"There is no command {name!r}. Use one of: {', '.join(sorted(VERBS))}.")
+        raise VerbError(
+            f"There is no command {name!r}.{did_you_mean(name, VERBS)} Use one of: "
+            f"{', '.join(sorted(VERBS))}."
+        )
     return verb
 
 
@@ -140,5 +144,16 @@ HELP = Verb(
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
-    for verb in (STATUS, *SESSION_VERBS, TOP, *SETUP_VERBS, UPLOAD, DOWNLOAD, CONFIG, LAST, HELP)
+    for verb in (
+        STATUS,
+        *SESSION_VERBS,
+        TOP,
+        VARS,
+        *SETUP_VERBS,
+        UPLOAD,
+        DOWNLOAD,
+        CONFIG,
+        LAST,
+        HELP,
+    )
 }

@@ -29,7 +29,8 @@ def _top(options: Namespace, manager: SessionManager, context: VerbContext) -> M
     if options.json:
         return data(dataclasses.asdict(seen))
     variables = "\n".join(
-        f"{one.name}: {one.type}" + (f" ({one.size})" if one.size else "") for one in seen.variables
+        f"{one.name}: {one.type}" + (f" ({one.shape.strip('()')})" if one.shape else "")
+        for one in seen.variables
     )
     problems = seen.problems
     return table(

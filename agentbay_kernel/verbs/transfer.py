@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agentbay_kernel import threads
 from agentbay_kernel.exchange import Exchange, Progress, Reporter, Transferred
-from agentbay_kernel.exchange.local_files import FROM_SANDBOX, path_asked_for, path_to_read
 from agentbay_kernel.execution.messages import Message
+from agentbay_kernel.local_files import FROM_SANDBOX, path_asked_for, path_to_read
 from agentbay_kernel.sessions.audit_log import AuditLog
 from agentbay_kernel.verbs.bundles import MimeBundle, text
 from agentbay_kernel.verbs.parser import LineParser, add_session_argument, completed_by
@@ -162,8 +162,12 @@ def _open(options: Namespace, manager: SessionManager, context: VerbContext) -> 
 def _told(brought: Transferred, done: str, where: str) -> str:
     files = "1 file" if brought.files == 1 else f"{brought.files:,} files"
     line = f"{done} {files}, {brought.size:,} bytes, {where}"
-    if brought.unchanged:
-        line += f"; {brought.unchanged:,} were there already, with the same content"
+    if brought.unchanged and not brought.files:
+        same = "1 file is" if brought.unchanged == 1 else f"{brought.unchanged:,} files are"
+        line = f"{done} nothing {where}: {same} there already, with the same content"
+    elif brought.unchanged:
+        were = "1 was" if brought.unchanged == 1 else f"{brought.unchanged:,} were"
+        line += f"; {were} there already, with the same content"
     return "\n".join([line, *map(str, brought.notes)])
 
 

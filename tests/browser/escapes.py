@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,9 @@ _ASK_FRAMES = """() => {
 # The frames that are still there and have not clicked.
 _MISSED = """[...window.__asked].filter(
   ([name, frame]) => !frame.closed && !window.__clicked.has(name)).map(([name]) => name)"""
+# A notebook's tab was closed, or the page asks what to do with its changes.
+_CLOSED_OR_ASKED = """() => !document.querySelector(".jp-NotebookPanel") ||
+  document.querySelector("body > .jp-Dialog .jp-mod-warn")"""
 RUN_MS = 120_000
 # A notebook of 300 outputs has some 100 views.
 MOST_VIEWS = 400
@@ -208,24 +211,11 @@ def write_notebook(path: Path, kernel: str, cells: list[str]) -> None:
     nbformat.write(notebook, path)
 
 
-def write_untrusted(server: LabServer, folder: str, stored: dict[str, Any]) -> str:
-    """A stored notebook in another folder, which is returned, changed by a stranger's hand.
-
-    It has no signature any more: JupyterLab does not trust its outputs.
-    """
-    folder += "-untrusted"
-    stored["metadata"]["changed"] = True
-    path = server.notebooks / folder / "cells.ipynb"
-    path.parent.mkdir()
-    path.write_text(json.dumps(stored), encoding="utf-8")
-    return folder
-
-
 @contextlib.contextmanager
 def opened(
-    browser: Browser, server: LabServer, beacon: Beacon, folder: str, name: str = "cells.ipynb"
+    browser: Browser, server: LabServer, beacon: Beacon, folder: str, name: str = ""
 ) -> Iterator[tuple[NotebookPage, Traces]]:
-    """A notebook of a folder in a window of its own, watched."""
+    """JupyterLab on a folder, or on a notebook in it, in a window of its own, watched."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 960}, locale="en-US", color_scheme="light"
     )
@@ -247,11 +237,111 @@ def opened(
             wait_until="domcontentloaded",
         )
         page.locator("#jupyterlab-splash").wait_for(state="detached")
-        page.locator(".jp-NotebookPanel .jp-CodeCell").first.wait_for()
+        shown = ".jp-NotebookPanel .jp-CodeCell" if name else ".jp-DirListing-item"
+        page.locator(shown).first.wait_for()
         yield notebook, traces
     finally:
         context.close()
         server.shut_down_kernels(folder)
+
+
+class HostileLab:
+    """One page of JupyterLab, in which hostile notebooks are opened one after the other.
+
+    To load JupyterLab takes longer than what is tried in a notebook. Each notebook has a kernel of
+    its own, which goes on while it is closed and opened again: a kernel draws only so many live
+    charts. After a failure there is a new page, since traces stay.
+    """
+
+    def __init__(
+        self, browser: Browser, server: LabServer, beacon: Beacon, folder: str, *kernels: str
+    ) -> None:
+        self._browser = browser
+        self._server = server
+        self._beacon = beacon
+        self._folder = folder
+        self._page = contextlib.ExitStack()
+        self._kernel = ""
+        self.notebook: NotebookPage
+        self.traces: Traces
+        for kernel in kernels:
+            # The page lists them when it comes up, and needs no look for new ones.
+            write_notebook(self._path_of(kernel), kernel, [])
+
+    @contextlib.contextmanager
+    def running(self, kernel: str, cells: list[str]) -> Iterator[None]:
+        """A notebook whose cells have all run; it is closed afterwards."""
+        try:
+            self.run(kernel, cells)
+            yield
+            self.notebook.close_listed()
+        except BaseException:
+            if self._kernel:
+                self.notebook.take_picture(f"{self._folder}-{kernel}")
+            self.end()
+            raise
+
+    def run(self, kernel: str, cells: list[str]) -> None:
+        """Open a notebook, and run all its cells."""
+        if not self._kernel:
+            self.notebook, self.traces = self._page.enter_context(
+                opened(self._browser, self._server, self._beacon, self._folder)
+            )
+        self._kernel = kernel
+        write_notebook(self._path_of(kernel), kernel, cells)
+        self._open()
+        run_all(self.notebook, len(cells))
+
+    def save(self) -> dict[str, Any]:
+        """The notebook as it is stored."""
+        # What was focused may be in a frame, where keys don't reach JupyterLab.
+        self.notebook.cell(0).locator(".cm-content").click()
+        return self.notebook.save(self._path_of(self._kernel).name)
+
+    def reopen(self) -> None:
+        """Close the saved notebook and open it: signed by this server, its outputs are trusted."""
+        self._close()
+        self._open()
+
+    def reopen_changed(self) -> None:
+        """Close the saved notebook, let a stranger change it, and open it.
+
+        It has no signature any more: JupyterLab does not trust its outputs.
+        """
+        self._close()
+        path = self._path_of(self._kernel)
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored["metadata"]["changed"] = True
+        path.write_text(json.dumps(stored), encoding="utf-8")
+        self._open()
+
+    def end(self) -> None:
+        """Close the page, and end its kernels."""
+        self._kernel = ""
+        self._page.close()
+
+    def _path_of(self, kernel: str) -> Path:
+        return self._server.notebooks / self._folder / f"{kernel}.ipynb"
+
+    def _open(self) -> None:
+        page = self.notebook.page
+        page.locator(".jp-DirListing-item", has_text=self._path_of(self._kernel).name).dblclick()
+        page.locator(".jp-NotebookPanel .jp-CodeCell").first.wait_for()
+
+    def _close(self) -> None:
+        page = self.notebook.page
+        page.locator(".lm-DockPanel-tabBar .lm-mod-current .lm-TabBar-tabCloseIcon").click()
+        panel, discard = (
+            page.locator(".jp-NotebookPanel"),
+            page.locator("body > .jp-Dialog .jp-mod-warn"),
+        )
+        # It is asked only if there is something to save.
+        page.wait_for_function(_CLOSED_OR_ASKED)
+        if panel.count():
+            discard.click()
+            panel.wait_for(state="detached")
+        # The kernel runs on, and no longer counts this page as a connected one.
+        self.notebook.wait_until_left()
 
 
 def run_all(notebook: NotebookPage, count: int) -> None:
@@ -267,35 +357,6 @@ def run_all(notebook: NotebookPage, count: int) -> None:
         arg=count,
         timeout=RUN_MS,
     )
-
-
-def ordinary_listeners(
-    browser: Browser,
-    server: LabServer,
-    beacon: Beacon,
-    folder: str,
-    cells: list[str],
-    drawn: Sequence[str],
-) -> set[str]:
-    """What is listened to in the whole page when these harmless cells have run, and were clicked.
-
-    Libraries of the page listen too, once they draw or typeset something.
-
-    Arguments:
-        drawn: what the outputs show, as selectors.
-    """
-    write_notebook(server.notebooks / folder / "cells.ipynb", "agentbay-python", cells)
-    with opened(browser, server, beacon, folder) as (notebook, traces):
-        run_all(notebook, len(cells))
-        for selector in drawn:
-            notebook.page.locator(f".jp-OutputArea-output {selector}").first.wait_for()
-        traces.hover_and_type()
-        traces.click_all()
-        assert traces.found() == []
-        # What was focused may be in a frame, where keys don't reach JupyterLab.
-        notebook.cell(0).locator(".cm-content").click()
-        notebook.save()
-        return traces.listeners()
 
 
 def _note_response(traces: Traces, url: str) -> None:

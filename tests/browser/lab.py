@@ -33,6 +33,7 @@ from playwright.sync_api import (
 )
 
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
+Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 # The first start on a busy machine compiles and reads a lot.
 SERVER_START_S = 60
@@ -103,6 +104,14 @@ class LabServer:
         ]
         return bool(kernels) and all(
             kernel["execution_state"] == "idle" and kernel["connections"] for kernel in kernels
+        )
+
+    def is_connected(self, folder: str) -> bool:
+        """Is a page connected to a kernel of a notebook in the folder?"""
+        return any(
+            session["kernel"]["connections"]
+            for session in self.get("sessions")
+            if session["path"].startswith(f"{folder}/")
         )
 
     def _request(self, method: str, path: str) -> Any:
@@ -359,6 +368,10 @@ class NotebookPage:
         self._wait(lambda: self.server.kernel_is_ready(self.folder))
         expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
 
+    def wait_until_left(self) -> None:
+        """Wait until no page is connected to the notebook's kernel."""
+        self._wait(lambda: not self.server.is_connected(self.folder))
+
     def cell(self, number: int) -> Locator:
         """The code cell with that number, from 0."""
         return self._panel.locator(".jp-CodeCell").nth(number)
@@ -426,7 +439,7 @@ class NotebookPage:
         with contextlib.suppress(Error):
             self.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
-    def choose(self, scheme: Literal["light", "dark"]) -> None:
+    def choose(self, scheme: Scheme) -> None:
         """Show the page in JupyterLab's light or dark theme."""
         # The theme follows the browser.
         self.page.emulate_media(color_scheme=scheme)
@@ -453,7 +466,7 @@ class NotebookPage:
     def _wait(self, until: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_MS / 1000
         while not until():
-            assert time.monotonic() < deadline, "the kernel did not become ready"
+            assert time.monotonic() < deadline, "the kernel is not as awaited"
             # Not time.sleep: the page's events are handled while this waits.
             self.page.wait_for_timeout(50)
 

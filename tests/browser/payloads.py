@@ -8,6 +8,7 @@ beacon. `BEACON` is an address that nothing may ask for.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 # Single quotes only: it stands in attributes too.
@@ -352,12 +353,36 @@ _CODE = {
 }
 
 
+_SHOWN = re.compile(r"display\((?:\{'([^']+)'|([\w.]+)\()")
+
+
 @dataclass(frozen=True)
 class Payload:
     """A cell and what its HIT is called."""
 
     name: str
     code: str
+
+    @property
+    def kind(self) -> str:
+        """What it displays: a MIME type, or what makes it."""
+        if shown := _SHOWN.match(self.code):
+            return str(shown[1] or shown[2])
+        return "widget" if "w." in self.code or "create_comm" in self.code else "code"
+
+
+def dealt(payloads: list[Payload], parts: int) -> list[list[Payload]]:
+    """The payloads in so many parts, each of which has some of every kind; together they have all.
+
+    A kind that has fewer than that is in more than one part.
+    """
+    kinds: dict[str, list[Payload]] = {}
+    for payload in payloads:
+        kinds.setdefault(payload.kind, []).append(payload)
+    return [
+        [payload for kind in kinds.values() for payload in kind[part % len(kind) :: parts]]
+        for part in range(parts)
+    ]
 
 
 def escape_payloads(beacon: str) -> list[Payload]:

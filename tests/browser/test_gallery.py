@@ -9,7 +9,8 @@ from tests.browser.lab import LabServer
 from tests.gallery.entries import GALLERY
 from tests.gallery.test_gallery import Gallery, is_reopened, is_shown, is_untrusted
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+# `make test` shows these libraries in `test_containment.py`.
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_a_small_gallery(browser: Browser, server: LabServer) -> None:

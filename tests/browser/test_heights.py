@@ -133,10 +133,9 @@ def page(browser: Browser) -> Iterator[Page]:
     "opened",
     [
         from_a_server,
-        from_a_file,
         by_a_script,
-        hidden_at_first,
         hidden_for_long,
+        *(pytest.param(it, marks=pytest.mark.slow) for it in (from_a_file, hidden_at_first)),
     ],
 )
 def test_a_frame_is_as_high_as_its_content(

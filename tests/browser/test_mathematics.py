@@ -8,18 +8,17 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.beacon import Beacon, listening_beacon
-from tests.browser.escapes import (
-    Traces,
-    opened,
-    run_all,
-    write_notebook,
-    write_untrusted,
-)
-from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
-from tests.browser.payloads import SETUP, mathematics_payloads
+from tests.browser.escapes import HostileLab
+from tests.browser.lab import SCREENSHOTS, LabServer
+from tests.browser.payloads import SETUP, Payload, dealt, mathematics_payloads
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
+PYTHON, MAGICS = "agentbay-python", "python3"
+# So many notebooks have all payloads.
+PARTS = 6
+# What `make test` tries of each kernel's: different parts, each of which has some of every kind.
+TRIED = {PYTHON: 0, MAGICS: 1}
 IMPORTS = f"{SETUP}\nfrom IPython.display import Latex, Math"
 # What MathJax may not have made, in any output: links, loads, classes and ids of the page.
 MADE = """() => [...document.querySelectorAll(".jp-OutputArea-output mjx-container, " +
@@ -44,68 +43,77 @@ def beacon() -> Iterator[Beacon]:
 
 
 @pytest.fixture(scope="module")
-def lab(server: LabServer) -> LabServer:
-    """The server, whose pages draw every cell at once."""
-    settings = server.notebooks.parent / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True, exist_ok=True)
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    return server
+def lab(browser: Browser, server: LabServer, beacon: Beacon) -> Iterator[HostileLab]:
+    """The page that these tests share; it draws every cell at once."""
+    server.draw_all_cells()
+    made = HostileLab(browser, server, beacon, "mathematics", PYTHON, MAGICS)
+    yield made
+    made.end()
 
 
-def found_in(notebook: NotebookPage, traces: Traces) -> list[str]:
+def found_in(lab: HostileLab) -> list[str]:
     """What acted once everything was loaded, passed over and clicked."""
-    page = notebook.page
+    page = lab.notebook.page
     # MathJax sets formulas one output after the other; the last cell holds an ordinary one.
     expect(page.locator(".jp-OutputArea-output mjx-container").last).to_be_attached()
     page.wait_for_timeout(1500)
     page.evaluate(HOVER)
-    traces.click_all()
+    lab.traces.click_all()
     page.wait_for_timeout(1000)
-    return [*traces.found(), *page.evaluate(MADE), *page.evaluate(HANDLERS)]
+    return [*lab.traces.found(), *page.evaluate(MADE), *page.evaluate(HANDLERS)]
 
 
 @pytest.mark.parametrize(
-    ("uses", "kernel"),
+    ("kernel", "part", "ways"),
     [
-        (("placeholders", "html"), "agentbay-python"),
-        (("tex",), "agentbay-python"),
-        (("placeholders", "html"), "python3"),
-        pytest.param(("tex",), "python3", marks=pytest.mark.slow),
+        (PYTHON, TRIED[PYTHON], "sanitized, reopened"),
+        # The magics take the same way from the containment on.
+        (MAGICS, TRIED[MAGICS], ""),
+        *(
+            pytest.param(kernel, part, "sanitized, reopened", marks=pytest.mark.slow)
+            for kernel in TRIED
+            for part in range(PARTS)
+            if (kernel, part) != (PYTHON, TRIED[PYTHON])
+        ),
     ],
-    ids=lambda it: it if isinstance(it, str) else "-".join(it),
 )
 def test_no_markdown_and_no_tex_acts(
-    browser: Browser,
-    lab: LabServer,
-    beacon: Beacon,
-    listened_to: set[str],
-    uses: tuple[str, ...],
-    kernel: str,
+    lab: HostileLab, listened_to: set[str], beacon: Beacon, kernel: str, part: int, ways: str
 ) -> None:
-    """Contained, then sanitised in the same notebook."""
+    """Payloads, in an AgentBay notebook and in the same one changed by a stranger.
+
+    Every way and every kind of payload meet in `make test`: some of every kind, by each of the
+    outputs that can hold it, are tried by the kernel, sanitised, opened again and trusted, and by
+    magic. What is sent to the page of every single one is judged in
+    `tests/kernel/test_payloads.py`. With all payloads each way is taken by `make test-all`.
+
+    Arguments:
+        ways: what else is tried: sanitised below in the same notebook, reopened as it was stored.
+    """
     of_use = mathematics_payloads(beacon.address)
-    codes = [payload.code for use in uses for payload in of_use[use]]
+    payloads: list[Payload] = []
+    for use in of_use.values():
+        payloads += dealt(use, PARTS)[part]
+    assert len(payloads) >= 200 // PARTS
+    codes = [payload.code for payload in payloads]
     cells = [IMPORTS, *codes, "Latex('$x^2$')"]
-    if kernel == "python3":
+    if kernel == MAGICS:
         cells = [f"%%agentbay python\n{code}" for code in cells]
-    cells = [*cells[:-1], "%agentbay config html=sanitize", *cells[1:]]
-    if kernel == "python3":
+    if "sanitized" in ways:
+        cells = [*cells[:-1], "%agentbay config html=sanitize", *cells[1:]]
+    if kernel == MAGICS:
         cells.insert(0, "%load_ext agentbay_kernel")
-    folder = f"mathematics-{uses[0]}-{kernel}"
-    write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, cells)
-    with opened(browser, lab, beacon, folder) as (notebook, traces):
-        run_all(notebook, len(cells))
-        assert found_in(notebook, traces) == []
-        assert traces.listeners() <= listened_to
-        # What was focused may be in a frame, where keys don't reach JupyterLab.
-        notebook.cell(0).locator(".cm-content").click()
-        stored = notebook.save()
-    with opened(browser, lab, beacon, folder) as (notebook, traces):
-        assert found_in(notebook, traces) == []
-        assert traces.listeners() <= listened_to
-    with opened(browser, lab, beacon, write_untrusted(lab, folder, stored)) as (notebook, traces):
-        assert found_in(notebook, traces) == []
-        assert traces.listeners() <= listened_to
+    with lab.running(kernel, cells):
+        assert found_in(lab) == []
+        assert lab.traces.listeners() <= listened_to
+        lab.save()
+        if "reopened" in ways:
+            lab.reopen()
+            assert found_in(lab) == []
+            assert lab.traces.listeners() <= listened_to
+        lab.reopen_changed()
+        assert found_in(lab) == []
+        assert lab.traces.listeners() <= listened_to
 
 
 # Ordinary outputs, and how many formulas the page of the stock kernel shows of each.
@@ -134,22 +142,18 @@ LOOK = """e => [e.innerText.replace(/¶/g, "").replace(/\\s+/g, " ").trim(), ...
   "a[href^=http]", "b", "blockquote"].map(tag => tag + " " + e.querySelectorAll(tag).length)]"""
 
 
-def look_at_ordinary_outputs(
-    browser: Browser, lab: LabServer, beacon: Beacon, kernel: str
-) -> tuple[list[object], set[str]]:
-    """What a kernel's outputs look like, and what the page listens to when it has drawn them."""
+def look_at_ordinary_outputs(lab: HostileLab, kernel: str) -> list[object]:
+    """What a kernel's outputs look like."""
     cells = [IMPORTS, *(f"display({kind}({text!r}))" for kind, text, _ in ORDINARY)]
     # It is in a frame; the stock kernel would put it into the page.
-    if kernel == "agentbay-python":
+    if kernel == PYTHON:
         cells.append("HTML('<script>1</script>')")
     pictures = SCREENSHOTS / "mathematics"
     pictures.mkdir(parents=True, exist_ok=True)
-    folder = f"ordinary-{kernel}"
     code = [cell.replace("import ipywidgets as w", "") for cell in cells]
-    write_notebook(lab.notebooks / folder / "cells.ipynb", kernel, code)
     looks = []
-    with opened(browser, lab, beacon, folder) as (notebook, traces):
-        run_all(notebook, len(cells))
+    with lab.running(kernel, code):
+        notebook = lab.notebook
         for number, (*_, formulas) in enumerate(ORDINARY, 1):
             output = notebook.cell(number).locator(".jp-OutputArea-output").first
             expect(output.locator("mjx-container")).to_have_count(formulas)
@@ -157,21 +161,22 @@ def look_at_ordinary_outputs(
             notebook.cell(number).screenshot(
                 path=pictures / f"{number:02}-{kernel}.png", animations="disabled"
             )
-        if kernel == "agentbay-python":
+        if kernel == PYTHON:
             notebook.cell(len(cells) - 1).locator("iframe").wait_for()
-            traces.hover_and_type()
-            traces.click_all()
-            assert traces.found() == []
-            # What was focused may be in a frame, where keys don't reach JupyterLab.
-            notebook.cell(0).locator(".cm-content").click()
-            notebook.save()
-        return looks, traces.listeners()
+            lab.traces.hover_and_type()
+            lab.traces.click_all()
+            assert lab.traces.found() == []
+            lab.save()
+            lab.reopen()
+            notebook.cell(len(cells) - 1).locator("iframe").wait_for()
+    return looks
 
 
 @pytest.fixture(scope="module")
-def ordinary(browser: Browser, lab: LabServer, beacon: Beacon) -> tuple[list[object], set[str]]:
-    """What there is of ordinary outputs of "AgentBay Python"."""
-    return look_at_ordinary_outputs(browser, lab, beacon, "agentbay-python")
+def ordinary(lab: HostileLab) -> tuple[list[object], set[str]]:
+    """What there is of ordinary outputs of "AgentBay Python", and what the page listens to then."""
+    looks = look_at_ordinary_outputs(lab, PYTHON)
+    return looks, lab.traces.listeners()
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +186,8 @@ def listened_to(ordinary: tuple[list[object], set[str]]) -> set[str]:
 
 
 def test_ordinary_outputs_look_as_of_the_stock_kernel(
-    browser: Browser, lab: LabServer, beacon: Beacon, ordinary: tuple[list[object], set[str]]
+    lab: HostileLab, ordinary: tuple[list[object], set[str]]
 ) -> None:
-    stock, _ = look_at_ordinary_outputs(browser, lab, beacon, "python3")
+    stock = look_at_ordinary_outputs(lab, MAGICS)
     for (_, text, _), ours, theirs in zip(ORDINARY, ordinary[0], stock, strict=True):
         assert ours == theirs, text

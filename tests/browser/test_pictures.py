@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.lab import LabServer
-from tests.browser.pictures import pictured_window, take_cells, take_launcher
+from tests.browser.lab import LabServer, Scheme
+from tests.browser.pictures import (
+    FILM,
+    FILM_SCALE,
+    Film,
+    pictured_window,
+    take_beside,
+    take_cells,
+    take_launcher,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -51,6 +61,53 @@ for part in range(1, 11):
     rows = load(part)          # minutes or hours: a cell may run as long as it needs
     bar.value = part
     print(f"part {part:2} of 10: {rows:6,} rows")"""
+
+# The film.
+CHART = """\
+import matplotlib.pyplot as plt
+
+ships = {"Aurora": 420, "Borealis": 310, "Corvus": 515, "Dorado": 260}
+plt.figure(figsize=(7, 2.2))
+plt.bar(ships.keys(), ships.values(), color="#2f7fc1")
+plt.show()"""
+# A later part takes longer: when Stop is pressed, most of the time is still to come.
+LOADING = """\
+import time
+from ipywidgets import IntProgress
+
+display(bar := IntProgress(max=20, description="loading"))
+rows = 0
+for part in range(1, 21):
+    time.sleep(part / 5)            # each part is larger than the one before
+    rows += 1000 * part
+    bar.value = part
+    print(f"\\r{part:2} of 20 parts, {rows:,} rows", end="")"""
+AFTER = "part, rows"
+
+# Harmless where it runs: it only shows what it could take.
+HOSTILE = """\
+from pathlib import Path
+from IPython.display import HTML
+
+keys = Path.home().glob(".ssh/id_*")
+print("keys:", [key.name for key in keys])
+HTML('''Jupyter's token: <b id="got"></b><script>
+page = document.getElementById("jupyter-config-data")
+got.textContent = page
+  ? JSON.parse(page.textContent).token.slice(0, 8)
+  : "not reachable"
+</script>''')"""
+NARROW = {"width": 560, "height": 700}
+
+ANSWERS = """\
+%load_ext agentbay_kernel
+import pandas as pd
+
+df = pd.DataFrame({"student": ["Ada", "Ben", "Cem"],
+                   "answer": ["6 * 7", "40 + 1", "__import__('os').listdir('/')"]})"""
+SCORING = """\
+%%agentbay python -i df -o scores
+scores = df.assign(right=[eval(answer) == 42 for answer in df.answer])"""
 
 MAGICS = (
     "%load_ext agentbay_kernel\n"
@@ -100,6 +157,75 @@ def test_launcher_notebook_status_a_contained_plot_and_progress(
         expect(notebook.outputs(6).last).to_contain_text("KeyboardInterrupt")
 
 
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_the_film_of_a_first_session(browser: Browser, server: LabServer, scheme: Scheme) -> None:
+    name = f"film-{scheme}"
+    with pictured_window(browser, server, name, size=FILM, scale=FILM_SCALE) as notebook:
+        film = Film(notebook, scheme)
+        film.shoot(1000, "Choose the kernel", notebook.card("AgentBay Python"))
+        notebook.open_notebook("AgentBay Python")
+        notebook.cell(0).locator(".cm-content").click()
+        notebook.page.keyboard.insert_text(CHART)
+        film.shoot(900, "Write a cell as usual. It runs in a sandbox")
+        notebook.page.keyboard.press("Shift+Enter")
+        notebook.expect_prompt(0, r"\[\d+\]:")
+        expect(notebook.cell(0).locator(".jp-OutputArea-output img")).to_be_visible()
+        film.shoot(1200, "Write a cell as usual. It runs in a sandbox")
+
+        notebook.start(1, LOADING)
+        for part in (1, 3, 5, 6):
+            reached = "|".join(str(later) for later in range(part, 21))
+            expect(notebook.outputs(1).last).to_contain_text(
+                re.compile(rf"\b({reached}) of 20 parts")
+            )
+            notebook.bring_up(1)
+            film.shoot(400, "Output appears while the cell runs")
+        stop = notebook.page.locator('[data-jp-item-name="interrupt"]')
+        film.shoot(800, "Stop interrupts the code in the sandbox", stop)
+        notebook.press_stop()
+        expect(notebook.outputs(1).last).to_contain_text("KeyboardInterrupt")
+        notebook.expect_prompt(1, r"\[\d+\]:")
+        notebook.cell(2).evaluate("cell => cell.scrollIntoView({block: 'end'})")
+        film.shoot(1000, "Stop interrupts the code in the sandbox")
+        notebook.run(2, AFTER)
+        expect(notebook.outputs(2).last).to_contain_text(re.compile(r"\(\d+, \d+\)"))
+        notebook.cell(2).evaluate("cell => cell.scrollIntoView({block: 'end'})")
+        film.shoot(1500, "The variables are still there")
+        film.save("film", 8000)
+
+
+def test_a_hostile_cell_in_an_ordinary_kernel_and_here(browser: Browser, server: LabServer) -> None:
+    keys = server.notebooks.parent / ".ssh"
+    keys.mkdir()
+    (keys / "id_ed25519").write_text("no key, but a file where one would be")
+    with (
+        pictured_window(browser, server, "ordinary", size=NARROW) as ordinary,
+        pictured_window(browser, server, "here", size=NARROW) as here,
+    ):
+        ordinary.open_notebook("Python 3 (ipykernel)")
+        ordinary.run(0, HOSTILE)
+        expect(ordinary.outputs(0).first).to_contain_text("keys: ['id_ed25519']")
+        expect(ordinary.outputs(0).last).to_contain_text(f"token: {server.token[:8]}")
+        here.open_notebook("AgentBay Python")
+        here.run(0, HOSTILE)
+        expect(here.outputs(0).first).to_contain_text("keys: []")
+        framed = here.outputs(0).last.frame_locator("iframe").frame_locator("iframe")
+        expect(framed.locator("body")).to_contain_text("token: not reachable")
+        pages = {"An ordinary kernel": ordinary, "AgentBay Python": here}
+        take_beside(pages, "hostile", 0)
+
+
+@pytest.mark.slow
+def test_a_table_goes_in_and_comes_back(browser: Browser, server: LabServer) -> None:
+    with pictured_window(browser, server, "answers") as notebook:
+        notebook.open_notebook("Python 3 (ipykernel)")
+        for number, code in enumerate((ANSWERS, SCORING, "scores")):
+            notebook.run(number, code)
+        expect(notebook.cell(2).locator("table")).to_contain_text("True")
+        take_cells(notebook, "exchange", 0, 2, toolbar=True)
+
+
+@pytest.mark.slow
 def test_magics(browser: Browser, server: LabServer) -> None:
     with pictured_window(browser, server, "analysis") as notebook:
         notebook.open_notebook("Python 3 (ipykernel)")

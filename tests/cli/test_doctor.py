@@ -118,7 +118,9 @@ def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path
     for secret in (service["AGENTBAY_API_KEY"], service["AGENTBAY_ENDPOINT"], "session-"):
         assert secret not in report.read_text()
     # Nothing is left of it.
-    assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == []
+    assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == {
+        "sessions": []
+    }
 
 
 @pytest.mark.slow
@@ -152,14 +154,16 @@ def test_sessions_are_listed_and_deleted(
     manager = SessionManager(load_settings())
     try:
         session_id = manager.open("named").session.session_id
-        (row,) = json.loads(run("sessions", "list", "--json", **service).stdout)
-        assert (row["session"], row["name"]) == (session_id, "named")
+        (row,) = json.loads(run("sessions", "list", "--json", **service).stdout)["sessions"]
+        assert (row["id"], row["name"]) == (session_id, "named")
         assert session_id in run("sessions", "list", "--all", **service).stdout
         # It is in use, so prune leaves it.
         assert "no session is left behind" in run("sessions", "prune", **service).stdout
         done = run("sessions", "delete", session_id, **service)
         assert done.stdout == f"Deleted {session_id}\n"
-        assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == []
+        assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == {
+            "sessions": []
+        }
     finally:
         manager.close()
     done = run("sessions", "delete", "session-nowhere", **service)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -28,6 +30,30 @@ def test_a_failed_cell_is_told_and_what_was_reached_is_written(tmp_path: Path) -
     assert any(output.get("text") == "reached\n" for output in written.cells[0].outputs)
     assert written.cells[2].outputs == []
     assert nbformat.read(path, as_version=4).cells[0].outputs == []
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python", "version": "3.8.1", "mimetype": "text/x-old"},
+            "course": {"week": 1},
+        },
+        pytest.param({}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_notebook_names_the_same_kernel_afterwards(
+    tmp_path: Path, metadata: dict[str, Any]
+) -> None:
+    path = tmp_path / "n.ipynb"
+    hostname = "import socket\nprint(socket.gethostname())"
+    nbformat.write(new_notebook(cells=[new_code_cell(hostname)], metadata=metadata), path)
+    done = run("run", str(path), "--inplace", AGENTBAY_BACKEND="local")
+    assert done.returncode == 0, done.stderr
+    written = nbformat.read(path, as_version=4)
+    assert written.metadata == metadata
+    assert written.cells[0].outputs[0].text.strip() not in ("", socket.gethostname())
 
 
 def test_an_error_that_is_only_displayed_is_no_failure(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def contained(mime: str, source: str, html: str = "contain") -> dict[str, Any]:
     return data
 
 
-class _Reader(HTMLParser):
+class Reader(HTMLParser):
     """The texts that MathJax reads, each in one: parted by tags, but not by `br` and comments."""
 
     def __init__(self, markup: str) -> None:
@@ -125,7 +125,7 @@ def assert_inert(data: dict[str, Any]) -> None:
     if mime == HTML:
         assert not harm_in(shown)
         if "<iframe" not in shown:
-            assert [found for run in _Reader(shown).runs if (found := foreign_commands(run))] == []
+            assert [found for run in Reader(shown).runs if (found := foreign_commands(run))] == []
     else:
         assert mime in (LATEX, MARKDOWN)
         assert foreign_commands(shown) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,16 +71,49 @@ def run_program(program: str, service: dict[str, str], folder: Path, *arguments:
     return ran.stdout
 
 
-def test_the_agent_developers_programs_run(service: dict[str, str], tmp_path: Path) -> None:
-    loop, with_sdk, values = blocks("agents", "python")
-    assert run_program(loop, service, tmp_path).splitlines()[1:] == [
+AGENTS = {
+    "ask_model": [
+        "What is the sum of the numbers below ten?",
         "45",
         "ZeroDivisionError: division by zero",
         "45",
         "",
-    ]
-    assert run_program(with_sdk, service, tmp_path).strip() == "10"
-    assert run_program(values, service, tmp_path).strip() == "7"
+    ],
+    "session.files.download": [
+        "2 3 True",
+        "['numbers.csv']",
+        "b'n\\n3\\n4\\n'",
+        "['result.csv']",
+        "['from-sandbox']",
+        "['again/result.csv']",
+    ],
+    "stream_code": ["stdout: 0", "stdout: 1", "stdout: 2", "shown: 2", "done: True"],
+    "session.start": [
+        "stdout: epoch 0",
+        "stdout: epoch 1",
+        "stdout: epoch 2",
+        "stderr: finished",
+        "0",
+        "0 epoch 2 finished",
+    ],
+    "asyncio": ["['7', 'FileNotFoundError', '7']"],
+    "SdkAgentBay": ["10"],
+    "Exchange": ["{'sum': 6, 'set': {1, 2}}"],
+}
+
+
+@pytest.mark.parametrize("named", AGENTS)
+def test_the_agent_developers_programs_run(
+    named: str, service: dict[str, str], tmp_path: Path
+) -> None:
+    programs = blocks("agents", "python")
+    assert len(programs) == len(AGENTS)
+    (program,) = [it for it in programs if named in it]
+    printed = run_program(program, service, tmp_path)
+    if named == "session.start":
+        # A chunk may hold several lines.
+        printed = re.sub(r"^epoch", "stdout: epoch", printed, flags=re.MULTILINE)
+    assert [line.rstrip() for line in printed.splitlines()] == AGENTS[named]
 
 
 @pytest.mark.slow
@@ -102,26 +136,39 @@ def test_the_runners_commands_run(command: str, service: dict[str, str], tmp_pat
     assert not (tmp_path / "mark").exists()
 
 
-MEDIAN = "def median(values):\n    return sorted(values)[len(values) // 2]"
+MEDIAN = """
+def median(values):
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if not ordered or len(ordered) % 2:
+        return ordered[middle] if ordered else None
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+oldest = {"name": "Ada", "age": 36}
+"""
 # Makes nbgrader's own tests pass: every later cell does nothing.
 CHEAT = "get_ipython().input_transformers_post.append(lambda lines: ['pass\\n'])"
 FORGED = "print('[' + ','.join(['true'] * 20) + ']')\nimport os\nos._exit(0)"
 
 
-@pytest.mark.parametrize(
-    ("solution", "points"),
-    [
-        pytest.param(MEDIAN, 20, id="honest"),
-        pytest.param(CHEAT, 0, id="cheat"),
-        pytest.param(f"{MEDIAN}\njson = None\n{CHEAT}", 0, marks=pytest.mark.slow, id="late cheat"),
-        pytest.param(FORGED, 0, marks=pytest.mark.slow, id="forged"),
-    ],
-)
 def test_the_grader_gives_points_for_right_answers_alone(
-    solution: str, points: int, service: dict[str, str], tmp_path: Path
+    service: dict[str, str], tmp_path: Path
 ) -> None:
-    notebook = new_notebook(cells=[new_code_cell(solution)])
-    nbformat.write(notebook, tmp_path / "submission.ipynb")
-    program = blocks("grading", "python")[-1]
-    told = run_program(program, service, tmp_path, "submission.ipynb")
-    assert f"{points} of 20" in told
+    _, checks, program = blocks("grading", "python")
+    (tmp_path / "checks.py").write_text(checks)
+    (tmp_path / "in").mkdir()
+    for name, solution in (
+        ("honest", MEDIAN),
+        ("cheat", CHEAT),
+        ("late cheat", f"{MEDIAN}\n{CHEAT}"),
+        ("forged", FORGED),
+    ):
+        notebook = new_notebook(cells=[new_code_cell(solution)])
+        nbformat.write(notebook, tmp_path / "in" / f"{name}.ipynb")
+    told = run_program(program, service | LOCAL, tmp_path, "in").splitlines()
+    assert [line for line in told if not line.startswith(" ")] == [
+        "cheat.ipynb graded 0.0 of 5",
+        "forged.ipynb crashed 0.0 of 5",
+        "honest.ipynb graded 5.0 of 5",
+        "late cheat.ipynb graded 0.0 of 5",
+    ]

@@ -137,7 +137,7 @@ def test_missing_ones_are_named(bench: Bench, there: str, tmp_path: Path) -> Non
     with pytest.raises(MissingNameError, match=r"There is no .*nothing"):
         bench.exchange.upload(tmp_path / "nothing")
     bench.run("os.mkfifo('pipe')")
-    with pytest.raises(MissingNameError, match="neither a file nor a folder"):
+    with pytest.raises(MissingNameError, match="neither a file nor a directory"):
         bench.exchange.download("pipe", tmp_path)
 
 

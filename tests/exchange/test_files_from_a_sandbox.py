@@ -244,7 +244,7 @@ def test_what_was_moved_is_found_again(fetch: Fetch, tmp_path: Path) -> None:
     files = {"code/run.py": b"x", "code/a.csv": b"x"}
     fetch("download TOP/code", files)
     shown = fetch("download TOP/code", files)
-    assert "2 were there already" in shown
+    assert "2 files are there already" in shown
     with pytest.raises(AgentBayError, match=r"from-sandbox/code/run\.py is here already"):
         fetch("download TOP/code", {**files, "code/run.py": b"y"})
     fetch("download TOP/code --force", {**files, "code/run.py": b"y"})

@@ -105,7 +105,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "half of it": ('{"a": [1, 2', "no JSON"),
     "an unknown tag": ('{"$": "pickle", "v": "gASVAAAA"}', "'pickle', which is not known"),
     "a tag that is none": ('{"$": ["int"], "v": 1}', "which is not known"),
-    "no content": ('{"$": "tuple"}', "claims to be a tuple and is none"),
+    "no content": ('{"$": "tuple"}', "claims to be a tuple and is not"),
     "an int of source": ('{"$": "int", "v": "__import__"}', "whole number"),
     "a float of source": ('{"$": "float", "v": "1e5"}', "number"),
     "no base64": ('{"$": "bytes", "v": "%%%"}', "claims to be a bytes"),

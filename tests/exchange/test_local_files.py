@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
-from agentbay_kernel.exchange.local_files import (
+from agentbay_kernel.local_files import (
     DATA_ENDINGS,
     open_to_write,
     path_to_read,

@@ -19,7 +19,13 @@ from agentbay_kernel.service import Session
 ROUTES: dict[str, dict[str, Any]] = {
     "websocket": {},
     "link": {"ws_url": False},
-    "action": {"ws_url": False, "link_url": False, "message_limit": 64512},
+    # And without a prepared kernel, as at the service.
+    "action": {
+        "ws_url": False,
+        "link_url": False,
+        "message_limit": 64512,
+        "prepared_kernel": False,
+    },
 }
 # Longer than a call may wait where nothing can wake it, shorter than where something can.
 SOON_S = 20.0

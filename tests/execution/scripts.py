@@ -32,11 +32,13 @@ console.log = (...args) => { printed.push('out ' + util.format(...args)); };
 console.error = (...args) => { printed.push('err ' + util.format(...args)); };
 process.on('unhandledRejection', (e) => { printed.push('unhandled ' + e); });
 const turn = setImmediate;
-async function run({ code, offset, wait, name }) {
+async function run({ code, define, offset, wait, name }) {
   printed = [];
   const options = { filename: name, columnOffset: -offset, importModuleDynamically: dynamic };
   try {
-    let value = new vm.Script(code, options).runInThisContext({ displayErrors: false });
+    const script = new vm.Script(code, options);
+    if (define) new vm.Script(define).runInThisContext();
+    let value = script.runInThisContext({ displayErrors: false });
     const pending = util.types.isPromise(value);
     if (wait) value = await value;
     else await new Promise((done) => turn(done));
@@ -62,6 +64,15 @@ def newest_node() -> str | None:
         if path.exists():
             return str(path)
     return find_node()
+
+
+def placed(cell: Rewritten, line: int, column: int) -> tuple[int, int]:
+    """A position of V8 as one of the cell's own."""
+    moved = column
+    for at, start, length in cell.shifts:
+        if at == line - 1 and column > start:
+            moved -= min(length, column - 1 - start) if length > 0 else length
+    return line, moved
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,7 @@ class Context:
         answer = self._ask(
             {
                 "code": cell.code,
+                "define": cell.define,
                 "offset": cell.column_offset,
                 "wait": wait and cell.is_async,
                 "name": name,
@@ -120,7 +132,7 @@ class Context:
         stack = failure["stack"]
         # A syntax error names the line only, above its message.
         found = re.search(rf"at .*{re.escape(name)}:(-?\d+):(-?\d+)", stack)
-        position = (int(found[1]), int(found[2])) if found else None
+        position = placed(cell, int(found[1]), int(found[2])) if found else None
         if found is None and (line := re.match(rf"{re.escape(name)}:(\d+)", stack)):
             position = (int(line[1]), 0)
         message = f"{failure['name']}: {failure['message']}"

@@ -127,7 +127,8 @@ def test_what_the_protocol_does_not_say_is_refused(
     ("channel", "kind"),
     [
         ("iopub", "shutdown_reply"),
-        ("iopub", "debug_event"),
+        ("shell", "debug_event"),
+        ("iopub", "debug_reply"),
         ("iopub", "execute_request"),
         ("iopub", "input_request"),
         ("shell", "stream"),

@@ -22,7 +22,10 @@ BRIDGED = {
     "AGENTBAY_HTML": "trust",
 }
 # Cells whose outcome is not the stock kernel's, and why. Described in docs/fidelity.md.
+_MISSING = "a line after the error names the missing package"
 KNOWN = {
+    "errors: a missing module": _MISSING,
+    "magics: load_ext of something missing": _MISSING,
     "history: a silent cell changes state and nothing else": "silent requests publish nothing",
     "history: a silent error": "silent requests publish nothing",
     "magics: a payload by hand, with an error after it": "payloads that no front end knows",

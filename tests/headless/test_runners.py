@@ -183,9 +183,8 @@ def test_agentbay_run(run: Run, submission: Path, tmp_path: Path) -> None:
     assert "[2/2] x * 7" in done.stderr
     executed = nbformat.read(tmp_path / "submission.executed.ipynb", as_version=4)
     assert texts(executed)[1] == "42"
-    # Whoever opens it runs it in the sandbox too.
-    assert executed.metadata.kernelspec.name == "agentbay-python"
-    assert nbformat.read(submission, as_version=4).metadata.kernelspec.name == "python3"
+    # Which kernel the notebook names is its own affair, before and after.
+    assert executed.metadata == nbformat.read(submission, as_version=4).metadata
 
 
 @pytest.mark.slow

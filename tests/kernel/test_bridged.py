@@ -143,8 +143,8 @@ def test_without_ipykernel_in_the_sandbox_cells_run_directly_and_status_says_why
                 assert ran.text() == ""
 
 
-# The kernel in the sandbox, and the sandbox's own Python process, which holds the bridge: what
-# uses too much memory may cost either.
+# The kernel in the sandbox, and the Python process that has forked it and
+# holds the bridge: what uses too much memory may cost either.
 @pytest.mark.parametrize("victim", ["os.getpid()", "os.getppid()"])
 def test_a_kernel_that_is_killed_is_told_and_the_next_cell_gets_a_new_one(victim: str) -> None:
     with running_kernel("agentbay-python", LOCAL) as kernel:

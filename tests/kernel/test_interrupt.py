@@ -24,6 +24,8 @@ HELD = (
     "import os, time\nprint('go')\nwhile not os.path.exists('end'): time.sleep(.02)\n"
     "os.remove('end')"
 )
+# The same; its prints meet the Stop.
+PRINTING = HELD.replace("time.sleep(.02)", "print('on', flush=True)")
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +62,12 @@ def let_end(runtime: LocalRuntimeProcess) -> Callable[[], None]:
     return let_end
 
 
+@pytest.mark.parametrize("code", [HELD, PRINTING], ids=["waits", "prints"])
 @pytest.mark.parametrize("stop", STOPS)
 def test_stop_in_direct_execution_ends_the_wait_and_aborts_the_queue(
-    direct_kernel: RunningKernel, let_end: Callable[[], None], stop: str
+    direct_kernel: RunningKernel, let_end: Callable[[], None], stop: str, code: str
 ) -> None:
-    running = direct_kernel.send(HELD)
+    running = direct_kernel.send(code)
     queued = direct_kernel.send("print('must not run')")
     direct_kernel.wait_for_output(running, "stream")
     STOPS[stop](direct_kernel)
@@ -217,6 +220,60 @@ def test_what_an_interrupt_does_is_the_cells_own(
     bridged_kernel.wait_for_output(running, "stream")
     bridged_kernel.manager.interrupt_kernel()
     assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+
+
+# As trio does it: waits outside the cell's code, and handles the interrupt itself if nobody else
+# has a handler of its own.
+LOOP = """\
+import signal, time
+interrupted = []
+def run(coroutine):
+    python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if python:
+        signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+    try:
+        wanted = coroutine.send(None)
+        while not interrupted:
+            time.sleep(.01)
+        coroutine.throw(KeyboardInterrupt("by the loop"))
+    except StopIteration as done:
+        return done.value
+    finally:
+        if python:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+class Forever:
+    def __await__(self):
+        yield
+"""
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "print('go')\nawait Forever()",
+        "async def main():\n    await Forever()\nprint('go')\nrun(main())",
+    ],
+)
+def test_a_loop_of_the_cells_own_handles_the_interrupt(
+    bridged_kernel: RunningKernel, cell: str
+) -> None:
+    bridged_kernel.run(LOOP)
+    bridged_kernel.run("before = get_ipython().loop_runner\nget_ipython().loop_runner = run")
+    try:
+        for _ in range(2):
+            bridged_kernel.run("interrupted.clear()")
+            running = bridged_kernel.send(cell)
+            bridged_kernel.wait_for_output(running, "stream")
+            bridged_kernel.manager.interrupt_kernel()
+            reply = bridged_kernel.finish(running).reply
+            assert (reply["ename"], reply["evalue"]) == ("KeyboardInterrupt", "by the loop")
+        # The loop has put Python's handler back: the next interrupt is the cell's again.
+        running = bridged_kernel.send("print('go')\nwhile True: pass")
+        bridged_kernel.wait_for_output(running, "stream")
+        bridged_kernel.manager.interrupt_kernel()
+        assert bridged_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    finally:
+        bridged_kernel.run("get_ipython().loop_runner = before")
 
 
 def test_a_traceback_ends_in_the_cells_own_code(bridged_kernel: RunningKernel) -> None:

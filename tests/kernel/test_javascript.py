@@ -48,7 +48,7 @@ def test_cells_can_be_run_again(either: RunningKernel) -> None:
     )
     for _ in range(3):
         assert value(either.run(cell)) == "22"
-    assert value(either.run("base = 5; base + step")) == "6"
+    assert value(either.run("step = 5; base + step")) == "25"
 
 
 def test_errors_name_the_cells_own_lines(javascript_kernel: RunningKernel) -> None:
@@ -212,7 +212,7 @@ def test_names_are_completed_while_a_cell_runs(javascript_kernel: RunningKernel)
 
 def test_user_expressions_and_silence(javascript_kernel: RunningKernel) -> None:
     ran = javascript_kernel.run(
-        "const side = 3", user_expressions={"area": "side * side", "none": "nowhere"}
+        "let side = 3", user_expressions={"area": "side * side", "none": "nowhere"}
     )
     told = ran.reply["user_expressions"]
     assert told["area"]["data"] == {"text/plain": "9"}
@@ -308,3 +308,143 @@ def test_an_import_that_fails_is_placed_at_no_column_outside_the_cell(
     shown = "\n".join(error["traceback"])
     assert error["ename"] in shown
     assert not re.search(r":(-\d|0\b)", shown), shown
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("await 1; break", ["1", "await 1; break", "         ^^^^^"]),
+        ("const a = 1; break", ["1", "const a = 1; break", "             ^^^^^"]),
+        (
+            "await 1; let q;\nlet r; let é; break",
+            ["2", "let r; let é; break", "              ^^^^^"],
+        ),
+        ("import 'os'; let s; continue", ["1", "import 'os'; let s; continue", " " * 20 + "^" * 8]),
+        ("({ a: 1 }); break", ["1", "({ a: 1 }); break", "            ^^^^^"]),
+    ],
+)
+def test_a_syntax_error_shows_what_was_written(
+    javascript_kernel: RunningKernel, cell: str, shown: list[str]
+) -> None:
+    ran = javascript_kernel.run(cell)
+    (error,) = ran.of_type("error")
+    line, *rest = shown
+    assert error["traceback"][:3] == [f"In[{ran.reply['execution_count']}]:{line}", *rest]
+
+
+@pytest.mark.parametrize(
+    ("cell", "frames"),
+    [
+        ("await Promise.reject(new Error('e'))", ["1:22"]),
+        ("function f() { throw new Error('e') }\nf(); await 0", ["f 1:22", "2:1"]),
+        ("await 0; class A {} null.x", [":1:26"]),
+        ("class A { m() { null.x } } class B extends A {} new B().m()", ["m 1:22", "1:57"]),
+    ],
+)
+def test_a_stack_has_the_frames_that_were_written(
+    javascript_kernel: RunningKernel, cell: str, frames: list[str]
+) -> None:
+    ran = javascript_kernel.run(cell)
+    name = f"In[{ran.reply['execution_count']}]"
+    (error,) = ran.of_type("error")
+    own = [line for line in error["traceback"] if name in line]
+    assert len(own) == len(frames), own
+    for line, frame in zip(own, frames, strict=True):
+        *function, place = frame.split()
+        assert all(part in line for part in function)
+        assert f"{name}:{place.removeprefix(':')}" in line
+
+
+def test_what_cells_are_made_of_is_not_seen(javascript_kernel: RunningKernel) -> None:
+    javascript_kernel.run("const listed1 = 1; let listed2; await 0; function listed3() {}; listed2")
+    ran = javascript_kernel.run("Object.keys(globalThis).filter((name) => /^listed/.test(name))")
+    assert value(ran) == "[ 'listed3' ]"
+    assert "agentbay" not in value(javascript_kernel.run("globalThis"))
+
+
+def question(kernel: RunningKernel) -> str:
+    return str(kernel.client.get_stdin_msg(timeout=ANSWER_S)["content"]["prompt"])
+
+
+@pytest.mark.parametrize("before", ["", "await 0; "])
+def test_stop_ends_a_question_and_its_answer_is_nobody_elses(
+    javascript_kernel: RunningKernel, before: str
+) -> None:
+    javascript_kernel.run("let asked = 1")
+    running = javascript_kernel.send(f"{before}try {{ prompt('one') }} finally {{ asked++ }}")
+    assert question(javascript_kernel) == "one "
+    javascript_kernel.manager.interrupt_kernel()
+    assert javascript_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    javascript_kernel.client.input("stale")
+    running = javascript_kernel.send("prompt('two', 'usual') + asked")
+    assert question(javascript_kernel) == "two [usual] "
+    javascript_kernel.client.input("fresh")
+    assert value(javascript_kernel.finish(running)) in ("'fresh1'", "'fresh2'")
+
+
+def test_a_question_with_a_long_answer(javascript_kernel: RunningKernel) -> None:
+    running = javascript_kernel.send("const typed = prompt('?'); [typed.length, typed.at(-1)]")
+    question(javascript_kernel)
+    javascript_kernel.client.input("é😀" * 100_000 + "!")
+    assert value(javascript_kernel.finish(running)) == "[ 300001, '!' ]"
+
+
+def test_a_password_is_asked_for_as_one(javascript_kernel: RunningKernel) -> None:
+    running = javascript_kernel.send("prompt('Key', null, { password: true })")
+    content = javascript_kernel.client.get_stdin_msg(timeout=ANSWER_S)["content"]
+    assert content == {"prompt": "Key ", "password": True}
+    javascript_kernel.client.input("secret")
+    assert value(javascript_kernel.finish(running)) == "'secret'"
+
+
+@pytest.mark.parametrize("name", ["prompt", "confirm", "alert"])
+def test_nobody_can_be_asked(javascript_kernel: RunningKernel, name: str) -> None:
+    ran = javascript_kernel.run(f"{name}('x')", allow_stdin=False)
+    told = f"{name}() can't ask here: the front end takes no input"
+    assert (ran.reply["ename"], ran.reply["evalue"]) == ("Error", told)
+    # What a cell started asks nobody in the name of the next one.
+    bound = "require('async_hooks').AsyncResource.bind"
+    javascript_kernel.run(f"globalThis.later = {bound}(() => {name}('late'))", allow_stdin=True)
+    ran = javascript_kernel.run("later()", allow_stdin=True)
+    assert ran.reply["evalue"] == f"{name}() can't ask any more: its cell has ended"
+
+
+def test_a_command_keeps_its_place_among_the_prints(javascript_kernel: RunningKernel) -> None:
+    cell = (
+        "for (const n of [1, 2]) {\n  console.log('a' + n)\n  !echo b\n  console.log('c')\n}\n"
+        "!echo d \\\n  e; exit 3\nconsole.log('f'); 5"
+    )
+    for _ in range(5):
+        ran = javascript_kernel.run(cell)
+        assert ran.text() == "a1\nb\nc\na2\nb\nc\nd e\nf\n"
+        assert value(ran) == "5"
+
+
+def test_a_command_or_a_negation(javascript_kernel: RunningKernel) -> None:
+    assert javascript_kernel.run("!pwd").text().startswith("/")
+    assert ".\n" in javascript_kernel.run("!ls -a").text()
+    assert value(javascript_kernel.run("let pwd = 1\n!pwd")) == "false"
+    assert value(javascript_kernel.run("!pwd")) == "false"
+
+
+@pytest.mark.parametrize("before", ["", "await 0\n"])
+def test_stop_ends_a_command(javascript_kernel: RunningKernel, before: str) -> None:
+    javascript_kernel.run("let kept = 1")
+    running = javascript_kernel.send(f"{before}!echo go; sleep 600\nkept = 2")
+    javascript_kernel.wait_for_output(running, "stream")
+    javascript_kernel.manager.interrupt_kernel()
+    assert javascript_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    assert value(javascript_kernel.run("kept")) == "1"
+
+
+@pytest.mark.parametrize("code", ["prompt('x')", "!echo x", "moor?"])
+def test_what_direct_execution_can_not_do_is_said(code: str, direct_js: RunningKernel) -> None:
+    ran = direct_js.run(code)
+    assert ran.reply["status"] == "error"
+    assert "bridged execution" in ran.text("stderr")
+
+
+@pytest.fixture(scope="module")
+def direct_js() -> Iterator[RunningKernel]:
+    with running_kernel("agentbay-javascript", {**LOCAL, "AGENTBAY_EXECUTION": "direct"}) as kernel:
+        yield kernel

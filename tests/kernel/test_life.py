@@ -43,7 +43,7 @@ def test_banner_and_status_say_where_isolated_cells_run_and_the_notebook_does_no
         kernel.client.kernel_info()
         banner = kernel.client.get_shell_msg(timeout=30)["content"]["banner"]
         assert "runs on THIS machine" in banner
-        assert "isolated by bubblewrap" in banner
+        assert "%agentbay status shows what it isolates" in banner
         ran = kernel.run("1 + 1")
         (output,) = ran.kept()
         assert output["content"]["data"] == {"text/plain": "2"}

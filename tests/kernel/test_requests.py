@@ -74,8 +74,6 @@ def test_each_request_has_its_status_before_and_beside_cells(
     bridged_kernel: RunningKernel, slider: str
 ) -> None:
     client = bridged_kernel.client
-    # The completer of a new sandbox reads much before its first answer.
-    bridged_kernel.run("get_ipython().complete('slid')")
     for number in range(6):
         moves = [move(bridged_kernel, slider, 3 * number + one) for one in range(3)]
         first = bridged_kernel.send(f"'{number}'")
@@ -190,22 +188,28 @@ def test_a_cell_on_the_control_channel_is_answered_there_in_its_turn(
     assert control_reply(bridged_kernel, asked)["status"] == "ok"
 
 
-def test_a_debugger_is_refused(bridged_kernel: RunningKernel) -> None:
-    asked = send(
-        bridged_kernel,
-        "debug_request",
-        {"type": "request", "seq": 7, "command": "debugInfo", "arguments": {}},
-        "control",
-    )
-    reply = control_reply(bridged_kernel, asked)
-    assert (reply["success"], reply["request_seq"], reply["command"]) == (False, 7, "debugInfo")
-    assert states_of(published_until_idle(bridged_kernel, asked), asked) == ["busy", "idle"]
+def test_a_cell_on_the_control_channel_behind_one_that_fails_is_aborted(
+    bridged_kernel: RunningKernel,
+) -> None:
+    for _ in range(10):
+        failing, behind = (
+            send(
+                bridged_kernel,
+                "execute_request",
+                {"code": code, "silent": False, "stop_on_error": True},
+                "control",
+            )
+            for code in ("1 / 0", "print('must not run')")
+        )
+        assert control_reply(bridged_kernel, failing)["status"] == "error"
+        assert control_reply(bridged_kernel, behind)["status"] == "aborted"
+        published_until_idle(bridged_kernel, behind)
 
 
 def test_subshells_are_refused(bridged_kernel: RunningKernel) -> None:
     asked = bridged_kernel.client.kernel_info()
     ((_, info),) = replies(bridged_kernel, asked)
-    assert info["supported_features"] == []
+    assert info["supported_features"] == ["debugger"]
     asked = send(bridged_kernel, "create_subshell_request", {}, "control")
     assert control_reply(bridged_kernel, asked)["status"] == "error"
     asked = send(bridged_kernel, "list_subshell_request", {}, "control")
@@ -237,12 +241,28 @@ def test_usage_is_the_sandboxs(bridged_kernel: RunningKernel) -> None:
     bridged_kernel.run("del kept")
 
 
+def test_usage_after_a_cell_is_that_of_its_end(bridged_kernel: RunningKernel) -> None:
+    def memory() -> int:
+        asked = send(bridged_kernel, "usage_request", {}, "control")
+        usage: int = control_reply(bridged_kernel, asked)["kernel_memory"]
+        return usage
+
+    # More often than figures are read while a cell runs.
+    for _ in range(2):
+        bridged_kernel.run("import time\ntime.sleep(0.6)\nkept = bytearray(b'x') * 300_000_000")
+        assert memory() > 300_000_000
+        bridged_kernel.run("del kept\ntime.sleep(0.6)")
+        assert memory() < 300_000_000
+
+
 def test_what_nobody_sees_creates_no_session_and_runs_first() -> None:
     with running_kernel("agentbay-python", LOCAL) as kernel:
         assert kernel.run("order = ['hidden']", silent=True).reply["status"] == "ok"
         assert kernel.run("order.append('too')\n1/0", silent=True).reply["status"] == "ok"
         asked = send(kernel, "usage_request", {}, "control")
-        assert control_reply(kernel, asked)["hostname"] == ""
+        # Nothing runs, and nothing is started for that.
+        usage = control_reply(kernel, asked)
+        assert usage == {"hostname": "", "pid": 0, "kernel_cpu": 0.0, "kernel_memory": 0}
         (shown,) = kernel.run("%agentbay status").of_type("display_data")
         assert "none" in shown["data"]["text/plain"]
         ran = kernel.run("print(order)")

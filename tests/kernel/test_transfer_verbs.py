@@ -76,7 +76,7 @@ def test_a_folder_that_is_fetched_again_goes_on(kernel: RunningKernel, folder: P
     assert "to results" in told(kernel, "%agentbay download results .")
     told(kernel, "%agentbay download results fetched")
     kernel.run("open('results/b.txt', 'w').write('b')")
-    assert "1 were there already" in told(kernel, "%agentbay download results fetched")
+    assert "1 was there already" in told(kernel, "%agentbay download results fetched")
     assert (folder / "fetched/b.txt").read_text() == "b"
     assert "to fetched/a.txt" in told(kernel, "%agentbay download results/a.txt fetched")
     assert "to fetched/results" in told(kernel, "%agentbay download results fetched/")

@@ -35,10 +35,11 @@ def either(request: pytest.FixtureRequest, folder: Path) -> Iterator[RunningKern
 
 
 def shown(kernel: RunningKernel, code: str) -> dict[str, Any]:
-    """The last display of a cell."""
+    """The last display of a cell; it may have taken the place of one that showed progress."""
     ran = kernel.run(code)
     assert ran.reply["status"] == "ok", ran
-    data: dict[str, Any] = ran.of_type("display_data")[-1]["data"]
+    displays = [it for it in ran.outputs if it["msg_type"].endswith("display_data")]
+    data: dict[str, Any] = displays[-1]["content"]["data"]
     return data
 
 

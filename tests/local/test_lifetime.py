@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -58,13 +59,15 @@ def test_an_idle_or_overdue_session_is_released(
 def test_use_and_keep_alive_postpone_the_release(
     runtime: LocalRuntimeProcess, make_session: Any
 ) -> None:
-    session = make_session(idle_release_timeout=6)
+    session, working = (make_session(idle_release_timeout=6) for _ in range(2))
     # Longer than the idle time: a session that works is not idle.
-    assert session.code.run_code("import time; time.sleep(7); 1", "python").result == "1"
-    end = time.monotonic() + 7
-    while time.monotonic() < end:
-        assert session.keep_alive().success
-        time.sleep(0.2)
+    work = "import time; time.sleep(7); 1"
+    with ThreadPoolExecutor(1) as pool:
+        worked = pool.submit(working.code.run_code, work, "python")
+        while not worked.done():
+            assert session.keep_alive().success
+            time.sleep(0.2)
+    assert worked.result().result == "1"
     assert session.get_status().status == "RUNNING"
     assert released_after(runtime, session.session_id) >= 1
 

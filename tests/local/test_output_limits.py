@@ -230,7 +230,17 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", list(ANSWERS))
+# Each starts five sandboxes: `make test` has a command's answer, and the display, the largest.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            kind,
+            marks=[pytest.mark.slow] * (kind not in ("control characters", "a display with one")),
+        )
+        for kind in ANSWERS
+    ],
+)
 def test_answers_at_the_same_time_take_no_memory_each(
     kind: str, fresh: LocalRuntimeProcess, make: Callable[[], Any]
 ) -> None:

@@ -124,10 +124,12 @@ def interrupts_without_end(session: Any, pid: str) -> Iterator[None]:
     """Send SIGINT to a process of the session, again and again, from its shell."""
     # Three in quick succession, then a pause of a fork.
     burst = f"kill -INT {pid} && kill -INT {pid} && kill -INT {pid}"
-    storm = f"touch storm; while [ -e storm ] && {burst}; do : $(:); done"
+    storm = f"touch storm; while [ -e storm ] && {burst}; do touch raging; : $(:); done"
     thread = threading.Thread(target=session.command.execute_command, args=(storm, 60_000))
     thread.start()
     try:
+        while not session.command.execute_command("rm raging").success:
+            assert thread.is_alive()
         yield
     finally:
         session.command.execute_command("rm storm")

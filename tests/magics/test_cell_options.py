@@ -239,18 +239,14 @@ def test_local_names_are_not_offered_beside_remote_ones(notebook: RunningKernel)
     # Nor where the sandbox has none of that name.
     notebook.run("only_here = 1")
     assert completions(notebook, "only_h|") == ["only_here"]
-    assert completions(notebook, "%%agentbay python\nonly_h|", tries=1) == []
-    assert completions(notebook, "%agentbay status only_h|", tries=1) == []
+    assert completions(notebook, "%%agentbay python\nonly_h|") == []
+    assert completions(notebook, "%agentbay status only_h|") == []
 
 
-def completions(notebook: RunningKernel, code: str, tries: int = 30) -> list[str]:
-    """The matches where `|` stands. The sandbox's first completion may come too late."""
-    for _ in range(tries):
-        notebook.client.complete(code.replace("|", ""), code.index("|"))
-        content = notebook.client.get_shell_msg(timeout=60)["content"]
-        if content["matches"]:
-            break
-    matches: list[str] = content["matches"]
+def completions(notebook: RunningKernel, code: str) -> list[str]:
+    """The matches where `|` stands."""
+    notebook.client.complete(code.replace("|", ""), code.index("|"))
+    matches: list[str] = notebook.client.get_shell_msg(timeout=60)["content"]["matches"]
     return matches
 
 

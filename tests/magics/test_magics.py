@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.kernel.test_interrupt import NEXT_SCRIPT, PYTHON_CELL, SCRIPT, next_cells_hit
@@ -31,6 +33,25 @@ def test_rich_output_is_displayed(notebook: RunningKernel) -> None:
     )
     assert ran.text() == "first\n"
     assert ran.kept()[-1]["content"]["data"]["text/html"] == "<b>bold</b>"
+
+
+def test_a_traceback_names_the_cells_of_the_notebook(notebook: RunningKernel) -> None:
+    notebook.run("1")
+    defined = notebook.run("%%agentbay python\ndef boom():\n    1/0").reply["execution_count"]
+    notebook.run("2")
+    failed = notebook.run("%%agentbay python\nboom()")
+    count = failed.reply["execution_count"]
+    assert count > defined > 1
+    shown = re.sub("\x1b\\[[0-9;]*m", "", "\n".join(failed.of_type("error")[0]["traceback"]))
+    assert re.findall(r"Cell In\[(\d+)\], line (\d+)", shown) == [
+        (str(count), "1"),
+        (str(defined), "2"),
+    ]
+    # Two in one cell: the kernel in the sandbox has a number for each, and goes on without a word.
+    run = "get_ipython().run_cell_magic('agentbay', 'python', 'print(len(In))')"
+    twice = notebook.run(f"{run}\n{run}")
+    assert twice.text() == f"{count + 2}\n{count + 3}\n"
+    assert notebook.run("%%agentbay python\nprint('on')").outputs[0]["content"]["text"] == "on\n"
 
 
 def test_a_remote_error_shows_only_remote_frames_and_stops_the_queue(
@@ -122,9 +143,9 @@ def magics_hit(notebook: RunningKernel, count: int, language: str) -> int:
         (PYTHON_CELL, "print('n')\nprint('m')") if language == "python" else (SCRIPT, NEXT_SCRIPT)
     )
     first_line = f"%%agentbay {language}\n"
-    # In 1 of 300 the notebook's kernel, ipykernel, logged "KeyboardInterrupt caught in kernel" and
-    # sent no reply to the interrupted cell. Whether our magic makes that likelier is not known:
-    # 300 plain cells lost none.
+    # The notebook's kernel, ipykernel, loses the reply of a cell that is interrupted between its
+    # last line and that reply ("KeyboardInterrupt caught in kernel"). Of interrupts within 7 ms of
+    # the end it lost 40 of 286 with plain cells, and 29 of 278 with cells of the magic.
     return next_cells_hit(notebook, count, first_line + cell, first_line + after, replied=False)
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(600)
 
 NOTEBOOK = FOLDER / "07-grading.ipynb"
 # By these, cells run code of students: Ada's too, since a runner does not know who is honest.
-RUNNING = ("await run(", "nbgrader_command(", "points(answer(")
+RUNNING = ("await run(", "nbgrader_command(", "in grade_command(")
 
 
 def test_what_came_of_the_hostile_submission_is_stored() -> None:
@@ -31,7 +31,12 @@ def test_what_came_of_the_hostile_submission_is_stored() -> None:
     by_nbgrader = Outputs(notebook, '"export"').text()
     assert by_nbgrader == "ada has 5.0 of 5.0\nmallory has 5.0 of 5.0\n"
     by_values = Outputs(notebook, "BOB =").text()
-    assert by_values == "ada has 5 of 5\nbob has 1 of 5\nmallory has 0 of 5\n"
+    assert by_values.splitlines() == [
+        "ada.ipynb has 5 of 5 (graded)",
+        "bob.ipynb has 1 of 5 (graded)",
+        "eve.ipynb has 0 of 5 (timeout)",
+        "mallory.ipynb has 0 of 5 (graded)",
+    ]
     assert Outputs(notebook, "place.close()").text() == "sandboxes left: 0\n"
 
 

@@ -31,8 +31,16 @@ from tests.notebooks.course import (
 
 pytestmark = pytest.mark.timeout(600)
 
-# One stores its widgets here, and is answered by nobody; one takes too long in the browser.
-HEADLESS = {"05-long-work", "07-grading"}
+# What `make test` executes elsewhere: `make demo` the first, and the browser the one whose last
+# attack is on the page. Those that it executes in the browser are in tests/browser/test_course.py.
+ELSEWHERE = {"01-first-steps", "02-break-the-sandbox"}
+# Starts a dozen sandboxes and runs nbgrader; what it grades with is tried in
+# tests/notebooks/test_grading_notebook.py and tests/docs/test_guides.py.
+LONG = {"07-grading"}
+# What a reader keeps of a notebook.
+KEPT = {"01-first-steps": ("total.txt",)}
+# Ten minutes. Cells that are folded hold what a reader need not read.
+MOST_LINES, MOST_LINES_OF_A_CELL, MOST_WORDS = 120, 25, 900
 MARK = "AGENTBAY_TEST_OF_NOTEBOOK"
 ENDED_WITHIN_S = 60
 
@@ -57,7 +65,7 @@ def check_first_steps(notebook: NotebookNode) -> None:
     assert first.text() == "Ships in the bay: Aurora, Borealis, Corvus\n"
     assert first.text("stderr") == ""
     assert Outputs(notebook, "max(berths").data("text/plain") == "4"
-    assert "<table" in Outputs(notebook, "pd.DataFrame").data("text/html")
+    assert "<table" in Outputs(notebook, "pd.read_csv").data("text/html")
     check_picture(Outputs(notebook, "plt.show()").data("image/png"))
     error = Outputs(notebook, 'berths["Erebus"]').error
     assert (error.ename, error.evalue) == ("KeyError", "'Erebus'")
@@ -69,7 +77,8 @@ def check_first_steps(notebook: NotebookNode) -> None:
     assert shared == "'1505 containers on 4 ships'"
     status = Outputs(notebook, "%agentbay status").data("text/plain")
     assert "local runtime on this machine" in status
-    assert "ships.json total.txt" in Outputs(notebook, "getpass.getuser").text()
+    assert "ships.csv ships.json total.txt" in Outputs(notebook, "getpass.getuser").text()
+    assert "total.txt" in str(Outputs(notebook, "%agentbay download").all)
 
 
 def check_break_the_sandbox(notebook: NotebookNode) -> None:
@@ -109,16 +118,15 @@ def check_magics(notebook: NotebookNode) -> None:
     assert Outputs(notebook, "Here:").text() == "Here: this notebook\n"
     assert Outputs(notebook, "There:").text() == "There: the sandbox\n"
     assert Outputs(notebook, 'place = "the sandbox"').text("stderr") == ""
-    plotted = Outputs(notebook, "tides.plot")
-    check_picture(plotted.data("image/png"))
-    assert "<table" in plotted.data("text/html")
     error = Outputs(notebook, "depth(25)").error
     assert (error.ename, error.evalue) == ("KeyError", "25")
     assert "depth(25)" in without_colours(error.traceback)
     assert "agentbay_kernel" not in without_colours(error.traceback)
-    printed = Outputs(notebook, "const ship").text()
-    assert printed == "Aurora carries 420 containers\n"
-    assert "Corvus  21.0" in Outputs(notebook, "heavy.sort_values").data("text/plain")
+    printed = Outputs(notebook, "const heavy").text()
+    assert printed == "2 of 3 ships carry more than 8 tons\n"
+    heavy = "[{'ship': 'Aurora', 'tons': 12.5}, {'ship': 'Corvus', 'tons': 21}]"
+    (kept,) = [it for it in code_cells(notebook) if it.source == "heavy"]
+    assert kept.outputs[0].data["text/plain"] == heavy
     assert "ZeroDivisionError - division" in Outputs(notebook, "outcome.ok").text()
     shown = Outputs(notebook, "north.show()").text().splitlines()
     assert [line.split()[0] for line in shown] == ["north"] * 4 + ["south"] * 4
@@ -127,11 +135,31 @@ def check_magics(notebook: NotebookNode) -> None:
     assert "local runtime on this machine" in status
 
 
+def check_agent_loop(notebook: NotebookNode) -> None:
+    answer = Outputs(notebook, "def agent(task").data("text/plain")
+    assert answer == "'The best month, and its sales: 2025-02 2444'"
+    assert "characters left out]" in Outputs(notebook, 'read())"))').text()
+    transcript = Outputs(notebook, "for message in messages").text()
+    assert [line.split()[0] for line in transcript.splitlines()[1:]] == [
+        "assistant",
+        "tool",
+    ] * 4 + ["assistant"]
+    assert "KeyError: 'Amount'" in transcript and "ValueError: " in transcript
+    hung = Outputs(notebook, 'Count for ever.", stand_in').text().splitlines()
+    assert hung[0] == "No answer: the steps are used up."
+    assert hung[1].startswith("TimeoutError: ") and hung[2] == "335 rows"
+    assert "a Counter arrives as dict" in str(Outputs(notebook, "len(sales)").all)
+    months = Outputs(notebook, "sorted(sales").data("text/plain")
+    assert months == "['2025-02', '2025-11', '2025-04']"
+    assert Outputs(notebook, "session.delete()").text() == "sessions left: 0\n"
+
+
 CHECKS: dict[str, Callable[[NotebookNode], None]] = {
     "01-first-steps": check_first_steps,
     "02-break-the-sandbox": check_break_the_sandbox,
     "05-long-work": check_long_work,
     "06-magics": check_magics,
+    "09-agent-loop": check_agent_loop,
 }
 
 
@@ -176,20 +204,33 @@ def test_the_stored_notebook_shows_what_a_reader_needs(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path.stem not in LONG], ids=lambda path: path.stem
+)
+def test_a_notebook_takes_ten_minutes(path: Path) -> None:
+    notebook = read(path)
+    lines = [
+        len(cell.source.splitlines())
+        for cell in code_cells(notebook)
+        if not cell.metadata.get("jupyter", {}).get("source_hidden")
+    ]
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert sum(lines) <= MOST_LINES
+    assert max(lines) <= MOST_LINES_OF_A_CELL
+    assert sum(len(text.split()) for text in prose) <= MOST_WORDS
+
+
+@pytest.mark.parametrize(
     "path",
-    # `make demo` executes the first. The others run in the browser, where the same is asked of them
-    # (tests/browser/test_course.py).
     [
-        pytest.param(path, marks=[pytest.mark.slow] * (path.stem not in HEADLESS))
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem in ELSEWHERE | LONG))
         for path in NOTEBOOKS
-        if not path.stem.startswith("01")
     ],
     ids=lambda path: path.stem,
 )
 def test_executed_it_gives_what_is_stored(path: Path, folder: Path, tmp_path: Path) -> None:
     if path.stem.startswith("02") and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
-    there = sorted(folder.rglob("*"))
+    there = sorted({*folder.rglob("*"), *(folder / name for name in KEPT.get(path.stem, ()))})
     executed = execute(read(path), folder)
     check(path.stem, executed)
     for cell, stored in zip(code_cells(executed), code_cells(read(path)), strict=True):
@@ -258,7 +299,7 @@ def test_with_a_network_the_attack_on_it_refuses(
     if sorted(path.name for path in devices.iterdir()) == ["lo"]:
         pytest.skip("this machine has no network device but loopback")
     assert Outputs(executed, "192.0.2.1").error.ename == "NotConfined"
-    assert "My own folder" in Outputs(executed, '"/planted"').text()
+    assert "My own directory" in Outputs(executed, '"/planted"').text()
 
 
 @pytest.mark.parametrize(

@@ -444,7 +444,7 @@ def test_names_may_be_in_either_case_and_data_may_be_text(
             "bad",
         ),
         (after(lambda a: a.event("error", error={}), end), "ExecutionError", "the code failed"),
-        (lambda a: a.end(status="failed"), "ExecutionError", "did not say"),
+        (lambda a: a.end(status="failed"), "ExecutionError", "did not report"),
         (lambda a: a.end(executionError="ValueError: x"), "ValueError", "x"),
     ],
 )

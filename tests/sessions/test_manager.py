@@ -245,7 +245,7 @@ def test_look_shows_a_bridged_sessions_variables_also_while_a_cell_runs(
         pass
     seen = one.top()
     by_name = {it.name: it for it in seen.variables}
-    assert by_name["words"].type == "list" and by_name["words"].size == "3", seen.problems
+    assert by_name["words"].type == "list" and by_name["words"].shape == "3", seen.problems
     assert "_hidden" not in by_name
     one.stop_cells()
     assert "KeyboardInterrupt" in str(list(messages))

@@ -2,7 +2,8 @@
 
 NAME is a package (its tests are run) or `notebooks` (those of the packages and of this
 environment are executed). FOLDER holds the sources, outside the repository; what is missing there
-is fetched. The table shows what differs. Differences that are known stand in `known.toml` with
+is fetched. With `--provisioner`, `python3` stays the stock kernelspec, started by our provisioner.
+The table shows what differs. Differences that are known stand in `known.toml` with
 the reason; any other one makes the command fail.
 """
 
@@ -33,12 +34,24 @@ def main() -> int:
     parser.add_argument("name", choices=[*SUITES, "notebooks"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("-k", dest="only", default="", help="Only those whose name contains this.")
+    parser.add_argument(
+        "--provisioner",
+        action="store_true",
+        help="Leave the stock kernelspecs, and have our provisioner start them.",
+    )
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    compare = compare_notebooks if arguments.name == "notebooks" else compare_suite
-    rows = compare(arguments.name, folder, arguments.only)
     reasons = known(arguments.name)
+    if arguments.name == "notebooks":
+        if arguments.provisioner:
+            parser.error("Notebooks name their kernel to nbclient: --provisioner is for suites.")
+        rows = compare_notebooks(arguments.name, folder, arguments.only)
+    else:
+        which = "provisioner" if arguments.provisioner else "ours"
+        rows = compare_suite(arguments.name, folder, arguments.only, which)
+        if arguments.provisioner:
+            reasons |= known(f"{arguments.name}-provisioner")
     unexplained = 0
     for row in rows:
         if row.same:

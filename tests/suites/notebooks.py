@@ -95,14 +95,17 @@ def _executed(path: Path, folder: Path, variables: dict[str, str], which: str) -
     place = folder / "runs" / f"{which}-place"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(path.parent, place)
-    ran = subprocess.run(
-        [sys.executable, "-c", EXECUTE, str(place / path.name), str(target)],
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=NOTEBOOK_S,
-    )
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", EXECUTE, str(place / path.name), str(target)],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=NOTEBOOK_S,
+        )
+    except subprocess.TimeoutExpired:
+        return [{"not executed": f"{which}: takes longer than {NOTEBOOK_S} s"}]
     if not target.exists():
         return [{"not executed": ran.stderr.strip().rpartition("\n")[2]}]
     notebook = nbformat.read(target, as_version=4)

@@ -26,15 +26,16 @@ TEST_S = 180
 SUITE_S = 3600
 
 
-def compare_suite(name: str, folder: Path, only: str) -> list[Row]:
+def compare_suite(name: str, folder: Path, only: str, which: str = "ours") -> list[Row]:
     """The tests of a package in both kernels.
 
     Arguments:
         name: a key of `SUITES`.
         folder: where sources lie and what is made is kept.
         only: an expression for pytest's `-k`, or empty.
+        which: what is compared with the stock kernel; see `environment`.
     """
-    stock, ours = (_run(name, folder, only, which) for which in ("stock", "ours"))
+    stock, ours = (_run(name, folder, only, one) for one in ("stock", which))
     missing = ("missing", "")
     return [
         Row(test, outcome, *ours.get(test, missing)) for test, (outcome, _) in sorted(stock.items())

@@ -88,7 +88,7 @@ def environment(folder: Path, suite: str, which: str) -> dict[str, str]:
     Arguments:
         folder: where the sources lie; the kernelspecs and a home are made below it.
         suite: whose tests are run.
-        which: `stock` or `ours`.
+        which: `stock`, `ours`, or `provisioner`: the stock kernelspecs, started by our provisioner.
     """
     data = folder / "runs" / f"{suite}-{which}-data"
     shutil.rmtree(data, ignore_errors=True)
@@ -105,7 +105,7 @@ def environment(folder: Path, suite: str, which: str) -> dict[str, str]:
     for name in ("python3", "python"):
         kernel = data / "kernels" / name
         kernel.mkdir(parents=True)
-        kernel.joinpath("kernel.json").write_text(json.dumps(stock if which == "stock" else ours))
+        kernel.joinpath("kernel.json").write_text(json.dumps(ours if which == "ours" else stock))
     home = data / "home"
     home.mkdir()
     kept = {
@@ -115,6 +115,8 @@ def environment(folder: Path, suite: str, which: str) -> dict[str, str]:
         and not name.lower().endswith("_proxy")
     }
     path = os.pathsep.join((str(Path(sys.executable).parent), kept.get("PATH", os.defpath)))
+    if which == "provisioner":
+        kept |= {**settings, "JUPYTER_DEFAULT_PROVISIONER_NAME": "agentbay-provisioner"}
     return kept | {
         "HOME": str(home),
         "IPYTHONDIR": str(home / "ipython"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from agentbay_kernel.errors import VerbError
 from agentbay_kernel.verbs import CellMagic, VerbCell, parse_cell
+from agentbay_kernel.verbs.cells import check_commands
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,35 @@ from agentbay_kernel.verbs import CellMagic, VerbCell, parse_cell
 )
 def test_parse_cell(code: str, parsed: VerbCell | CellMagic | None) -> None:
     assert parse_cell(code) == parsed
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "x = 1\n%agentbay status"),
+        ("python", "if 1:\n    %agentbay status"),
+        ("python", "x = 1\n%%agentbay javascript\n2"),
+        ("python", "%agentbay status"),
+        ("javascript", "let x = 1\n%agentbay status"),
+        ("javascript", "%%agentbay python\n1"),
+    ],
+)
+def test_a_command_below_code_is_refused_with_the_way_out(language: str, code: str) -> None:
+    with pytest.raises(VerbError, match="Move it to the top of the cell"):
+        check_commands(code, language)
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "x = '''\n%agentbay status\n'''"),
+        ("python", "%%bash\n%agentbay status"),
+        ("python", "%agentbayou"),
+        ("python", "print('%agentbay')"),
+        ("python", "a = 7\nb = (a\n%agentbay)"),
+        ("javascript", "let x = `\n%agentbay status`"),
+        ("javascript", "/*\n%%agentbay python\n*/ 1"),
+    ],
+)
+def test_what_only_looks_like_a_command_is_code(language: str, code: str) -> None:
+    check_commands(code, language)

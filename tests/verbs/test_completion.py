@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from agentbay_kernel.sessions import SessionManager
-from agentbay_kernel.verbs.completion import Surroundings, complete_line
+from agentbay_kernel.verbs.completion import (
+    Surroundings,
+    complete_line,
+    complete_magic,
+    complete_word,
+)
 
 
 def matches(code: str, around: Surroundings) -> tuple[str, ...] | None:
@@ -67,3 +72,55 @@ def test_untrusted_cells_learn_no_names_of_files(around: Surroundings) -> None:
     untrusted = Surroundings(around.folder, around.manager, around.names, untrusted=True)
     assert matches("%agentbay last --save d|", untrusted) == ()
     assert matches("%%agentbay python -i d|", untrusted) == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("%agen|", ("%agentbay",)),
+        ("%|", ("%agentbay", "%%agentbay")),
+        ("%%|", ("%%agentbay",)),
+        ("%%agentb|", ("%%agentbay",)),
+        ("  %agentb|", ("%agentbay",)),
+        ("%agentbay status\n%age|", ("%agentbay",)),
+        ("%agentbay status\n%|", ("%agentbay",)),
+        # Where they have no meaning, they are not offered.
+        ("x = 1\n%agen|", None),
+        ("x = 1\n%%agen|", None),
+        ("%agentbay status\n%%agen|", None),
+        ("%alias|", None),
+        ("agen|", None),
+        ("|", None),
+    ],
+)
+def test_names_of_magics(code: str, expected: tuple[str, ...] | None) -> None:
+    cursor = code.index("|")
+    found = complete_magic(code.replace("|", ""), cursor)
+    assert (found.matches if found else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "expected"),
+    [
+        ("python", "pri|", ("print",)),
+        ("python", "x = lam|", ("lambda",)),
+        ("python", "import num|", ("numbers",)),
+        ("python", "import os, ran|", ("random",)),
+        ("python", "from colle|", ("collections",)),
+        ("python", "print(sor|", ("sorted",)),
+        # Only a kernel knows these.
+        ("python", "os.pa|", ()),
+        ("python", "import os.pa|", ()),
+        ("python", "'pri|", ()),
+        ("python", "3pri|", ()),
+        ("python", "|", ()),
+        ("javascript", "structuredC|", ("structuredClone",)),
+        ("javascript", "typeo|", ("typeof",)),
+        ("javascript", "JSON.str|", ()),
+        ("javascript", "$con|", ()),
+        ("", "pri|", ()),
+    ],
+)
+def test_words_of_the_language(language: str, code: str, expected: tuple[str, ...]) -> None:
+    cursor = code.index("|")
+    assert complete_word(language, code.replace("|", ""), cursor).matches == expected

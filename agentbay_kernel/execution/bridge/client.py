@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import queue
 import threading
 import time
 import uuid
@@ -49,6 +50,8 @@ _INSTALL_TIMEOUT_S = 30
 _MOST_FAILED_WAKES = 3
 # An answer brings what the kernel uses every 5 s (sandbox/usage.py).
 _USAGE_VALID_S = 10.0
+# So many events of a debugger may wait for their reader. A session has a few a second.
+_MOST_EVENTS = 10_000
 _log = get_logger("bridge")
 
 
@@ -162,6 +165,8 @@ class BridgeClient:
         self._usage_at = 0.0
         # A file in the sandbox, for each cell with all that the cell before it printed.
         self.output_path = ""
+        # Of the debugger, for its reader; None as long as there is no reader.
+        self._events: queue.Queue[dict[str, Any] | None] | None = None
 
     def install(self, shown: Callable[[str], int] | None = None) -> None:
         """Start the bridge in the sandbox, or take up the one that runs there.
@@ -297,6 +302,24 @@ class BridgeClient:
         None for all who ask but the first."""
         return self._pending.late()
 
+    def debug_events(self) -> Iterator[dict[str, Any]]:
+        """The debugger's events from now on, for one reader; ends with the connection, or with the
+        next reader."""
+        events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._end_debug_events()
+        self._events = events
+        return iter(events.get, None)
+
+    @property
+    def has_debugger(self) -> bool:
+        """Does somebody read the debugger's events?"""
+        return self._events is not None
+
+    def _end_debug_events(self) -> None:
+        events, self._events = self._events, None
+        if events is not None:
+            events.put(None)
+
     def close(self, error: CommandError | None = None) -> None:
         """Listen no more, and with an error, collect no more: what is under way goes on in the
         sandbox, and whoever waits for it here gets the error."""
@@ -305,6 +328,7 @@ class BridgeClient:
             self._end_idle_call()
         self._decoder.close()
         self._pending.close()
+        self._end_debug_events()
         if error is not None:
             self._fail_all(error)
 
@@ -350,6 +374,7 @@ class BridgeClient:
                 retry.wait(error, self._answered_at, started)
 
     def _fail_all(self, error: CommandError) -> None:
+        self._end_debug_events()
         gone = isinstance(error, SessionNotFoundError)
         if gone or isinstance(error, BridgeError):
             self._decoder.close()
@@ -423,7 +448,7 @@ class BridgeClient:
     def _receive(self, answer: Answer) -> None:
         """Take an answer."""
         if answer.known > self._inward.posted:
-            raise InvalidResponseError("The bridge says that it has more than it was sent.")
+            raise InvalidResponseError("The bridge reports more messages than it was sent.")
         with self._lock:
             data = self._outward.take(answer)
             self._inward.confirm(answer.known)
@@ -434,6 +459,9 @@ class BridgeClient:
             self._late_window.heard(bool(data))
         for message in self._decoder.feed(data):
             if isinstance(message, Refused) or message["c"] != "bridge":
+                if isinstance(message, dict) and message["h"]["msg_type"] == "debug_event":
+                    self._take_debug_event(message["b"])
+                    continue
                 self._pending.sort(message)
                 if isinstance(message, Refused) and message.question:
                     # Nobody will answer: the cell that asks ends.
@@ -444,6 +472,11 @@ class BridgeClient:
         with self._lock:
             self._outward.read = self._decoder.offset
             self._end_idle_call()
+
+    def _take_debug_event(self, event: dict[str, Any]) -> None:
+        # Not under the request that they name, which may have ended: each stands for itself.
+        if self._events is not None and self._events.qsize() < _MOST_EVENTS:
+            self._events.put(event)
 
     def _end_idle_call(self) -> None:
         """A call that waits for nothing any more is ended: the next cell would have to wake it."""

@@ -298,7 +298,7 @@ def _bridge_word(message: WireMessage) -> WireMessage | Refused:
 
 
 # These show nothing.
-_UNSEEN = ("status", "execute_input")
+_UNSEEN = ("status", "execute_input", "debug_event")
 _TOO_DEEP = "its data are nested too deeply"
 
 
@@ -306,14 +306,14 @@ def _problem(message: WireMessage, channel: str, kind: str) -> str:
     """What is wrong with a message, or nothing. Buffers become bytes, on the way."""
     is_content = SCHEMAS.get(channel, {}).get(kind)
     if is_content is None:
-        return "a kernel has nothing of this type to say here"
+        return "a kernel sends nothing of this type here"
     if nests_deeper(message, DEEPEST):
         return _TOO_DEEP
     content, metadata, buffers = message.get("b"), message.get("m"), message.get("x", [])
     if not isinstance(content, dict) or not isinstance(metadata, dict):
         return "its content or metadata is no object"
     if not is_content(content):
-        return "its content is not what the protocol says"
+        return "its content does not follow the protocol"
     try:
         message["x"] = [base64.b64decode(part, validate=True) for part in buffers]
     except (TypeError, ValueError, binascii.Error):

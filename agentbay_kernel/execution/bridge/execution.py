@@ -6,6 +6,7 @@ In: a `Cell`. Out: what that kernel published for it, as it comes; the last is i
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -25,17 +26,19 @@ class BridgedExecution:
     """
 
     kind = "bridged"
-    # The bridge's channels to that kernel, for cells and for interrupts.
+    # The bridge's channels to that kernel: for cells, for interrupts, for what the user types.
     channel = "shell"
     interrupt_channel = "control"
-    # May it ask the user?
-    asks = False
+    input_channel = "stdin"
 
     def __init__(self, client: BridgeClient) -> None:
         self._client = client
         self._lock = threading.Lock()
         # What was sent and has not ended.
         self._cells: set[Cell] = set()
+        # While a debugger halts code: since when (monotonic clock), and for how long before.
+        self._halted_at: float | None = None
+        self._halted_before_s = 0.0
 
     def execute(self, cell: Cell) -> Iterator[Message]:
         """Run one cell; yields its messages as they come, the last one an `execute_reply`.
@@ -56,7 +59,8 @@ class BridgedExecution:
             self._cells.add(cell)
             request = self._send(cell, content, limit)
         try:
-            with _Overdue(cell.timeout, lambda: self.interrupt(cell)) as overdue:
+            stop = lambda: self.interrupt(cell)  # noqa: E731
+            with _Overdue(cell.timeout, stop, lambda: self.halted_s) as overdue:
                 for carried in request.answers_within(seconds):
                     if carried is None:
                         yield None
@@ -74,7 +78,7 @@ class BridgedExecution:
                         self._listen(cell.listen_s)
                         yield replied(message, whole if limit.folded else None)
                     elif message.type in OUTPUTS and (
-                        message.type != "input_request" or (self.asks and cell.allow_stdin)
+                        message.type != "input_request" or cell.allow_stdin
                     ):
                         self._note_output(message.type, message.content)
                         yield message
@@ -91,6 +95,24 @@ class BridgedExecution:
                 return InterruptResult.UNSENT
         self._interrupt(cell.message_id)
         return InterruptResult.ENDING
+
+    def note_halt(self, halted: bool) -> None:
+        """A debugger halts the kernel's code, or lets it run."""
+        now = time.monotonic()
+        if self._halted_at is not None:
+            self._halted_before_s += now - self._halted_at
+        self._halted_at = now if halted else None
+
+    @property
+    def halted_s(self) -> float:
+        """For how many seconds in all a debugger has halted code."""
+        since = self._halted_at
+        return self._halted_before_s + (time.monotonic() - since if since is not None else 0.0)
+
+    def answer_input(self, value: str) -> None:
+        """Send what the user typed for an `input_request`."""
+        content = {"value": value, "status": "ok"}
+        self._client.post(self.input_channel, "input_reply", content, awaited=False)
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """The kernel's completions: the content of a complete_reply."""
@@ -111,8 +133,12 @@ class BridgedExecution:
             content,
             limit=limit,
             message_id=cell.message_id,
-            metadata={"cellId": cell.cell_id} if cell.cell_id else None,
+            metadata=self._metadata(cell),
         )
+
+    def _metadata(self, cell: Cell) -> dict[str, Any]:
+        """The metadata of the cell's execute_request."""
+        return {"cellId": cell.cell_id} if cell.cell_id else {}
 
     def _note_reply(self, reply: Message) -> None:
         """Take out of a reply what is for us."""
@@ -123,7 +149,7 @@ class BridgedExecution:
     def _listen(self, seconds: float) -> None:
         """Collect what comes after the cell for so long, if anything can come."""
 
-    def _interrupt(self, message_id: str | None) -> None:
+    def _interrupt(self, message_id: str) -> None:
         # The bridge decides: it sees which cell the kernel runs. The request arrives behind the
         # cell that it names.
         content = {"cell": message_id}
@@ -138,20 +164,33 @@ class BridgedExecution:
         return reply
 
 
+# How often is looked whether code that is halted runs again.
+_LOOK_AGAIN_S = 0.5
+
+
 class _Overdue:
     """Interrupts a cell at its timeout, used by `with`; `fired` tells afterwards.
 
     The time counts from `begin`: what a kernel takes to start, or the cell before to end, is not
-    the cell's.
+    the cell's, and neither is the time for which a debugger halts it.
 
     Arguments:
         seconds: None for no timeout.
+        halted_s: for how many seconds a debugger has halted code, cells before included.
     """
 
-    def __init__(self, seconds: float | None, interrupt: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        seconds: float | None,
+        interrupt: Callable[[], object],
+        halted_s: Callable[[], float],
+    ) -> None:
         self.fired = False
         self._seconds = seconds
         self._interrupt = interrupt
+        self._halted_s = halted_s
+        self._ends_at = 0.0
+        self._over = False
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> _Overdue:
@@ -160,11 +199,16 @@ class _Overdue:
     def begin(self) -> None:
         """The cell's code runs now; said again, it is nothing new."""
         if self._seconds is not None and self._timer is None:
-            self._timer = threading.Timer(self._seconds, self._fire)
-            self._timer.daemon = True
-            self._timer.start()
+            self._ends_at = time.monotonic() + self._seconds - self._halted_s()
+            self._wait(self._seconds)
+
+    def _wait(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._fire)
+        self._timer.daemon = True
+        self._timer.start()
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -173,5 +217,9 @@ class _Overdue:
         return stream("stderr", f"Stopped: it ran longer than {self._seconds:g} s.\n")
 
     def _fire(self) -> None:
+        left_s = self._ends_at + self._halted_s() - time.monotonic()
+        if left_s > 0 and not self._over:
+            self._wait(max(left_s, _LOOK_AGAIN_S))
+            return
         self.fired = True
         self._interrupt()

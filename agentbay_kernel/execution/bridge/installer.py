@@ -29,6 +29,8 @@ _MODULES = {
         "whole_output",
         "outbox",
         "interrupts",
+        "completion_cache",
+        "prepared_kernel",
         "jupyter_kernel",
         "node_process",
         "node_kernel",
@@ -84,7 +86,10 @@ def _without_words(source: str) -> str:
     """
     lines = source.splitlines()
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(ast.parse(source)):
+    # Statements alone: expressions are most of the tree, and have no docstrings.
+    nodes: list[ast.stmt | ast.Module] = [ast.parse(source)]
+    for node in nodes:
+        nodes += getattr(node, "body", [])
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
             words = node.body[0]
             last = words.end_lineno or words.lineno
@@ -127,7 +132,7 @@ def request_status(session: Session, message_id: str, module: str = MODULE) -> s
     except ValueError:
         fate = None
     if fate not in _FATES:
-        raise BridgeError("The bridge did not say what became of the cell.")
+        raise BridgeError("The bridge did not report what became of the cell.")
     return str(fate)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentbay_kernel.errors import BridgeError
+from agentbay_kernel.errors import BridgeError, InvalidResponseError
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.execution import BridgedExecution
 from agentbay_kernel.execution.cell import Cell
@@ -28,7 +28,7 @@ class BridgedJavaScript(BridgedExecution):
         client: leads to it; installed.
     """
 
-    channel = interrupt_channel = "node"
+    channel = interrupt_channel = input_channel = "node"
 
     def __init__(self, client: BridgeClient) -> None:
         super().__init__(client)
@@ -51,9 +51,14 @@ class BridgedJavaScript(BridgedExecution):
             "code": script.code,
             "await": script.is_async,
             "offset": script.column_offset,
+            "define": script.define,
+            "shifts": script.shifts,
+            # What a syntax error shows.
+            "source": cell.code,
             # What stacks call the cell.
             "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
             "expressions": cell.user_expressions,
+            "asks": cell.allow_stdin,
         }
 
     def _note_reply(self, reply: Message) -> None:
@@ -81,6 +86,20 @@ class BridgedJavaScript(BridgedExecution):
             # JupyterLab shows the kind of each (as IPython's kernel tells it).
             "metadata": {"_jupyter_types_experimental": typed},
         }
+
+    def variables(self, source: str) -> dict[str, Any]:
+        """The worker's variables, as the script `source` lists them.
+
+        Raises:
+            InvalidResponseError: the worker is busy, or could not list them.
+        """
+        reply = self._ask("variables_request", {"source": source})
+        if "rows" not in reply:
+            raise InvalidResponseError(
+                "JavaScript is busy, so its variables could not be listed. Wait for its cell to "
+                "end, or interrupt it."
+            )
+        return reply
 
     def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, Any]:
         """What the worker knows of a name: the content of an inspect_reply."""

@@ -16,31 +16,15 @@ from agentbay_kernel.execution.bridge.execution import BridgedExecution
 from agentbay_kernel.execution.bridge.requests import OUTPUTS, Request, as_message
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
-from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.service import Session
 
 _QUICK_S = 10
-# Cells that never reached this kernel have numbers too: `In` holds nothing in their places.
-_COUNT_FROM = """(lambda shell, number: (
-    setattr(shell, "execution_count", number),
-    [inputs.extend([""] * (number - len(inputs))) for inputs in (
-        shell.history_manager.input_hist_parsed, shell.history_manager.input_hist_raw)],
-))(__import__("IPython").get_ipython(), {number:d})"""
-
-
+# In a cell's metadata: the number that it is to have (`sandbox/jupyter_kernel.py`).
+_COUNT = "agentbay_count"
 # How much goes on after a cell: threads and tasks beyond the kernel's own. It travels with the
 # cell as one of its user_expressions, so it costs no message.
 _ALIVE = "agentbay.alive"
-_ALIVE_CODE = """(lambda threading, asyncio, separator: sum(
-    thread not in threading._agentbay_own and not thread.name.startswith("subshell-")
-    for thread in threading.enumerate()
-) + sum(
-    not any(
-        separator + package + separator in getattr(
-            getattr(task.get_coro(), "cr_code", None), "co_filename", "")
-        for package in ("ipykernel", "IPython", "tornado", "zmq", "jupyter_client")
-    ) for task in asyncio.all_tasks()
-))(__import__("threading"), __import__("asyncio"), __import__("os").sep)"""
+_ALIVE_CODE = "__import__('threading')._agentbay_alive()"
 _LISTENER = "python"
 
 
@@ -50,8 +34,6 @@ class BridgedPython(BridgedExecution):
     Arguments:
         client: leads to it; installed.
     """
-
-    asks = True
 
     def __init__(self, client: BridgeClient) -> None:
         super().__init__(client)
@@ -73,12 +55,13 @@ class BridgedPython(BridgedExecution):
             "stop_on_error": False,
         }
 
-    def _send(self, cell: Cell, content: dict[str, Any], limit: OutputLimit) -> Request:
-        if cell.count not in (None, self._next_count) and not cell.silent:
-            # Travels in the same call as the cell behind it.
-            code = _COUNT_FROM.format(number=cell.count)
-            self._client.post("shell", "execute_request", {"code": code, "silent": True})
-        return super()._send(cell, content, limit)
+    def _metadata(self, cell: Cell) -> dict[str, Any]:
+        metadata = super()._metadata(cell)
+        # Never back: the history has a line for each number. Two magics of one cell have its number
+        # and the next one.
+        if (cell.count or 0) > self._next_count and not cell.silent:
+            metadata[_COUNT] = cell.count
+        return metadata
 
     def _note_reply(self, reply: Message) -> None:
         self._next_count = reply.content.get("execution_count", 0) + 1
@@ -94,14 +77,11 @@ class BridgedPython(BridgedExecution):
             self._comms.discard(str(content.get("comm_id")))
 
     def _listen(self, seconds: float) -> None:
-        if seconds and (self._alive or self._comms):
+        # A debugger may report after a cell's end that its code goes on.
+        if seconds and (self._alive or self._comms or self._client.has_debugger):
             self._client.listen(_LISTENER, seconds)
         else:
             self._client.stop_listening(_LISTENER)
-
-    def answer_input(self, value: str) -> None:
-        """What the user typed for an `input_request`."""
-        self._client.post("stdin", "input_reply", {"value": value, "status": "ok"}, awaited=False)
 
     def comm(
         self,
@@ -162,9 +142,28 @@ class BridgedPython(BridgedExecution):
             )
         return str(value["data"]["text/plain"])
 
-    def interrupt_kernel(self) -> None:
-        """Interrupt the cell that the kernel runs, whoever sent it."""
-        self._interrupt(None)
+    def debug(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Pass on a request of the Debug Adapter Protocol; returns the content of the debug_reply,
+        which is empty if the kernel has no debugger. It has no timeout.
+
+        Raises:
+            CommandError: the connection broke before the reply.
+        """
+        *_, reply = self._client.post("control", "debug_request", request).answers()
+        content: dict[str, Any] = reply["b"]
+        return content
+
+    def debug_events(self) -> Iterator[dict[str, Any]]:
+        """The contents of the kernel's debug_event messages from now on; ends with the
+        connection."""
+        return self._client.debug_events()
+
+    def interrupt_kernel(self) -> bool:
+        """Interrupt the cell that the kernel runs, whoever sent it; False if it runs none."""
+        request = self._client.post("control", "interrupt_request", {"cell": None})
+        *_, reply = request.answers()
+        # A kernel that interrupts itself does not say.
+        return bool(reply["b"].get("interrupted", True))
 
     @property
     def kernel_pid(self) -> int | None:

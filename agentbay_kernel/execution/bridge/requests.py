@@ -290,7 +290,7 @@ class PendingRequests:
     def _fail_answered(self, reply: Refused) -> None:
         error = InvalidResponseError(
             f"The sandbox sent an invalid reply: {reply.why}. The code ran; "
-            "what its reply said is lost."
+            "the content of its reply is lost."
         )
         with self._lock:
             request = self._requests.get(reply.reply_to)

@@ -155,9 +155,23 @@ def _is_history_reply(content: dict[str, Any]) -> bool:
     return _is_reply(content) and are_entries
 
 
+def _is_debug_event(content: dict[str, Any]) -> bool:
+    return _is_text(content.get("event")) and isinstance(content.get("body", {}), dict)
+
+
+def _is_debug_reply(content: dict[str, Any]) -> bool:
+    # A kernel without a debugger sends nothing.
+    return isinstance(content.get("body", {}), dict)
+
+
 def _is_word_reply(content: dict[str, Any]) -> bool:
     lists = content.get("matches", []), content.get("types", [])
     return all(isinstance(part, list) and all(map(_is_text, part)) for part in lists)
+
+
+def _is_rows_reply(content: dict[str, Any]) -> bool:
+    # A busy worker sends none.
+    return isinstance(content.get("rows", []), list)
 
 
 Schema = Callable[[dict[str, Any]], bool]
@@ -180,6 +194,7 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
         "comm_close": _normalize_comm,
         "comm_msg": _normalize_comm,
         "comm_open": _normalize_comm_open,
+        "debug_event": _is_debug_event,
         "display_data": _normalize_display,
         "error": _is_error,
         "execute_input": _is_input,
@@ -196,7 +211,7 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
         "inspect_reply": _is_inspect_reply,
         **_REPLIES,
     },
-    "control": _REPLIES,
+    "control": {"debug_reply": _is_debug_reply, **_REPLIES},
     # The Node worker's, in words of the bridge's own (sandbox/bridge.py).
     "node": {
         "complete_reply": _is_word_reply,
@@ -204,5 +219,6 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
         "inspect_reply": _is_word_reply,
         "interrupt_reply": _is_reply,
         "start_reply": _is_reply,
+        "variables_reply": _is_rows_reply,
     },
 }

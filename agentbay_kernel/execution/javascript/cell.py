@@ -106,6 +106,8 @@ class Cell:
     returns: bool = False
     disposes: bool = False
     is_strict: bool = False
+    # Does it delete a name?
+    deletes: bool = False
 
 
 def read(source: bytes) -> Cell | None:
@@ -130,7 +132,7 @@ def read(source: bytes) -> Cell | None:
             return None
         cell.statements.append(statement)
     cell.is_strict = _is_strict(cell.statements)
-    _look_inside(cell, root, b"await" in source)
+    _look_inside(cell, root, b"await" in source or b"delete" in source)
     lexical = [
         *cell.constants,
         *cell.lets,
@@ -206,6 +208,30 @@ def is_expression(node: Node) -> bool:
             return True
         node = node.children[0]
     return False
+
+
+def meta_properties(cell: Cell) -> Iterator[Node]:
+    """The places that say `import.meta`."""
+    for node in _all_nodes(cell):
+        if node.type == "meta_property" and text(node) == "import.meta":
+            yield node
+
+
+def deletions(cell: Cell) -> Iterator[tuple[Node, str]]:
+    """The places that delete a name, and the name."""
+    for node in _all_nodes(cell):
+        if node.type == "unary_expression" and node.children[0].type == "delete":
+            name = content(node)[0]
+            if name.type == "identifier":
+                yield node, text(name)
+
+
+def _all_nodes(cell: Cell) -> Iterator[Node]:
+    stack = [statement.node for statement in cell.statements]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(node.children)
 
 
 def bare_names(declaration: Node) -> list[str]:
@@ -306,7 +332,7 @@ def _is_strict(statements: list[Statement]) -> bool:
     return False
 
 
-def _look_inside(cell: Cell, root: Node, may_await: bool) -> None:
+def _look_inside(cell: Cell, root: Node, may_look: bool) -> None:
     """Find what counts for the whole cell wherever it stands outside functions."""
     stack = [root]
     while stack:
@@ -314,11 +340,14 @@ def _look_inside(cell: Cell, root: Node, may_await: bool) -> None:
         kind = node.type
         if kind in _FUNCTION_SCOPES:
             key = node.child_by_field_name("name") or node.child_by_field_name("property")
-            if may_await and key is not None and key.type == "computed_property_name":
+            if may_look and key is not None and key.type == "computed_property_name":
                 stack.append(key)
             continue
-        if kind == "await_expression":
+        # The grammar takes `await (f)()`, `await [p][0]` and `await `x`` for a name of that kind.
+        if kind == "await_expression" or (kind == "identifier" and node.text == b"await"):
             cell.awaits = True
+        elif kind == "unary_expression" and node.children[0].type == "delete":
+            cell.deletes |= node.children[1].type == "identifier"
         elif kind == "return_statement":
             cell.returns = True
         elif kind == "using_declaration":
@@ -336,5 +365,5 @@ def _look_inside(cell: Cell, root: Node, may_await: bool) -> None:
             if keyword is not None and keyword.type == "var" and left is not None:
                 cell.vars.extend(bound_names(left))
                 cell.var_nodes.append(node)
-        if may_await or kind in _NESTING:
+        if may_look or kind in _NESTING:
             stack.extend(node.named_children)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agentbay_kernel.execution.javascript.cell import (
@@ -18,20 +18,24 @@ from agentbay_kernel.execution.javascript.cell import (
     Import,
     Statement,
     bare_names,
+    bound_names,
     content,
+    deletions,
     end,
     gap,
     is_expression,
     locals_,
+    meta_properties,
     read,
     text,
 )
+from agentbay_kernel.javascript import braced_object, with_calls
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
 _MAY_NEED = re.compile(r"\b(?:await|class|const|export|import|let)\b")
-_MAY_NEED_STRICT = re.compile(rf"{_MAY_NEED.pattern}|\bvar\b")
+_MAY_NEED_STRICT = re.compile(rf"{_MAY_NEED.pattern}|\b(?:var|delete)\b")
 
 # Node defines these as accessors without a setter: `var crypto = ...` would be ignored. A
 # function of that name replaces the accessor by a plain property before the cell begins.
@@ -47,27 +51,44 @@ string_decoder timers timers/promises tls tty url util util/types v8 vm wasi wor
 zlib
 """
 _LINE_ENDS = "\n\r\u2028\u2029"
+_LINE_END = re.compile(f"\r\n|[{_LINE_ENDS}]")
 
 # Where the parts of a cell that is cut by functions wait for one another.
 _CHAIN = 'this[Symbol.for("agentbay.cell")]'
 
 _REPORT = ".then(v=>{if(v!==void 0)console.log(v)},e=>{console.error('Uncaught',e)})"
 
-# Defines c (constants), l (other lexical names) and v (vars that may have been constants) as
-# properties that a later cell can define anew. What a `function` or a `var` of an earlier cell
-# declared can't be, and stays writable.
+# Defines c (constants), l (other lexical names), e (which of both the cell names before it declares
+# them) and v (vars that may have been constants) as properties that a later cell can define anew.
+# What a `function` or a `var` of an earlier cell declared can't be, and stays writable. The set
+# that a symbol names has the lexical names; those of e are in it once their line is reached.
+_NAMES = 'this[Symbol.for("agentbay.names")]'
 _DEFINE = (
-    "((c,l,v)=>{const own=k=>Object.getOwnPropertyDescriptor(this,k),"
+    f"((c,l,e,v)=>{{const names={_NAMES}??="
+    f"Object.defineProperty(this,{_NAMES[5:-1]},{{value:new Set,writable:true}})"
+    f"{_NAMES[4:]},own=k=>Object.getOwnPropertyDescriptor(this,k),"
     "fixed=k=>own(k)?.configurable===false,"
-    "put=(k,d)=>Object.defineProperty(this,k,{...d,enumerable:true,configurable:true}),"
-    "fail=(e,f)=>{Error.captureStackTrace(e,f);throw e};"
-    "for(const k of c)if(!fixed(k)){let s=false,x;const "
-    "get=()=>s?x:fail(new ReferenceError(`Cannot access '${k}' before initialization`),get),"
-    "set=y=>{if(s)fail(new TypeError('Assignment to constant variable.'),set);s=true;x=y};"
+    "put=(k,d)=>Object.defineProperty(this,k,{...d,enumerable:v.includes(k),configurable:true}),"
+    "fail=(e,f)=>{Error.captureStackTrace(e,f);throw e},"
+    "early=(k,f)=>fail(new ReferenceError(`Cannot access '${k}' before initialization`),f);"
+    "for(const k of[...c,...l])if(e.includes(k))names.delete(k);else names.add(k);"
+    "for(const k of c)if(!fixed(k)){let s=false,x;const get=()=>s?x:early(k,get),"
+    "set=y=>{if(s)fail(new TypeError('Assignment to constant variable.'),set);"
+    "if(!names.has(k))early(k,set);s=true;x=y};"
     "put(k,{get,set})}"
-    "for(const k of l)if(fixed(k))this[k]=void 0;else put(k,{value:void 0,writable:true});"
-    "for(const k of v)if(own(k)?.get&&!fixed(k))put(k,{value:void 0,writable:true})"
+    "for(const k of l)if(fixed(k))this[k]=void 0;else{const get=()=>early(k,get),"
+    "set=y=>{if(!names.has(k))early(k,set);put(k,{value:y,writable:true})};put(k,{get,set})}"
+    "for(const k of v){names.delete(k);if(own(k)?.get&&!fixed(k))"
+    "put(k,{value:void 0,writable:true})}"
     "})"
+)
+# `import.meta` of a plain script, where nobody gives it one.
+_META = (
+    'var{}=[globalThis.import_meta??Object.defineProperty(globalThis,"import_meta",{value:(f=>({'
+    'dirname:process.cwd(),filename:f,url:require("url").pathToFileURL(f).href,'
+    'resolve:s=>require("module").isBuiltin(s)?"node:"+s.replace(/^node:/,""):'
+    'require("url").pathToFileURL(require.resolve(s)).href'
+    '}))(require("path").join(process.cwd(),"script.js")),writable:true,configurable:true})];'
 )
 
 
@@ -75,14 +96,19 @@ _DEFINE = (
 class Rewritten:
     """A cell as a plain script.
 
+    `define`: a script that runs before it, if it is valid; empty if there is none.
     `is_async`: the script's value is a promise of the cell's value, to be awaited.
     `column_offset`: how many UTF-16 units were put before the first line; a runner that gives
-    `vm.Script` the option `columnOffset: -column_offset` gets V8's positions in the cell's own.
+    `vm.Script` the option `columnOffset: -column_offset` gets V8's positions in the cell's own,
+    but on the lines of `shifts`. Each of these is a line, a column with that option, both from 0,
+    and how many units were put in there, or taken out if negative; in the order of the text.
     """
 
     code: str
     is_async: bool = False
     column_offset: int = 0
+    define: str = ""
+    shifts: tuple[tuple[int, int, int], ...] = ()
 
 
 def rewrite(code: str, *, strict_const: bool = False, awaited: bool = True) -> Rewritten:
@@ -100,6 +126,18 @@ def rewrite(code: str, *, strict_const: bool = False, awaited: bool = True) -> R
             not, the cell prints its own value or failure when it settles, because nothing else
             would; whether that is still seen is up to the runner.
     """
+    if awaited:
+        code = with_calls(code)
+    if braced_object(code):
+        code = f"({code}\n)"
+        rewritten = _rewrite(code, strict_const, awaited)
+        moved = ((line, at - (line == 0), by) for line, at, by in rewritten.shifts)
+        offset = rewritten.column_offset + 1
+        return replace(rewritten, column_offset=offset, shifts=tuple(moved))
+    return _rewrite(code, strict_const, awaited)
+
+
+def _rewrite(code: str, strict_const: bool, awaited: bool) -> Rewritten:
     if not (_MAY_NEED_STRICT if strict_const else _MAY_NEED).search(code):
         return Rewritten(code)
     try:
@@ -139,8 +177,10 @@ class _Rewriting:
         self._awaited = awaited
         self._imported = [name for one in cell.imports for name in locals_(one)]
         self._lexical = [*cell.constants, *cell.lets, *self._imported]
-        # Declarations become assignments where `var` would make a local name or a fixed one.
-        self._assigns = is_async or (strict_const and bool(self._lexical))
+        # Names that are defined before stay what they are for `var`. Without that, declarations
+        # become assignments where it would make a local name or a fixed one.
+        self._assigns = is_async or (strict_const and not awaited and bool(self._lexical))
+        self._early = self._named_early() if strict_const else frozenset()
         self._edits: list[tuple[int, int, str]] = []
 
     def run(self) -> Rewritten:
@@ -150,26 +190,53 @@ class _Rewriting:
             for name in _ACCESSORS:
                 if name in self._lexical:
                     self._insert(last, f";function {name}(){{}}")
+        if b"import.meta" in self._source:
+            # The same length: columns stay.
+            for node in meta_properties(self._cell):
+                self._edits.append((node.start_byte, node.end_byte, "import_meta"))
+            if not self._awaited and any(meta_properties(self._cell)):
+                self._edits.insert(0, (0, 0, self._directive() + _META))
+        if self._strict_const and self._cell.deletes and not self._cell.is_strict:
+            for node, name in deletions(self._cell):
+                names = _NAMES.replace("this", "globalThis")
+                self._insert(node.start_byte, f'({names}?.has("{name}")?false:')
+                # It closes before what else ends there does, as it opens behind what begins.
+                self._edits.insert(0, (end(node), end(node), ")"))
         prefix = "".join(new for start, stop, new in self._edits if stop == 0)
         if prefix and self._source.startswith(b"#!"):
             self._edits.append((0, 2, "//"))
-        return Rewritten(self._applied(), self._is_async, _width(prefix))
+        code, shifts = self._applied()
+        define = self._defined() if self._awaited else ""
+        return Rewritten(code, self._is_async, _width(prefix), define, shifts)
+
+    def _named_early(self) -> frozenset[str]:
+        """The lexical names that stand before their declarations, or in functions."""
+        found = set()
+        statements = [one for one in self._cell.statements if one.kind in ("lexical", "class")]
+        functions = [one.node for one in self._cell.statements if one.kind == "function"]
+        for statement in statements:
+            start = statement.node.start_byte
+            texts = [self._source[:start], *(one.text or b"" for one in functions)]
+            for name in _declared(statement):
+                word = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])")
+                if any(word.search(one.decode()) for one in texts):
+                    found.add(name)
+        return frozenset(found)
 
     def _synchronous(self) -> int:
-        head = self._defined() + "".join(
+        head = "".join(
             _required(one, "" if self._assigns else "var ") for one in self._cell.imports
         )
+        if not self._awaited:
+            head = self._defined() + head
+            # An assignment has a value, a declaration has none.
+            head += "void 0;" if head and self._assigns else ""
         if head:
             self._insert(0, self._directive() + head)
-        last, ends_in_value = 0, True
+        last = 0
         for statement in self._cell.statements:
             self._edit(statement, last)
             last = end(statement.node)
-            if statement.kind not in ("empty", "function"):
-                ends_in_value = statement.kind in ("expression", "other")
-        if self._assigns and not ends_in_value:
-            # An assignment has a value, a declaration has none.
-            self._insert(last, ";void 0")
         return last
 
     def _asynchronous(self) -> int:
@@ -210,7 +277,8 @@ class _Rewriting:
         pieces = [self._directive()]
         if declared:
             pieces.append(f"var {','.join(dict.fromkeys(declared))};")
-        pieces.append(self._defined())
+        if not self._awaited:
+            pieces.append(self._defined())
         if cell.bare_lets and not self._strict_const:
             pieces.append(f"{'='.join(cell.bare_lets)}=void 0;")
         if parts > 1:
@@ -222,7 +290,8 @@ class _Rewriting:
         return "".join(pieces)
 
     def _closing(self, number: int, parts: int) -> str:
-        report = "" if self._awaited or number < parts else _REPORT
+        # Where nobody waits, the promise is nobody's value.
+        report = "" if self._awaited or number < parts else f"{_REPORT};void 0"
         return f";}})(){report};" if number == 1 else f";}}){report};"
 
     def _directive(self) -> str:
@@ -232,7 +301,8 @@ class _Rewriting:
         """The definition of the cell's names where constants are meant strictly."""
         if not self._strict_const or not (self._lexical or self._cell.vars):
             return ""
-        groups = ([*self._cell.constants, *self._imported], self._cell.lets, self._cell.vars)
+        constants = [*self._cell.constants, *self._imported]
+        groups = (constants, self._cell.lets, sorted(self._early), self._cell.vars)
         lists = (",".join(f'"{name}"' for name in dict.fromkeys(group)) for group in groups)
         return f"{_DEFINE}({','.join(f'[{names}]' for names in lists)});"
 
@@ -248,20 +318,51 @@ class _Rewriting:
         if statement.kind == "import":
             self._blank(node.start_byte, end(node), ";")
         elif statement.kind == "lexical":
+            self._reach(statement, before)
             names = bare_names(node)
-            if names and not self._assigns:
+            if names and (self._strict_const or not self._assigns):
                 # `var x` keeps the value that a run before gave to x, `let x` does not.
                 resets = ",".join(f"{name}=void 0" for name in names)
-                self._insert(before, f"{';' if before else ''}var {resets};")
-            self._keyword(node.children[0])
+                self._declare(before, resets)
+            if self._assigns and not self._is_async:
+                self._insert(before, f"{';' if before else ''}var{{}}=[")
+                self._insert(end(content(node)[-1]), "]")
+                self._blank(node.children[0].start_byte, node.children[0].end_byte)
+            else:
+                self._keyword(node.children[0])
         elif statement.kind == "class":
+            self._reach(statement, before)
             name = text(node.child_by_field_name("name") or node)
-            keyword = "" if self._assigns else "var "
-            self._insert(before, f"{';' if before else ''}{keyword}{name}=")
+            valueless = self._assigns and not self._is_async
+            if not self._assigns:
+                # In an object, V8 gives what is wrong with a class the place that it has.
+                head, tail = f"var{{{name}}}={{{name}:", "};"
+            elif valueless:
+                head, tail = f"var{{}}=[{name}=", "];"
+            else:
+                head, tail = f"{name}=", ";"
+            self._insert(before, (";" if before else "") + head)
             stop = end(node)
-            self._insert(stop, ";")
+            self._insert(stop, tail)
             if self._source[stop : stop + 1] in (b" ", b"\t"):
                 self._edits.append((stop, stop + 1, ""))
+
+    def _reach(self, statement: Statement, before: int) -> None:
+        """Let the names of a declaration be set from here on that could not be before."""
+        names = [name for name in _declared(statement) if name in self._early]
+        if names:
+            added = "".join(f'.add("{name}")' for name in names)
+            self._insert(before, f"{';' if before else ''}var{{}}={_NAMES}{added};")
+
+    def _declare(self, before: int, assignments: str) -> None:
+        """Put assignments that have no value before a statement."""
+        start = ";" if before else ""
+        if not self._assigns:
+            self._insert(before, f"{start}var {assignments};")
+        elif self._is_async:
+            self._insert(before, f"{start}{assignments};")
+        else:
+            self._insert(before, f"{start}var{{}}=[{assignments}];")
 
     def _keyword(self, node: Node) -> None:
         """Replace `const`, `let` or `var`. `0, ` starts an expression, whatever comes before."""
@@ -321,16 +422,38 @@ class _Rewriting:
         )
         self._edits.append((start, stop, new + kept[len(new) :]))
 
-    def _applied(self) -> str:
+    def _applied(self) -> tuple[str, tuple[tuple[int, int, int], ...]]:
+        """The text with all edits, and where columns of it are not the cell's (`shifts`)."""
         pieces: list[bytes] = []
-        done = 0
+        shifts: list[tuple[int, int, int]] = []
+        done = line = column = 0
         # What is inserted before a piece of text comes before what replaces it.
         for start, stop, new in sorted(self._edits, key=lambda edit: edit[:2]):
-            pieces.append(self._source[done:start])
-            pieces.append(new.encode())
+            kept = self._source[done:start]
+            pieces += kept, new.encode()
+            line, column = _behind(kept, line, column)
+            by = _width(new) - _width(self._source[start:stop].decode())
+            if by and stop:
+                shifts.append((line, column, by))
+            if stop:
+                line, column = _behind(new.encode(), line, column)
             done = stop
         pieces.append(self._source[done:])
-        return b"".join(pieces).decode()
+        return b"".join(pieces).decode(), tuple(shifts)
+
+
+def _behind(piece: bytes, line: int, column: int) -> tuple[int, int]:
+    """The line and the column behind a piece of text that begins there."""
+    *lines, last = _LINE_END.split(piece.decode())
+    return line + len(lines), _width(last) + (0 if lines else column)
+
+
+def _declared(statement: Statement) -> list[str]:
+    """The names of a lexical declaration or a class."""
+    if statement.kind == "class":
+        return [text(statement.inner.child_by_field_name("name") or statement.inner)]
+    targets = [one.child_by_field_name("name") for one in content(statement.inner)]
+    return [name for target in targets if target is not None for name in bound_names(target)]
 
 
 def _width(piece: str) -> int:

@@ -152,7 +152,7 @@ def read_npy(file: Any, size: int) -> Any:
         shape, fortran, descr = header["shape"], header["fortran_order"], header["descr"]
         dtype = numpy.lib.format.descr_to_dtype(descr)
     except Exception as failure:
-        raise Refused(MALFORMED, "its .npy header is none") from failure
+        raise Refused(MALFORMED, "its .npy header is invalid") from failure
     if dtype.hasobject:
         raise Refused(MALFORMED, "is an array of Python objects, which only pickle could read")
     if (
@@ -160,7 +160,7 @@ def read_npy(file: Any, size: int) -> Any:
         or len(shape) > _MOST_AXES
         or any(type(n) is not int or n < 0 for n in shape)
     ):
-        raise Refused(MALFORMED, "the shape of its array is none")
+        raise Refused(MALFORMED, "the shape of its array is invalid")
     count = math.prod(shape)
     here = size - file.tell()
     nothing = count == 0 or dtype.itemsize == 0
@@ -213,7 +213,7 @@ def _decode_masked(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
     import numpy
 
     if not isinstance(data, numpy.ndarray) or mask.shape != data.shape or mask.dtype != bool:
-        raise Refused(MALFORMED, "claims to be a masked array and is none")
+        raise Refused(MALFORMED, "claims to be a masked array and is not one")
     return numpy.ma.MaskedArray(data, mask, fill_value=fill)
 
 

@@ -144,14 +144,14 @@ def _check_headers(file: Any) -> int:
             break
         mark, length = struct.unpack("<Ii", start)
         if mark != 0xFFFFFFFF or length < 0 or length > size:
-            raise Refused(MALFORMED, "claims to be Arrow and is none")
+            raise Refused(MALFORMED, "claims to be Arrow and is not")
         if length == 0:
             break
         header = file.read(length)
         try:
             body = _check_message(header)
         except (struct.error, IndexError):
-            raise Refused(MALFORMED, "claims to be Arrow and is none") from None
+            raise Refused(MALFORMED, "claims to be Arrow and is not") from None
         if body < 0 or file.tell() + body > size:
             raise Refused(MALFORMED, "claims to be Arrow and ends too early")
         file.seek(body, 1)
@@ -166,7 +166,7 @@ def _check_message(header: bytes) -> int:
     if message.scalar(0, "<h") != _V5 or message.has(4):
         raise Refused(MALFORMED, "is Arrow of a form that is not taken: format V5 is")
     if content is None or kind not in (_SCHEMA, _DICTIONARY, _BATCH):
-        raise Refused(MALFORMED, "claims to be Arrow and is none")
+        raise Refused(MALFORMED, "claims to be Arrow and is not")
     if kind == _SCHEMA and _EXTENSION in header:
         raise Refused(MALFORMED, "is Arrow with an extension type, which is not taken")
     if kind == _DICTIONARY:
@@ -174,7 +174,7 @@ def _check_message(header: bytes) -> int:
             raise Refused(MALFORMED, "is Arrow whose dictionaries grow, which is not taken")
         content = content.table(1)
         if content is None:
-            raise Refused(MALFORMED, "claims to be Arrow and is none")
+            raise Refused(MALFORMED, "claims to be Arrow and is not")
     if kind != _SCHEMA and content.has(3):
         raise Refused(MALFORMED, "is compressed Arrow, which is not taken")
     return message.scalar(3, "<q")

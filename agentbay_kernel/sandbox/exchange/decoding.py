@@ -136,7 +136,7 @@ class Decoder:
             # Whatever libraries say to nonsense, it is nonsense.
             raise Refused(
                 MALFORMED,
-                "claims to be %s and is none (%s: %s)"
+                "claims to be %s and is not (%s: %s)"
                 % (with_article(tag), type(failure).__name__, str(failure)[:200]),
             ) from failure
 
@@ -152,7 +152,7 @@ class Decoder:
         if told is None:
             return None
         if type(told) is not list or not told:
-            raise Refused(MALFORMED, "its time zone is none")
+            raise Refused(MALFORMED, "its time zone is invalid")
         if told == ["utc"]:
             return datetime.timezone.utc
         kind, value, more = told
@@ -162,7 +162,7 @@ class Decoder:
                 return datetime.timezone(delta)
             return datetime.timezone(delta, _text(more))
         if kind != "zone" or not ZONE_NAME.fullmatch(_text(value)):
-            raise Refused(MALFORMED, "its time zone is none")
+            raise Refused(MALFORMED, "its time zone is invalid")
         try:
             import zoneinfo
 
@@ -178,26 +178,26 @@ class Decoder:
 
 def _text(node: Any) -> str:
     if type(node) is not str:
-        raise Refused(MALFORMED, "a text in it is none")
+        raise Refused(MALFORMED, "a string in it is invalid")
     return node
 
 
 def _real(node: Any) -> float:
     if type(node) not in (int, float):
-        raise Refused(MALFORMED, "a number in it is none")
+        raise Refused(MALFORMED, "a number in it is invalid")
     return float(node)
 
 
 def _decode_int(decoder: Decoder, node: dict[str, Any], depth: int) -> int:
     text = _text(node["v"])
     if not re.fullmatch(r"-?0x[0-9a-f]+", text):
-        raise Refused(MALFORMED, "a whole number in it is none")
+        raise Refused(MALFORMED, "a whole number in it is invalid")
     return int(text, 16)
 
 
 def _decode_float(decoder: Decoder, node: dict[str, Any], depth: int) -> float:
     if node["v"] not in ("nan", "inf", "-inf", "-0.0"):
-        raise Refused(MALFORMED, "a number in it is none")
+        raise Refused(MALFORMED, "a number in it is invalid")
     return float(node["v"])
 
 
@@ -290,7 +290,7 @@ def _decode_parts(kind: Any) -> Callable[[Decoder, dict[str, Any], int], Any]:
             raise Refused(UNSUPPORTED, "is a fraction of more than %d digits" % MOST_FRACTION)
         parts = decoder.items(node["v"], depth)
         if kind is not slice and any(type(part) not in (int, float) for part in parts):
-            raise Refused(MALFORMED, "a number in it is none")
+            raise Refused(MALFORMED, "a number in it is invalid")
         return kind(*parts)
 
     return decode

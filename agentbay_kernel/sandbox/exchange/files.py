@@ -62,7 +62,7 @@ def begin_upload(job: dict[str, Any]) -> dict[str, Any]:
         if os.path.isfile(place) and os.path.getsize(place) == size and digest_of(place) == sha256:
             same.append(number)
         elif os.path.isdir(place):
-            raise Refused(EXISTS, "there is a folder %s" % place)
+            raise Refused(EXISTS, "there is a directory %s" % place)
         else:
             others.append(place)
     if job["folder"] and os.path.lexists(target) and not os.path.isdir(target):
@@ -155,7 +155,7 @@ def list_files(job: dict[str, Any], pack: str) -> dict[str, Any]:
         facts = {"folder": False, "folders": [], "left_out": 0}
         return {**facts, "path": top, "files": [["", size, digest_of(top), None]]}
     if not os.path.isdir(top):
-        raise Refused(MISSING, "%s is neither a file nor a folder" % top)
+        raise Refused(MISSING, "%s is neither a file nor a directory" % top)
     listed: list[list[Any]] = []
     folders: list[str] = []
     left_out = [0]

@@ -70,7 +70,7 @@ class Stream:
             if not self._rest:
                 piece = next(self._data, b"")
                 if not piece:
-                    raise Refused(MALFORMED, "fewer bytes arrived than were told")
+                    raise Refused(MALFORMED, "fewer bytes arrived than were announced")
                 self._digest.update(piece)
                 self._rest = memoryview(piece)
             part = self._rest[:size]
@@ -85,7 +85,7 @@ class Stream:
             Refused: it was not.
         """
         if len(self._rest) or next(self._data, b""):
-            raise Refused(MALFORMED, "more bytes arrived than were told")
+            raise Refused(MALFORMED, "more bytes arrived than were announced")
         if self._digest.hexdigest() != sha256:
             raise Refused(MALFORMED, "what arrived is not what was sent")
 

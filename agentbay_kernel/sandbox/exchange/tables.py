@@ -157,14 +157,14 @@ def _decode_pdarray(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
 def _decode_pdscalar(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
     array = _decode_pdarray(decoder, node, depth)
     if len(array) != 1:
-        raise Refused(MALFORMED, "claims to be a scalar and is none")
+        raise Refused(MALFORMED, "claims to be a scalar and is not one")
     return array[0]
 
 
 def _decode_period(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
     pandas = need("pandas", "a pandas Period")
     if type(node["f"]) is not str or len(node["f"]) > 100:
-        raise Refused(MALFORMED, "its freq is none")
+        raise Refused(MALFORMED, "its freq is invalid")
     return pandas.Period(ordinal=whole(node["v"]), freq=node["f"])
 
 
@@ -236,7 +236,7 @@ def _decode_arrow(decoder: Decoder, node: dict[str, Any], depth: int) -> Any:
         return batches[0]
     if kind in ("chunked", "array") and table.num_columns == 1:
         return table.column(0) if kind == "chunked" else table.column(0).combine_chunks()
-    raise Refused(MALFORMED, "claims to be %r of Arrow and is none" % (kind,))
+    raise Refused(MALFORMED, "claims to be %r of Arrow and is not" % (kind,))
 
 
 TABLE_DECODERS = {

@@ -92,7 +92,7 @@ def _decimal(text: str) -> float:
 def whole(node: Any) -> int:
     """A number of JSON that must be whole."""
     if type(node) is not int:
-        raise Refused(MALFORMED, "a whole number in it is none")
+        raise Refused(MALFORMED, "a whole number in it is invalid")
     return node
 
 

@@ -33,7 +33,6 @@ from typing import BinaryIO
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
 
-FROM_SANDBOX = "from-sandbox"
 # Files that nothing runs or obeys because of where they are. Left out: what holds scripts (html,
 # svg, ipynb, Office's older formats and those with macros), what is mostly configuration (yaml,
 # toml, ini, cfg, xml), what Python, a shell or a browser runs.
@@ -49,10 +48,19 @@ _DATA = """
     zip gz tgz bz2 tbz2 xz txz zst lz4 br tar 7z rar
 """
 DATA_ENDINGS = frozenset(_DATA.split())
+# Code, pages, configuration and documents: a sandbox may have them. Left out: keys, certificates,
+# stores of passwords, notebooks, programs.
+_TEXT = """
+    py pyi js mjs cjs ts r rmd jl m c h cc cpp hpp java sql sh css html htm xml svg tex whl
+    yaml yml toml ini cfg properties doc xls xlsm ppt odt ods
+"""
+#: What a whole directory may bring into a session.
+SESSION_ENDINGS = DATA_ENDINGS | frozenset(_TEXT.split())
+FROM_SANDBOX = "from-sandbox"
 # Libraries run code of such a file when they load it.
 _RUN_WHEN_LOADED = ("pkl", "pickle", "joblib", "dill", "pt", "ckpt", "keras", "h5", "hdf5", "hdf")
 _PACKED = ("gz", "bz2", "xz", "zst", "lz4", "zip")
-# Data by its ending, and read by a tool because of its name. The table above is the wall; this is
+# Data by its ending, and read by a tool because of its name. `DATA_ENDINGS` is the wall; this is
 # for what the formats' other uses leave open.
 _OBEYED = re.compile(
     r"""
@@ -86,7 +94,7 @@ _NOT_DRAWN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe0
 _SHORT_NAME = re.compile(r"~\d")
 # pytest must not import what is beside its conftest.py either, so the folder leaves its path again.
 _KEEP_OUT = """\
-# Files in this folder were written by a sandbox. pytest collects none of them.
+# Files in this directory were written by a sandbox. pytest collects none of them.
 import os
 import sys
 
@@ -108,7 +116,7 @@ def path_to_read(folder: Path, name: str) -> Path:
     """
     path = _below(folder, name)
     if not path.exists():
-        raise VerbError(f"There is no file {name!r} in the notebook's folder, {folder}.")
+        raise VerbError(f"There is no file {name!r} in the notebook's directory, {folder}.")
     return path
 
 
@@ -307,14 +315,14 @@ def _below(folder: Path, name: str) -> Path:
         raise NotAllowedError(f"The path {name!r} points nowhere: {error}.") from error
     if not path.is_relative_to(here):
         raise NotAllowedError(
-            f"{name!r} is outside of the notebook's folder, {folder}. Cells reach only files below "
-            "it. Nothing was read or written."
+            f"{name!r} is outside of the notebook's directory, {folder}. Cells reach only files "
+            "below it. Nothing was read or written."
         )
     for part in (*Path(name).parts, *path.relative_to(here).parts):
         if part.startswith(".") and part not in (".", ".."):
             raise NotAllowedError(
-                f"{name!r} leads to {part!r}: cells reach no file or folder whose name begins "
-                "with a dot. Nothing was read or written."
+                f"{name!r} leads to {part!r}: cells reach no file or directory whose name "
+                "starts with a dot. Nothing was read or written."
             )
     return path
 

@@ -1,0 +1,87 @@
+"""Parsed files for Jedi, made once on this machine and brought along into each session.
+
+Without them each session would parse Python's stubs anew, for its first completion. They are made
+here, by the interpreter that sessions run: a session reads a copy and can't change the original.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from agentbay_kernel.sandbox.completion_cache import FILL
+
+
+@functools.cache
+def cache_of(python: str, prefix: str) -> Path | None:
+    """Where an interpreter's files are, or will be: another place after its packages changed.
+
+    Arguments:
+        python: path of the interpreter.
+        prefix: its `sys.prefix`.
+
+    Returns:
+        None if no Jedi is found for it.
+    """
+    # Imported when it is needed: the start of a runtime is waited for.
+    from jupyter_core.paths import jupyter_data_dir
+
+    packages = [
+        f"{path.name} {path.stat().st_mtime_ns}"
+        for name in ("jedi", "parso")
+        for path in Path(prefix).glob(f"lib/python*/site-packages/{name}-*.dist-info")
+    ]
+    if not packages:
+        return None
+    name = "-".join(_digest(facts) for facts in (python, "\n".join(sorted(packages))))
+    return Path(jupyter_data_dir(), "agentbay", "completion", name)
+
+
+# However this process ends. Not on every system; there it runs to its end.
+_END_WITH_US = """
+import ctypes, os, signal
+if hasattr(ctypes.CDLL(None), "prctl"):
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+"""
+
+
+def _digest(facts: str) -> str:
+    return hashlib.sha256(facts.encode()).hexdigest()[:12]
+
+
+async def fill(python: str, prefix: str) -> None:
+    """Make the files, unless they are there. What fails only makes first completions slow."""
+    cache = cache_of(python, prefix)
+    if cache is None or cache.is_dir():
+        return
+    with contextlib.suppress(OSError):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent) as made:
+            process = await asyncio.create_subprocess_exec(
+                *(python, "-I", "-c", _END_WITH_US + FILL),
+                env={**os.environ, "XDG_CACHE_HOME": made},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            try:
+                done = await process.wait() == 0
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
+            if not done:
+                return
+            files = Path(made, "jedi")
+            # Sessions have another user id.
+            for path in (files, *files.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            for old in cache.parent.glob(f"{cache.name.partition('-')[0]}-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            files.rename(cache)
