@@ -238,7 +238,7 @@ def contain_reply(reply: JsonObject, command: str, policy: Policy) -> JsonObject
     if not success:
         failed = _record(error=_error)(body) or {}
         message = _value(reply.get("message")) or _value(reply.get("evalue"))
-        return {**contained, "message": message or "", "body": failed}
+        return {**contained, "message": message or "", "body": {**no_body(command), **failed}}
     if command == "richInspectVariables":
         parts = body if isinstance(body, dict) else {}
         data, metadata = (
@@ -247,6 +247,13 @@ def contain_reply(reply: JsonObject, command: str, policy: Policy) -> JsonObject
         shown = contain_bundle(data, metadata, policy)
         return {**contained, "body": {"data": shown.data, "metadata": shown.metadata}}
     return {**contained, "body": REPLIES[command](body if isinstance(body, dict) else {})}
+
+
+def no_body(command: str) -> JsonObject:
+    """The body of a reply that says nothing: the lists that a page runs through without asking
+    whether they are there."""
+    body = REPLIES[command]({}) if command in REPLIES else {}
+    return body or {}
 
 
 def contain_event(event: JsonObject) -> JsonObject | None:

@@ -9,8 +9,9 @@ too. Comm messages and questions (completion, inspection) are handled at once; t
 messages keeps their order. A request beside a cell ends with an idle status of its own, and with
 it the cell is busy again: a page takes the latest status for the kernel's.
 
-Requests of a debugger take turns of their own: one that takes long holds up neither a cell nor an
-interrupt. While the debugger halts the cell, their idle status is the latest.
+Requests of a debugger take turns of their own: one that takes long holds up neither an interrupt
+nor a cell, unless it sets breakpoints. While the debugger halts the cell, their idle status is the
+latest.
 
 Subshells are neither advertised nor created: their cells could not run beside those of the main
 shell in the sandbox.
@@ -24,6 +25,7 @@ import time
 from contextvars import ContextVar, copy_context
 from typing import Any
 
+import zmq
 from ipykernel.kernelbase import Kernel
 from jupyter_client.jsonutil import json_clean
 
@@ -33,6 +35,10 @@ JsonObject = dict[str, Any]
 _passes: ContextVar[bool] = ContextVar("passes", default=False)
 # Did it come by the control channel, although it is one of the shell's?
 _by_control: ContextVar[bool] = ContextVar("by_control", default=False)
+
+_SET_BREAKPOINTS = ("setBreakpoints", "setFunctionBreakpoints", "setExceptionBreakpoints")
+# A cell waits so long for breakpoints that were set before it.
+_BREAKPOINTS_S = 5.0
 
 
 class ConcurrentKernel(Kernel):
@@ -48,6 +54,8 @@ class ConcurrentKernel(Kernel):
         # Ids of cells of the control channel that are not idle yet.
         self._of_control: set[str] = set()
         self._debug_turn = asyncio.Lock()
+        # Requests that set breakpoints and have no reply yet; for the control channel's thread.
+        self._breakpoints: set[asyncio.Future[None]] = set()
         # Statuses of the control channel are sent by a thread of its own.
         self._status_lock = threading.Lock()
 
@@ -86,16 +94,36 @@ class ConcurrentKernel(Kernel):
             return
         ident, frames = self.session.feed_identities(msg, copy=False)
         request = self.session.deserialize(frames, content=True, copy=False)
-        async with self._debug_turn:
-            self._publish_status("busy", "control", request)
-            try:
-                content = await self.answer_debugger(request["content"], arrived_at)
-                self.session.send(
-                    self.control_stream, "debug_reply", json_clean(content), request, ident
-                )
-            except Exception:
-                self.log.exception("A request of a debugger failed")
-            self._publish_status("idle", "control", request)
+        replied: asyncio.Future[None] = asyncio.Future()
+        if request["content"].get("command") in _SET_BREAKPOINTS:
+            self._breakpoints.add(replied)
+        try:
+            async with self._debug_turn:
+                self._publish_status("busy", "control", request)
+                try:
+                    content = await self.answer_debugger(request["content"], arrived_at)
+                    self.session.send(
+                        self.control_stream, "debug_reply", json_clean(content), request, ident
+                    )
+                except Exception:
+                    self.log.exception("A request of a debugger failed")
+                self._publish_status("idle", "control", request)
+        finally:
+            self._breakpoints.discard(replied)
+            replied.set_result(None)
+
+    async def _wait_for_breakpoints(self) -> None:
+        """Wait until the breakpoints are set that came before a cell, by the control channel.
+
+        Runs on that channel's thread.
+        """
+        if self.control_stream is None:
+            return
+        self.control_stream.flush(zmq.POLLIN)
+        # What was read has begun to be handled by the loop's next turn.
+        await asyncio.sleep(0)
+        if self._breakpoints:
+            await asyncio.wait(set(self._breakpoints), timeout=_BREAKPOINTS_S)
 
     async def answer_debugger(self, request: JsonObject, arrived_at: float) -> JsonObject:
         """The content of the debug_reply to that of a debug_request.
@@ -104,6 +132,11 @@ class ConcurrentKernel(Kernel):
             arrived_at: when it came (monotonic clock, seconds).
         """
         raise NotImplementedError
+
+    @property
+    def is_debugged(self) -> bool:
+        """Is a debugger on?"""
+        return False
 
     @property
     def is_halted(self) -> bool:
@@ -135,6 +168,11 @@ class ConcurrentKernel(Kernel):
                 self._cell, self._cell_began = request, time.monotonic()
             aborting, self._aborting = self._aborting, self._aborting and waits
             try:
+                if is_cell and self.is_debugged:
+                    waiting = asyncio.run_coroutine_threadsafe(
+                        self._wait_for_breakpoints(), self.control_thread.io_loop.asyncio_loop
+                    )
+                    await asyncio.wrap_future(waiting)
                 await self.dispatch_shell(msg)
             finally:
                 if not waits:

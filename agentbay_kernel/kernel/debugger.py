@@ -9,6 +9,7 @@ session if there is none; nothing else here does. Nothing has a timeout: code ma
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
@@ -19,7 +20,12 @@ from typing import Any
 from ipykernel import compiler
 
 from agentbay_kernel import threads
-from agentbay_kernel.containment.debugging import REPLIES, contain_event, contain_reply
+from agentbay_kernel.containment.debugging import (
+    REPLIES,
+    contain_event,
+    contain_reply,
+    no_body,
+)
 from agentbay_kernel.containment.policy import Policy
 from agentbay_kernel.errors import AgentBayError, BridgeError, InvalidResponseError
 from agentbay_kernel.execution.bridge.python import BridgedPython
@@ -34,6 +40,8 @@ _SUFFIX = ".py"
 _SEED = 0xC70F6907
 # What is answered by the sandbox's kernel also while the debugger is off.
 _ALWAYS = frozenset(("inspectVariables", "richInspectVariables", "modules"))
+# The thread that cells run on.
+_CELLS = "MainThread"
 # After these the code runs on.
 _RESUMING = frozenset(("continue", "disconnect", "next", "stepIn", "stepOut"))
 # So many cells are known by their paths.
@@ -78,11 +86,16 @@ class Debugger:
         self._local: dict[str, str] = {}
         self._remote_prefix = ""
         self._breakpoints: dict[str, list[JsonObject]] = {}
+        # What was asked to set them, and the reply, by path in the sandbox.
+        self._set: dict[str, tuple[JsonObject, JsonObject]] = {}
         self._stopped: set[int] = set()
+        # Stops so far.
+        self._stops = 0
         # The bridge over which debugging is on.
         self._bridge: BridgedPython | None = None
         self._events: threads.Feed[JsonObject] | None = None
         self._following: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._notes: list[str] = []
         # The latest list of variables, and when it was asked for.
         self._variables: tuple[float, JsonObject] | None = None
@@ -199,6 +212,7 @@ class Debugger:
             prefix = body.get("tmpFilePrefix")
             self._remote_prefix = prefix if isinstance(prefix, str) else ""
             self._bridge, self._events = bridge, events
+            self._loop = asyncio.get_running_loop()
             self._following = asyncio.create_task(self._follow(bridge, events))
         return reply
 
@@ -230,8 +244,16 @@ class Debugger:
             return _refused("setBreakpoints", "It names no source.")
         if path in self._codes and path not in self._remote:
             await self._place(self._bridge, path)
+        remote = self._to_sandbox(path)
+        asked, reply = self._set.get(remote, ({}, {}))
+        if asked == arguments:
+            # JupyterLab sets the same again and again. For a moment there would be none, and a cell
+            # that runs meanwhile would not stop.
+            return reply
+        self._set.pop(remote, None)
         reply = await self._relay("setBreakpoints", arguments)
         if reply["success"]:
+            self._set[remote] = arguments, reply
             # The debugger may have put them on other lines.
             found = reply["body"]["breakpoints"]
             lines = [{"line": one["line"]} for one in found if "line" in one]
@@ -264,13 +286,16 @@ class Debugger:
             return _success(
                 {"data": {}, "metadata": {}}
                 if command == "richInspectVariables"
-                else REPLIES[command]({})
+                else no_body(command)
             )
         source = arguments.get("source")
         if isinstance(source, dict) and isinstance(source.get("path"), str):
             path = self._to_sandbox(source["path"])
             arguments = {**arguments, "source": {**source, "path": path}}
         reply = await self._ask(bridge, command, arguments)
+        if command == "stackTrace" and not self._stopped:
+            # The code went on meanwhile. JupyterLab would show these frames until the next stop.
+            return _success(no_body(command))
         return {**reply, "body": self._to_page(reply["body"])} if _has_paths(command) else reply
 
     async def _ask(self, bridge: BridgedPython, command: str, arguments: JsonObject) -> JsonObject:
@@ -302,6 +327,7 @@ class Debugger:
     def _note_event(self, event: JsonObject) -> None:
         thread, body = event["body"].get("threadId"), event["body"]
         if event["event"] == "stopped" and thread is not None:
+            self._stops += 1
             self._note_stopped(self._stopped | {thread})
         elif event["event"] == "continued":
             every = body.get("allThreadsContinued", False) or thread is None
@@ -312,17 +338,35 @@ class Debugger:
         if self._bridge is not None:
             self._bridge.note_halt(bool(stopped))
 
-    def _continue(self) -> None:
-        """Let the page know that nothing is stopped any more."""
-        stopped = sorted(self._stopped)
-        self._note_stopped(set())
-        for thread in stopped:
-            body = {"threadId": thread, "allThreadsContinued": True}
+    def note_cell_end(self) -> None:
+        """A cell ended, so its thread is not stopped. Called from any thread."""
+        loop = self._loop
+        if loop is not None and self._stopped:
+            # The loop may have closed meanwhile.
+            with contextlib.suppress(RuntimeError):
+                asyncio.run_coroutine_threadsafe(self._end_stop(self._stops), loop)
+
+    async def _end_stop(self, stops: int) -> None:
+        """Let the page know that the cells' thread goes on: an interrupt may have ended the stop
+        without an event (debugpy 1.8, about one time in ten)."""
+        if (bridge := self._bridge) is None:
+            return
+        with contextlib.suppress(AgentBayError):
+            reply = await self._ask(bridge, "threads", {})
+            cells = {it.get("id") for it in reply["body"]["threads"] if it.get("name") == _CELLS}
+            if stops == self._stops:
+                self._continue(self._stopped & cells)
+
+    def _continue(self, gone_on: set[int]) -> None:
+        """Let the page know that these threads are not stopped any more."""
+        self._note_stopped(self._stopped - gone_on)
+        for thread in sorted(gone_on):
+            body = {"threadId": thread, "allThreadsContinued": not self._stopped}
             self._publish(self._event("continued", body))
 
     def _lose(self) -> None:
         self._notes = [_LOST]
-        self._continue()
+        self._continue(self._stopped)
         self._forget()
         self._publish(self._event("terminated", {}))
 
@@ -339,6 +383,7 @@ class Debugger:
         self._local.clear()
         self._remote_prefix = ""
         self._breakpoints.clear()
+        self._set.clear()
         self._stopped = set()
 
     def _follow_no_more(self) -> None:
@@ -424,9 +469,7 @@ def _success(body: JsonObject) -> JsonObject:
 
 
 def _refused(command: str, why: str) -> JsonObject:
-    # Lists that the page runs through are there, and empty.
-    body = REPLIES[command]({}) if command in REPLIES else {}
-    return {"success": False, "message": why, "body": body}
+    return {"success": False, "message": why, "body": no_body(command)}
 
 
 def _on_thread(work: Callable[[], Any]) -> Awaitable[Any]:

@@ -273,6 +273,8 @@ class AgentBayKernel(ConcurrentKernel):
         if not self.is_passing:
             # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
             self.execution_count = count
+            if self._debugging is not None:
+                self._debugging.note_cell_end()
         if leaves:
             content["payload"] = [_LEAVE]
         return {**content, "execution_count": count}
@@ -368,6 +370,11 @@ class AgentBayKernel(ConcurrentKernel):
         """The debugger, if the page has ever asked for it."""
         debugger: Debugger | None = self.__dict__.get("_debugger")
         return debugger
+
+    @property
+    def is_debugged(self) -> bool:
+        """Has the page turned the debugger on?"""
+        return self._debugging is not None and self._debugging.is_on
 
     @property
     def is_halted(self) -> bool:

@@ -56,6 +56,8 @@ class Panel:
 
     def turn_on(self) -> None:
         """Click the bug, and wait until it is on."""
+        # JupyterLab enables it when it has asked the kernel what it can.
+        expect(self.bug).not_to_have_attribute("aria-disabled", "true")
         self.bug.click()
         self.page.locator(".jp-NotebookPanel[data-jp-debugger=true]").wait_for()
 

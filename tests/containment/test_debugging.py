@@ -53,6 +53,7 @@ def test_any_body_is_made_a_reply(command: str) -> None:
         said = chance.choice(({"success": True}, {}, {"success": None}, {"success": "true"}))
         reply = contain_reply({**said, "body": body, "message": EVIL[4]}, command, Policy())
         assert reply["success"] is (said.get("success", True) is True)
+        assert command not in LISTS or isinstance(reply["body"][LISTS[command]], list)
         found = strings(reply)
         assert not any(sign in text for text in found for sign in ("\u202e", "\x1b", "\x07"))
         assert not {"extra", "__proto__", "text/html"} & set(found)

@@ -304,6 +304,55 @@ def test_stop_while_stopped_runs_nothing_more(page: Page) -> None:
     assert page.finish(running).text() == "42\n"
 
 
+# The fault of debugpy's: sometimes it does not say that an interrupt has ended a stop.
+MUTE = """
+debugger = get_ipython().kernel.debugger
+told = debugger.event_callback
+debugger.event_callback = lambda event: event["event"] == "continued" or told(event)
+"""
+
+
+def test_a_stop_ends_with_its_cell(page: Page) -> None:
+    page.kernel.run(MUTE)
+    page.set_breakpoints(CODE, LINE)
+    running = page.run_to_stop(CODE)
+    page.kernel.manager.interrupt_kernel()
+    assert page.kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    assert page.wait_for("continued")["threadId"] == 1
+    assert page.body("debugInfo")["stoppedThreads"] == []
+    # What was on its way when the code went on.
+    assert page.body("stackTrace", threadId=1)["stackFrames"] == []
+    assert page.ask("variables", variablesReference=3)["body"] == {"variables": []}
+    # A request beside a cell ends no stop.
+    running = page.run_to_stop(CODE)
+    assert page.kernel.client.complete("ra", 2)
+    assert page.body("debugInfo")["stoppedThreads"] == [1] and page.frames()
+    page.finish(running)
+    page.kernel.run("debugger.event_callback = told")
+
+
+def test_a_breakpoint_that_was_set_before_a_cell_holds(page: Page) -> None:
+    for number in range(8):
+        code = f"first = {number}\nsecond = 2"
+        path: str = page.body("dumpCell", code=code)["sourcePath"]
+        # JupyterLab asks much at a time, and the cell does not wait for it.
+        asked = [page.send("modules") for _ in range(10)]
+        source = {"path": path}
+        asked += [
+            page.send("setBreakpoints", breakpoints=lines, source=source)
+            for lines in ([{"line": 1}], [], [{"line": 2}], [{"line": 2}])
+        ]
+        running = page.run_to_stop(code)
+        replies = [page.reply(request) for request in asked]
+        assert replies[-1] == {
+            **replies[-2],
+            "seq": replies[-1]["seq"],
+            "request_seq": replies[-1]["request_seq"],
+        }
+        assert page.frames()[0]["line"] == 2
+        assert page.finish(running).reply["status"] == "ok"
+
+
 def test_a_cell_that_is_stopped_has_no_timeout(page: Page) -> None:
     code = "%%agentbay python --timeout 2\nx = 1\ny = 2"
     page.set_breakpoints(code, 3)
