@@ -197,6 +197,9 @@ class ConcurrentKernel(Kernel):
         return request
 
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        if status == "starting":
+            # Who subscribed while this kernel started is welcomed before hearing anything else.
+            self.iopub_thread.schedule(self._welcome)
         with self._status_lock:
             super()._publish_status(status, channel, parent)
             if status != "idle":
@@ -209,6 +212,11 @@ class ConcurrentKernel(Kernel):
                 self._cell = None
             elif not self.is_halted:
                 super()._publish_status("busy", "shell", self._cell)
+
+    def _welcome(self) -> None:
+        """Read who has subscribed; runs on the thread of the iopub channel."""
+        if (subscribers := getattr(self.iopub_thread, "_xpub_stream", None)) is not None:
+            subscribers.flush(zmq.POLLIN)
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
         """What waits behind the running cell is not aborted when something fails beside it."""

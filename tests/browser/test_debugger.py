@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, TimeoutError, expect
 
 from tests.browser.beacon import listening_beacon
 from tests.browser.escapes import opened, write_notebook
@@ -84,6 +85,26 @@ class Panel:
         named = self.page.locator(".jp-DebuggerVariables-name", has_text=re.compile(f"^{name}$"))
         return self.variables.locator("jp-tree-item", has=named).first
 
+    def render(self, name: str) -> None:
+        """Click what shows a variable's rich output.
+
+        The page draws it while the mouse is over the row, and forgets that when it draws the tree
+        anew: then the mouse is moved again.
+        """
+        row = self.variable(name)
+        button = row.locator(".jp-DebuggerVariables-renderVariable")
+        deadline = time.monotonic() + 60
+        while True:
+            self.page.mouse.move(2, 2)
+            row.hover()
+            try:
+                # Not by the pointer: the tree may move below it.
+                button.dispatch_event("click", timeout=1000)
+                return
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise
+
     def press(self, command: str) -> None:
         """Click a button of the call stack's toolbar."""
         self.page.locator(f'.jp-DebuggerSidebar [data-command="debugger:{command}"]').click()
@@ -151,10 +172,7 @@ def test_what_hostile_code_shows_does_not_act(browser: Browser, server: LabServe
             expect(panel.variables).to_contain_text("shown")
             rendered = lab.page.locator(".jp-VariableRendererPanel-renderer")
             for number, name in enumerate(("shown", "text"), 1):
-                row = panel.variable(name)
-                row.hover()
-                # Not by the pointer: the tree may be drawn anew below it.
-                row.locator(".jp-DebuggerVariables-renderVariable").dispatch_event("click")
+                panel.render(name)
                 expect(rendered).to_have_count(number)
             # Each frame's source is shown.
             for number in range(panel.frames.count()):
