@@ -332,11 +332,11 @@ def test_a_stop_ends_with_its_cell(page: Page) -> None:
 
 
 def test_a_breakpoint_that_was_set_before_a_cell_holds(page: Page) -> None:
-    for number in range(8):
+    for number in range(3):
         code = f"first = {number}\nsecond = 2"
         path: str = page.body("dumpCell", code=code)["sourcePath"]
         # JupyterLab asks much at a time, and the cell does not wait for it.
-        asked = [page.send("modules") for _ in range(10)]
+        asked = [page.send("modules") for _ in range(5)]
         source = {"path": path}
         asked += [
             page.send("setBreakpoints", breakpoints=lines, source=source)
