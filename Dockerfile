@@ -1,5 +1,5 @@
 # JupyterLab with the AgentBay kernels on the local runtime: no account, every cell isolated.
-# docs/local-runtime.md, "In a container", has the commands and says why they need their flags.
+# docs/how-to/local-runtime.md, "In a container", has the commands and says why they need their flags.
 #
 # The digest names one image; a tag alone can come to mean another. To renew it, take what
 #     docker buildx imagetools inspect python:3.13-slim-trixie --format '{{.Manifest.Digest}}'

@@ -30,7 +30,7 @@ help:
 	@echo "make check     format, lint, types, imports, spelling, terms and links of the docs"
 	@echo "make test-fast the tests that start no browser and no Jupyter kernel"
 	@echo "make test-all  the same as make test, with the slow tests"
-	@echo "make test-gallery  show charts of all libraries in all readers; writes docs/gallery.md"
+	@echo "make test-gallery  show charts of all libraries in all readers; writes tests/gallery/README.md"
 	@echo "make bench     run the benchmarks"
 	@echo "make docs      build the documentation; it is in build/docs/"
 	@echo "make constraints write the versions of this environment into constraints.txt"
@@ -77,7 +77,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/mypy docs/conf.py docs/reference.py
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/codespell *.md Makefile docs/*.md notebooks binder benchmarks agentbay_kernel
+	$(BIN)/codespell *.md Makefile docs/*.md docs/*/*.md notebooks binder benchmarks agentbay_kernel
 
 check: lint
 	$(BIN)/python -m pytest -q tests/docs/test_names.py tests/docs/test_words.py \

@@ -1,7 +1,7 @@
 """The parts of the documentation that are written from the code: `python docs/reference.py`.
 
-In: the traits of the settings, the parsers of the commands, the docstrings of the errors.
-Out: the text between the marks `<!-- begin: NAME -->` and `<!-- end: NAME -->` of the pages. With
+In: the traits of the settings, the parsers of the commands, the docstrings of the errors, the goals
+of the notebooks, the table of the benchmarks. Out: the text between the marks `<!-- begin: NAME -->` and `<!-- end: NAME -->` of the pages. With
 `--check` nothing is written, and a page that is not what the code says is an error.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from agentbay_kernel import errors
 from agentbay_kernel.cli.main import make_parser
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.grading import SubmissionError
 from agentbay_kernel.local import serve
 from agentbay_kernel.local.actions import ACTIONS, TOOL_CALL
 from agentbay_kernel.local.listener import CONTROL_LIMIT, TOOL_LIMIT
@@ -29,7 +31,16 @@ from agentbay_kernel.local.routes import ROUTES
 from agentbay_kernel.verbs.cell_options import cell_parser
 from agentbay_kernel.verbs.table import VERBS
 
-PAGES = Path(__file__).parent
+PAGES = Path(__file__).resolve().parent
+ROOT = PAGES.parent
+# The measured rows that a page shows, by their names in benchmarks/README.md.
+FIGURES = (
+    "start to the first `kernel_info` reply",
+    "first cell, three seconds after the start",
+    "short cell, bridged",
+    "short cell, direct",
+    "interrupt of sleeping code to idle",
+)
 # Settings by what they are for; each stands in one of these, or has the prefix below.
 GROUPS = {
     "Where cells run": ("backend", "start", "execution", "image"),
@@ -238,7 +249,7 @@ def failures() -> str:
     for kind in _kinds():
         branch = next(it.__name__ for it in kind.__mro__ if it.__name__ in BRANCHES)
         found[branch].append(kind)
-    found["AgentBayError"].append(errors.CodeSyntaxWarning)
+    found["AgentBayError"] += [errors.CodeSyntaxWarning, SubmissionError]
     names = sorted(kind.__name__ for kinds in found.values() for kind in kinds)
     parts = [", ".join(f"[{name}](#{name.lower()})" for name in names) + "."]
     for branch, kinds in found.items():
@@ -250,7 +261,8 @@ def failures() -> str:
         raise ValueError("The tree in the docstring of errors.py is not that of its classes")
     parts += [
         "## In Python",
-        "All of them are in `agentbay_kernel.errors`, in one tree:",
+        "`SubmissionError` is in `agentbay_kernel.grading`. All others are in `agentbay_kernel.errors`, in "
+        "one tree:",
         f"```text\n{tree[0]}```",
     ]
     return "\n\n".join(parts)
@@ -275,6 +287,39 @@ def _failure(kind: type[Exception]) -> str:
     return "\n\n".join([f"### `{kind.__name__}`", summary.replace("\n", " "), *lines])
 
 
+def figures() -> str:
+    """Five rows of the table of benchmarks/README.md."""
+    table = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    cells = [
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in table.splitlines()
+        if line.startswith("| ")
+    ]
+    measured = {row[0]: row for row in cells if len(row) == 6}
+    rows = [(name, measured[name][1], measured[name][4]) for name in FIGURES]
+    return _table(("median, on the local runtime", "here (ms)", "stock kernel (ms)"), rows)
+
+
+def course() -> str:
+    """A table of the notebooks with the goal of each, and the tree of their pages."""
+    rows, pages = [], []
+    for path in sorted(ROOT.glob("notebooks/*.ipynb")):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        title, goal = _introduction("".join(cells[0]["source"]), path.name)
+        number = int(path.name.partition("-")[0])
+        rows.append((str(number), f"[{title}](../../notebooks/{path.name})", goal))
+        pages.append(f"{number} · {title} <../course/{path.stem}>")
+    tree = "\n".join(["```{toctree}", ":hidden:", "", *pages, "```"])
+    return "\n\n".join([_table(("", "notebook", "what you do"), rows), tree])
+
+
+def _introduction(text: str, name: str) -> tuple[str, str]:
+    found = re.match(r"# (?P<title>.+)\n+\*\*Goal\.\*\* (?P<goal>.+)", text)
+    if not found:
+        raise ValueError(f"The first cell of {name} lacks a title or a goal")
+    return found["title"], found["goal"]
+
+
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
@@ -286,12 +331,14 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 WRITTEN: dict[str, tuple[str, Callable[[], str]]] = {
-    "settings": ("settings.md", settings),
-    "verbs": ("verbs.md", verbs),
-    "commands": ("command-line.md", commands),
-    "serve": ("local-runtime.md", serving),
-    "actions": ("local-runtime.md", actions),
-    "errors": ("troubleshooting.md", failures),
+    "settings": ("reference/settings.md", settings),
+    "verbs": ("reference/commands.md", verbs),
+    "commands": ("reference/command-line.md", commands),
+    "serve": ("reference/local-runtime.md", serving),
+    "actions": ("reference/local-runtime.md", actions),
+    "errors": ("reference/errors.md", failures),
+    "figures": ("explanation/how-it-works.md", figures),
+    "course": ("tutorials/course.md", course),
 }
 
 

@@ -66,6 +66,6 @@ def test_the_picture_has_the_folders_and_what_they_use() -> None:
         for other in uses[part]
         if not any(other in uses[between] for between in uses[part] - {other})
     }
-    picture = (CHECKOUT / "docs" / "architecture.dot").read_text("utf-8")
+    picture = (CHECKOUT / "docs" / "project" / "architecture.dot").read_text("utf-8")
     assert set(re.findall(r"^    (\w+) \[label=", picture, re.MULTILINE)) == folders
     assert set(re.findall(r"^    (\w+) -> (\w+);", picture, re.MULTILINE)) == arrows

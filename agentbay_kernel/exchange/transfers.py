@@ -38,7 +38,7 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.service import Session
 
-# Larger pieces are not faster (docs/data-exchange.md).
+# Larger pieces are not faster (benchmarks/README.md).
 _LARGEST_PIECE = 1_000_000
 # Calls at a time: what a distance of 60 ms to the service costs is shared by so many.
 _WORKERS = 8

@@ -51,7 +51,7 @@ PROBE_TIMEOUT_S = 20
 INSTALL = "Install bubblewrap (apt install bubblewrap)."
 ALLOW = (
     "This system must let it make user namespaces; a container must be started so that it may: "
-    'docs/local-runtime.md, "In a container".'
+    'docs/how-to/local-runtime.md, "In a container".'
 )
 RUN_SIZE = 64 * MEGABYTE
 # bwrap, the agent and its threads.

@@ -1,7 +1,7 @@
 """How this stand-in behaves: which of the service's variants it plays, and what it does wrong.
 
 In: a JSON object. Out: a frozen `Profile`; unknown keys and values are refused by name. The keys
-are described in docs/local-runtime.md.
+are described in docs/reference/local-runtime.md.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from agentbay_kernel.service.tools import Tools, patiently
 
 # Bytes that one file or directory may have unless the caller says otherwise.
 LIMIT = 2_000_000_000
-# Larger pieces are not faster (docs/data-exchange.md); a multiple of 3, so that base64 has no
+# Larger pieces are not faster (benchmarks/README.md); a multiple of 3, so that base64 has no
 # padding between them.
 _LARGEST_PIECE = 999_999
 _MOST_FILES, _DEEPEST = 10_000, 32

@@ -1,4 +1,4 @@
-"""The programs of `docs/executor.md` run as they stand there."""
+"""The programs of `docs/how-to/many-sandboxes.md` run as they stand there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from agentbay_kernel.service import AgentBay
 from tests.docs.test_guides import blocks
 
-POOL, JOBLIB, DASK = blocks("executor", "python")
+POOL, JOBLIB, DASK = blocks("how-to/many-sandboxes", "python")
 
 
 @pytest.mark.parametrize(

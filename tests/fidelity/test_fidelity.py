@@ -21,7 +21,7 @@ BRIDGED = {
     "AGENTBAY_EXECUTION": "bridged",
     "AGENTBAY_HTML": "trust",
 }
-# Cells whose outcome is not the stock kernel's, and why. Described in docs/fidelity.md.
+# Cells whose outcome is not the stock kernel's, and why. Described in README.md, beside this file.
 _MISSING = "a line after the error names the missing package"
 KNOWN = {
     "errors: a missing module": _MISSING,
@@ -30,7 +30,7 @@ KNOWN = {
     "history: a silent error": "silent requests publish nothing",
     "magics: a payload by hand, with an error after it": "payloads that no front end knows",
 }
-# Cells that the default containment changes, and why. Described in docs/fidelity.md.
+# Cells that the default containment changes, and why. Described in README.md, beside this file.
 _CONTROLS = "controls and bidirectional characters are visible"
 _JAVASCRIPT = "JavaScript is not shown"
 _UNKNOWN = "types whose renderer is not known are not shown"
@@ -151,7 +151,7 @@ def test_the_corpus_is_large_and_its_names_are_distinct() -> None:
 
 
 def test_what_differs_is_in_the_docs() -> None:
-    docs = Path(__file__).parents[2].joinpath("docs", "fidelity.md").read_text()
+    docs = Path(__file__).with_name("README.md").read_text()
     for name, reason in (KNOWN | CONTAINED).items():
         assert name in docs
         assert reason in docs

@@ -1,6 +1,6 @@
 """What people plot with is shown, by default settings and without a network, in every reader.
 
-The whole gallery is run by `make test-gallery`, which also writes the table of docs/gallery.md; a
+The whole gallery is run by `make test-gallery`, which also writes the table of README.md, beside this file; a
 small part of it with the other browser tests (tests/browser/test_gallery.py).
 """
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PICTURES = CHECKOUT / "build" / "gallery"
-DOCS = CHECKOUT / "docs" / "gallery.md"
+DOCS = Path(__file__).with_name("README.md")
 DOCS_PICTURES = CHECKOUT / "docs" / "images" / "gallery"
 # What the page shows of JupyterLab.
 PICTURED = ("Altair", "plotly", "Bokeh", "HoloViews with a slider", "pyvis", "scikit-learn")

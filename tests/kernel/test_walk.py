@@ -13,7 +13,7 @@ import pytest
 from tests.kernel.walked_kernel import FOLDER_VARIABLE
 from tests.kernels import running_kernel
 
-PAGE = Path(__file__).parents[2] / "docs" / "contributing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "project" / "code.md"
 ROW = re.compile(
     r"^\| `(?P<file>[a-z_/]+\.py)` \| [^|]+ \| (?P<bridged>✓?) ?\| (?P<direct>✓?) ?\|$"
 )

@@ -13,7 +13,7 @@ from agentbay_kernel.local.serve import make_parser
 from tests.local.test_sessions import post
 from tests.runtime import running_local_runtime
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "local-runtime.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "local-runtime.md"
 
 
 def refused(*flags: str) -> str:
