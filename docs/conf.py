@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -76,6 +75,11 @@ _ELSEWHERE = {
     _ROOT / "tests" / "gallery" / "README.md": _PAGES / "measurements" / "gallery.md",
     **{path: _PAGES / "course" / path.name for path in _ROOT.glob("notebooks/*.ipynb")},
 }
+# Pages that include a file, for links that lead to the file on GitHub.
+_INCLUDED = {
+    _ROOT / "SECURITY.md": _PAGES / "reference" / "promises.md",
+    _ROOT / "CHANGELOG.md": _PAGES / "project" / "changelog.md",
+}
 # A picture with a light and a dark version, as GitHub reads it.
 _PICTURE = re.compile(
     r"<picture>\s*<source\s[^>]*srcset=\"(?P<dark>[^\"]+)\"[^>]*>\s*"
@@ -98,15 +102,17 @@ def _with_links_of_the_site(text: str, file: Path, shown: Path) -> str:
 
     def link(found: re.Match[str]) -> str:
         target = (file.parent / found["path"]).resolve()
-        return Path(os.path.relpath(_ELSEWHERE.get(target, target), shown.parent)).as_posix()
+        page = (_ELSEWHERE | _INCLUDED).get(target, target)
+        return Path(os.path.relpath(page, shown.parent)).as_posix()
 
     return _LINK.sub(link, text)
 
 
 def _copy_pages(app: Sphinx, config: Config) -> None:
     for folder in {shown.parent for shown in _ELSEWHERE.values()}:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        for left in set(folder.iterdir()) - set(_ELSEWHERE.values()):
+            left.unlink()
     for file, shown in _ELSEWHERE.items():
         text = file.read_text("utf-8")
         if file.suffix == ".ipynb":
@@ -120,7 +126,8 @@ def _copy_pages(app: Sphinx, config: Config) -> None:
             text = json.dumps(notebook)
         else:
             text = _with_links_of_the_site(text, file, shown)
-        shown.write_text(text, "utf-8")
+        if not shown.exists() or shown.read_text("utf-8") != text:
+            shown.write_text(text, "utf-8")
 
 
 def _as_the_site_reads_it(app: Sphinx, page: str, source: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,37 +15,60 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from myst_parser.mdit_to_docutils.base import default_slugify
 
+from tests.docs.pages import (
+    FOLDER,
+    PAGES,
+    READ_THERE,
+    ROOT,
+    TABLES,
+    first_paragraph_of,
+    name_of,
+    words_of,
+)
+from tests.docs.site import build
+
 # Sphinx takes some seconds; beside other tests, more.
 pytestmark = pytest.mark.timeout(300)
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = ROOT / "docs"
 PACKAGE = ROOT / "agentbay_kernel"
-# Markdown that is read on GitHub.
-READ_THERE = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *PAGES.glob("*.md"),
-        *ROOT.glob("notebooks/*.md"),
-        *ROOT.glob(".github/**/*.md"),
-    ]
-)
+# What a page of another kind than reference may have.
+MOST_WORDS = 900
+REFERENCE = ("reference/", "project/code", "project/changelog")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built documentation."""
-    if not shutil.which("dot"):
-        pytest.skip("graphviz is not installed")
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going"]
-    command += ["-d", str(folder / "doctrees"), str(PAGES), str(folder / "html")]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "html"
+    return build(tmp_path_factory.mktemp("site"))
 
 
 def test_every_page_is_built(site: Path) -> None:
-    assert {page.stem for page in PAGES.glob("*.md")} <= {page.stem for page in site.glob("*.html")}
+    built = {it.relative_to(site).with_suffix("").as_posix() for it in site.rglob("*.html")}
+    assert {name_of(page) for page in PAGES} <= built
+    notebooks = {f"course/{path.stem}" for path in ROOT.glob("notebooks/*.ipynb")}
+    assert notebooks and notebooks <= built
+
+
+def test_a_notebooks_page_shows_its_stored_outputs(site: Path) -> None:
+    page = (site / "course" / "01-first-steps.html").read_text()
+    assert "Ships in the bay: Aurora, Borealis, Corvus" in page
+    assert '<img alt="../_images/' in page and "<table" in page
+    assert "KeyError" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_is_short_unless_it_is_reference(page: Path) -> None:
+    if not name_of(page).startswith(REFERENCE):
+        assert words_of(page) < MOST_WORDS
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TABLES], ids=lambda it: str(it.relative_to(ROOT)))
+def test_the_first_paragraph_names_the_reader(page: Path) -> None:
+    # This one includes its text.
+    text = first_paragraph_of(ROOT / "SECURITY.md" if page.stem == "promises" else page)
+    assert re.match(r"This (?:page|documentation) is for ", text), text
+    # What the reader has at the end; a page of reference lists something.
+    end = r"[Aa]t (?:its|the) end|In five minutes|lists|has (?:the|what)|shows"
+    assert re.search(end, text), text
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
@@ -86,7 +108,7 @@ def test_named_files_of_the_source_are_there(page: Path) -> None:
 
 
 def test_the_reference_is_what_the_code_says() -> None:
-    command = [sys.executable, str(PAGES / "reference.py"), "--check"]
+    command = [sys.executable, str(FOLDER / "reference.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
 

@@ -30,8 +30,8 @@ def blocks(page: str, language: str) -> list[str]:
 @pytest.mark.parametrize(
     ("page", "kernel", "expected"),
     [
-        ("quickstart-kernel", "agentbay-python", ["42", "[ 1, 4, 9 ]", "step 4", "Uploaded"]),
-        ("quickstart-magics", "python3", ["Ada", "(False, 'ZeroDivisionError')", "done"]),
+        ("tutorials/kernel", "agentbay-python", ["42", "[ 1, 4, 9 ]", "step 4", "Uploaded"]),
+        ("tutorials/magics", "python3", ["Ada", "(False, 'ZeroDivisionError')", "done"]),
     ],
 )
 def test_the_quickstarts_cells_run(
@@ -45,7 +45,7 @@ def test_the_quickstarts_cells_run(
             assert ran.reply["status"] == "ok", (code, ran)
             told += str([output["content"] for output in ran.outputs])
     assert [text for text in expected if text not in told] == [], told
-    if page == "quickstart-kernel":
+    if page == "tutorials/kernel":
         assert "mean,3.5" in (tmp_path / "summary.csv").read_text()
 
 
@@ -106,7 +106,7 @@ AGENTS = {
 def test_the_agent_developers_programs_run(
     named: str, service: dict[str, str], tmp_path: Path
 ) -> None:
-    programs = blocks("agents", "python")
+    programs = blocks("how-to/agents", "python")
     assert len(programs) == len(AGENTS)
     (program,) = [it for it in programs if named in it]
     printed = run_program(program, service, tmp_path)
@@ -117,7 +117,7 @@ def test_the_agent_developers_programs_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", blocks("ci", "sh")[0].splitlines())
+@pytest.mark.parametrize("command", blocks("how-to/ci", "sh")[0].splitlines())
 def test_the_runners_commands_run(command: str, service: dict[str, str], tmp_path: Path) -> None:
     notebook = new_notebook(cells=[new_code_cell("open('mark', 'w').write('x')")])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
@@ -154,7 +154,7 @@ FORGED = "print('[' + ','.join(['true'] * 20) + ']')\nimport os\nos._exit(0)"
 def test_the_grader_gives_points_for_right_answers_alone(
     service: dict[str, str], tmp_path: Path
 ) -> None:
-    _, checks, program = blocks("grading", "python")
+    checks, program, _ = blocks("how-to/grading", "python")
     (tmp_path / "checks.py").write_text(checks)
     (tmp_path / "in").mkdir()
     for name, solution in (

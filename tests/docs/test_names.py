@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from agentbay_kernel.cli.main import main
 from agentbay_kernel.config import AgentBaySettings
 from agentbay_kernel.verbs.table import VERBS
+from tests.docs.pages import READ_THERE, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-TEXT = {path.name: path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+TEXT = {str(path.relative_to(ROOT)): path.read_text() for path in READ_THERE}
 SETTINGS = set(AgentBaySettings.class_own_traits(config=True))
 # The service's own, and those of the sandbox and of the official SDK.
 OTHERS = {"API_KEY", "REGION_ID", "ENDPOINT", "TIMEOUT_MS", "LOCAL_SANDBOX", "NAME"}

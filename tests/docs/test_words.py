@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.docs.pages import READ_THERE, ROOT
+
 # What is not written, and what is written instead.
 INSTEAD = {
     r"shall": "must, or the imperative",
@@ -36,12 +37,7 @@ UNUSED = re.compile(rf"(?<![\w`/.-])({'|'.join(INSTEAD)})(?![\w`/(=-])(?!\.\w)",
 CODE_MARK = "`"
 # A page that lists past states, in the words of their time.
 OTHERS = {"CHANGELOG.md", "changelog.md"}
-PAGES = sorted(
-    path
-    for pattern in ("*.md", "docs/*.md", "notebooks/*.md", "binder/*.md", ".github/**/*.md")
-    for path in ROOT.glob(pattern)
-    if path.name not in OTHERS
-)
+PAGES = [path for path in READ_THERE if path.name not in OTHERS]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 MODULES = sorted(ROOT.glob("agentbay_kernel/**/*.py"))
 # Texts that are code, or a format of others.
