@@ -41,6 +41,8 @@ nb_mime_priority_overrides = [
     ("html", "application/javascript", None),
 ]
 
+# In docstrings, `name` is code.
+default_role = "code"
 # Types stand in the description of each argument.
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

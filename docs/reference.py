@@ -66,6 +66,8 @@ GROUPS = {
 }
 _LOCAL = "local_"
 _IN_NOTEBOOK = {"free": "change it", "lower": "lower it", None: "not change it"}
+# Why no test runs the examples of a command.
+NOT_RUN = {"jupyter agentbay policy": "it would change the environment that runs the tests"}
 # An error's branch of the tree, and what its errors are about.
 BRANCHES = {
     "ConfigurationError": "Keys and settings",
@@ -174,7 +176,8 @@ def _command(parser: argparse.ArgumentParser) -> str:
         parts.append(_table(("argument", "meaning"), rows))
     if parser.epilog:
         examples = parser.epilog.removeprefix("examples:\n")
-        parts.append(f"```sh\n{inspect.cleandoc(examples)}\n```")
+        mark = f"<!-- not-run: {reason} -->\n" if (reason := NOT_RUN.get(parser.prog)) else ""
+        parts.append(f"{mark}```sh\n{inspect.cleandoc(examples)}\n```")
     return "\n\n".join(parts)
 
 

@@ -48,10 +48,20 @@ class Block(NamedTuple):
     def __str__(self) -> str:
         return f"{self.page}:{self.number}"
 
+    @property
+    def has_commands(self) -> bool:
+        """May a reader copy it and run it?"""
+        typed = ("%", "$ ", "jupyter ", "pip ")
+        return self.language in ("sh", "console", "python", "yaml") or (
+            # What a command or a library prints has no language either.
+            self.language == "text" and self.text.startswith(typed)
+        )
+
 
 def name_of(page: Path) -> str:
     """A page's name, as in `how-to/install`."""
-    return page.relative_to(FOLDER).with_suffix("").as_posix()
+    folder = FOLDER if page.is_relative_to(FOLDER) else ROOT
+    return page.relative_to(folder).with_suffix("").as_posix()
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
