@@ -81,7 +81,7 @@ lint: setup
 
 check: lint
 	$(BIN)/python -m pytest -q tests/docs/test_names.py tests/docs/test_words.py \
-		tests/docs/test_docs.py
+		tests/docs/test_docs.py tests/docs/test_python_api.py
 
 test: lint
 	@$(BIN)/python -m compileall -q agentbay_kernel

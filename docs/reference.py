@@ -1,8 +1,9 @@
 """The parts of the documentation that are written from the code: `python docs/reference.py`.
 
 In: the traits of the settings, the parsers of the commands, the docstrings of the errors, the goals
-of the notebooks, the table of the benchmarks. Out: the text between the marks `<!-- begin: NAME -->` and `<!-- end: NAME -->` of the pages. With
-`--check` nothing is written, and a page that is not what the code says is an error.
+of the notebooks, the table of the benchmarks. Out: the text between the marks
+`<!-- begin: NAME -->` and `<!-- end: NAME -->` of the pages. With `--check` nothing is written, and
+a page that is not what the code says is an error.
 """
 
 from __future__ import annotations
@@ -264,8 +265,8 @@ def failures() -> str:
         raise ValueError("The tree in the docstring of errors.py is not that of its classes")
     parts += [
         "## In Python",
-        "`SubmissionError` is in `agentbay_kernel.grading`. All others are in `agentbay_kernel.errors`, in "
-        "one tree:",
+        "`SubmissionError` is in `agentbay_kernel.grading`. All others are in "
+        "`agentbay_kernel.errors`, in one tree:",
         f"```text\n{tree[0]}```",
     ]
     return "\n\n".join(parts)

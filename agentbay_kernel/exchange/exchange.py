@@ -46,17 +46,17 @@ _JAVASCRIPT_NAME = re.compile(r"[^\W\d][\w$]*|\$[\w$]*")
 
 
 class Exchange:
-    """Brings values and files into one session's sandbox and out of it.
+    """Transfers values and files into one session's sandbox and out of it. One a session.
 
-    One a session. Calls from several threads take turns. All methods block: call them off the
-    event loop. What is running in the session is waited for, as by any cell.
+    Calls from several threads take turns. All methods block: call them off the event loop. If
+    code runs in the session, they wait for it, as a cell does.
 
     Arguments:
         session: the session.
         execution_of: gives the execution of a language, as `LiveSession.execution_of` does;
             `run_code` runs the sandbox's part unless given.
-        limit: bytes that one exchange may have (the setting `exchange_limit`).
-        audit: is told what is sent, before it is.
+        limit: most bytes of one exchange (the setting `exchange_limit`).
+        audit: gets a line for everything that is sent, before it is sent.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Exchange:
         """Set variables of the sandbox to these values.
 
         Arguments:
-            values: by the names that they get there.
-            language: whose variables: python or javascript.
+            values: the values, by the names that they get there.
+            language: whose variables: `python` or `javascript`.
             progress: called as bytes arrive.
             stopped: set it to end the exchange early; no variable is set then.
 
@@ -97,7 +97,7 @@ class Exchange:
             What is not the same there, a line each.
 
         Raises:
-            ExchangeError: a value can't be transferred; says which and why. No variable was set.
+            ExchangeError: a value can't be transferred. No variable was set.
             CommandError: the service failed.
         """
         _check_names(values, language)
@@ -142,14 +142,21 @@ class Exchange:
         progress: Reporter | None = None,
         stopped: threading.Event | None = None,
     ) -> Fetched:
-        """The values of variables of the sandbox.
+        """Fetch variables of the sandbox.
 
         Arguments:
             names: the variables. Names, not expressions.
+            language: whose variables: `python` or `javascript`.
+            progress: called as bytes arrive.
+            stopped: set it to end the exchange early.
+
+        Returns:
+            The values by name, and what is not the same here.
 
         Raises:
             MissingNameError: there is no such variable.
-            ExchangeError: a value can't be transferred, is too large, or is not what it says.
+            MalformedValueError: the sandbox sent invalid data.
+            ExchangeError: a value can't be transferred, or is too large.
             CommandError: the service failed.
         """
         _check_names(names, language)
@@ -196,21 +203,26 @@ class Exchange:
         progress: Reporter | None = None,
         stopped: threading.Event | None = None,
     ) -> Transferred:
-        """Copy a file or a folder into the sandbox. After an interruption it goes on where it was.
+        """Copy a file or a directory into the sandbox. After an interruption, it continues.
 
-        Links and names that begin with a dot are left out, with a note.
+        Links and names that start with a dot are left out, with a note.
 
         Arguments:
             local: a path that the caller allows.
-            remote: where to; relative to the working directory of the sandbox's Python, which is
-                also the default, with the same name. A path that ends with `/` gets the file or
-                folder into it; a file also goes into a folder that exists. Else it is the path
-                of the file or folder itself, so that asking again goes on and does not nest.
+            remote: the path in the sandbox, relative to the working directory of its Python; the
+                same name there unless given. If it ends with `/`, the file or directory is put
+                into it; a file is also put into a directory that exists. Otherwise it is the path
+                of the file or directory itself, so a repeated call continues and does not nest.
             force: overwrite files that are there with another content.
+            progress: called as bytes arrive.
+            stopped: set it to end the transfer early; it can be continued.
+
+        Returns:
+            How many files and bytes were transferred, and where they are.
 
         Raises:
             TargetExistsError: files are there, with another content. Nothing was changed.
-            ExchangeError: it can't be done; says why.
+            ExchangeError: it can't be done; the message names the reason.
             CommandError: the service failed.
         """
         with self._turn:
@@ -238,26 +250,32 @@ class Exchange:
         progress: Reporter | None = None,
         stopped: threading.Event | None = None,
     ) -> Transferred:
-        """Copy a file or a folder out of the sandbox; goes on after an interruption.
+        """Copy a file or a directory out of the sandbox. After an interruption, it continues.
 
-        Data is written at `local`, and nothing outside of it, whatever the sandbox says. Every
-        other file is written below `from-sandbox`, under the same path, with a note (see
-        `local_files`). Links, names that begin with a dot and `__pycache__` are left out.
+        Data is written at `local`, and nothing outside of it, whatever the sandbox sends. Every
+        other file is written below `from-sandbox`, under the same path, with a note. Links, names
+        that start with a dot and `__pycache__` are left out.
 
         Arguments:
-            remote: what; relative to the working directory of the sandbox's Python.
-            local: where to, a path that the caller allows: that of the file or folder itself, so
-                that asking again goes on and does not nest. A file also goes into a folder that
+            remote: the path in the sandbox, relative to the working directory of its Python.
+            local: a path that the caller allows: that of the file or directory itself, so a
+                repeated call continues and does not nest. A file is also put into a directory that
                 exists.
-            into: `local` is a folder that gets the file or folder into it, under its own name.
+            into: `local` is a directory that gets the file or directory under its own name.
             force: overwrite files that are here with another content.
-            folder: holds `local` and `from-sandbox`; resolved. `local`'s own unless given.
-            endings: of names that are data too, besides `local_files.DATA_ENDINGS`.
+            folder: the directory that holds `local` and `from-sandbox`, resolved; that of `local`
+                unless given.
+            endings: of names that are data too, for example `svg`.
+            progress: called as bytes arrive.
+            stopped: set it to end the transfer early; it can be continued.
+
+        Returns:
+            How many files and bytes were transferred, and where they are.
 
         Raises:
             TargetExistsError: files are here, with another content. Nothing was changed.
             NotAllowedError: nothing is written under one of the names.
-            ExchangeError: it can't be done; says why.
+            ExchangeError: it can't be done; the message names the reason.
             CommandError: the service failed.
         """
         with self._turn:

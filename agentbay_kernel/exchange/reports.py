@@ -22,9 +22,11 @@ from agentbay_kernel.sandbox.exchange.values import ARROW_LACKS_HERE, ARROW_LACK
 
 @dataclass(frozen=True)
 class Note:
-    """What is not the same on the other side, in one line; `str(note)` is to be shown.
+    """What is not the same on the other side. Show `str(note)`: it is one line.
 
-    `name` is the value's or the file's name, empty when it concerns all.
+    Arguments:
+        name: name of the value or the file; empty if the note is about all.
+        text: what differs.
     """
 
     name: str
@@ -36,7 +38,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an exchange is: `done` of `total` bytes of `what`."""
+    """How far an exchange is.
+
+    Arguments:
+        what: name of the value or the file.
+        done: bytes so far.
+        total: bytes in all.
+    """
 
     what: str
     done: int
@@ -49,7 +57,12 @@ Reporter = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Fetched:
-    """Values that came out of a sandbox, by name, and what changed on the way."""
+    """Values that came out of a sandbox, and what changed on the way.
+
+    Arguments:
+        values: the values, by name.
+        notes: what is not the same here.
+    """
 
     values: dict[str, Any]
     notes: list[Note] = field(default_factory=list)
@@ -57,9 +70,14 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Transferred:
-    """Files that were brought: how many, their bytes, and where they are now.
+    """Files that were transferred.
 
-    `unchanged` others were there already, with the same content.
+    Arguments:
+        files: how many.
+        size: their bytes.
+        path: where they are now.
+        unchanged: how many others were there already, with the same content.
+        notes: what was left out, or written elsewhere.
     """
 
     files: int

@@ -202,11 +202,14 @@ class SandboxExecutor(Executor):
         return self._max_workers
 
     def plan(self, items: int | None = None, seconds: float | None = None) -> Plan:
-        """Return what the pool would use; nothing is created or sent.
+        """Return what the pool would use. Nothing is created or sent.
 
         Arguments:
             items: how many there will be.
             seconds: that one of them takes.
+
+        Returns:
+            Sessions and minutes; `print` shows it.
         """
         sessions = self._max_workers if items is None else min(self._max_workers, items)
         minutes = float(sessions * self._settings.max_minutes)
@@ -222,8 +225,21 @@ class SandboxExecutor(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run `fn(*args, **kwargs)` in a sandbox.
 
-        The function and the arguments are taken as they are now. If they can't be sent, the future
-        raises why.
+        The function and the arguments are taken as they are now.
+
+        Arguments:
+            fn: the function. cloudpickle sends it, with what it captures.
+            args: its arguments, sent as data.
+            kwargs: its named arguments, sent as data.
+
+        Returns:
+            A future. It raises the function's exception; a `RemoteError` if that is not one of
+            Python's own; an `UnsupportedValueError` or a `NotAllowedError` if something can't be
+            sent; a `SessionLostError` if the session was lost while it may have run; a
+            `TimeoutError` after `timeout` seconds.
+
+        Raises:
+            RuntimeError: the pool was shut down.
         """
         item = self._item(self._packed(fn), args, kwargs)
         self._add([item])
@@ -242,6 +258,8 @@ class SandboxExecutor(Executor):
         """Run `fn` on each item; yield the results in the order of the items.
 
         Arguments:
+            fn: the function. cloudpickle sends it, with what it captures.
+            iterables: the items; of several, the function gets one of each.
             timeout: seconds from now, after which `TimeoutError` is raised.
             chunksize: items that are sent together. Unless given, as many as take about half a
                 second.
@@ -249,6 +267,13 @@ class SandboxExecutor(Executor):
             progress: show a progress bar; a string is its title.
             return_exceptions: yield the exception of an item in its place. Otherwise it is raised,
                 and what was not sent is cancelled.
+
+        Returns:
+            An iterator of results.
+
+        Raises:
+            ValueError: a number is less than 1.
+            TimeoutError: not all results are there in time.
         """
         for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
             if number is not None and number < 1:

@@ -46,7 +46,15 @@ def _feed(items: Iterator[T]) -> threads.Feed[T]:
 
 
 class AsyncAgentBay:
-    """A client of the AgentBay service for `async` programs; arguments as `AgentBay`."""
+    """A client of the AgentBay service for `async` programs.
+
+    Arguments:
+        api_key: as for `AgentBay`.
+        options: the other arguments of `AgentBay`, by their names.
+
+    Raises:
+        ConfigurationError: there is no key, or a setting is invalid.
+    """
 
     def __init__(self, api_key: str | None = None, **options: Any) -> None:
         self._client = AgentBay(api_key, **options)
@@ -64,6 +72,16 @@ class AsyncAgentBay:
         """Create a session for an `async with` block and delete it at the block's end.
 
         It is also deleted if the block is cancelled, even while the session is being created.
+
+        Arguments:
+            params: as for `AgentBay.create`.
+
+        Yields:
+            The session.
+
+        Raises:
+            QuotaError: the account has no free slot.
+            CommandError: the service refused or was not reached.
         """
         block = self._client.session(params)
         creating = threads.start(block.__enter__)
@@ -79,11 +97,33 @@ class AsyncAgentBay:
             await asyncio.shield(_call(leave))
 
     async def create(self, params: CreateSessionParams | None = None) -> AsyncSession:
-        """Create a session; a refusal is raised. It is yours to delete."""
+        """Create a session. Delete it when you have done your work.
+
+        Arguments:
+            params: as for `AgentBay.create`.
+
+        Returns:
+            The session.
+
+        Raises:
+            QuotaError: the account has no free slot.
+            CommandError: the service refused or was not reached.
+        """
         return AsyncSession(await _call(lambda: opened(self._client.create(params))))
 
     async def get(self, session_id: str) -> AsyncSession:
-        """Return a session that exists; a refusal is raised."""
+        """Find a session by its id.
+
+        Arguments:
+            session_id: the session's name at the service.
+
+        Returns:
+            The session.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            CommandError: the service refused or was not reached.
+        """
         return AsyncSession(await _call(lambda: opened(self._client.get(session_id))))
 
     async def list(
@@ -104,16 +144,26 @@ class AsyncAgentBay:
         return aiter(_feed(self._client.list_all(labels, status=status)))
 
     async def delete_by_id(self, session_id: str) -> DeleteResult:
-        """See `AgentBay.delete_by_id`."""
+        """Delete a session of which only the id is known. Return when the service has accepted.
+
+        Arguments:
+            session_id: the session's name at the service.
+
+        Returns:
+            A result with `success`, or with `error_message` and `failure`.
+
+        Raises:
+            CommandError: the service was not reached, or returned an invalid response.
+        """
         return await _call(lambda: self._client.delete_by_id(session_id))
 
     async def close(self) -> None:
-        """Close the connections. Sessions live on at the service."""
+        """Close the connections. Sessions stay at the service."""
         await _call(self._client.close)
 
 
 class AsyncSession:
-    """One remote sandbox, for `async` programs; see `Session`."""
+    """One remote sandbox, for `async` programs; see `Session`. Not made by hand."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -122,12 +172,12 @@ class AsyncSession:
 
     @property
     def session_id(self) -> str:
-        """The session's name at the service."""
+        """Return the session's name at the service."""
         return self._session.session_id
 
     @property
     def blocking(self) -> Session:
-        """The same session with methods that block, for example for `Exchange`."""
+        """Return the same session with methods that block, for example for `Exchange`."""
         return self._session
 
     async def shell(
@@ -179,7 +229,7 @@ class AsyncSession:
 
 
 class AsyncCode:
-    """Runs code; see `Code`."""
+    """Runs code; see `Code`. Not made by hand."""
 
     def __init__(self, code: Code) -> None:
         self._code = code
@@ -217,7 +267,7 @@ class AsyncCode:
 
 
 class AsyncFiles:
-    """Files of the sandbox; see `Files`."""
+    """Files of the sandbox; see `Files`. Not made by hand."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -258,14 +308,14 @@ class AsyncFiles:
 
 
 class AsyncJob:
-    """A command that runs in a session; see `Job`."""
+    """A command that runs in a session; see `Job`. Not made by hand."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     @property
     def id(self) -> str:
-        """The job's name, for `AsyncSession.job`."""
+        """Return the job's name, for `AsyncSession.job`."""
         return self._job.id
 
     async def status(self) -> JobStatus:

@@ -42,16 +42,16 @@ class AgentBay:
     """A client of the AgentBay service. Thread-safe.
 
     Arguments:
-        api_key: the key; else `AGENTBAY_API_KEY`, else that of the nearest `.env` file.
-        region_id: the region; else `AGENTBAY_REGION_ID`, also from `.env`.
-        endpoint: a host or an address; else `AGENTBAY_ENDPOINT`. It wins over a region.
+        api_key: the key; unless given, `AGENTBAY_API_KEY`, or that of the nearest `.env` file.
+        region_id: the region; unless given, `AGENTBAY_REGION_ID`, also from `.env`.
+        endpoint: a host or an address; unless given, `AGENTBAY_ENDPOINT`. It wins over a region.
         env_file: a file to read instead of the nearest `.env`.
-        largest_answer: bytes of one answer, unpacked, that are taken; a larger one is an error.
+        largest_answer: most bytes of one response, unpacked. A larger one is an error.
 
-    `AGENTBAY_TIMEOUT_MS` is how long an action may take to answer; 60000 unless set.
+    `AGENTBAY_TIMEOUT_MS` sets the milliseconds that an action may take; 60000 unless set.
 
     Raises:
-        ConfigurationError: there is no key, or a setting is not valid.
+        ConfigurationError: there is no key, or a setting is invalid.
     """
 
     def __init__(
@@ -85,27 +85,29 @@ class AgentBay:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where requests go."""
+        """Return where requests go."""
         return self._actions.endpoint
 
     @property
     def api_key(self) -> str:
-        """The key. A secret: it is for another client, and never shown or written down."""
+        """Return the key. It is a secret for another client: never show it or write it down."""
         return self._actions.api_key
 
     def create(self, params: CreateSessionParams | None = None) -> SessionResult:
         """Create a session.
 
-        Its label makes sure of one: when an answer is lost, the sessions are listed by it, and
-        what is found is taken.
+        A label makes sure that it is one: if a response is lost, the sessions are listed by the
+        label, and what is found is taken.
+
+        Arguments:
+            params: image, labels and lifetime; the defaults of `CreateSessionParams` unless given.
 
         Returns:
-            `success`, the `session`, or `error_message` and `failure` (a `QuotaError` when the
-            account has no free slot).
+            A result with `success` and the `session`, or with `error_message` and `failure` (a
+            `QuotaError` if the account has no free slot).
 
         Raises:
-            CommandError: the service was not reached, or whether there is a session stayed
-                unknown.
+            CommandError: the service was not reached, or it is unknown whether there is a session.
         """
         try:
             session, request_id = create_session(self._actions, params or CreateSessionParams())
@@ -116,6 +118,12 @@ class AgentBay:
     @contextlib.contextmanager
     def session(self, params: CreateSessionParams | None = None) -> Iterator[Session]:
         """Create a session for a `with` block and delete it at the block's end, however it ends.
+
+        Arguments:
+            params: as for `create`.
+
+        Yields:
+            The session.
 
         Raises:
             QuotaError: the account has no free slot.
@@ -128,10 +136,16 @@ class AgentBay:
             _delete_quietly(session)
 
     def get(self, session_id: str) -> SessionResult:
-        """A session that exists, by its id.
+        """Find a session by its id.
+
+        Arguments:
+            session_id: the session's name at the service.
+
+        Returns:
+            A result with `success` and the `session`, or with `error_message` and `failure`.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         try:
             envelope = self._actions.call_repeatable("GetSession", {"SessionId": session_id})
@@ -148,15 +162,19 @@ class AgentBay:
         limit: int = 10,
         status: str | None = None,
     ) -> SessionListResult:
-        """One page of the sessions that have all these labels.
+        """Return one page of the sessions that have all these labels.
 
         Arguments:
-            page: which page, from 1; the pages before it are asked for as well.
-            limit: sessions a page, at most 100.
-            status: only those, for example RUNNING.
+            labels: values by names; all sessions unless given.
+            page: number of the page, from 1. The pages before it are requested as well.
+            limit: most sessions of a page, at most 100.
+            status: only sessions with it, for example `RUNNING`.
+
+        Returns:
+            A result with `success`, `session_ids`, `next_token` and `total_count`.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         token = ""
         try:
@@ -175,33 +193,58 @@ class AgentBay:
     def list_all(
         self, labels: Mapping[str, str] | None = None, *, status: str | None = None
     ) -> Iterator[dict[str, str]]:
-        """All sessions that have these labels, entries as in `SessionListResult.session_ids`.
+        """Iterate over all sessions that have these labels.
+
+        Arguments:
+            labels: values by names; all sessions unless given.
+            status: only sessions with it, for example `RUNNING`.
+
+        Returns:
+            An iterator of entries, as in `SessionListResult.session_ids`.
 
         Raises:
-            CommandError: the service refused, was not reached, or answered nonsense.
+            CommandError: the service refused, was not reached, or returned an invalid response.
         """
         return list_all(self._actions, labels, status=status)
 
     def delete(
         self, session: Session, wait: bool = True, timeout_s: float | None = None
     ) -> DeleteResult:
-        """End a session; the same as `session.delete`."""
+        """Delete a session; the same as `Session.delete`.
+
+        Arguments:
+            session: the session.
+            wait: return when the session has ended, not when the service has accepted.
+            timeout_s: seconds for all of it; 300 if it waits, unless given.
+
+        Returns:
+            A result with `success`, or with `error_message` and `failure`.
+
+        Raises:
+            CommandError: the service was not reached, or returned an invalid response.
+        """
         return session.delete(wait, timeout_s)
 
     def delete_by_id(self, session_id: str, timeout_s: float | None = None) -> DeleteResult:
-        """End a session of which only the id is known; returns when the service has accepted.
+        """Delete a session of which only the id is known. Return when the service has accepted.
 
         Arguments:
-            timeout_s: seconds for all of it.
+            session_id: the session's name at the service.
+            timeout_s: seconds for all of it; the client's own limits unless given.
+
+        Returns:
+            A result with `success`, or with `error_message` and `failure`.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         return Session(self._actions, session_id, Access()).delete(wait=False, timeout_s=timeout_s)
 
     def local_report(self) -> dict[str, Any]:
-        """What a local runtime tells of itself, its isolation above all; the service has no such
-        action and refuses.
+        """Return what a local runtime reports of itself. The service has no such action.
+
+        Returns:
+            The report as JSON has it: `isolation`, limits, version.
 
         Raises:
             CommandError: there is no local runtime at the endpoint.
@@ -210,7 +253,7 @@ class AgentBay:
         return data if isinstance(data, dict) else {}
 
     def close(self) -> None:
-        """Close the connections. Sessions live on at the service."""
+        """Close the connections. Sessions stay at the service."""
         self._transport.close()
 
 

@@ -34,7 +34,10 @@ _log = get_logger("code")
 
 
 class Code:
-    """Handles code execution in a session. Thread-safe; the sandbox runs one cell at a time."""
+    """Runs code in a session: `session.code`, not made by hand. Thread-safe.
+
+    The sandbox runs one piece of code of a language at a time.
+    """
 
     def __init__(
         self,
@@ -56,17 +59,17 @@ class Code:
         """Run code in the session's sandbox and wait for its end.
 
         Arguments:
-            code: what to run. It is sent unchanged, once, and leaves no files of its own.
-            language: python or javascript, or one of their aliases.
+            code: the code. It is sent unchanged, once, and leaves no files of its own.
+            language: `python` or `javascript`, or an alias of them.
             timeout_s: seconds after which the sandbox stops the code, at most 60.
-            check_syntax: first look whether the code parses, and warn if it does not.
+            check_syntax: first check whether the code parses, and warn if it does not.
             output_limit: characters of each text of the result (stdout, stderr, a value, an
                 error) that are kept, the beginning and the end; all unless given.
 
         Returns:
             What the code did. An error of the code is no exception here: `success` is False and
-            `error` says which; at the timeout `error.name` is "TimeoutError" and `logs` and
-            `results` hold what came before.
+            `error` has its name and value. At the timeout, `error.name` is "TimeoutError", and
+            `logs` and `results` hold what came before.
 
         Raises:
             UnsupportedLanguageError, InvalidCodeError, InvalidTimeoutError: nothing was sent.
@@ -74,7 +77,8 @@ class Code:
             ResponseLostError: sent, but whether it ran is unknown. It is never sent twice.
             SessionNotFoundError, ToolNotFoundError, AuthenticationError, ThrottledError: it was
                 refused and did not run.
-            ServiceFaultError, InvalidResponseError: the service failed, or answered nonsense.
+            ServiceFaultError, InvalidResponseError: the service failed, or its response is
+                invalid.
         """
         name = find_language(language).name
         _check_code(code)
@@ -106,23 +110,24 @@ class Code:
         *,
         silence_s: float | None = None,
     ) -> CodeStream:
-        """Run code and get its output while it runs; where `Session.can_stream` says so.
+        """Run code and return its output while it runs, if `Session.can_stream` is true.
 
         Arguments:
-            code, language, timeout_s: as in `run_code`.
-            silence_s: seconds without any event after which the answer is given up; for code
+            code: the code, sent once.
+            language: `python` or `javascript`, or an alias of them.
+            timeout_s: seconds after which the sandbox stops the code, at most 60.
+            silence_s: seconds without an event after which the response is given up; for code
                 that is known to print.
 
         Returns:
             An iterator of events in the order in which they happened: `CodeChunk`, `CodeOutput`,
-            and at last the `CodeExecutionResult`. The traceback of a failure comes with that
-            alone. Reading it raises `ResponseLostError` when the connection breaks or no end comes
-            in time; code is never sent twice.
+            and at last the `CodeExecutionResult`. The traceback of a failure is in that alone.
+            Reading it raises `ResponseLostError` if the connection breaks or no end comes in time;
+            code is never sent twice.
 
         Raises:
             UnsupportedLanguageError, InvalidCodeError, InvalidTimeoutError: nothing was sent.
-            ServiceUnreachableError: no WebSocket can be had, nothing was sent: `run_code` may
-                still do it.
+            ServiceUnreachableError: there is no WebSocket, nothing was sent. `run_code` may work.
             SessionNotFoundError, AuthenticationError: it was refused and did not run.
         """
         name = find_language(language).name
@@ -133,10 +138,17 @@ class Code:
         )
 
     def check_syntax(self, code: str, language: str) -> bool:
-        """Does the code parse? Warns with a `CodeSyntaxWarning` if not; nothing is sent.
+        """Check whether code parses, and warn with a `CodeSyntaxWarning` if not. Nothing is sent.
 
-        The sandbox has the last word: IPython's syntax and what only its version of the language
-        knows are not judged here.
+        The sandbox decides: IPython's syntax, and what only its version of the language knows, are
+        not checked here.
+
+        Arguments:
+            code: the code.
+            language: `python` or `javascript`, or an alias of them.
+
+        Returns:
+            False if the code does not parse.
 
         Raises:
             UnsupportedLanguageError: the service does not run that language.

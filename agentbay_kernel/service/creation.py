@@ -48,16 +48,16 @@ class CreateSessionParams:
 
     Arguments:
         image_id: the image; code needs `code_latest`.
-        labels: texts by names, to find the session again. Under `CREATE_LABEL` may stand a
-            random text of the caller's, by which this one create can be looked for.
+        labels: strings by names, to find the session again. `CREATE_LABEL` may hold a random
+            string of the caller, by which this one request can be looked for.
         idle_release_timeout_min: minutes without use after which the service ends the session.
         max_runtime_min: minutes after which the service ends it in any case.
 
-    With neither of the last two, the account's own life cycle holds. With one, the other is 15
-    or 480 minutes: the service takes them for minutes only when both are sent.
+    Without the last two, the account's own lifetime applies. With one of them, the other is 15 or
+    480 minutes: the service reads them as minutes only if both are sent.
 
     Raises:
-        ConfigurationError: a label or a number is not valid.
+        ConfigurationError: a label or a number is invalid.
     """
 
     image_id: str = "code_latest"
@@ -76,7 +76,11 @@ class CreateSessionParams:
                 )
 
     def fields(self) -> dict[str, str]:
-        """The fields of CreateMcpSession, labels excepted."""
+        """Build the fields of CreateMcpSession, except for labels.
+
+        Returns:
+            Strings by the names of the fields.
+        """
         fields = {"ImageId": self.image_id}
         if self.idle_release_timeout_min is not None or self.max_runtime_min is not None:
             fields["Timeout"] = str(self.idle_release_timeout_min or DEFAULT_IDLE_MIN)

@@ -36,9 +36,12 @@ _KNOWN_HOST = re.compile(rf"(?:agentbay|wuyingai)(?:-pre)?\.{_REGION}\.aliyuncs\
 class Endpoint:
     """Where requests go.
 
-    `url` has a scheme and no trailing slash, `region_id` is the region that is sent along,
-    `is_loopback` says that requests stay on this machine, `is_known` that the host is one of
-    AgentBay's own.
+    Arguments:
+        url: the address, with a scheme and no trailing slash.
+        host: the name of the host.
+        is_loopback: requests stay on this machine.
+        is_known: the host is one of AgentBay's own.
+        region_id: the region that is sent along.
     """
 
     url: str
@@ -50,9 +53,12 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What was found of a key and an endpoint. `api_key` is None when there is none.
+    """A key and an endpoint, as they were found.
 
-    `region_id` is the region as it was asked for, None when none was.
+    Arguments:
+        api_key: the key, or None.
+        region_id: the region that was requested, or None.
+        endpoint: where requests go.
     """
 
     api_key: str | None = field(repr=False)
@@ -68,19 +74,25 @@ def find_credentials(
     start_folder: str | Path | None = None,
     env_file: str | Path | None = None,
 ) -> Credentials:
-    """Look for a key and an endpoint; a key that is not found is no error here.
+    """Look for a key and an endpoint. A missing key is no error here.
 
-    Each of the three comes from the argument, else from the environment (`AGENTBAY_API_KEY`,
+    Each comes from its argument, or from the environment (`AGENTBAY_API_KEY`,
     `AGENTBAY_REGION_ID`, `AGENTBAY_ENDPOINT`); key and region also from the nearest `.env`. An
     endpoint, wherever it is given, wins over a region.
 
     Arguments:
-        start_folder: where the search for `.env` begins and goes upwards; the working directory
-            unless given.
+        api_key: a key that is already known.
+        region_id: a region, for example `cn-hangzhou`.
+        endpoint: a host or an address.
+        start_folder: the directory in which the search for `.env` starts, upwards; the working
+            directory unless given.
         env_file: this file instead of the nearest `.env`; it must exist.
 
+    Returns:
+        What was found.
+
     Raises:
-        ConfigurationError: a value that was found is not valid.
+        ConfigurationError: a value that was found is invalid.
     """
     file = _read_env_file(env_file, start_folder)
     found_key = api_key or os.environ.get(KEY_VARIABLE) or file.get(KEY_VARIABLE)

@@ -45,14 +45,19 @@ _LEFT_OUT = ("__pycache__",)
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One entry of a directory of the sandbox, as the sandbox names it."""
+    """One entry of a directory of the sandbox.
+
+    Arguments:
+        name: the name, as the sandbox reports it.
+        is_directory: it is a directory and not a file.
+    """
 
     name: str
     is_directory: bool
 
 
 class Files:
-    """The files of one session. Thread-safe.
+    """The files of one session: `session.files`, not made by hand. Thread-safe.
 
     Paths are those of the sandbox. A relative one starts at the directory in which `shell` runs.
     """
@@ -62,7 +67,14 @@ class Files:
         self._here = ""
 
     def read(self, path: str, *, limit: int = LIMIT) -> bytes:
-        """Return the bytes of a file.
+        """Read a file.
+
+        Arguments:
+            path: the file in the sandbox.
+            limit: most bytes to accept.
+
+        Returns:
+            Its bytes.
 
         Raises:
             ExchangeError: it can't be read.
@@ -72,11 +84,28 @@ class Files:
         return b"".join(self._pieces(self._absolute(path), limit))
 
     def read_text(self, path: str, *, limit: int = LIMIT) -> str:
-        """Return a file's text, in UTF-8; what is not valid is replaced. Raises as `read`."""
+        """Read a file as UTF-8; what is invalid is replaced.
+
+        Arguments:
+            path: the file in the sandbox.
+            limit: most bytes to accept.
+
+        Returns:
+            Its text.
+
+        Raises:
+            ExchangeError: it can't be read.
+            TooLargeError: it has more than `limit` bytes.
+            CommandError: the service failed.
+        """
         return self.read(path, limit=limit).decode("utf-8", "replace")
 
     def write(self, path: str, data: bytes | str) -> None:
-        """Write a file, whole or not at all; its directory is made. A string is UTF-8.
+        """Write a file, whole or not at all, and create its directory.
+
+        Arguments:
+            path: the file in the sandbox.
+            data: its content. A string is written in UTF-8.
 
         Raises:
             ChecksumError: the sandbox has other bytes than were sent; the file is unchanged.
@@ -102,7 +131,13 @@ class Files:
                 self._tools.shell(f"rm -f -- {shlex.quote(beside)}*")
 
     def list(self, path: str = ".") -> list[FileEntry]:
-        """Return the entries of a directory, by name.
+        """List a directory.
+
+        Arguments:
+            path: the directory in the sandbox.
+
+        Returns:
+            Its entries, by name.
 
         Raises:
             ExchangeError: it can't be read, or has too many entries.

@@ -61,7 +61,14 @@ _STATE_WORD = re.compile(r"(starting|running|lost|\d{1,3}) (\d{1,18}) (\d{1,18})
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Whether a job runs, its exit code (None while it runs), and the bytes that it printed."""
+    """The state of a job.
+
+    Arguments:
+        running: it has not ended.
+        exit_code: None while it runs; 137 if its process was killed.
+        stdout_bytes: bytes that it has printed.
+        stderr_bytes: bytes that it has printed to stderr.
+    """
 
     running: bool
     exit_code: int | None
@@ -70,10 +77,10 @@ class JobStatus:
 
 
 class Job:
-    """One command that runs in a session. Made by `Session.start` and `Session.job`.
+    """One command that runs in a session. Made by `Session.start` and `Session.job`, not by hand.
 
-    All calls may be repeated, and repeat themselves while the network fails for a moment. When one
-    raises, the job goes on: `session.job(job.id)` finds it again.
+    All calls may be repeated, and repeat themselves while the network fails for a moment. If one
+    raises, the job continues: `session.job(job.id)` finds it again.
     """
 
     def __init__(self, tools: Tools, job_id: str) -> None:
@@ -87,11 +94,14 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The job's name, for `Session.job`."""
+        """Return the job's name, for `Session.job`."""
         return self._id
 
     def status(self) -> JobStatus:
-        """Ask how the job is.
+        """Ask for the job's state.
+
+        Returns:
+            Whether it runs, its exit code, and how much it printed.
 
         Raises:
             SessionError: the session has no such job.
@@ -114,6 +124,9 @@ class Job:
 
         The two streams are read in turn, so their order is only roughly the one in which they were
         printed.
+
+        Yields:
+            Pieces of stdout and stderr.
 
         Raises:
             SessionError: the session has no such job.
@@ -151,12 +164,16 @@ class Job:
         """Wait for the job's end.
 
         Arguments:
-            timeout_s: seconds to wait; None waits without end. The job goes on afterwards.
+            timeout_s: seconds to wait; None waits without end. The job continues afterwards.
             output_limit: bytes of each stream that are fetched: the beginning and the end.
+
+        Returns:
+            What it printed, and its exit code.
 
         Raises:
             TimeoutError: the job still runs.
-            SessionError, CommandError: as for `follow`.
+            SessionError: the session has no such job.
+            CommandError: the service failed for a minute, or the session is gone.
         """
         ends_at = None if timeout_s is None else time.monotonic() + timeout_s
         backoff = threads.Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
@@ -176,7 +193,7 @@ class Job:
         )
 
     def stop(self) -> None:
-        """End the job and the processes that it started: politely, and after 3 seconds by force.
+        """End the job and the processes that it started: by SIGTERM, after 3 seconds by SIGKILL.
 
         Raises:
             SessionError: the session has no such job.

@@ -13,7 +13,14 @@ _ACTION = re.compile(r"/\?Action=\w+")
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger `agentbay_kernel.NAME`, for example `get_logger("code")`."""
+    """Return the logger `agentbay_kernel.NAME`.
+
+    Arguments:
+        name: its last part, for example `code`.
+
+    Returns:
+        A logger without a handler and a level of its own.
+    """
     return logging.getLogger(f"agentbay_kernel.{name}")
 
 

@@ -22,9 +22,12 @@ from agentbay_kernel.errors import (
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What every answer has.
+    """What every response has.
 
-    `request_id` names the request at the service, `error_message` is empty on success.
+    Arguments:
+        request_id: name of the request at the service.
+        success: what was requested was done.
+        error_message: empty on success.
     """
 
     request_id: str = ""
@@ -63,10 +66,17 @@ def refused(result: type[R], error: CommandError | SessionError) -> R:
 
 @dataclass(frozen=True)
 class SessionListResult(Refusable):
-    """Answer to `list`: one page of sessions.
+    """One page of sessions, from `AgentBay.list`.
 
-    Each entry of `session_ids` is a dict with `sessionId`, `sessionStatus`, `appInstanceId` and
-    `imageId`. `next_token` is empty on the last page.
+    Arguments:
+        request_id: name of the request at the service.
+        success: the service did it.
+        error_message: empty on success.
+        failure: the error that a refusal would be if raised.
+        session_ids: dicts with `sessionId`, `sessionStatus`, `appInstanceId` and `imageId`.
+        next_token: empty on the last page.
+        max_results: most entries of a page.
+        total_count: how many sessions there are.
     """
 
     session_ids: list[dict[str, str]] = field(default_factory=list)
@@ -77,43 +87,86 @@ class SessionListResult(Refusable):
 
 @dataclass(frozen=True)
 class DeleteResult(Refusable):
-    """Answer to `delete`."""
+    """Result of `delete`.
+
+    Arguments:
+        request_id: name of the request at the service.
+        success: the service did it.
+        error_message: empty on success.
+        failure: the error that a refusal would be if raised.
+    """
 
 
 @dataclass(frozen=True)
 class OperationResult(Refusable):
-    """Answer to `keep_alive` and `set_labels`."""
+    """Result of `keep_alive` and `set_labels`.
+
+    Arguments:
+        request_id: name of the request at the service.
+        success: the service did it.
+        error_message: empty on success.
+        failure: the error that a refusal would be if raised.
+    """
 
 
 @dataclass(frozen=True)
 class SessionStatusResult(Refusable):
-    """Answer to `get_status`: RUNNING, DELETING, FINISH and others; empty when unknown."""
+    """Result of `get_status`.
+
+    Arguments:
+        request_id: name of the request at the service.
+        success: the service did it.
+        error_message: empty on success.
+        failure: the error that a refusal would be if raised.
+        status: `RUNNING`, `DELETING`, `FINISH` and others; empty if unknown.
+    """
 
     status: str = ""
 
 
 @dataclass(frozen=True)
 class LabelsResult(Refusable):
-    """Answer to `get_labels`."""
+    """Result of `get_labels`.
+
+    Arguments:
+        request_id: name of the request at the service.
+        success: the service did it.
+        error_message: empty on success.
+        failure: the error that a refusal would be if raised.
+        labels: values by names.
+    """
 
     labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ToolResult(ApiResponse):
-    """Answer of a tool: its text, or the text of its error in `error_message`."""
+    """Result of a tool.
+
+    Arguments:
+        request_id: name of the request at the service.
+        success: the tool reported no error.
+        error_message: the text of its error; empty on success.
+        data: the text of its response.
+    """
 
     data: str = ""
 
     @property
     def text(self) -> str:
-        """What the tool said, well or ill."""
+        """Return what the tool reported, on success or not."""
         return self.data if self.success else self.error_message
 
 
 @dataclass(frozen=True)
 class ShellResult:
-    """What a shell command printed and how it ended; `exit_code` is 124 at its timeout."""
+    """What a shell command printed and how it ended.
+
+    Arguments:
+        stdout: its output.
+        stderr: its output to stderr.
+        exit_code: 0 on success, 124 at its timeout.
+    """
 
     stdout: str
     stderr: str
@@ -121,13 +174,18 @@ class ShellResult:
 
     @property
     def success(self) -> bool:
-        """Did it end with the exit code 0?"""
+        """Return whether it ended with the exit code 0."""
         return self.exit_code == 0
 
 
 @dataclass(frozen=True)
 class CodeLogs:
-    """What the code printed, in chunks; newlines are inside the chunks."""
+    """What code printed, in chunks; newlines are inside the chunks.
+
+    Arguments:
+        stdout: chunks of stdout, in their order.
+        stderr: chunks of stderr, in their order.
+    """
 
     stdout: list[str] = field(default_factory=list)
     stderr: list[str] = field(default_factory=list)
@@ -135,9 +193,12 @@ class CodeLogs:
 
 @dataclass(frozen=True)
 class CodeOutput:
-    """One result: a MIME bundle as the sandbox gave it.
+    """One result: a MIME bundle as the sandbox sent it. Hostile code may have chosen it.
 
-    `is_main_result` marks the value of the last expression; the others were displayed.
+    Arguments:
+        data: content by MIME type.
+        metadata: what the sandbox adds to the types.
+        is_main_result: it is the value of the last expression; others were displayed.
     """
 
     data: dict[str, Any]
@@ -147,7 +208,13 @@ class CodeOutput:
 
 @dataclass(frozen=True)
 class CodeError:
-    """How the code failed. `traceback` is one text, empty when the service sent none."""
+    """How code failed.
+
+    Arguments:
+        name: name of the exception.
+        value: its message.
+        traceback: one string, empty if the service sent none.
+    """
 
     name: str
     value: str
@@ -156,11 +223,17 @@ class CodeError:
 
 @dataclass(frozen=True)
 class CodeExecutionResult(ApiResponse):
-    """Result of code execution operations (Code API reference).
+    """What code did (Code API reference), be it an error.
 
-    What the user's code did, be it an error: then `success` is False, `error` says which, and
-    `logs` and `results` hold what came before. Code stopped at its timeout has
-    `error.name == "TimeoutError"`. `execution_time` is in seconds.
+    Arguments:
+        request_id: name of the request at the service.
+        success: False if the code failed.
+        error_message: empty on success.
+        logs: what it printed.
+        results: what it displayed, and its value.
+        error: how it failed, or None. At its timeout, `error.name` is "TimeoutError".
+        execution_count: number of the execution in the interpreter, if the service sent one.
+        execution_time: seconds.
     """
 
     logs: CodeLogs = field(default_factory=CodeLogs)
@@ -171,7 +244,7 @@ class CodeExecutionResult(ApiResponse):
 
     @property
     def result(self) -> str:
-        """The text of the main result, else of the first result with a text, else the prints."""
+        """Return the text of the main result, or of the first that has one, or what was printed."""
         main = [output for output in self.results if output.is_main_result]
         for output in (*main, *self.results):
             text = output.data.get("text/plain")
@@ -183,8 +256,14 @@ class CodeExecutionResult(ApiResponse):
         """Return the same with texts of at most `limit` characters each, and a line for the rest.
 
         The texts are all of stdout, all of stderr, the text of each result, and the error's value
-        and traceback. The beginning and the end are kept. Other kinds of a result (pictures,
-        HTML) are left out if they are longer.
+        and traceback. The beginning and the end are kept. Other types of a result (pictures, HTML)
+        are left out if they are longer.
+
+        Arguments:
+            limit: characters of each text.
+
+        Returns:
+            A copy.
         """
         logs = CodeLogs(
             *(

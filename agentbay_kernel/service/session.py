@@ -86,9 +86,8 @@ _BY_LINK = Capacity(2_500_000, 4_000_000)
 class Session:
     """One remote sandbox. Thread-safe.
 
-    Made by `AgentBay.create` and `AgentBay.get`, not by hand. Everything in the sandbox -
-    variables, processes, files that the code made - goes with the session at `delete`; running
-    code leaves no files of its own.
+    Made by `AgentBay.create` and `AgentBay.get`, not by hand. `delete` removes everything in the
+    sandbox: variables, processes, files that code wrote. Running code leaves no files of its own.
     """
 
     def __init__(self, actions: Actions, session_id: str, access: Access) -> None:
@@ -106,37 +105,37 @@ class Session:
 
     @property
     def session_id(self) -> str:
-        """The session's name at the service."""
+        """Return the session's name at the service."""
         return self._session_id
 
     @property
     def code(self) -> Code:
-        """Runs code in the session."""
+        """Return what runs code in the session."""
         return self._code
 
     @property
     def files(self) -> Files:
-        """Reads and writes files of the sandbox."""
+        """Return what reads and writes files of the sandbox."""
         return self._files
 
     @property
     def tools(self) -> Mapping[str, str]:
-        """The session's tools and the server of each, as far as the service listed them."""
+        """Return the session's tools and the server of each, as far as the service listed them."""
         return self._access.tools
 
     @property
     def token(self) -> str:
-        """Opens `link_url` and `ws_url`. A secret: never show it."""
+        """Return what opens `link_url` and `ws_url`. It is a secret: never show it."""
         return self._access.token
 
     @property
     def link_url(self) -> str:
-        """Where tools are called directly; empty when only the action route is offered."""
+        """Return the address for tool calls; empty if only the action route is offered."""
         return self._access.link_url
 
     @property
     def ws_url(self) -> str:
-        """Where code streams; empty when that is not offered."""
+        """Return the address for streaming; empty if it is not offered."""
         return self._access.ws_url
 
     def call_mcp_tool(
@@ -145,12 +144,16 @@ class Session:
         """Call a tool of the sandbox, for example `shell`. Never sent twice.
 
         Arguments:
+            name: the tool.
             args: the tool's arguments, as JSON has them.
-            timeout_s: seconds that the tool may take. The tool is not told of it.
+            timeout_s: seconds that the tool may take. The tool does not get this number.
+
+        Returns:
+            Its text, or that of its error.
 
         Raises:
             ToolNotFoundError: the session's image has no such tool.
-            CommandError: the service did not do it, or its answer was lost.
+            CommandError: the service did not do it, or its response was lost.
         """
         answer = self.call_tool(name, args, timeout_s)
         return ToolResult(
@@ -162,6 +165,13 @@ class Session:
 
     def run_shell(self, command: str, timeout_s: float = 5) -> ToolResult:
         """Run a shell command in the sandbox. It does not wait for code that runs there.
+
+        Arguments:
+            command: for bash.
+            timeout_s: seconds after which the sandbox stops it.
+
+        Returns:
+            The tool's own text; `shell` returns its parts.
 
         Raises:
             CommandError: the service could not do it.
@@ -211,19 +221,31 @@ class Session:
     ) -> Job:
         """Start a shell command that may take long, and return at once.
 
-        The command goes on when the connection is lost or this program ends; it ends with the
+        The command continues if the connection is lost or this program ends; it ends with the
         session. It is started once, whatever the network does.
 
         Arguments:
-            command, cwd, envs: as in `shell`.
+            command: for bash.
+            cwd: the directory to run in.
+            envs: variables of its environment.
+
+        Returns:
+            The job, to follow, wait for and stop.
 
         Raises:
+            ExchangeError: the command could not be written or started.
             CommandError: the service could not do it.
         """
         return start_job(self, command, cwd=cwd, envs=envs)
 
     def job(self, job_id: str) -> Job:
-        """Return a job that was started earlier, perhaps by another program, by its id.
+        """Find a job that was started earlier, perhaps by another program. Nothing is sent.
+
+        Arguments:
+            job_id: `Job.id` of that job.
+
+        Returns:
+            The job.
 
         Raises:
             ValueError: that is not the id of a job.
@@ -231,11 +253,31 @@ class Session:
         return Job(self, job_id)
 
     def capacity(self, tool: str) -> Capacity:
-        """Return how much one call of that tool carries, by the route that it takes."""
+        """Return how much one call of a tool carries, by the route that it takes.
+
+        Arguments:
+            tool: its name.
+
+        Returns:
+            Characters that a call may send and receive.
+        """
         return _BY_LINK if self.link_url and tool in self.tools else _BY_ACTION
 
     def call_tool(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
-        """The tool's own words; what `call_mcp_tool` and `Code` are made of."""
+        """Call a tool and return its own response; `call_mcp_tool` and `Code` are made of this.
+
+        Arguments:
+            name: the tool.
+            args: the tool's arguments, as JSON has them.
+            timeout_s: seconds that the tool may take.
+
+        Returns:
+            The text of the response, and whether it is an error.
+
+        Raises:
+            ToolNotFoundError: the session's image has no such tool.
+            CommandError: the service did not do it, or its response was lost.
+        """
         access = self._access
         server = access.link_server(name)
         if server:
@@ -259,7 +301,7 @@ class Session:
 
     @property
     def can_stream(self) -> bool:
-        """Can code stream now? The session offers it, and it did not just fail."""
+        """Return whether code can stream now: the session offers it, and it did not just fail."""
         access = self._access
         offered = bool(access.ws_url and access.token)
         return offered and time.monotonic() >= self._streams_again_at
@@ -267,7 +309,20 @@ class Session:
     def stream_code(
         self, params: Mapping[str, Any], timeout_s: float, silence_s: float | None
     ) -> CodeStream:
-        """A streaming `run_code`; what `Code.stream_code` is made of."""
+        """Send a streaming `run_code`; `Code.stream_code` is made of this.
+
+        Arguments:
+            params: the fields of the call.
+            timeout_s: seconds that the code may take.
+            silence_s: seconds without an event after which the response is given up.
+
+        Returns:
+            The events of the run.
+
+        Raises:
+            ServiceUnreachableError: there is no WebSocket, nothing was sent.
+            CommandError: it was refused and did not run.
+        """
         try:
             try:
                 call = self._send_streaming(params, timeout_s, silence_s)
@@ -310,14 +365,17 @@ class Session:
             route.close()
 
     def delete(self, wait: bool = True, timeout_s: float | None = None) -> DeleteResult:
-        """End the session. All that is in its sandbox is lost, temporary files included.
+        """Delete the session. All that is in its sandbox is lost, temporary files included.
 
         Arguments:
-            wait: return only when the session has ended; else when the service has accepted.
-            timeout_s: seconds for all of it; without, 300 s for the waiting.
+            wait: return when the session has ended, not when the service has accepted.
+            timeout_s: seconds for all of it; 300 if it waits, unless given.
+
+        Returns:
+            A result with `success`, or with `error_message` and `failure`.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         ends_at = time.monotonic() + (timeout_s or LONGEST_DELETE_S)
         tried = 0
@@ -351,18 +409,24 @@ class Session:
         return DeleteResult(request_id=envelope.request_id)
 
     def keep_alive(self) -> OperationResult:
-        """Start the session's idle time anew.
+        """Restart the session's idle time.
+
+        Returns:
+            A result with `success`, or with `error_message` and `failure`.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         return self._operate("RefreshSessionIdleTime", {})
 
     def get_status(self) -> SessionStatusResult:
-        """The session's status: RUNNING, DELETING, FINISH and others.
+        """Ask for the session's status.
+
+        Returns:
+            A result with the `status`: `RUNNING`, `DELETING`, `FINISH` and others.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         try:
             envelope = self._detail()
@@ -371,10 +435,16 @@ class Session:
         return SessionStatusResult(request_id=envelope.request_id, status=_status(envelope))
 
     def set_labels(self, labels: Mapping[str, str]) -> OperationResult:
-        """Replace all labels of the session by these.
+        """Replace all labels of the session.
+
+        Arguments:
+            labels: values by names.
+
+        Returns:
+            A result with `success`, or with `error_message` and `failure`.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         problem = label_problem(labels) or ("" if labels else "Labels cannot be empty.")
         if problem:
@@ -382,10 +452,13 @@ class Session:
         return self._operate("SetLabel", {"Labels": json.dumps(dict(labels))})
 
     def get_labels(self) -> LabelsResult:
-        """The labels of the session, one of this client's own included.
+        """Ask for the labels of the session, one of this client's own included.
+
+        Returns:
+            A result with the `labels`.
 
         Raises:
-            CommandError: the service was not reached, or answered nonsense.
+            CommandError: the service was not reached, or returned an invalid response.
         """
         try:
             envelope = self._actions.call_repeatable("GetLabel", self._fields())
@@ -508,7 +581,15 @@ class Session:
 
 @dataclass(frozen=True)
 class SessionResult(Refusable):
-    """Answer to `create` and `get`: the session, or None and why."""
+    """Result of `create` and `get`.
+
+    Arguments:
+        request_id: name of the request at the service.
+        success: the service did it.
+        error_message: empty on success.
+        failure: the error that a refusal would be if raised.
+        session: the session, or None.
+    """
 
     session: Session | None = None
 

@@ -23,7 +23,12 @@ _HOLD_S = 0.3
 
 @dataclass(frozen=True)
 class CodeChunk:
-    """What the code printed: `name` is stdout or stderr. Newlines are inside the text."""
+    """What code printed. Newlines are inside the text.
+
+    Arguments:
+        name: `stdout` or `stderr`.
+        text: a piece of it.
+    """
 
     name: str
     text: str
@@ -35,11 +40,12 @@ CodeEvent = CodeChunk | CodeOutput | CodeExecutionResult
 class CodeStream:
     """The events of one run, an iterator; the last one is the `CodeExecutionResult`.
 
-    It may be closed early, also by leaving a `with`: the code runs on in the sandbox.
+    Made by `Code.stream_code`, not by hand. It may be closed early, also by leaving a `with`: the
+    code continues in the sandbox.
 
     Raises:
         ResponseLostError: the connection broke, or the end never came.
-        ServiceFaultError, InvalidResponseError: the service failed, or sent nonsense.
+        ServiceFaultError, InvalidResponseError: the service failed, or its response is invalid.
     """
 
     def __init__(self, call: WebSocketCall, quote: Quote, largest_answer: int) -> None:
@@ -66,7 +72,13 @@ class CodeStream:
         return event
 
     def next_within(self, seconds: float | None) -> CodeEvent | None:
-        """The next event; None if none came within so many seconds.
+        """Wait for the next event.
+
+        Arguments:
+            seconds: how long to wait; None waits as long as the run may take.
+
+        Returns:
+            The event, or None if none came in that time.
 
         Raises:
             StopIteration: there are no more events.
@@ -79,7 +91,7 @@ class CodeStream:
             raise
 
     def close(self) -> None:
-        """Want no more events."""
+        """Stop reading events."""
         self._events.close()
         self._call.close()
 

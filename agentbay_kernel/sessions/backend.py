@@ -33,11 +33,15 @@ _REPORT_S = 2.0
 
 @dataclass(frozen=True)
 class Backend:
-    """A place that sessions are created in.
+    """A place that sessions are created in. Made by `open_backend`; use it in a `with` block.
 
-    `notice` is what the first cell must warn of, or empty; `isolation` is
-    what a local runtime says that it confines (`level`, which is bubblewrap or none, `summary`,
-    `confined`, `not_confined`).
+    Arguments:
+        client: the client to create sessions with.
+        is_local: it is a local runtime on this machine.
+        notice: what the first cell must warn of, or empty.
+        isolation: what a local runtime confines: `level` (bubblewrap or none), `summary`,
+            `confined`, `not_confined`.
+        runtime: the local runtime, if this program started it.
     """
 
     client: AgentBay
@@ -48,7 +52,7 @@ class Backend:
 
     @property
     def place(self) -> str:
-        """Name of the place, for status."""
+        """Return the name of the place, for status."""
         return (
             f"local runtime on this machine ({self.client.endpoint.url})"
             if self.is_local
@@ -56,7 +60,11 @@ class Backend:
         )
 
     def reported_isolation(self) -> Mapping[str, Any]:
-        """What is confined there, asked for if that is not known and may be; may be empty."""
+        """Return what is confined there. It asks a local runtime that was not named as one.
+
+        Returns:
+            The fields of `isolation`; empty if that is unknown.
+        """
         if self.isolation or not self.client.endpoint.is_loopback:
             return self.isolation
         # A local runtime that was not named as one; a tunnel to the service has no such call.
@@ -66,20 +74,20 @@ class Backend:
 
     @property
     def releases_sessions(self) -> bool:
-        """Do sessions end by themselves when they are not used?"""
+        """Return whether sessions end by themselves if they are not used."""
         return self.runtime is None
 
     @property
     def alive(self) -> bool:
-        """False when the runtime that we started is gone."""
+        """Return False if the runtime that this program started is gone."""
         return self.runtime is None or self.runtime.alive
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that lead other programs to this same place: kernels, magics, clients.
+        """Return variables that lead other programs to this same place, such as a kernel.
 
-        The key is among them: they are for the environment of a process that you start, and for
-        nothing that is shown or written down.
+        The key is among them. They are for the environment of a process that you start: never show
+        them or write them down.
         """
         endpoint = self.client.endpoint
         return {
@@ -96,26 +104,29 @@ class Backend:
         self.close()
 
     def close(self) -> None:
-        """Give up the connections, and the runtime, with its sessions, if it is ours."""
+        """Close the connections, and end the runtime if this program started it."""
         self.client.close()
         if self.runtime is not None:
             self.runtime.close()
 
 
 def open_backend(settings: AgentBaySettings | None = None) -> Backend:
-    """The place that the settings and the environment name.
+    """Open the place that the settings and the environment name.
 
-    `backend = local` wins over a key. With a loopback `AGENTBAY_ENDPOINT` and its key the local
-    runtime that listens there is joined, else one is started as a child process.
+    `backend = local` wins over a key. With a loopback `AGENTBAY_ENDPOINT` and its key, the local
+    runtime that listens there is used. Otherwise one is started as a child process.
 
     Arguments:
         settings: those in force unless given.
 
+    Returns:
+        The backend. Leave its `with` block, or call `close`, to end what was started.
+
     Raises:
-        ConfigurationError: a setting is not valid.
-        NoBackendError: no key was found and the local runtime was not asked for.
+        ConfigurationError: a setting is invalid.
+        NoBackendError: there is no key, and the local runtime was not requested.
         LocalRuntimeError: the local runtime did not start.
-        CommandError: the local runtime to join does not answer.
+        CommandError: the local runtime to use does not respond.
     """
     if settings is None:
         from agentbay_kernel.config import load_settings

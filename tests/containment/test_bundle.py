@@ -239,7 +239,9 @@ def test_each_type_is_on_one_row_and_text_types_are_text() -> None:
 
 
 def test_the_documentation_has_the_table_of_types() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "reference" / "outputs.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "outputs.md").read_text(
+        encoding="utf-8"
+    )
     rows = [(row.types, row.shown, row.why) for row in TYPES]
     lines = [f"| {' | '.join(cells)} |" for cells in (*rows, OTHER_TYPES)]
     assert "\n".join(["| type | what is shown | why |", "| --- | --- | --- |", *lines]) in page

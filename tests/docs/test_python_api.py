@@ -1,4 +1,4 @@
-"""The page of the Python API has every public name, and each describes what it takes and returns."""
+"""The page of the Python API has every public name, and each has its types and what it returns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def described() -> Iterator[tuple[str, Any, type | None]]:
                 function = getattr(member, "__func__", member)
                 if isinstance(function, FunctionType) and not key.startswith("_"):
                     yield f"{name}.{key}", function, thing
-            if not is_dataclass(thing) and "__init__" in vars(thing) and thing.__doc__:
+            by_hand = not re.search(r"[Nn]ot (?:made )?by\s+hand", thing.__doc__ or "")
+            if by_hand and not is_dataclass(thing) and "__init__" in vars(thing):
                 yield f"{name}.__init__", thing.__init__, thing
 
 
@@ -73,13 +74,18 @@ def test_the_page_has_every_public_name() -> None:
 def test_a_function_is_described(name: str, function: Any, kind: type | None) -> None:
     text = inspect.getdoc(kind if name.endswith("__init__") else function) or ""
     assert text, "no docstring"
+    # A coroutine is described where its blocking twin is.
+    if twin := re.match(r"See `(\w+)\.(\w+)`", text):
+        same = getattr(public()[twin[1]], twin[2])
+        assert parameters(function) == parameters(same)
+        return
     missing = [it for it in parameters(function) if not re.search(rf"^    +{it}: ", text, re.M)]
     assert missing == [], "arguments that are not described"
     annotations = inspect.get_annotations(function, eval_str=False)
     if name.endswith("__init__"):
         return
     assert set(parameters(function)) | {"return"} <= annotations.keys(), "types"
-    if annotations["return"] != "None":
+    if annotations["return"] not in ("None", None):
         assert re.search(r"^(Returns|Yields):$", text, re.M), "what it returns"
 
 

@@ -1,7 +1,7 @@
 """What people plot with is shown, by default settings and without a network, in every reader.
 
-The whole gallery is run by `make test-gallery`, which also writes the table of README.md, beside this file; a
-small part of it with the other browser tests (tests/browser/test_gallery.py).
+The whole gallery is run by `make test-gallery`, which also writes the table of README.md, beside
+this file; a small part of it with the other browser tests (tests/browser/test_gallery.py).
 """
 
 from __future__ import annotations
