@@ -34,6 +34,8 @@ exclude_patterns: list[str] = []
 myst_heading_anchors = 4
 # The stored outputs are shown. Nothing is run.
 nb_execution_mode = "off"
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 # A widget is its text: a page has no kernel. Its scripts would come from another host.
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 nb_mime_priority_overrides = [
@@ -122,6 +124,9 @@ def _copy_pages(app: Sphinx, config: Config) -> None:
             # Also a cell of JavaScript has a first line that Python's own lexer does not know.
             notebook["metadata"].setdefault("language_info", {})["pygments_lexer"] = "ipython3"
             for cell in notebook["cells"]:
+                if cell["metadata"].get("jupyter", {}).get("source_hidden"):
+                    # Folded here as in JupyterLab.
+                    cell["metadata"].setdefault("tags", []).append("hide-input")
                 if cell["cell_type"] == "markdown":
                     source = "".join(cell["source"])
                     cell["source"] = _with_links_of_the_site(source, file, shown)

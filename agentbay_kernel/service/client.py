@@ -90,7 +90,7 @@ class AgentBay:
 
     @property
     def api_key(self) -> str:
-        """Return the key. It is a secret for another client: never show it or write it down."""
+        """Return the key, a secret for another client. Never show it or write it down."""
         return self._actions.api_key
 
     def create(self, params: CreateSessionParams | None = None) -> SessionResult:

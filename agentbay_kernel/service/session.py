@@ -125,7 +125,7 @@ class Session:
 
     @property
     def token(self) -> str:
-        """Return what opens `link_url` and `ws_url`. It is a secret: never show it."""
+        """Return what opens `link_url` and `ws_url`, a secret. Never show it."""
         return self._access.token
 
     @property
@@ -301,7 +301,7 @@ class Session:
 
     @property
     def can_stream(self) -> bool:
-        """Return whether code can stream now: the session offers it, and it did not just fail."""
+        """Return whether code can stream now. The session offers it, and it did not just fail."""
         access = self._access
         offered = bool(access.ws_url and access.token)
         return offered and time.monotonic() >= self._streams_again_at

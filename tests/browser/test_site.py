@@ -68,3 +68,11 @@ def test_the_course_is_shown_with_its_outputs(page: Page, address: str) -> None:
     page.get_by_text("Ships in the bay: Aurora, Borealis, Corvus").wait_for()
     assert page.locator(".cell_output img").first.is_visible()
     assert page.locator(".cell_output table").first.is_visible()
+
+
+def test_a_helper_of_a_notebook_is_folded(page: Page, address: str) -> None:
+    page.goto(f"{address}/course/02-break-the-sandbox.html")
+    helper = page.get_by_text("class NotConfined")
+    assert not helper.is_visible()
+    page.get_by_text("Show the code").first.click()
+    helper.wait_for()
