@@ -321,7 +321,9 @@ def _introduction(text: str, name: str) -> tuple[str, str]:
     found = re.match(r"# (?P<title>.+)\n+\*\*Goal\.\*\* (?P<goal>.+)", text)
     if not found:
         raise ValueError(f"The first cell of {name} lacks a title or a goal")
-    return found["title"], found["goal"]
+    # A goal may name another notebook.
+    goal = re.sub(r"\]\((?=[\w-]+\.ipynb\))", "](../../notebooks/", found["goal"])
+    return found["title"], goal
 
 
 def _sentence(text: str) -> str:
