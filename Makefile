@@ -118,4 +118,4 @@ pictures: setup
 	PICTURES=docs/images $(BIN)/python -m pytest -q -m '' tests/browser/test_pictures.py
 
 clean:
-	rm -rf .venv .tools build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools build dist docs/course docs/measurements .mypy_cache .pytest_cache .ruff_cache
