@@ -11,7 +11,7 @@ import pytest
 # Seconds of one worker, about. A file that is not named counts as short.
 LONG = {
     "tests/sessions/test_taking_back.py": 60,
-    "tests/notebooks/test_notebooks.py": 60,
+    "tests/notebooks/test_notebooks.py": 180,
     "tests/execution/test_tunnel.py": 60,
     "tests/local/test_output_limits.py": 60,
     "tests/fidelity/test_fidelity.py": 60,
@@ -24,6 +24,7 @@ LONG = {
     "tests/chaos/test_chaos.py": 30,
     "tests/kernel/test_interrupt.py": 30,
     "tests/grading/test_grade.py": 30,
+    "tests/notebooks/test_submission_notebooks.py": 30,
     "tests/local/test_bounded.py": 30,
     "tests/local/test_watch.py": 30,
     "tests/sessions/test_manager.py": 25,

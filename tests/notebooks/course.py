@@ -6,18 +6,23 @@ time: kinds of output and names of errors.
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # The same as when the outputs were stored: notebook 2 eats up to the limit.
 SETTINGS = {"AGENTBAY_BACKEND": "local", "AGENTBAY_LOCAL_MEMORY": "1024"}
 CELL_TIMEOUT_S = 300
+# The first answer of a Markdown cell, and the code in it.
+ANSWER = re.compile(r"<details><summary>Answer</summary>\n(.*?)</details>", re.S)
+BLOCK = re.compile(r"^```\w*\n(.*?)\n```$", re.M | re.S)
 
 
 def read(path: Path) -> NotebookNode:
@@ -51,6 +56,47 @@ def execute(notebook: NotebookNode, folder: Path, *, goes_on: bool = False) -> N
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The code cells, in their order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tagged(cell: NotebookNode, tag: str) -> bool:
+    """Does a cell have that tag?"""
+    return tag in cell.metadata.get("tags", [])
+
+
+def with_answers(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with each exercise solved after its check, as its answer shows, and checked.
+
+    What is added has the tag `added`.
+    """
+    longer = copy.deepcopy(notebook)
+    longer.cells = []
+    for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+        longer.cells.append(copy.deepcopy(cell))
+        if tagged(cell, "check"):
+            answer = ANSWER.match(following.source)
+            assert answer, f"no answer follows the check {cell.source}"
+            added = [*BLOCK.findall(answer[1]), cell.source]
+            assert len(added) > 1, f"no code in the answer: {answer[1]}"
+            longer.cells += [
+                new_code_cell(source, metadata={"tags": ["added"]}) for source in added
+            ]
+    return longer
+
+
+def verdicts(notebook: NotebookNode, *, added: bool) -> list[str]:
+    """What the checks of exercises print, of those that `with_answers` added or of the others."""
+    return [
+        "".join(output.get("text", "") for output in cell.outputs)
+        for cell in code_cells(notebook)
+        if re.search(r"^check\($", cell.source, re.M) and tagged(cell, "added") == added
+    ]
+
+
+def without_answers(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what `with_answers` added."""
+    shorter = copy.copy(notebook)
+    shorter.cells = [cell for cell in notebook.cells if not tagged(cell, "added")]
+    return shorter
 
 
 def kinds(outputs: list[NotebookNode]) -> set[str]:

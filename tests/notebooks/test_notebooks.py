@@ -26,6 +26,10 @@ from tests.notebooks.course import (
     kinds,
     may_fail,
     read,
+    tagged,
+    verdicts,
+    with_answers,
+    without_answers,
     without_colours,
 )
 
@@ -34,9 +38,9 @@ pytestmark = pytest.mark.timeout(600)
 # What `make test` executes elsewhere: `make demo` the first, and the browser the one whose last
 # attack is on the page. Those that it executes in the browser are in tests/browser/test_course.py.
 ELSEWHERE = {"01-first-steps", "02-break-the-sandbox"}
-# Starts a dozen sandboxes and runs nbgrader; what it grades with is tried in
-# tests/notebooks/test_grading_notebook.py and tests/docs/test_guides.py.
-LONG = {"07-grading"}
+# Many sandboxes, or nbgrader. What they use is tried in tests/cli, tests/grading, tests/executor
+# and tests/docs; `make test` runs their exercises.
+LONG = {"07-run-submissions", "08-grade-by-values", "09-test-students-code"}
 # What a reader keeps of a notebook.
 KEPT = {"01-first-steps": ("total.txt",)}
 # Ten minutes. Cells that are folded hold what a reader need not read.
@@ -73,7 +77,7 @@ def check_first_steps(notebook: NotebookNode) -> None:
     assert Outputs(notebook, "ships are still known").text() == "4 ships are still known\n"
     assert Outputs(notebook, "const tide").text() == "High water: 3.5 m\n"
     assert "metres: 3.5" in Outputs(notebook, "[0, 3.1, 6.2, 9.3]").data("text/plain")
-    shared = Outputs(notebook, "read_text()").data("text/plain")
+    shared = Outputs(notebook, '"total.txt").read_text()').data("text/plain")
     assert shared == "'1505 containers on 4 ships'"
     status = Outputs(notebook, "%agentbay status").data("text/plain")
     assert "local runtime on this machine" in status
@@ -154,12 +158,45 @@ def check_agent_loop(notebook: NotebookNode) -> None:
     assert Outputs(notebook, "session.delete()").text() == "sessions left: 0\n"
 
 
+def check_test_students_code(notebook: NotebookNode) -> None:
+    assert Outputs(notebook, "def right_examples").text().endswith("Ada 4 of 4\nBob 4 of 4\n")
+    *_, chance = Outputs(notebook, "def by_chance").text().splitlines()
+    # A longer text than the smallest.
+    assert re.fullmatch(r"None [abc]{11,}", chance)
+    *_, smallest = Outputs(notebook, "def smallest").text().splitlines()
+    assert smallest == "aaaaaaaaaa"
+    sentences = Outputs(notebook, "Counter(sentences").text()
+    counts = {what: int(count) for count, what in re.findall(r"^ +(\d+) (.*)$", sentences, re.M)}
+    assert sum(counts.values()) == 30
+    assert counts["All tests pass."] == 12
+    assert counts["unpack(pack('aaaaaaaaaa')) is another text."] == 5
+    assert counts["Your code does not end."] == 1
+    judged = Outputs(notebook, "Zoe, tested").text().splitlines()
+    assert judged[-3:] == [
+        "Zoe, tested in the sandbox: All tests pass.",
+        "ada has 1 of 1",
+        "zoe has 0 of 1",
+    ]
+    assert Outputs(notebook, "place.close()").text() == "sandboxes left: 0\n"
+
+
+def check_prompt_injection(notebook: NotebookNode) -> None:
+    # Each attack is asserted in its cell, which has not failed.
+    results = Outputs(notebook, "in results.items()").text().splitlines()
+    assert [line[30:].strip() for line in results] == ["stopped"] * 7 + ["NOT STOPPED"] * 3
+    assert "price is 4200" in Outputs(notebook, "outbox[-1]").text()
+    assert "secrets: False" in Outputs(notebook, "SEARCH =").text()
+    assert Outputs(notebook, "place.close()").text() == "sessions left: 0\n"
+
+
 CHECKS: dict[str, Callable[[NotebookNode], None]] = {
     "01-first-steps": check_first_steps,
     "02-break-the-sandbox": check_break_the_sandbox,
     "05-long-work": check_long_work,
     "06-magics": check_magics,
-    "09-agent-loop": check_agent_loop,
+    "09-test-students-code": check_test_students_code,
+    "11-agent-loop": check_agent_loop,
+    "12-prompt-injection": check_prompt_injection,
 }
 
 
@@ -181,7 +218,17 @@ def check(name: str, notebook: NotebookNode) -> None:
 
 def attacks(notebook: NotebookNode) -> list[NotebookNode]:
     """The cells that attack."""
-    return [cell for cell in code_cells(notebook) if "attack" in cell.metadata.get("tags", [])]
+    return [cell for cell in code_cells(notebook) if tagged(cell, "attack")]
+
+
+def check_exercises(executed: NotebookNode, *, answered: bool = True) -> None:
+    """Each check finds the exercise unsolved, and, after the answer, solved."""
+    unsolved = verdicts(executed, added=False)
+    assert len(unsolved) >= 2
+    for verdict in unsolved:
+        assert verdict.startswith("Not yet: "), verdict
+    solved = verdicts(executed, added=True)
+    assert solved == ["Right!\n"] * (len(unsolved) if answered else 0)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -191,6 +238,7 @@ def test_the_stored_notebook_shows_what_a_reader_needs(path: Path) -> None:
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert re.match(r"# \w.*\n\n\*\*Goal\.\*\* ", text)
     assert "## Exercises" in text
+    check_exercises(notebook, answered=False)
     # Links between the notebooks lead somewhere.
     for link in re.findall(r"\]\(([\w.-]+\.ipynb)\)", text):
         assert (FOLDER / link).exists(), link
@@ -203,9 +251,20 @@ def test_the_stored_notebook_shows_what_a_reader_needs(path: Path) -> None:
         assert not re.search(r"/(home|root|Users)/", outputs), cell.source
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if path.stem not in LONG], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_after_each_exercise_is_its_check(path: Path) -> None:
+    notebook = read(path)
+    for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+        if cell.cell_type == "markdown":
+            asked = re.findall(r"^\*\*\d+\.\*\* ", cell.source, re.M)
+            assert len(asked) == tagged(following or cell, "exercise"), cell.source
+        elif tagged(cell, "exercise"):
+            assert cell.source.startswith("# Your turn")
+            assert tagged(following, "check"), cell.source
+            assert following.metadata.jupyter.source_hidden
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_takes_ten_minutes(path: Path) -> None:
     notebook = read(path)
     lines = [
@@ -231,7 +290,9 @@ def test_executed_it_gives_what_is_stored(path: Path, folder: Path, tmp_path: Pa
     if path.stem.startswith("02") and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
     there = sorted({*folder.rglob("*"), *(folder / name for name in KEPT.get(path.stem, ()))})
-    executed = execute(read(path), folder)
+    answered = execute(with_answers(read(path)), folder)
+    check_exercises(answered)
+    executed = without_answers(answered)
     check(path.stem, executed)
     for cell, stored in zip(code_cells(executed), code_cells(read(path)), strict=True):
         assert agree(cell, stored), cell.source
@@ -246,6 +307,16 @@ def test_executed_it_gives_what_is_stored(path: Path, folder: Path, tmp_path: Pa
             (p.pid, p.ppid(), p.cmdline(), p.status()) for p in left
         ]
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize("name", sorted(ELSEWHERE | LONG))
+def test_its_exercises_can_be_solved(name: str, folder: Path) -> None:
+    notebook = read(folder / f"{name}.ipynb")
+    # Exercises don't need these.
+    notebook.cells = [
+        cell for cell in notebook.cells if not (tagged(cell, "attack") or tagged(cell, "long"))
+    ]
+    check_exercises(execute(with_answers(notebook), folder))
 
 
 def is_of_this_test(process: psutil.Process) -> bool:
