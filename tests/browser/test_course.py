@@ -32,6 +32,7 @@ from tests.notebooks.course import (
     kinds,
     may_fail,
     read,
+    tagged,
 )
 from tests.notebooks.test_notebooks import KEPT, check
 
@@ -91,12 +92,17 @@ def opened_notebook(window: NotebookPage, path: Path) -> Iterator[None]:
         raise
 
 
-def wait_for_the_end(notebook: NotebookPage, last: int) -> None:
-    """Wait until the code cell with that number has run; type an answer where one is asked for."""
+def wait_for_the_end(notebook: NotebookPage, last: int, *, folded: bool) -> None:
+    """Wait until the code cell with that number has run; type an answer where one is asked for.
+
+    Arguments:
+        folded: it is the check of an exercise, which has no number but prints.
+    """
     prompt = notebook.cell(last).locator(".jp-InputPrompt")
+    printed = notebook.outputs(last)
     question = notebook.page.locator(".jp-Stdin-input")
     deadline = time.monotonic() + RUN_S
-    while not re.search(r"\d", prompt.inner_text()):
+    while not (printed.count() if folded else re.search(r"\d", prompt.inner_text())):
         if question.count():
             question.first.fill(TYPED)
             question.first.press("Enter")
@@ -183,7 +189,8 @@ def test_a_notebook_of_the_course(window: NotebookPage, path: Path) -> None:
     before = (files | kept, sessions, processes)
     with opened_notebook(window, path):
         window.restart_and_run_all()
-        wait_for_the_end(window, max(n for n, cell in enumerate(cells) if cell.source.strip()))
+        last = max(n for n, cell in enumerate(cells) if cell.source.strip())
+        wait_for_the_end(window, last, folded=tagged(cells[last], "check"))
         if path.stem in FURTHER:
             FURTHER[path.stem](window, cells)
         executed = nbformat.reads(json.dumps(window.save(path.name)), as_version=4)
