@@ -29,7 +29,7 @@ def test_make_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "THIS machine" in done.stdout
     assert f"Result: {tmp_path / NAME}.html" in done.stdout
-    assert "Ran:    17 of 17 code cells (3 of them JavaScript)" in done.stdout
+    assert "Ran:    20 of 20 code cells (3 of them JavaScript)" in done.stdout
     executed, stored = read(tmp_path / f"{NAME}.ipynb"), read(FOLDER / f"{NAME}.ipynb")
     check(NAME, executed)
     for cell, before in zip(code_cells(executed), code_cells(stored), strict=True):
