@@ -153,7 +153,9 @@ class AgentBaySettings(Configurable):
     untrusted = Bool(
         False,
         help="Turns off every command and flag that touches this machine: upload, download, "
-        "saving, values to and from the notebook. For notebooks that somebody else wrote.",
+        "saving, values to and from the notebook. For notebooks that somebody else wrote. The "
+        "local runtime then runs nothing that it can't isolate, unless `local_isolation` is "
+        "`none`.",
     ).tag(config=True, in_notebook=(False, True))
 
     audit_log = Unicode(
@@ -286,6 +288,16 @@ class AgentBaySettings(Configurable):
     def starts_on_open(self) -> bool:
         """Is the session created when the notebook is opened?"""
         return self.start == "open" or (self.start == "auto" and self.backend == "local")
+
+    @property
+    def isolation(self) -> str:
+        """How the local runtime confines code: `local_isolation`, but what nobody has read runs
+        without isolation only if that was chosen by name."""
+        return (
+            "required"
+            if self.untrusted and self.local_isolation == "auto"
+            else self.local_isolation
+        )
 
     def change_in_notebook(self, changes: Iterable[tuple[str, str]]) -> None:
         """Change settings for this notebook, as one of its cells asked: all of them, or none.

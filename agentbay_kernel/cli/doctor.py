@@ -290,7 +290,7 @@ def _isolation(settings: AgentBaySettings) -> Check:
     if report.level != "none":
         return Check("isolation", OK, found)
     found += f" ({report.reason})"
-    if settings.backend == "local" and settings.local_isolation == "required":
+    if settings.backend == "local" and settings.isolation == "required":
         return Check("isolation", FAIL, f"{found}, but the settings require it", report.cure)
     return Check("isolation", WARN, found, report.cure)
 

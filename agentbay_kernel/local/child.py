@@ -145,7 +145,7 @@ def end_ahead() -> None:
 
 def _flags(settings: AgentBaySettings) -> list[str]:
     # Its sessions cost nothing and end with the notebook, so no idle time ends them before.
-    flags = ["--die-with-parent", "--idle-seconds", "0", "--isolation", settings.local_isolation]
+    flags = ["--die-with-parent", "--idle-seconds", "0", "--isolation", settings.isolation]
     flags += ["--python", settings.local_python, "--prewarm", str(settings.local_prewarm)]
     flags += ["--memory", str(settings.local_memory)]
     return [*flags, "--network"] if settings.local_network else flags

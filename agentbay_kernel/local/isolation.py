@@ -98,7 +98,7 @@ class Choice:
             raise LocalRuntimeError(
                 f"Isolation is required but not available: {reason}. No code was run. "
                 f"{cure and cure + ' '}To run code that is not isolated: "
-                "AGENTBAY_LOCAL_ISOLATION=auto, or `serve --isolation auto`."
+                "AGENTBAY_LOCAL_ISOLATION=none, or `serve --isolation none`."
             )
         report = _plain_report(settings, reason, cure)
         return Isolation(

@@ -294,7 +294,7 @@ def test_where_bubblewrap_fails_required_does_not_start(tmp_path: Path, installe
     assert done.returncode != 0
     assert done.stdout == ""
     cure = "a container must be started so" if installed else "apt install bubblewrap"
-    for told in ("Isolation is required but not available", cure, "AGENTBAY_LOCAL_ISOLATION=auto"):
+    for told in ("Isolation is required but not available", cure, "AGENTBAY_LOCAL_ISOLATION=none"):
         assert told in done.stderr
 
 

@@ -44,15 +44,22 @@ def test_without_a_key_there_is_no_backend() -> None:
         open_backend(load_settings())
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("AGENTBAY_LOCAL_ISOLATION", "required"), ("AGENTBAY_UNTRUSTED", "1")]
+)
 def test_a_local_runtime_that_may_not_start_says_why_and_what_helps(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AGENTBAY_BACKEND", "local")
-    monkeypatch.setenv("AGENTBAY_LOCAL_ISOLATION", "required")
+    monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", str(tmp_path))
     told = r"did not start\. Isolation is required but not available.*apt install bubblewrap"
     with pytest.raises(LocalRuntimeError, match=told):
         open_backend(load_settings())
+    # It was chosen by name.
+    monkeypatch.setenv("AGENTBAY_LOCAL_ISOLATION", "none")
+    with open_backend(load_settings()) as place:
+        assert place.isolation["level"] == "none"
 
 
 @pytest.mark.parametrize(
