@@ -79,7 +79,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
             ran = kernel.run(code)
             assert ran.reply["status"] == "ok", (code, ran)
         (result,) = ran.of_type("execute_result")
-        assert result["data"]["text/plain"] == "[True, False]"
+        assert result["data"]["text/plain"] == "[42, 1024]"
 
 
 def test_commands_are_known(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_the_cells_of_a_page_run(
     assert [text for text in expected if text not in told] == [], told
     if page == "tutorials/kernel":
         assert "mean,3.5" in (tmp_path / "summary.csv").read_text()
+
+
+def test_a_package_is_unpacked_in_the_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "doubtful-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("doubtful/__init__.py", "answer = 6 * 7")
+    (cell,) = (it for it in blocks("how-to/data", "text") if "zipfile" in it)
+    with running_kernel("agentbay-python", LOCAL, tmp_path) as running:
+        ran = running.run(f"{cell}\nimport doubtful\nprint(doubtful.__file__, doubtful.answer)")
+    assert "/packages/doubtful/__init__.py 42" in ran.text(), ran
 
 
 @pytest.fixture(scope="module")
