@@ -86,7 +86,8 @@ def grade(options: Namespace) -> int:
     if again:
         print(
             f"jupyter agentbay grade: {again} must be graded again, because their sessions were "
-            "lost. They have no points yet. Name them in another run.",
+            "lost. They have no points yet. Put them into a directory of their own, and grade that "
+            "with another --output-dir.",
             file=sys.stderr,
         )
     return 1 if again else 0

@@ -10,7 +10,9 @@ import atexit
 import contextlib
 import copy
 import itertools
+import logging
 import math
+import os
 import sys
 import threading
 import time
@@ -45,6 +47,8 @@ from agentbay_kernel.sessions.audit_log import AuditLog
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 # What a chunk should take in the sandbox: a call costs some 10 ms, or 100 over a long distance.
 _CHUNK_S = 0.4
 # Near the end chunks get smaller, so that all workers end together, but not below this.
@@ -58,6 +62,8 @@ _MOST_LINES = 100
 _NEWEST = 0.3
 # Tries of an item whose session was lost, and tries to open a session.
 _MOST_TRIES = 3
+# An item that waits in one sandbox goes back so often, because others are free.
+_MOST_RETURNS = 10
 # How long the end waits for threads whose sessions are deleted already (seconds).
 _END_S = 5.0
 
@@ -74,6 +80,7 @@ class _Item:
     # It was in a chunk, so its future is running.
     running: bool = False
     tries: int = 0
+    returns: int = 0
 
     def fail(self, error: BaseException) -> None:
         """Set an error, unless there is an outcome already."""
@@ -339,7 +346,8 @@ class SandboxExecutor(Executor):
         self._cancel(unsent)
         if wait:
             with self._changed:
-                while self._workers:
+                # A callback of a future runs on a worker's thread, which can't wait for itself.
+                while self._workers and not any(it.is_this_thread for it in self._workers):
                     self._changed.wait()
         self._end_if_idle()
 
@@ -466,7 +474,11 @@ class SandboxExecutor(Executor):
             if line in self._told or len(self._told) >= _MOST_LINES:
                 return
             self._told.add(line)
-        self._notify(f"AgentBay: {one_line(line)}")
+        try:
+            self._notify(f"AgentBay: {one_line(line)}")
+        except Exception:
+            # A worker has items to settle, whatever becomes of a line.
+            _log.exception("notify failed")
 
     def _watch_minutes(self) -> None:
         assert self._max_minutes is not None
@@ -640,6 +652,12 @@ class _Worker:
         self._live: LiveSession | None = None
         self._channel: Channel | None = None
         self._numbers = itertools.count(1)
+        self._thread = 0
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Does it run on the calling thread?"""
+        return self._thread == threading.get_ident()
 
     @property
     def has_session(self) -> bool:
@@ -654,6 +672,7 @@ class _Worker:
     def run(self) -> None:
         """Take chunks until the pool ends."""
         failure: Exception | None = None
+        self._thread = threading.get_ident()
         try:
             self._open()
             while self._pool._wait_for_work():
@@ -677,7 +696,13 @@ class _Worker:
             for one, outcome in outcomes:
                 item = items[one.number]
                 if outcome is None:
-                    pool._put_back(self, [item])
+                    item.returns += 1
+                    if item.returns <= _MOST_RETURNS:
+                        pool._put_back(self, [item])
+                        continue
+                    # Who says so may lie, and run it each time.
+                    why = f"{item.function.name} was handed back {_MOST_RETURNS} times."
+                    pool._settle(self, item, Outcome(error=SessionLostError(why)))
                 else:
                     pool._settle(self, item, outcome)
         except SessionNotFoundError as error:
@@ -783,6 +808,11 @@ def _print(line: str) -> None:
     # A program without a terminal loses the line, and no item.
     with contextlib.suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
+
+
+# The sessions are the parent's; a child that ends must not delete them.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)
 
 
 @atexit.register

@@ -178,10 +178,11 @@ class Grader:
     def _prepared(
         self, name: str, files: Sequence[tuple[Path, str]], session: Session
     ) -> Submission:
-        for path, content in self._files:
-            session.files.write(path, content)
         for local, below in files:
             session.files.upload(local, below)
+        # Last: these are ours, also where the submission brought some of the same name.
+        for path, content in self._files:
+            session.files.write(path, content)
         submission = Submission(name, session, self._timeout_s, f"{self._seed}\n{name}")
         submission.prepare()
         return submission
@@ -243,8 +244,11 @@ def _judge(check: Check, submission: Submission) -> Verdict:
         raise
     except AssertionError as error:
         reason = str(error) or "It is not what was expected."
-    except Exception as error:
-        # A value of a kind that the check does not expect; or the check is wrong.
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        # A value of a kind that the check does not expect; or the check is wrong. What pytest's
+        # helpers raise is no `Exception`, nor is `SystemExit`.
         reason = f"The check failed: {type(error).__name__}: {error}"
     if not reason and share < 1:
         reason = f"{share:.0%} of it is right."

@@ -50,6 +50,17 @@ class Report:
         self._checks = checks
         self._seed = seed
         self._grades: dict[str, Grade] = {}
+        self._keep_earlier()
+
+    def _keep_earlier(self) -> None:
+        """The table of an earlier run stays, under another name: it may have other submissions."""
+        table = self._folder / TABLE
+        if not table.is_file():
+            return
+        number = 1
+        while (kept := table.with_stem(f"{table.stem}-{number}")).exists():
+            number += 1
+        table.rename(kept)
 
     def add(self, grade: Grade) -> None:
         """Write a grade.

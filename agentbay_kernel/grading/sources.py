@@ -34,7 +34,8 @@ class Source:
         file = self._main()
         if file.suffix == ".ipynb":
             return _cells_of(file)
-        return [_text(file).decode("utf-8", "replace")]
+        # Editors of Windows begin a file with a mark, which Python allows.
+        return [_text(file).decode("utf-8-sig", "replace")]
 
     def files(self) -> list[tuple[Path, str]]:
         """The other files of a submission that is a directory, and their paths in it.

@@ -64,6 +64,10 @@ class SubmissionError(AgentBayError):
     Fix: See the evidence. Catch it in a check if the failure is what you ask for.
     """
 
+    def __bool__(self) -> bool:
+        """False: `all(submission.map(...))` must not take a failure for a right answer."""
+        return False
+
 
 @dataclass(frozen=True)
 class CellOutput:

@@ -119,7 +119,9 @@ class Front:
         if head == "begin":
             self.begun = (int(rest), time.monotonic())
         elif head == "back":
-            if self.given.pop(int(rest), None) is not None:
+            # An item can write this too; what has begun does not go back.
+            begun = self.begun is not None and self.begun[0] == int(rest)
+            if not begun and self.given.pop(int(rest), None) is not None:
                 self.hand_back([int(rest)])
         elif head == "fault":
             self.broken = rest

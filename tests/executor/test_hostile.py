@@ -96,6 +96,31 @@ def test_an_item_that_forges_the_protocol_gets_an_error_or_its_result(
     answers_itself(hostile)
 
 
+def test_an_item_that_says_it_goes_back_does_not_run_for_ever(
+    hostile: SandboxExecutor, tmp_path: Path
+) -> None:
+    def goes_back() -> int:
+        import os
+        import time
+        from pathlib import Path
+
+        log = Path("/tmp/times")
+        times = int(log.read_text()) + 1 if log.exists() else 1
+        log.write_text(str(times))
+        for number in range(3, 64):
+            try:
+                os.write(number, b"".join(b"back %d\n" % it for it in range(1, 200)))
+            except OSError:
+                continue
+        time.sleep(0.5)
+        return times
+
+    error = hostile.submit(goes_back).exception(timeout=60)
+    assert error is None or isinstance(error, AgentBayError), error
+    times = hostile.submit(lambda: open("/tmp/times").read()).result(timeout=60)  # noqa: SIM115, PTH123
+    assert 1 <= int(times) <= 11
+
+
 # A front of the sandbox's own: takes requests, and answers as `reply` says.
 FRONT = """
 import base64, json, zlib

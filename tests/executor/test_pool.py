@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import collections
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from agentbay_kernel.errors import RemoteError, UnsupportedValueError
 from agentbay_kernel.executor import RemoteTraceback, SandboxExecutor
+from agentbay_kernel.service import AgentBay
 
 THRESHOLD = 10
 
@@ -256,6 +258,41 @@ def test_as_completed_wait_and_asyncio(pool: SandboxExecutor, tmp_path: Path) ->
 
     *doubles, error = asyncio.run(gather())
     assert doubles == [0, 2, 4, 6] and isinstance(error, RemoteError)
+
+
+def test_a_callback_may_end_its_pool_and_a_line_may_be_lost() -> None:
+    def refuses(line: str) -> None:
+        raise OSError(line)
+
+    with SandboxExecutor(1, notify=refuses) as pool:
+        # What it captures is told, and a dict of another kind comes back as a dict.
+        import collections
+
+        future = pool.submit(lambda: collections.OrderedDict(a=THRESHOLD))
+        ended: list[bool] = []
+
+        def end(_: object) -> None:
+            pool.shutdown()
+            ended.append(True)
+
+        future.add_done_callback(end)
+        assert future.result(timeout=60) == {"a": THRESHOLD}
+    assert ended == [True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_that_ends_leaves_the_parents_sessions(service: AgentBay) -> None:
+    with SandboxExecutor(1) as pool:
+        assert pool.submit(double, 2).result() == 4
+        child = os.fork()
+        if not child:
+            try:
+                atexit._run_exitfuncs()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert len(list(service.list_all())) >= 1
+        assert pool.submit(double, 3).result(timeout=60) == 6
 
 
 def test_an_error_in_map_cancels_what_was_not_sent(pool: SandboxExecutor) -> None:

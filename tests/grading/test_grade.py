@@ -327,6 +327,48 @@ def test_what_students_hand_in_is_found_and_no_link_is_followed(tmp_path: Path) 
     assert found["linked"].files() == []
 
 
+def test_a_failure_gives_no_points_and_ends_no_class(client: AgentBay, tmp_path: Path) -> None:
+    def wants_an_error(it: Submission) -> None:
+        with pytest.raises(SubmissionError):
+            it.call("f", 1)
+
+    def leaves(it: Submission) -> None:
+        sys.exit(3)
+
+    def takes_all(it: Submission) -> None:
+        assert all(it.map("g", [1, 2]))
+
+    code = "def f(x): return x\ndef g(x): raise ValueError(x)"
+    got = grader(client, wants_an_error, leaves, takes_all).grade(submission(tmp_path, code))
+    assert [verdict.points for verdict in got.verdicts] == [0, 0, 0]
+    assert all(verdict.reason for verdict in got.verdicts)
+
+
+def test_files_of_the_grader_win_and_a_mark_at_the_begin_is_allowed(
+    client: AgentBay, tmp_path: Path
+) -> None:
+    folder = tmp_path / "class" / "ada"
+    folder.mkdir(parents=True)
+    (folder / "data.csv").write_text("theirs")
+    (folder / "main.py").write_text("\ufefftext = open('data.csv').read()", encoding="utf-8")
+
+    def is_ours(it: Submission) -> bool:
+        return bool(it.value("text") == "ours")
+
+    checks = [Check("is_ours", 1, is_ours)]
+    (source,) = find_submissions([tmp_path / "class"])
+    got = Grader(client, checks, files=[("data.csv", b"ours")]).grade(source)
+    assert (got.status, got.points) == ("graded", 1)
+
+
+def test_the_table_of_an_earlier_run_is_kept(tmp_path: Path) -> None:
+    for name in ("a.py", "b.py", "c.py"):
+        Report(tmp_path, [], "1").add(Grade(name, "graded", 1, 1, 0.1))
+    found = {path.name: path.read_text() for path in tmp_path.glob("*.csv")}
+    assert set(found) == {"grades.csv", "grades-1.csv", "grades-2.csv"}
+    assert "a.py" in found["grades-1.csv"] and "c.py" in found["grades.csv"]
+
+
 def test_the_table_has_no_formulas_and_each_page_its_own_name(tmp_path: Path) -> None:
     report = Report(tmp_path, [], "1")
     names = ["=cmd|' /C calc'!A0.py", "../../x.py", "a b.py", "a-b.py", "\n-1.py", "\uff1d1.py"]
