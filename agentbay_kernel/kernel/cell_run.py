@@ -151,7 +151,16 @@ class CellRun:
     def stop(self) -> None:
         """Interrupt the cell. Called from any thread; the sandbox is asked on another one."""
         self._stop_asked = True
-        self._stopping = threads.start(self._stop)
+        # Known before it can have an effect: the run waits for what it has to say.
+        stopping = self._stopping = Future()
+
+        def stop() -> None:
+            try:
+                self._stop()
+            finally:
+                stopping.set_result(None)
+
+        threads.start(stop)
 
     def cancel(self, note: str | None = None) -> None:
         """End the run as it is. Called from any thread."""
