@@ -16,6 +16,7 @@ from agentbay_kernel.errors import (
     MalformedValueError,
     RemoteError,
     SessionError,
+    SessionLostError,
     TooLargeError,
 )
 from agentbay_kernel.executor import SandboxExecutor
@@ -96,29 +97,27 @@ def test_an_item_that_forges_the_protocol_gets_an_error_or_its_result(
     answers_itself(hostile)
 
 
-def test_an_item_that_says_it_goes_back_does_not_run_for_ever(
-    hostile: SandboxExecutor, tmp_path: Path
-) -> None:
-    def goes_back() -> int:
+def test_an_item_that_says_it_goes_back_runs_once(hostile: SandboxExecutor, tmp_path: Path) -> None:
+    def goes_back(log: str) -> None:
         import os
         import time
         from pathlib import Path
 
-        log = Path("/tmp/times")
-        times = int(log.read_text()) + 1 if log.exists() else 1
-        log.write_text(str(times))
+        with Path(log).open("a") as file:
+            file.write("ran\n")
         for number in range(3, 64):
             try:
                 os.write(number, b"".join(b"back %d\n" % it for it in range(1, 200)))
             except OSError:
                 continue
         time.sleep(0.5)
-        return times
 
-    error = hostile.submit(goes_back).exception(timeout=60)
+    # These sessions share our files.
+    log = tmp_path / "log"
+    error = hostile.submit(goes_back, str(log)).exception(timeout=60)
     assert error is None or isinstance(error, AgentBayError), error
-    times = hostile.submit(lambda: open("/tmp/times").read()).result(timeout=60)  # noqa: SIM115, PTH123
-    assert 1 <= int(times) <= 11
+    answers_itself(hostile)
+    assert log.read_text() == "ran\n"
 
 
 # A front of the sandbox's own: takes requests, and answers as `reply` says.
@@ -175,6 +174,13 @@ def test_a_session_that_answers_nonsense_is_replaced(hostile: SandboxExecutor, r
     # If it says that it took nothing, another session runs the item.
     assert isinstance(error, AgentBayError) or future.result() == 2
     answers_itself(hostile)
+
+
+def test_a_session_that_hands_back_for_ever_is_believed_for_a_while(service: AgentBay) -> None:
+    with SandboxExecutor(1) as pool:
+        lie(pool, "self.say([], back=[self.number])")
+        error = pool.submit(abs, -2).exception(timeout=60)
+        assert isinstance(error, SessionLostError) and "handed back" in str(error)
 
 
 @pytest.fixture(scope="module")
