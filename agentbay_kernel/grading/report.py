@@ -50,7 +50,6 @@ class Report:
         self._checks = checks
         self._seed = seed
         self._grades: dict[str, Grade] = {}
-        self._keep_earlier()
 
     def _keep_earlier(self) -> None:
         """The table of an earlier run stays, under another name: it may have other submissions."""
@@ -68,9 +67,12 @@ class Report:
         Raises:
             NotebookError: it can't be written.
         """
+        is_first = not self._grades
         # Its page has the rest, which is not kept in memory.
         self._grades[grade.name] = replace(grade, cells=())
         try:
+            if is_first:
+                self._keep_earlier()
             _write(self._folder / EVIDENCE / page_name(grade.name), page(grade, self._seed))
             _write(self._folder / TABLE, self._table())
         except OSError as error:
