@@ -212,6 +212,9 @@ class Interrupts:
     def end(self, around: str = "") -> None:
         """Note that a cell has ended: an interrupt that waits is dropped."""
         self.install()
+        if (debugger := find_debugger()) is not None:
+            # A request that came too late for the halted thread.
+            debugger.process_internal_commands()
         if self.register is not None:
             self.register.end(around)
         self.cell, self.since = around, None
@@ -297,11 +300,11 @@ class Interrupts:
 
     def follow_debugger(self) -> None:
         """Know when ipykernel's debugger halts the main thread, if it is in use."""
-        constants: Any = sys.modules.get("_pydevd_bundle.pydevd_constants")
-        debugger = constants.get_global_debugger() if constants is not None else None
+        debugger = find_debugger()
         if debugger is None or debugger is self.debugger:
             return
         self.debugger = debugger
+        answer_always()
         wait = debugger.do_wait_suspend
 
         def halt(*arguments: Any, **options: Any) -> None:
@@ -315,6 +318,8 @@ class Interrupts:
                 wait(*arguments, **options)
             finally:
                 self.halting = False
+            # What came while it was let go would wait for the next halt, and ipykernel with it.
+            debugger.process_internal_commands()
             if self.since is not None:
                 self.since = None
                 # Python traces no more where tracing raises.
@@ -328,9 +333,13 @@ class Interrupts:
     def settle_halted(self, frame: FrameType | None) -> None:
         """Have the debugger let the code go; end what it evaluates there."""
         self.rings.put(self.cell)
+        ours = Interrupts.settle_halted.__code__.co_filename
         while frame is not None:
+            name, file = frame.f_code.co_name, frame.f_code.co_filename
+            if name == "send_answer" and file == ours:
+                return
             # It catches what is raised by what it was asked to do.
-            if frame.f_code.co_name == "do_it" and "pydevd" in frame.f_code.co_filename:
+            if name == "do_it" and "pydevd" in file:
                 raise KeyboardInterrupt
             frame = frame.f_back
 
@@ -375,6 +384,54 @@ class Interrupts:
                 signal.pthread_kill(main, signal.SIGINT)
 
 
+def find_debugger() -> Any:
+    """ipykernel's debugger (`pydevd.PyDB`), None if it is not in use."""
+    constants: Any = sys.modules.get("_pydevd_bundle.pydevd_constants")
+    return constants.get_global_debugger() if constants is not None else None
+
+
+def answer_always() -> None:
+    """Have debugpy answer each request that the halted main thread handles, also where an interrupt
+    ends that: ipykernel takes the next answer for that of the request it waits for."""
+    module: Any = sys.modules["_pydevd_bundle.pydevd_comm"]
+    handle = module.InternalThreadCommand.do_it
+    if handle.__module__ == __name__:
+        return
+
+    def do_it(command: Any, debugger: Any) -> None:
+        """Handle one, and answer it if nothing else did."""
+        request = next((it for it in command.args or () if hasattr(it, "command")), None)
+        if request is None or threading.current_thread() is not threading.main_thread():
+            handle(command, debugger)
+            return
+        writer, is_answered = debugger.writer, False
+        send = writer.add_command
+
+        def send_answer(message: Any) -> None:
+            """Send a message, which may be the answer; no interrupt is raised in here."""
+            nonlocal is_answered
+            content = getattr(message, "as_dict", {})
+            is_answered = is_answered or content.get("request_seq") == request.seq
+            send(message)
+
+        writer.add_command = send_answer
+        try:
+            handle(command, debugger)
+        finally:
+            writer.add_command = send
+            if not is_answered:
+                refused = refusal(request.seq, request.command, "It was interrupted.")
+                send(module.NetCommand(module.CMD_RETURN, 0, refused, is_json=True))
+
+    module.InternalThreadCommand.do_it = do_it
+
+
+def refusal(number: int, command: str, message: str) -> dict[str, Any]:
+    """A response of the Debug Adapter Protocol that says why there is no other."""
+    answer = {"type": "response", "request_seq": number, "command": command}
+    return {**answer, "success": False, "message": message, "body": {}}
+
+
 def install(path: str) -> None:
     """Install both halves in ipykernel, from code that it runs.
 
@@ -407,6 +464,18 @@ def install(path: str) -> None:
         while frame is not None:
             kernel.debugger.kernel_modules.append(frame.f_code.co_filename)
             frame = frame.f_back
+        process_request = kernel.debugger.process_request
+
+        async def answer_request(request: dict[str, Any]) -> dict[str, Any]:
+            """Refuse what ipykernel fails on, such as what went when code went on; it would not
+            reply."""
+            try:
+                reply: dict[str, Any] = await process_request(request)
+            except Exception as failure:
+                return refusal(request["seq"], request["command"], repr(failure))
+            return reply
+
+        kernel.debugger.process_request = answer_request
     kernel._cancel_on_sigint = interrupts.cancelling
     # Between two requests too: else the handler of before is put back, which ignores the signal,
     # or raises in the midst of ipykernel.

@@ -304,6 +304,58 @@ def test_stop_while_stopped_runs_nothing_more(page: Page) -> None:
     assert page.finish(running).text() == "42\n"
 
 
+CROSSED = """
+import time
+class Slow:
+    def __init__(self, seconds): self.seconds = seconds
+    def __repr__(self):
+        print("shown", flush=True)
+        time.sleep(self.seconds)
+        return "Slow"
+many = {f"name {number}": "x" * 300 for number in range(1500)}
+def stops(*those):
+    here = 1
+    return here
+"""
+
+
+def test_a_request_that_a_stop_crosses_is_answered(page: Page) -> None:
+    line = 1 + CROSSED.splitlines().index("    here = 1")
+    short, endless = (CROSSED + f"stops(Slow({seconds}), many)" for seconds in (0.05, 1000))
+    page.set_breakpoints(short, line)
+    page.set_breakpoints(endless, line)
+    # What runs in the sandbox when the interrupt comes: a look at variables, or its reply.
+    for number in range(25):
+        running = page.run_to_stop(short)
+        frame = page.frames()[0]["id"]
+        scopes = page.body("scopes", frameId=frame)["scopes"]
+        asked = [
+            page.send("variables", variablesReference=scope["variablesReference"])
+            for scope in scopes * 2
+        ]
+        asked.append(page.send("evaluate", expression="many", context="repl", frameId=frame))
+        time.sleep(0.01 * number)
+        page.kernel.manager.interrupt_kernel()
+        assert [page.reply(request)["type"] for request in asked] == ["response"] * len(asked)
+        assert page.kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+    # Code of the user's that does not end.
+    for command in ("variables", "evaluate"):
+        running = page.run_to_stop(endless)
+        frame = page.frames()[0]["id"]
+        (scope, *_) = page.body("scopes", frameId=frame)["scopes"]
+        request = (
+            page.send("variables", variablesReference=scope["variablesReference"])
+            if command == "variables"
+            else page.send("evaluate", expression="those[0]", context="repl", frameId=frame)
+        )
+        while "shown" not in str(page.kernel.client.get_iopub_msg(timeout=ANSWER_S)["content"]):
+            pass
+        page.kernel.manager.interrupt_kernel()
+        assert page.reply(request)["type"] == "response"
+        assert page.kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+        assert page.body("debugInfo")["stoppedThreads"] == []
+
+
 # The fault of debugpy's: sometimes it does not say that an interrupt has ended a stop.
 MUTE = """
 debugger = get_ipython().kernel.debugger
