@@ -31,21 +31,24 @@ def grade(options: Namespace) -> int:
         return _usage(f"-j {options.jobs} is not a number of submissions. Use 1 or more.")
     if not 0 < options.timeout <= _LONGEST_TIMEOUT_S or not options.total_timeout > 0:
         return _usage("--timeout takes seconds from 0 to 60, --total-timeout more than 0.")
-    sources = find_submissions([Path(it) for it in options.submissions])
+    output = Path(options.output_dir)
+    files = [Path(it) for it in options.files]
+    besides = [Path(options.checks), *files, output]
+    sources = find_submissions([Path(it) for it in options.submissions], besides)
     if missing := [it.name for it in sources if not os.path.lexists(it.path)]:
         return _usage(f"There is no {', '.join(missing)}.")
     if not sources:
         return _usage("There are no submissions in " + ", ".join(options.submissions) + ".")
     try:
         checks = load_checks(Path(options.checks))
-        files = _read_files([Path(it) for it in options.files])
+        contents = _read_files(files)
+        seed = options.seed if options.seed is not None else secrets.token_hex(4)
+        report = Report(output, checks, seed)
     except ConfigurationError as error:
         return _usage(str(error))
     # What is odd about a submission's file is for its row.
     warnings.filterwarnings("ignore", module="nbformat")
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
-    seed = options.seed if options.seed is not None else secrets.token_hex(4)
-    report = Report(Path(options.output_dir), checks, seed)
     settings = load_settings()
     # Nobody has read what was handed in.
     settings.untrusted = True
@@ -64,7 +67,7 @@ def grade(options: Namespace) -> int:
             timeout_s=options.timeout,
             total_s=options.total_timeout,
             seed=seed,
-            files=files,
+            files=contents,
         )
         with table, stopper.by(grader.stop):
             for result in in_parallel(grader.grade, sources, jobs, stopper, table.started):
@@ -80,7 +83,7 @@ def grade(options: Namespace) -> int:
                         result.note[:_LONGEST_NOTE],
                     ]
                 )
-    print(f"Written: {Path(options.output_dir) / TABLE}. Seed: {seed}.")
+    print(f"Written: {output / TABLE}. Seed: {seed}.")
     if stopper.interrupted:
         raise KeyboardInterrupt
     if again:

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentbay_kernel import threads
-from agentbay_kernel.errors import AgentBayError, CommandError, NotebookError, QuotaError
+from agentbay_kernel.errors import (
+    PASSING_FAILURES,
+    AgentBayError,
+    CommandError,
+    ExchangeError,
+    NotebookError,
+    QuotaError,
+)
 from agentbay_kernel.grading.checks import Check
 from agentbay_kernel.grading.sources import Source
 from agentbay_kernel.grading.submission import CellOutput, Submission, SubmissionError
@@ -147,7 +154,10 @@ class Grader:
         try:
             with self._session() as session:
                 # Before any code of the submission: the time of this is not its own.
-                attempt.submission = submission = self._prepared(source.name, files, session)
+                try:
+                    attempt.submission = submission = self._prepared(source.name, files, session)
+                except NotebookError as error:
+                    return result(UNREADABLE, str(error))
                 graded = threads.start(lambda: self._judge(submission, cells, attempt.verdicts))
                 try:
                     graded.result(self._total_s)
@@ -178,11 +188,19 @@ class Grader:
     def _prepared(
         self, name: str, files: Sequence[tuple[Path, str]], session: Session
     ) -> Submission:
+        """A submission in its session, before any of its code.
+
+        Raises:
+            NotebookError: its files can't be there.
+            AgentBayError: the session can't be used.
+        """
         for local, below in files:
-            session.files.upload(local, below)
+            with _for(session, f"Its file {below}"):
+                session.files.upload(local, below)
         # Last: these are ours, also where the submission brought some of the same name.
         for path, content in self._files:
-            session.files.write(path, content)
+            with _for(session, f"Beside its files, {path}"):
+                session.files.write(path, content)
         submission = Submission(name, session, self._timeout_s, f"{self._seed}\n{name}")
         submission.prepare()
         return submission
@@ -226,6 +244,23 @@ class Grader:
             # The account has fewer slots than were asked for: one of ours gets free.
             with self._freed:
                 self._freed.wait(min(2.0, left_s))
+
+
+@contextlib.contextmanager
+def _for(session: Session, what: str) -> Iterator[None]:
+    """A file is copied; it is the submission's doing if the session refuses it and works.
+
+    Raises:
+        NotebookError: it is.
+    """
+    try:
+        yield
+    except PASSING_FAILURES:
+        raise
+    except (CommandError, ExchangeError) as error:
+        if session.get_status().success:
+            raise NotebookError(f"{what} can't be copied into the sandbox: {error}") from error
+        raise
 
 
 def _judge(check: Check, submission: Submission) -> Verdict:

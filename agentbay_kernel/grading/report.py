@@ -18,14 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from agentbay_kernel.containment.text import lines, one_line
-from agentbay_kernel.errors import NotebookError
+from agentbay_kernel.errors import ConfigurationError, NotebookError
 from agentbay_kernel.grading.checks import Check
 from agentbay_kernel.grading.grader import Grade, Verdict
 
 TABLE, EVIDENCE = "grades.csv", "evidence"
+# Those of the checks stand after the fourth.
+_COLUMNS = ("submission", "status", "points", "out of", "seconds", "note", "evidence")
 _LONGEST = 20_000
-# What a cell of the table may start with so that no spreadsheet takes it for a formula.
-_PLAIN_START = re.compile(r"[\w(./]")
+# A cell of the table that starts otherwise could be a formula. In many languages spreadsheets begin
+# another cell behind each semicolon.
+_FORMULA_START = re.compile(r"(^|;\s*)(?=[^\w(./\s;])")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; } td, th { border: 1px solid #bbb; padding: .3em .6em;
@@ -39,20 +42,37 @@ _POLICY = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; f
 class Report:
     """Writes grades into a directory, again after each one.
 
+    What an earlier run has left there stays: its table gets another name, and new pages are written
+    beside its own.
+
     Arguments:
         folder: the directory; it is made.
         checks: the columns of the table.
         seed: of the random inputs.
+
+    Raises:
+        ConfigurationError: a check has the name of another column.
     """
 
     def __init__(self, folder: Path, checks: Sequence[Check], seed: str) -> None:
+        for check in checks:
+            if check.name in _COLUMNS:
+                raise ConfigurationError(
+                    f"The table has another column {check.name!r}. Rename check_{check.name}."
+                )
         self._folder = folder
+        self._evidence = EVIDENCE
         self._checks = checks
         self._seed = seed
         self._grades: dict[str, Grade] = {}
 
     def _keep_earlier(self) -> None:
-        """The table of an earlier run stays, under another name: it may have other submissions."""
+        """The table of an earlier run stays, under another name, and so do its pages: it may have
+        other submissions."""
+        number = 1
+        while (self._folder / self._evidence).exists():
+            number += 1
+            self._evidence = f"{EVIDENCE}-{number}"
         table = self._folder / TABLE
         if not table.is_file():
             return
@@ -73,7 +93,7 @@ class Report:
         try:
             if is_first:
                 self._keep_earlier()
-            _write(self._folder / EVIDENCE / page_name(grade.name), page(grade, self._seed))
+            _write(self._folder / self._evidence / page_name(grade.name), page(grade, self._seed))
             _write(self._folder / TABLE, self._table())
         except OSError as error:
             raise NotebookError(
@@ -84,9 +104,7 @@ class Report:
         text = io.StringIO()
         writer = csv.writer(text)
         names = [check.name for check in self._checks]
-        writer.writerow(
-            ["submission", "status", "points", "out of", *names, "seconds", "note", "evidence"]
-        )
+        writer.writerow([*_COLUMNS[:4], *names, *_COLUMNS[4:]])
         for name in sorted(self._grades):
             grade = self._grades[name]
             by_check = {it.check: it for it in grade.verdicts}
@@ -100,7 +118,7 @@ class Report:
                     *(number(by_check[it].points if is_final else None) for it in names),
                     f"{grade.seconds:.1f}",
                     _cell(grade.note[:300]),
-                    f"{EVIDENCE}/{page_name(name)}",
+                    f"{self._evidence}/{page_name(name)}",
                 ]
             )
         return text.getvalue()
@@ -169,8 +187,7 @@ def _escaped(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    plain = one_line(text)
-    return plain if not plain or _PLAIN_START.match(plain) else f"'{plain}"
+    return _FORMULA_START.sub(r"\1'", one_line(text))
 
 
 def _write(path: Path, text: str) -> None:

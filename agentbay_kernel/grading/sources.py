@@ -5,6 +5,7 @@ A link is never followed: what a student hands in could name a file of the teach
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,26 +79,35 @@ class Source:
         raise NotebookError(f"{self.name} has neither a notebook nor a Python file.")
 
 
-def find_submissions(given: Sequence[Path]) -> list[Source]:
+def find_submissions(given: Sequence[Path], besides: Sequence[Path] = ()) -> list[Source]:
     """The submissions that are named, and those in the directories that are.
 
     A directory that is given holds submissions: each is a notebook, a Python file, or a directory
     with one of them and the files that it uses.
+
+    Arguments:
+        given: files and directories.
+        besides: what is none, although it is in one of the directories.
     """
     found: dict[Path, None] = {}
+    others = {path.absolute() for path in besides}
     for path in given:
         if not path.is_dir():
             found[path.absolute()] = None
             continue
         for entry in sorted(path.absolute().iterdir()):
-            if entry.name.startswith((".", "__")):
+            if entry.name.startswith((".", "__")) or entry in others:
                 continue
             if entry.suffix in _ENDINGS or entry.is_dir():
                 found[entry] = None
     if not found:
         return []
     root = Path(os.path.commonpath([path.parent for path in found]))
-    return [Source(path.relative_to(root).as_posix(), path) for path in found]
+    # A name that is no text, as an archive of another system may leave it, is shown with its bytes.
+    return [
+        Source(path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode(), path)
+        for path in found
+    ]
 
 
 def _text(file: Path) -> bytes:
@@ -115,7 +125,13 @@ def _cells_of(file: Path) -> list[str]:
     import nbformat
 
     try:
-        notebook = nbformat.reads(_text(file).decode("utf-8"), as_version=4)
+        content = json.loads(_text(file).decode("utf-8"))
+        # Their outputs are not looked at: checking thousands takes long.
+        for sheet in [content, *content.get("worksheets", [])]:
+            for cell in sheet.get("cells", []):
+                if cell.get("cell_type") == "code":
+                    cell["outputs"] = []
+        notebook = nbformat.reads(json.dumps(content), as_version=4)
         cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     except NotebookError:
         raise

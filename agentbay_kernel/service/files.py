@@ -114,7 +114,8 @@ class Files:
         """
         content = data.encode() if isinstance(data, str) else data
         target = self._absolute(path)
-        beside = f"{target}.ab-{secrets.token_hex(6)}"
+        # Not the file's name, which may have as many bytes as a name can have.
+        beside = posixpath.join(posixpath.dirname(target), f".ab-{secrets.token_hex(6)}")
         size = self._piece("write_file", sent=True)
         self._tool("create_directory", {"path": posixpath.dirname(target)})
         try:

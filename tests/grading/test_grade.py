@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from typing import Any
 import nbformat
 import pexpect
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from agentbay_kernel.cli import main
 from agentbay_kernel.errors import ConfigurationError, NotebookError
@@ -303,6 +307,73 @@ def test_fewer_slots_than_asked_for_are_waited_for(tmp_path: Path) -> None:
     assert grading.most_sessions <= 2
 
 
+@pytest.mark.parametrize("value", ["Decimal('1e9999999')", "range(10**18)", "range(-2**80, 2**80)"])
+def test_a_value_that_grows_here_is_refused(client: AgentBay, tmp_path: Path, value: str) -> None:
+    def grows(it: Submission) -> float:
+        found = it.value("x")
+        return sum(found) if isinstance(found, range) else int(found)
+
+    got = grader(client, grows).grade(
+        submission(tmp_path, f"from decimal import Decimal\nx = {value}")
+    )
+    assert (got.status, got.points) == ("graded", 0)
+    assert "of more than" in got.verdicts[0].reason
+
+
+def test_a_submission_that_cant_be_copied_is_unreadable(client: AgentBay, tmp_path: Path) -> None:
+    def passes(it: Submission) -> None:
+        pass
+
+    clash, long, bytes_, named = (tmp_path / "class" / it for it in ("a", "b", "c", "d\udce9"))
+    (clash / "data.csv").mkdir(parents=True)
+    (clash / "data.csv" / "x.txt").write_text("1")
+    for folder in (long, bytes_, named):
+        folder.mkdir()
+    (long / ("x" * 251)).write_text("1")
+    (bytes_ / "\udce9.txt").write_text("1")
+    for folder in (clash, long, bytes_, named):
+        (folder / "main.py").write_text("x = 1")
+    grading = Grader(client, [Check("passes", 1, passes)], files=[("data.csv", b"ours")])
+    got = {it.name: grading.grade(it) for it in find_submissions([tmp_path / "class"])}
+    assert {name: it.status for name, it in got.items()} == {
+        "a": "unreadable",
+        "b": "graded",
+        "c": "graded",
+        "d\\udce9": "graded",
+    }
+    assert "data.csv" in got["a"].note
+
+
+def test_outputs_of_a_notebook_take_no_time(client: AgentBay, tmp_path: Path) -> None:
+    output = {"output_type": "stream", "name": "stdout", "text": "x"}
+    notebook = new_notebook(cells=[new_code_cell("x = 1"), new_markdown_cell("y")])
+    content = {**notebook}
+    content["cells"][0]["outputs"] = [output] * 100_000
+    content["cells"][0]["outputs"].append({"output_type": "nonsense"})
+    (tmp_path / "a.ipynb").write_text(json.dumps(content))
+    began = time.process_time()
+    assert Source("a.ipynb", tmp_path / "a.ipynb").cells() == ["x = 1"]
+    # Where they were looked at it took more than a minute: a bound, not a measurement.
+    assert time.process_time() - began < 20
+
+
+def test_what_the_teacher_has_beside_is_no_submission(
+    runtime: LocalRuntimeProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "checks.py").write_text("def check_x(it): assert it.value('x') == 1\n")
+    (tmp_path / "helper.py").write_text("x = 2")
+    (tmp_path / "ada.py").write_text("from helper import x; x = 1")
+    command = [sys.executable, "-m", "agentbay_kernel", "grade", ".", "--checks", "checks.py"]
+    for _ in range(2):
+        subprocess.run(
+            [*command, "--files", "helper.py"],
+            cwd=tmp_path,
+            env={**os.environ, **environment(runtime)},
+            check=True,
+        )
+        assert set(table(tmp_path / "grades")) == {"ada.py"}
+
+
 def test_what_students_hand_in_is_found_and_no_link_is_followed(tmp_path: Path) -> None:
     write_class(tmp_path / "class", 3, 0)
     secret = tmp_path / "secret.py"
@@ -364,21 +435,27 @@ def test_files_of_the_grader_win_and_a_mark_at_the_begin_is_allowed(
 def test_the_table_of_an_earlier_run_is_kept(tmp_path: Path) -> None:
     for name in ("a.py", "b.py", "c.py"):
         Report(tmp_path, [], "1").add(Grade(name, "graded", 1, 1, 0.1))
+        Report(tmp_path / "same", [], "1").add(Grade("a.py", "graded", 1, 1, 0.1, note=name))
     found = {path.name: path.read_text() for path in tmp_path.glob("*.csv")}
     assert set(found) == {"grades.csv", "grades-1.csv", "grades-2.csv"}
     assert "a.py" in found["grades-1.csv"] and "c.py" in found["grades.csv"]
+    # Each table has its own pages.
+    for table_name, note in (("grades-1", "a.py"), ("grades-2", "b.py"), ("grades", "c.py")):
+        with (tmp_path / "same" / f"{table_name}.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert f"<pre>{note}</pre>" in (tmp_path / "same" / row["evidence"]).read_text()
 
 
 def test_the_table_has_no_formulas_and_each_page_its_own_name(tmp_path: Path) -> None:
     report = Report(tmp_path, [], "1")
     names = ["=cmd|' /C calc'!A0.py", "../../x.py", "a b.py", "a-b.py", "\n-1.py", "\uff1d1.py"]
     for name in names:
-        report.add(Grade(name, "graded", 1, 1, 0.1, note="@SUM(1)"))
+        report.add(Grade(name, "graded", 1, 1, 0.1, note='@SUM(1);=1+2; "+1; a=b'))
     with (tmp_path / "grades.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         assert re.match(r"[\w'./]", row["submission"])
-        assert row["note"] == "'@SUM(1)"
+        assert row["note"] == "'@SUM(1);'=1+2; '\"+1; a=b"
         assert (tmp_path / row["evidence"]).parent == tmp_path / "evidence"
     assert len({row["evidence"] for row in rows}) == len(names)
     assert len(list((tmp_path / "evidence").iterdir())) == len(names)
@@ -396,6 +473,12 @@ def test_checks_that_are_none_are_refused(tmp_path: Path, content: str, told: st
     (tmp_path / "c.py").write_text(content)
     with pytest.raises(ConfigurationError, match=told):
         load_checks(tmp_path / "c.py")
+
+
+def test_a_check_with_the_name_of_another_column_is_refused(tmp_path: Path) -> None:
+    for name in ("points", "note", "seconds"):
+        with pytest.raises(ConfigurationError, match=f"Rename check_{name}"):
+            Report(tmp_path, [Check(name, 1, lambda it: None)], "1")
 
 
 @pytest.mark.parametrize(
@@ -498,11 +581,27 @@ def test_same_is_what_a_grader_means() -> None:
     for _ in range(200):
         deep = [deep]
     frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    times = pandas.to_datetime(["2026-01-01", None, "2026-01-02"])
+    table = pandas.DataFrame({"a": [1, 2, 3], "b": ["x", None, "y"], "t": times})
     for given, expected in (
         (2, 2.0),
         (0.1 + 0.2, 0.3),
         (10**400, 10**400),
         ((1, 2), [1, 2.0]),
+        (numpy.int64(10**10), 10**10),
+        (Fraction(1, 3), 1 / 3),
+        (Decimal("0.1"), 0.1),
+        (Decimal("Infinity"), float("inf")),
+        (complex(nan, 1), complex(nan, 1)),
+        ({True, 2}, {2, True}),
+        ({(1, True): 3}, {(1, True): 3.0}),
+        (numpy.array([True]), numpy.array([True])),
+        (numpy.array([nan, 1]), numpy.array([nan, 1 + 1e-15])),
+        (numpy.array([1, "a", None], dtype=object), numpy.array([1, "a", None], dtype=object)),
+        (table.astype({"a": "Int64"}), table),
+        (table.set_index("b"), table.set_index("b")),
+        (table["t"], table["t"].copy()),
+        (pandas.NaT, pandas.NaT),
         ({"a": nan}, {"a": nan}),
         ({1, 2}, {2, 1}),
         (numpy.array([1, 2]), numpy.array([1.0, 2.0])),
@@ -520,6 +619,23 @@ def test_same_is_what_a_grader_means() -> None:
         (1, True),
         ("1", 1),
         (10**10 + 1, 10**10),
+        (numpy.int64(10**10 + 1), 10**10),
+        (numpy.array([10**10 + 1]), numpy.array([10**10])),
+        (numpy.array([2**64 - 1], "u8"), numpy.array([-1], "i8")),
+        (Fraction(10**12 + 1, 10**12), 1),
+        (Decimal("1.0000000000001"), 1),
+        (Decimal("Infinity"), 1.0),
+        (Decimal("1e400"), float("inf")),
+        (complex(nan, 1), complex(nan, 2)),
+        ({1, 2}, {True, 2}),
+        ({True: "a"}, {1: "a"}),
+        ({(1, 2): "a"}, {(True, 2): "a"}),
+        (table.assign(a=table["a"] == 1), table.assign(a=[1, 0, 0])),
+        (table.assign(a=[10**10 + 1, 0, 0]), table.assign(a=[10**10, 0, 0])),
+        (table.set_index("a"), table.set_index("b")),
+        (table["a"], table["a"].rename("c")),
+        (pandas.Index([1, 2]), pandas.Index([True, 2], dtype=object)),
+        (numpy.array([True, False]), numpy.array([1, 0])),
         (float("inf"), 1e308),
         (10**400, 1.5),
         ([1, 2], [1]),

@@ -23,7 +23,13 @@ import struct
 from typing import Any, Iterable, Iterator
 
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
-from agentbay_kernel.sandbox.exchange.values import LACKING, MALFORMED, UNSUPPORTED, Refused
+from agentbay_kernel.sandbox.exchange.values import (
+    LACKING,
+    MALFORMED,
+    MOST_EXPONENT,
+    UNSUPPORTED,
+    Refused,
+)
 
 # Before this release, reading Arrow could run what a file says (CVE-2023-47248).
 _SAFE = (14, 0, 1)
@@ -125,6 +131,8 @@ def _check_types(types: list[Any], inside: bool = False) -> None:
         elif any(getattr(known, "is_" + name)(one) for name in _NESTED):
             _check_types([one.field(number).type for number in range(one.num_fields)], True)
             continue
+        if known.is_decimal(one) and abs(one.scale) > MOST_EXPONENT:
+            raise Refused(UNSUPPORTED, "holds numbers of more than %d digits" % MOST_EXPONENT)
         if not any(getattr(known, "is_" + name)(one) for name in _PLAIN):
             raise Refused(UNSUPPORTED, "holds the Arrow type %s: cast it first" % one)
 

@@ -24,7 +24,9 @@ from typing import Any, Callable, Iterator
 from agentbay_kernel.sandbox.exchange.values import (
     MALFORMED,
     MOST_DEPTH,
+    MOST_EXPONENT,
     TAG,
+    TOO_LARGE,
     UNSUPPORTED,
     ZONE_NAME,
     Refused,
@@ -281,7 +283,18 @@ def _decode_time(decoder: Decoder, node: dict[str, Any], depth: int) -> datetime
 
 def _decode_decimal(decoder: Decoder, node: dict[str, Any], depth: int) -> decimal.Decimal:
     # Exact: a context's precision does not round what is made of text.
-    return decimal.Decimal(_text(node["v"]))
+    value = decimal.Decimal(_text(node["v"]))
+    if value.is_finite() and abs(value.adjusted()) > MOST_EXPONENT:
+        raise Refused(UNSUPPORTED, "is a Decimal of more than %d digits" % MOST_EXPONENT)
+    return value
+
+
+def _decode_range(decoder: Decoder, node: dict[str, Any], depth: int) -> range:
+    value: range = _decode_parts(range)(decoder, node, depth)
+    # `len` knows no more than a machine word.
+    if (value.stop - value.start) // value.step > decoder.limit:
+        raise Refused(TOO_LARGE, "is a range of more than %s numbers" % format(decoder.limit, ","))
+    return value
 
 
 def _decode_parts(kind: Any) -> Callable[[Decoder, dict[str, Any], int], Any]:
@@ -308,7 +321,7 @@ _DECODERS: dict[str, Callable[[Decoder, dict[str, Any], int], Any]] = {
     "dict": _decode_dict,
     "complex": _decode_parts(complex),
     "fraction": _decode_parts(fractions.Fraction),
-    "range": _decode_parts(range),
+    "range": _decode_range,
     "slice": _decode_parts(slice),
     "decimal": _decode_decimal,
     "uuid": lambda d, n, depth: uuid.UUID(hex=_text(n["v"])),

@@ -18,6 +18,8 @@ MOST_DEPTH = 100
 SAFE_INTEGER = 2**53 - 1
 ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,3}")
 
+# Ten bytes can claim a larger exponent; as an integer, such a number has as many digits.
+MOST_EXPONENT = 10_000
 UNSUPPORTED, TOO_LARGE, MALFORMED, MISSING = "unsupported", "too large", "malformed", "missing"
 LACKING = "lacking"
 # What needs pyarrow on both sides, and the notebook's side or the sandbox has none.
