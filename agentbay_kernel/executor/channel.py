@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import math
 import re
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from agentbay_kernel.errors import (
     ConfigurationError,
     ExchangeError,
     MalformedValueError,
+    NotAllowedError,
     RemoteError,
     ServiceUnreachableError,
     SessionError,
@@ -42,7 +44,7 @@ from agentbay_kernel.exchange.jobs import program as exchange_program
 from agentbay_kernel.exchange.reports import raised
 from agentbay_kernel.exchange.transfers import ByteTransfer, Source
 from agentbay_kernel.execution.sources import read_source
-from agentbay_kernel.executor.functions import Function
+from agentbay_kernel.executor.functions import Function, holds_key
 from agentbay_kernel.sandbox.exchange.arrow import has_pyarrow
 from agentbay_kernel.sandbox.exchange.decoding import Decoder
 from agentbay_kernel.sandbox.exchange.encoding import Encoder
@@ -61,6 +63,7 @@ _CALL_S = 60
 _PATIENCE_S = 60.0
 # Characters of an item that go with its chunk; more is a stream of its own.
 _MOST_WITH_CHUNK = 24_000
+_PIECE = 1 << 20
 _LARGEST_REPLY = 64 * 1024 * 1024
 _MOST_NOTES = 20
 # Seconds that an item can have taken.
@@ -133,10 +136,18 @@ class Sent:
     arguments: Arguments
 
 
-def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> Arguments:
+def encode_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any], limit: int, key: str = ""
+) -> Arguments:
     """Arguments as they are now.
 
+    Arguments:
+        args, kwargs: they.
+        limit: most bytes.
+        key: the service's key, which is not sent.
+
     Raises:
+        NotAllowedError: they hold the key.
         ExchangeError: one can't be transferred; says which and why.
     """
     encoder = _LazyEncoder(limit)
@@ -152,7 +163,21 @@ def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) 
         raise raised(refusal) from None
     if len(text) > limit:
         raise raised(Refused("too large", f"has more than {limit:,} bytes", "the arguments"))
+    if holds_key(text.encode("ascii"), key) or any(
+        holds_key(piece, key) for path in encoder.blobs for piece in _pieces(path, len(key))
+    ):
+        raise NotAllowedError("They hold the service's key.")
     return Arguments(text, encoder.blobs, encoder.directory, tuple(encoder.notes))
+
+
+def _pieces(path: str, overlap: int) -> Iterator[bytes]:
+    """A file in pieces that overlap, so that a text of `overlap` bytes is whole in one of them."""
+    before = b""
+    with Path(path).open("rb") as file:
+        while read := file.read(_PIECE):
+            yield before + read
+            # In base64 it takes a third more.
+            before = read[-2 * overlap :]
 
 
 def _encoded(encoder: Encoder, value: Any, name: str) -> Any:
@@ -276,6 +301,9 @@ class Channel:
             "room": self.session.capacity("run_code").received // 2,
         }
         posted = False
+        # Items have their time one after the other.
+        longest_s = len(pending) * (self._timeout or math.inf) + _PATIENCE_S
+        ends_at = time.monotonic() + longest_s
         while pending:
             request |= {
                 "after": self._after,
@@ -299,6 +327,8 @@ class Channel:
                     f"The sandbox can't run functions: {one_line(reply['broken'][:500])}."
                 )
             if pending and not settled:
+                if time.monotonic() > ends_at:
+                    raise self._lost(f"it holds items beyond their timeout of {self._timeout:g} s")
                 if not reply["left"]:
                     raise MalformedValueError("The sandbox returned no outcome of some items.")
                 time.sleep(max(0.0, asked_at + _PAUSE_S - time.monotonic()))
@@ -377,7 +407,7 @@ class Channel:
         self._after += len(reply["outcomes"])
         return dict(reply)
 
-    def _lost(self, why: str, posted: bool) -> SessionNotFoundError:
+    def _lost(self, why: str, posted: bool = True) -> SessionNotFoundError:
         kind = SessionLostError if posted else SessionNotFoundError
         return kind(f"The session {self.session.session_id} was lost: {why}")
 
@@ -496,7 +526,7 @@ def _error_of(item: Sent, told: dict[str, Any], timeout: float | None) -> BaseEx
         )
     refused = told.get("refused")
     if type(refused) is list and len(refused) == 3:
-        return raised(Refused(*[visible(str(part)[:2000]) for part in refused]))
+        return raised(Refused(*[_plain(str(part)[:2000]) for part in refused]))
     if type(failure := told.get("unloaded")) is dict:
         error = _rebuilt(failure)
         error.add_note(
@@ -518,8 +548,8 @@ def _how(status: Any) -> str:
 def _rebuilt(failure: dict[str, Any]) -> Exception:
     """A remote exception: a builtin one by its name, else a `RemoteError`."""
     name = one_line(str(failure.get("name"))[:200])
-    message = visible(str(failure.get("message"))[:4000])
-    trace = visible(str(failure.get("traceback"))[:20_000])
+    message = _plain(str(failure.get("message"))[:4000])
+    trace = _plain(str(failure.get("traceback"))[:20_000])
     error: Exception | None = None
     kind = _EXCEPTIONS.get(name) if failure.get("builtin") is True else None
     if kind is not None:
@@ -530,11 +560,28 @@ def _rebuilt(failure: dict[str, Any]) -> Exception:
     return error
 
 
+def _plain(text: str) -> str:
+    """A text of a sandbox as a terminal may show it. A page keeps colours; a terminal would also
+    do what other sequences say."""
+    return visible(text.replace("\x1b", "\u241b"))
+
+
+def _cleaned(value: Any) -> Any:
+    """An argument of an exception, whose texts are printed with it."""
+    if isinstance(value, str):
+        return _plain(value)
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return type(value)(_cleaned(item) for item in value)
+    return value
+
+
 def _made(kind: type[Exception], nodes: Any, message: str) -> Exception | None:
     try:
-        args = Decoder("", 0, _MOST_WITH_CHUNK, DECODERS).decode(nodes)
-        if type(args) is list:
-            args = [visible(arg) if type(arg) is str else arg for arg in args]
+        args = _cleaned(Decoder("", 0, _MOST_WITH_CHUNK, DECODERS).decode(nodes))
+        # Where a SyntaxError points to is drawn with as many spaces as its arguments say.
+        if type(args) is list and not issubclass(kind, SyntaxError):
             return kind(*args)
     except Exception:
         # What its constructor makes of them is not known: its message is.

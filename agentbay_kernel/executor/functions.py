@@ -6,6 +6,8 @@ and of modules that are not installed. What it captures goes with it, so that is
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import dis
 import functools
 import hashlib
@@ -35,8 +37,8 @@ _SECRET_PAIRS = {("api", "key"), ("access", "key"), ("secret", "key"), ("private
 _word = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Shorter texts are no keys, and are found in anything.
 _SHORTEST_SECRET = 8
-# How deep names are looked for in dicts and objects.
-_DEEP = 3
+# How deep names are looked for in what is captured, and in how many values of it.
+_DEEP, _MOST_VALUES = 6, 10_000
 # cloudpickle's list of modules that go by value is the whole process's.
 _registering = threading.Lock()
 
@@ -80,8 +82,9 @@ def pack(function: Any, allowed: Collection[str], key: str) -> Function:
             for module in own:
                 cloudpickle.unregister_pickle_by_value(sys.modules[module])
     payload = buffer.getvalue()
+    search = _SecretSearch(allowed)
     for captured, value in pickler.captured.items():
-        if found := _named_secret(captured, value, allowed):
+        if found := search.find(captured, value):
             raise NotAllowedError(
                 f"{name} captures {found}, whose name looks like a key's, so it was not sent. Pass "
                 "it as an argument if the sandbox may have it, or allow the name: "
@@ -101,9 +104,15 @@ def pack(function: Any, allowed: Collection[str], key: str) -> Function:
     return Function(hashlib.sha256(payload).hexdigest()[:32], name, payload, listed)
 
 
-def holds_key(text: str, key: str) -> bool:
-    """Does a text that is to be sent hold the service's key?"""
-    return len(key) >= _SHORTEST_SECRET and key in text
+def holds_key(data: bytes, key: str) -> bool:
+    """Does what is to be sent hold the service's key, as text or in base64?"""
+    if len(key) < _SHORTEST_SECRET:
+        return False
+    secret = key.encode()
+    # Where it begins in a group of three bytes makes three texts of it; those of its first and last
+    # bytes depend on what stands beside.
+    encoded = (base64.b64encode(b"\0" * at + secret)[4:-4] for at in range(3))
+    return secret in data or any(text in data for text in encoded)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -180,12 +189,12 @@ def _by_value() -> set[str]:
 
 def _own_modules() -> list[str]:
     """The top-level modules of this process that are not installed."""
-    return _found_own(len(sys.modules))
+    return _found_own(frozenset(sys.modules))
 
 
 @functools.lru_cache(maxsize=1)
-def _found_own(count: int) -> list[str]:
-    # `count` is that of all modules: if it is another, they are looked at again.
+def _found_own(names: frozenset[str]) -> list[str]:
+    # The names of all modules: if they are others, they are looked at again.
     installed = _installed()
     own = []
     for name, module in list(sys.modules.items()):
@@ -241,21 +250,64 @@ def _looks_secret(name: str) -> bool:
     return bool(_SECRET_WORDS & set(words) or _SECRET_PAIRS & set(itertools.pairwise(words)))
 
 
-def _named_secret(name: str, value: Any, allowed: Collection[str], depth: int = 0) -> str:
-    """The name of a text in a captured value that looks like a key's; empty if there is none."""
-    if isinstance(value, str | bytes):
-        last = name.rpartition(".")[2]
-        fits = _looks_secret(last) and len(value) >= _SHORTEST_SECRET
-        return name if fits and last not in allowed else ""
-    if depth >= _DEEP or isinstance(value, types.ModuleType | type | types.FunctionType):
+class _SecretSearch:
+    """Looks for texts whose names look like a key's in what a function captures.
+
+    Arguments:
+        allowed: names that may go.
+    """
+
+    def __init__(self, allowed: Collection[str]) -> None:
+        self._allowed = allowed
+        self._seen: set[int] = set()
+
+    def find(self, name: str, value: Any, depth: int = 0) -> str:
+        """The name of such a text in a value; empty if there is none."""
+        if isinstance(value, str | bytes | bytearray):
+            last = name.rpartition(".")[2]
+            fits = _looks_secret(last) and len(value) >= _SHORTEST_SECRET
+            return name if fits and last not in self._allowed else ""
+        if depth >= _DEEP or id(value) in self._seen or len(self._seen) >= _MOST_VALUES:
+            return ""
+        if isinstance(value, types.ModuleType | types.FunctionType) or _is_imported(value):
+            return ""
+        # What is captured lives on, so no other gets its id.
+        self._seen.add(id(value))
+        for key, item in _parts(value):
+            if found := self.find(f"{name}.{key}", item, depth + 1):
+                return found
         return ""
-    inner = value if isinstance(value, dict) else getattr(value, "__dict__", None)
-    if not isinstance(inner, dict):
-        return ""
-    for key, item in list(inner.items()):
-        if isinstance(key, str) and (found := _named_secret(key, item, allowed, depth + 1)):
-            return f"{name}.{found}"
-    return ""
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a captured value holds, by name: items, attributes, arguments of a partial call."""
+    if isinstance(value, dict):
+        yield from ((key, item) for key, item in list(value.items()) if isinstance(key, str))
+        return
+    if isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{number}]", item) for number, item in enumerate(list(value)))
+        return
+    if isinstance(value, functools.partial):
+        yield from value.keywords.items()
+        yield from ((f"[{number}]", item) for number, item in enumerate(value.args))
+        return
+    if isinstance(value, types.MethodType):
+        # Of an instance; its names are those that the user wrote.
+        yield from _parts(value.__self__)
+        return
+    for kind in value.__mro__ if isinstance(value, type) else (value, *type(value).__mro__):
+        if isinstance(kind, type):
+            if _is_imported(kind):
+                continue
+            for slot in vars(kind).get("__slots__", ()):
+                with contextlib.suppress(AttributeError):
+                    yield slot, getattr(value, slot)
+        held = getattr(kind, "__dict__", None) or {}
+        yield from (
+            (key, item)
+            for key, item in list(held.items())
+            if isinstance(key, str) and not key.startswith("__")
+        )
 
 
 def _secrets(key: str) -> Iterator[tuple[str, str]]:

@@ -38,7 +38,7 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
 )
 from agentbay_kernel.executor.channel import Arguments, Channel, Outcome, Sent, encode_arguments
-from agentbay_kernel.executor.functions import Function, holds_key, pack
+from agentbay_kernel.executor.functions import Function, pack
 from agentbay_kernel.executor.sessions import PoolSessions
 from agentbay_kernel.service import find_credentials
 from agentbay_kernel.service.endpoint import KEY_VARIABLE
@@ -56,8 +56,8 @@ _SMALLEST_CHUNK_S = 0.1
 _MOST_ITEMS = 2000
 # Functions that are remembered though no item needs them.
 _MOST_FUNCTIONS = 8
-# Lines that are told; sandboxes choose some of them.
-_MOST_LINES = 100
+# Lines that are told of what sandboxes say.
+_MOST_NOTES = 100
 # How much an item counts in the estimate of the time that its function takes.
 _NEWEST = 0.3
 # Tries of an item whose session was lost, and tries to open a session.
@@ -82,14 +82,23 @@ class _Item:
     tries: int = 0
     returns: int = 0
 
+    def succeed(self, value: Any) -> None:
+        """Set a result, unless there is an outcome already."""
+        self._settle(lambda: self.future.set_result(value))
+
     def fail(self, error: BaseException) -> None:
         """Set an error, unless there is an outcome already."""
-        if self.future.cancelled():
-            return
+        self._settle(lambda: self.future.set_exception(error))
+
+    def _settle(self, settle: Callable[[], None]) -> None:
         try:
-            self.future.set_exception(error)
+            settle()
         except InvalidStateError:
+            # It was cancelled or stopped meanwhile.
             return
+        except BaseException:
+            # Of a callback: it is not the worker that is to exit.
+            _log.exception("A callback of a future failed")
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,7 @@ class SandboxExecutor(Executor):
         notify: called with each line that a person should see; prints to stderr if not given.
 
     Raises:
+        TypeError, ValueError: a number is none, or not greater than 0.
         ConfigurationError: a setting is invalid.
         RecipeError: the recipe is.
     """
@@ -158,10 +168,7 @@ class SandboxExecutor(Executor):
         settings = load_settings()
         if max_workers is None:
             max_workers = settings.max_sessions
-        limits = {"max_workers": max_workers, "timeout": timeout, "max_minutes": max_minutes}
-        for name, limit in limits.items():
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} must be greater than 0")
+        _check_limits(max_workers, timeout=timeout, max_minutes=max_minutes)
         if "max_sessions" not in settings.sources:
             # Beside those of notebooks. A number that somebody configured is the ceiling.
             settings.max_sessions += max_workers
@@ -181,6 +188,7 @@ class SandboxExecutor(Executor):
         # Guards all that follows.
         self._changed = threading.Condition()
         self._told: set[str] = set()
+        self._notes = 0
         # A function that is sent again is the same as long as somebody knows it.
         self._functions: weakref.WeakValueDictionary[str, Function] = weakref.WeakValueDictionary()
         self._latest: deque[Function] = deque(maxlen=_MOST_FUNCTIONS)
@@ -437,12 +445,13 @@ class SandboxExecutor(Executor):
             if not isinstance(function, Function):
                 # Of its own: an error that is raised for many futures collects their tracebacks.
                 raise copy.copy(function)
-            arguments = encode_arguments(args, kwargs, self._settings.exchange_limit)
-            if holds_key(arguments.text, self._key):
+            try:
+                arguments = encode_arguments(args, kwargs, self._settings.exchange_limit, self._key)
+            except NotAllowedError:
                 raise NotAllowedError(
                     f"The arguments of {function.name} hold {KEY_VARIABLE}, so they were not "
                     "sent: the key enters no sandbox."
-                )
+                ) from None
         except AgentBayError as error:
             item = _Item(Future(), Function("", "", b"", ()), Arguments(""))
             item.future.set_running_or_notify_cancel()
@@ -471,7 +480,7 @@ class SandboxExecutor(Executor):
     def _tell(self, line: str) -> None:
         """Say something once."""
         with self._changed:
-            if line in self._told or len(self._told) >= _MOST_LINES:
+            if line in self._told:
                 return
             self._told.add(line)
         try:
@@ -493,11 +502,8 @@ class SandboxExecutor(Executor):
             unsent = self._emptied()
             self._stopped = self._stopped or why
         for item in unsent:
-            if item.future.cancelled() or not (
-                item.running or item.future.set_running_or_notify_cancel()
-            ):
-                continue
-            item.fail(SessionError(f"{item.function.name} was not sent: {why}."))
+            if item.running or item.future.set_running_or_notify_cancel():
+                item.fail(SessionError(f"{item.function.name} was not sent: {why}."))
         self._stop(why)
 
     # What workers call.
@@ -571,15 +577,16 @@ class SandboxExecutor(Executor):
                 known = self._seconds.get(item.function, outcome.seconds)
                 self._seconds[item.function] = known + _NEWEST * (outcome.seconds - known)
         for note in outcome.notes:
+            with self._changed:
+                self._notes += 1
+                if self._notes > _MOST_NOTES:
+                    # Sandboxes choose what they say.
+                    break
             self._tell(f"{item.function.name}: {note}.")
         if outcome.error is not None:
             item.fail(outcome.error)
-            return
-        try:
-            item.future.set_result(outcome.value)
-        except InvalidStateError:
-            # It was stopped meanwhile.
-            return
+        else:
+            item.succeed(outcome.value)
 
     def _lose(self, worker: _Worker, error: Exception, *, sent: bool) -> None:
         """The session of these items is lost.
@@ -784,6 +791,20 @@ class _Bar:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _check_limits(max_workers: Any, **limits: Any) -> None:
+    """Raises:
+    TypeError, ValueError: a number is none, or not greater than 0.
+    """
+    if not isinstance(max_workers, int) or isinstance(max_workers, bool):
+        raise TypeError(f"max_workers must be a whole number, not {max_workers!r}")
+    for name, limit in limits.items():
+        if limit is not None and (not isinstance(limit, int | float) or isinstance(limit, bool)):
+            raise TypeError(f"{name} must be a number, not {limit!r}")
+    for name, limit in {"max_workers": max_workers, **limits}.items():
+        if limit is not None and not 0 < limit < math.inf:
+            raise ValueError(f"{name} must be greater than 0, and not infinite")
 
 
 def _recipe(setup: str | Path | Recipe | None, settings: AgentBaySettings) -> Recipe | None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 
 from agentbay_kernel.errors import NotAllowedError, UnsupportedValueError
@@ -32,10 +34,30 @@ settings = {"host": "example.org", "auth": {"dbPassword": "correct horse"}}
 weights = [1, 2, 3]
 
 
-class Client:
-    def __init__(self) -> None:
-        self.access_token = "ghp_0123456789"
+VALUE = "ghp_0123456789"
 
+
+class Keyed:
+    class_secret = VALUE
+
+
+class Client:
+    def __init__(self, held: str = VALUE) -> None:
+        self.access_token = held
+
+    def ask(self) -> str:
+        return self.access_token
+
+
+class Slotted:
+    __slots__ = ("password",)
+
+    def __init__(self) -> None:
+        self.password = VALUE
+
+
+KEYED, SLOTTED = Keyed(), Slotted()
+PARTIAL = functools.partial(print, password=VALUE)
 
 CLIENT = Client()
 
@@ -120,6 +142,13 @@ def test_what_cant_be_pickled_is_named_for_every_future(
         (uses_settings, "settings.auth.dbPassword"),
         (uses_client, "CLIENT.access_token"),
         (lambda token="0123456789": token, "token"),
+        (lambda these=[{"password": VALUE}]: these, "these.[0].password"),
+        (lambda these=({"a": [{"password": VALUE}]},): these, "these.[0].a.[0].password"),
+        (lambda call=PARTIAL: call, "call.password"),
+        (lambda slotted=SLOTTED: slotted, "slotted.password"),
+        (lambda method=CLIENT.ask: method, "method.access_token"),
+        (lambda kind=Keyed: kind, "kind.class_secret"),
+        (lambda keyed=KEYED: keyed, "keyed.class_secret"),
     ],
 )
 def test_names_that_look_like_keys_are_refused(
@@ -154,7 +183,19 @@ def test_values_of_keys_are_found_under_any_name(monkeypatch: pytest.MonkeyPatch
 def test_the_services_key_is_no_argument(
     pool: SandboxExecutor, runtime: LocalRuntimeProcess
 ) -> None:
-    for arguments in ((runtime.api_key,), ({"deep": [f"Bearer {runtime.api_key}"]},)):
+    key = runtime.api_key
+    large = "x" * 100_000
+    for arguments in (
+        (key,),
+        ({"deep": [f"Bearer {key}"]},),
+        (key.encode(),),
+        (bytearray(b"x" + key.encode()),),
+        (b"xx" + key.encode() + b"y",),
+        (large + key + large,),
+        (large.encode() + key.encode(),),
+        (numpy.frombuffer(key.encode() + b"y" * 1000, "u1"),),
+        (pandas.DataFrame({"a": ["b", key]}),),
+    ):
         error = pool.submit(len, *arguments).exception()
         assert isinstance(error, NotAllowedError)
         assert "AGENTBAY_API_KEY" in str(error) and runtime.api_key not in str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -250,6 +251,50 @@ def test_every_listed_error_can_be_made_of_anything(args: Any) -> None:
         error = _rebuilt({"name": name, "builtin": True, "message": "m", "args": args})
         # An OSError of a number may be a FileNotFoundError; some need what is not there.
         assert type(error) in {*_EXCEPTIONS.values(), RemoteError}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["m", ["f.py", 1, 10**9, "x", 1, 10**9]],
+        ["m", {"$": "tuple", "v": ["\x1b[2J", 1, 10**7, "x\x1b]0;y\x07"]}],
+    ],
+)
+def test_a_syntax_error_draws_no_endless_line(args: Any) -> None:
+    for name in ("SyntaxError", "IndentationError", "TabError"):
+        error = _rebuilt({"name": name, "builtin": True, "message": "m", "args": args})
+        shown = "".join(traceback.format_exception_only(error))
+        assert len(shown) < 1000 and "\x1b" not in shown
+        assert "\x1b" not in str(error.args) and isinstance(error, SyntaxError)
+
+
+def test_the_arguments_of_an_error_are_cleaned_however_deep() -> None:
+    deep = [{"\x1b": ["\x1b[2J", {"$": "tuple", "v": ["\u202e"]}]}]
+    error = _rebuilt({"name": "ValueError", "builtin": True, "message": "m", "args": deep})
+    assert type(error) is ValueError
+    ((key, (first, (second,))),) = error.args[0].items()
+    assert not any(bad in key + first + second for bad in ("\x1b", "\u202e"))
+
+
+def test_a_session_that_never_ends_an_item_ends_with_the_items_time(service: AgentBay) -> None:
+    with SandboxExecutor(1, timeout=0.5) as pool:
+        lie(pool, "self.say([], left=1)")
+        error = pool.submit(abs, -2).exception(timeout=100)
+        assert isinstance(error, SessionLostError) and "timeout" in str(error)
+
+
+def test_lines_of_a_sandbox_hide_none_of_the_pools(service: AgentBay) -> None:
+    told: list[str] = []
+    with SandboxExecutor(1, notify=told.append) as pool:
+        lie(
+            pool,
+            "import os; self.outcome(ok=1, notes=[os.urandom(8).hex() for _ in range(20)])",
+        )
+        for _ in range(12):
+            assert pool.submit(abs, -2).result(timeout=60) == 1
+        assert 20 <= len(told) < 120
+        pool._tell("The pool continues with 1.")
+    assert told[-1] == "AgentBay: The pool continues with 1."
 
 
 def test_output_of_hostile_names_is_inert(hostile: SandboxExecutor) -> None:

@@ -111,6 +111,15 @@ def test_an_invalid_limit_or_recipe_is_refused_before_anything_is_created(
 ) -> None:
     with pytest.raises(ValueError, match="max_workers must be greater than 0"):
         SandboxExecutor(0)
+    for workers in (1.5, "2", True):
+        with pytest.raises(TypeError, match="max_workers must be a whole number"):
+            SandboxExecutor(workers)  # type: ignore[arg-type]
+    for limit in ("1", None.__class__, True):
+        with pytest.raises(TypeError, match="timeout must be a number"):
+            SandboxExecutor(1, timeout=limit)  # type: ignore[arg-type]
+    for number in (float("inf"), float("nan"), -1):
+        with pytest.raises(ValueError, match="max_minutes must be"):
+            SandboxExecutor(1, max_minutes=number)
     with pytest.raises(RecipeError, match=r"none.toml can't be read"):
         SandboxExecutor(setup=tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text('pips = ["x"]')
@@ -182,6 +191,16 @@ def test_minutes_that_are_used_up_are_the_last(service: AgentBay) -> None:
         time.sleep(0.01)
     with pytest.raises(RuntimeError):
         pool.submit(double, 1)
+
+
+def test_who_waits_for_a_cancelled_item_is_told_when_the_minutes_are_used_up(
+    service: AgentBay,
+) -> None:
+    pool = SandboxExecutor(1, max_minutes=0.05)
+    queued: list[Future[Any]] = [pool.submit(time.sleep, 100)]
+    queued += [pool.submit(double, number) for number in range(3)]
+    assert queued[2].cancel()
+    assert not wait(queued, timeout=60).not_done and queued[2].cancelled()
 
 
 def test_one_pools_end_leaves_the_other_pool_alone(service: AgentBay) -> None:

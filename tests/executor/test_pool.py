@@ -41,6 +41,10 @@ def double(number: int) -> int:
     return 2 * number
 
 
+def divide(number: int) -> float:
+    return 1 / number
+
+
 def fail(kind: str) -> None:
     errors: dict[str, BaseException] = {
         "zero": ZeroDivisionError("by zero"),
@@ -278,6 +282,22 @@ def test_a_callback_may_end_its_pool_and_a_line_may_be_lost() -> None:
         future.add_done_callback(end)
         assert future.result(timeout=60) == {"a": THRESHOLD}
     assert ended == [True]
+
+
+def test_a_callback_that_exits_ends_no_worker(service: AgentBay) -> None:
+    with SandboxExecutor(1) as pool:
+        for wrong in (SystemExit, KeyboardInterrupt, GeneratorExit):
+            future = pool.submit(double, 2)
+
+            def leave(_: object, wrong: type[BaseException] = wrong) -> None:
+                raise wrong
+
+            future.add_done_callback(leave)
+            others = [pool.submit(double, number) for number in range(5)]
+            assert [it.result(timeout=60) for it in others] == [0, 2, 4, 6, 8]
+        failing = pool.submit(divide, 0)
+        failing.add_done_callback(leave)
+        assert pool.submit(double, 3).result(timeout=60) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
