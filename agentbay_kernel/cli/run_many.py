@@ -17,7 +17,7 @@ from pathlib import Path
 from agentbay_kernel.cli.parallel import Stopper, Table, in_parallel, sessions_at_once
 from agentbay_kernel.cli.run import Progress, execute, language_of, read, write
 from agentbay_kernel.containment.text import one_line
-from agentbay_kernel.errors import AgentBayError
+from agentbay_kernel.errors import AgentBayError, QuotaError
 
 PASSED, FAILED, UNREADABLE, STOPPED = "passed", "failed", "unreadable", "stopped"
 _EXECUTED = ".executed"
@@ -79,6 +79,12 @@ def run_many(options: Namespace) -> int:
                 table.add([row.name, row.status, row.cells, seconds, row.error])
     failed = sum(row.status != PASSED for row in rows)
     print(f"{len(rows) - failed} of {len(sources)} passed.")
+    if lacking := sum(row.error.startswith(QuotaError.__name__) for row in rows):
+        print(
+            f"jupyter agentbay run: {lacking} notebook{'s' * (lacking != 1)} had no session: the "
+            f"account allows fewer than {jobs}. Run them again with a smaller -j.",
+            file=sys.stderr,
+        )
     if stopper.interrupted:
         raise KeyboardInterrupt
     return 1 if failed else 0

@@ -113,6 +113,17 @@ def test_ctrl_c_ends_all_and_keeps_what_is_done(
     assert sessions_left(runtime) == []
 
 
+def test_an_account_with_too_few_sessions_is_told_of(tmp_path: Path) -> None:
+    for number in range(3):
+        notebook(tmp_path / f"{number}.ipynb", "import time; time.sleep(3)")
+    with running_local_runtime("--max-sessions", "1") as small:
+        done = run("run", str(tmp_path), "-j", "3", **environment(small))
+    assert done.returncode == 1
+    assert sorted(row[0] for row in rows(done.stdout).values()) == ["failed", "failed", "passed"]
+    assert "2 notebooks had no session: the account allows fewer than 3." in done.stderr
+    assert "-j" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
