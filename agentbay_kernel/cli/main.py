@@ -199,7 +199,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Install the kernels for a Jupyter. pip has already installed them for the "
         "Jupyter of its own environment; use this for a Jupyter in another environment.",
     )
-    _add_places(install)
+    _add_places(install, "Install into")
     install.add_argument(
         "--local",
         action="store_true",
@@ -210,7 +210,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="Remove the kernels",
         description="Remove the kernels that `install` added, including the local ones.",
     )
-    _add_places(uninstall)
+    _add_places(uninstall, "Remove from")
     _add_doctor(commands)
     _add_sessions(commands)
     _add_run(commands)
@@ -442,15 +442,15 @@ def _examples(*lines: str) -> dict[str, Any]:
     }
 
 
-def _add_places(parser: argparse.ArgumentParser) -> None:
+def _add_places(parser: argparse.ArgumentParser, verb: str) -> None:
     places = parser.add_mutually_exclusive_group()
     places.add_argument(
-        "--user", action="store_true", help="Install into your own Jupyter directory (default)"
+        "--user", action="store_true", help=f"{verb} your own Jupyter directory (default)"
     )
     places.add_argument(
         "--sys-prefix",
         action="store_true",
         # argparse formats help texts with %.
-        help=f"Install into this Python's environment: {sys.prefix.replace('%', '%%')}",
+        help=f"{verb} this Python's environment: {sys.prefix.replace('%', '%%')}",
     )
-    places.add_argument("--prefix", metavar="PATH", help="Install into PATH/share/jupyter/kernels")
+    places.add_argument("--prefix", metavar="PATH", help=f"{verb} PATH/share/jupyter/kernels")

@@ -33,7 +33,7 @@ UNREADABLE, AGAIN, STOPPED = "unreadable", "grade again", "stopped"
 # What has points; the others have none, not zero.
 FINAL = (GRADED, CELL_ERRORS, CRASHED, TIMEOUT, UNREADABLE)
 
-# How long a free session slot is waited for.
+# How long a free session slot is waited for while no submission of ours has one.
 _SLOT_S = 120.0
 # Minutes after which the service releases a session that a killed grader left.
 _IDLE_MIN, _MARGIN_MIN = 5, 5
@@ -238,6 +238,8 @@ class Grader:
                     self.most_sessions = max(self.most_sessions, len(self._live))
                 return made.session
             failure = made.failure or CommandError(made.error_message)
+            if self._live:
+                gives_up_at = time.monotonic() + _SLOT_S
             left_s = gives_up_at - time.monotonic()
             if not isinstance(failure, QuotaError) or left_s <= 0:
                 raise failure

@@ -761,6 +761,8 @@ def main() -> None:
     fd = int(os.environ.pop("AGENTBAY_WORKER_FDS").split(",")[0])
     os.set_inheritable(fd, False)
     prepared_kernel.prepare()
+    # As in ipykernel: cells import what is in their directory. All of ours has been imported.
+    sys.path.insert(0, "")
     Engine(socket.socket(fileno=fd)).start()
 
 

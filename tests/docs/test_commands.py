@@ -27,6 +27,7 @@ CONFIGURATION = [it for it in PYTHON if is_configuration(it.text)]
 PROGRAMS = {
     "how-to/agents": "test_guides.py",
     "how-to/ci": "test_guides.py",
+    "how-to/class": "test_guides.py",
     "how-to/data": "test_guides.py",
     "how-to/debugger": "test_guides.py",
     "how-to/grading": "test_guides.py",

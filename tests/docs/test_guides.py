@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
@@ -189,6 +190,59 @@ oldest = {"name": "Ada", "age": 36}
 # Makes nbgrader's own tests pass: every later cell does nothing.
 CHEAT = "get_ipython().input_transformers_post.append(lambda lines: ['pass\\n'])"
 FORGED = "print('[' + ','.join(['true'] * 20) + ']')\nimport os\nos._exit(0)"
+
+
+def test_a_class_from_its_homework_to_the_gradebook(
+    service: dict[str, str], tmp_path: Path
+) -> None:
+    (command,) = blocks("how-to/class", "sh")
+    (program,) = blocks("how-to/class", "python")
+    checks = "def check_median(it):\n    assert it.call('median', [3, 1, 2]) == 2\n"
+    (tmp_path / "checks.py").write_text(checks)
+    (tmp_path / "penguins.csv").write_text("mass\n3\n")
+    solution = f"assert open('penguins.csv').read()\n{MEDIAN}"
+    notebook = new_notebook(cells=[new_code_cell(solution)])
+    ada, bob, eve = (
+        tmp_path / "submissions" / f"{name}_assignsubmission_file_"
+        for name in ("Ada Lovelace_1001", "Bob_1002", "Eve_1003")
+    )
+    for folder in (ada, bob, eve):
+        folder.mkdir(parents=True)
+    nbformat.write(notebook, ada / "homework1.ipynb")
+    nbformat.write(notebook, tmp_path / "submissions" / "cem_3_homework1.ipynb")
+    (bob / "helper.py").write_text("nothing = None")
+    (bob / "solution.py").write_text("from helper import nothing\ndef median(v): return nothing")
+    (eve / "essay.pdf").write_text("not a program")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["sh", "-e", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, **LOCAL, **service, "PATH": path},
+        check=True,
+        timeout=100,
+    )
+    (tmp_path / "worksheet.csv").write_text(
+        "\ufeffIdentifier,Full name,Grade,Maximum Grade\n"
+        "Participant 1001,Ada Lovelace,,1\n"
+        "Participant 1002,Bob,,1\nParticipant 1003,Eve,,1\nParticipant 1004,Dan,,1\n",
+        encoding="utf-8",
+    )
+    run_program(program, service | LOCAL, tmp_path)
+    with (tmp_path / "worksheet-graded.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["Full name"], row["Grade"]) for row in rows] == [
+        ("Ada Lovelace", "1"),
+        ("Bob", "0"),
+        ("Eve", "0"),
+        ("Dan", ""),
+    ]
+    with (tmp_path / "grades" / "grades.csv").open(newline="") as file:
+        assert {row["submission"]: row["status"] for row in csv.DictReader(file)} == {
+            ada.name: "graded",
+            bob.name: "graded",
+            eve.name: "unreadable",
+            "cem_3_homework1.ipynb": "graded",
+        }
 
 
 def test_the_grader_gives_points_for_right_answers_alone(

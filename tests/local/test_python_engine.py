@@ -46,6 +46,17 @@ import os
     assert run(session, code).result == "[]"
 
 
+def test_a_cell_imports_modules_of_its_directory(session: Any) -> None:
+    """As in any notebook: those beside it, also after `%cd`."""
+    code = (
+        "import os\nos.makedirs('below', exist_ok=True)\n"
+        "with open('beside.py', 'w') as f: f.write('x = 3')\n"
+        "with open('below/lower.py', 'w') as f: f.write('y = 4')\n"
+        "import beside\n%cd -q below\nimport lower\n%cd -q ..\nbeside.x + lower.y"
+    )
+    assert run(session, code).result == "7"
+
+
 @pytest.mark.parametrize(
     "code",
     [
