@@ -92,7 +92,7 @@ FLUSH_S = 0.1
 # What a pipe can hold at most, so that draining one ends although its writer does not.
 PIPE_SIZE = MEGABYTE
 # A child can't have written anything within a shorter time.
-CHILD_S = 0.001
+CHILD_S = 0.0001
 # Nothing came for so long after the start.
 IDLE_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

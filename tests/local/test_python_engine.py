@@ -74,6 +74,15 @@ def test_output_comes_in_the_order_in_which_it_was_written(session: Any, code: s
     assert printed(session, code).replace("\r", "") == "a\nb\nc\n"
 
 
+def test_a_child_has_its_place_however_quick_it_is(session: Any) -> None:
+    code = (
+        "import os, subprocess\nfor _ in range(300):\n"
+        "    print('a'); os.system('echo b'); print('c')\n"
+        "    print('d'); _ = subprocess.run(['/bin/echo', 'e'], close_fds=False); print('f')"
+    )
+    assert printed(session, code) == "a\nb\nc\nd\ne\nf\n" * 300
+
+
 def test_streams_and_displays_keep_their_order_when_streamed(session: Any) -> None:
     seen: list[str] = []
     session.code.run_code(

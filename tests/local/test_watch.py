@@ -183,10 +183,15 @@ def test_processes_that_ended_are_collected(session: Any) -> None:
             loop = "for i in $(seq 20); do (setsid true &) ; (true &) ; done"
             subprocess.run(["bash", "-c", loop])
         import os, time
+        def status(pid):
+            try:
+                with open(f"/proc/{pid}/stat") as file:
+                    return file.read().rpartition(")")[2].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                return ""  # It has ended since it was listed.
         for _ in range(200):
             zombies = [pid for pid in filter(str.isdigit, os.listdir("/proc"))
-                       if os.path.exists(f"/proc/{pid}/stat")
-                       and open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"]
+                       if status(pid) == "Z"]
             if not zombies:
                 break
             time.sleep(0.05)
