@@ -22,7 +22,7 @@ LIMIT_FILES = {
 EVENTS = ("memory.events", "memory.oom_control")
 DELEGATED = ("trusted.delegate", "user.delegate")
 # The kernel has no event for the end of the last process that both versions know.
-REMOVAL_ATTEMPTS, REMOVAL_INTERVAL_S = 40, 0.05
+REMOVAL_ATTEMPTS, REMOVAL_INTERVAL_S = 200, 0.05
 MOUNT = Path("/sys/fs/cgroup")
 
 _numbers = itertools.count()
