@@ -103,11 +103,11 @@ ANSWERS = """\
 %load_ext agentbay_kernel
 import pandas as pd
 
-df = pd.DataFrame({"student": ["Ada", "Ben", "Cem"],
-                   "answer": ["6 * 7", "40 + 1", "__import__('os').listdir('/')"]})"""
+df = pd.DataFrame({"model": ["A", "B", "C"],
+                   "answer": ["6 * 7", "2 ** 10", "__import__('os').getcwd()"]})"""
 SCORING = """\
 %%agentbay python -i df -o scores
-scores = df.assign(right=[eval(answer) == 42 for answer in df.answer])"""
+scores = df.assign(value=[str(eval(answer)) for answer in df.answer])"""
 
 MAGICS = (
     "%load_ext agentbay_kernel\n"
@@ -221,7 +221,9 @@ def test_a_table_goes_in_and_comes_back(browser: Browser, server: LabServer) -> 
         notebook.open_notebook("Python 3 (ipykernel)")
         for number, code in enumerate((ANSWERS, SCORING, "scores")):
             notebook.run(number, code)
-        expect(notebook.cell(2).locator("table")).to_contain_text("True")
+        expect(notebook.cell(2).locator("table")).to_contain_text("1024")
+        # It ran there.
+        expect(notebook.cell(2).locator("table")).to_contain_text("/workspace")
         take_cells(notebook, "exchange", 0, 2, toolbar=True)
 
 
