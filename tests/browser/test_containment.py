@@ -117,6 +117,8 @@ def part_of(notebook: NotebookPage, number: int, benign: Benign) -> Locator | Fr
     return area
 
 
+# That containment leaves them as they are, the corpus of cells shows in each run (tests/fidelity).
+@pytest.mark.slow
 def test_ordinary_outputs_look_right(lab: HostileLab) -> None:
     codes = [*(benign.code for benign in BENIGN), FOLIUM, ALTAIR_ONLINE]
     packed = altair_inline()
@@ -260,6 +262,8 @@ def test_nothing_gets_out(
         assert told == 0 if kernel == SANITIZING else told > len(payloads) / 4
 
 
+# Of the payloads, not of the product: to be run when one is added.
+@pytest.mark.slow
 def test_the_payloads_work_where_output_is_trusted(
     browser: Browser,
     server_of_kernels: LabServer,

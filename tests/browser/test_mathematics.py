@@ -66,9 +66,8 @@ def found_in(lab: HostileLab) -> list[str]:
 @pytest.mark.parametrize(
     ("kernel", "part", "ways"),
     [
-        (PYTHON, TRIED[PYTHON], "sanitized, reopened"),
         # The magics take the same way from the containment on.
-        (MAGICS, TRIED[MAGICS], ""),
+        (PYTHON, TRIED[PYTHON], "sanitized, reopened"),
         *(
             pytest.param(kernel, part, "sanitized, reopened", marks=pytest.mark.slow)
             for kernel in TRIED

@@ -121,6 +121,7 @@ MAGICS = (
 )
 
 
+@pytest.mark.slow
 def test_launcher_notebook_status_a_contained_plot_and_progress(
     browser: Browser, server: LabServer
 ) -> None:
