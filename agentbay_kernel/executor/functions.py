@@ -273,7 +273,7 @@ class _SecretSearch:
             return ""
         # What is captured lives on, so no other gets its id.
         self._seen.add(id(value))
-        for key, item in _parts(value):
+        for key, item in itertools.islice(_parts(value), _MOST_VALUES):
             if found := self.find(f"{name}.{key}", item, depth + 1):
                 return found
         return ""
@@ -299,7 +299,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(kind, type):
             if _is_imported(kind):
                 continue
-            for slot in vars(kind).get("__slots__", ()):
+            slots = vars(kind).get("__slots__", ())
+            for slot in (slots,) if isinstance(slots, str) else slots:
                 with contextlib.suppress(AttributeError):
                     yield slot, getattr(value, slot)
         held = getattr(kind, "__dict__", None) or {}

@@ -50,7 +50,7 @@ class Client:
 
 
 class Slotted:
-    __slots__ = ("password",)
+    __slots__ = "password"
 
     def __init__(self) -> None:
         self.password = VALUE

@@ -602,6 +602,7 @@ def test_same_is_what_a_grader_means() -> None:
         (table.set_index("b"), table.set_index("b")),
         (table["t"], table["t"].copy()),
         (pandas.NaT, pandas.NaT),
+        (times.to_numpy(), times.to_numpy()),
         ({"a": nan}, {"a": nan}),
         ({1, 2}, {2, 1}),
         (numpy.array([1, 2]), numpy.array([1.0, 2.0])),
