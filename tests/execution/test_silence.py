@@ -70,9 +70,20 @@ def test_a_cell_whose_reply_is_never_sent_ends_with_an_error(
 
 
 IDLE_TOO_EARLY = """\
-import time
+import threading, time
 get_ipython().kernel._publish_status("idle", "shell")
 time.sleep(6)
+session = get_ipython().kernel.session
+send = session.send
+# The reply takes another way than what says that the cell has ended.
+def late_reply(socket, kind, *arguments, **options):
+    if kind != "execute_reply":
+        return send(socket, kind, *arguments, **options)
+    session.send = send
+    threading.Timer(1, send, (socket, kind, *arguments), options).start()
+    content = arguments[0] if arguments else options["content"]
+    return {"content": content}
+session.send = late_reply
 'result'"""
 
 
