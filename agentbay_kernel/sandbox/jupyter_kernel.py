@@ -293,11 +293,11 @@ class JupyterKernel:
         """Reply to requests that have ended without a reply."""
         now = time.monotonic()
         for request, since in list(self.idle_since.items()):
-            if now - since < REPLY_WITHIN_S:
-                continue
             # Code can send an idle status of its own. The cell's end counts, not that.
             if self.addressed and self.register.running() == key_of(request):
                 self.idle_since[request] = now
+                continue
+            if now - since < REPLY_WITHIN_S:
                 continue
             del self.idle_since[request]
             channel, kind = self.asked.pop(request)
