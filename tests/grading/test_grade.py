@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -344,17 +344,19 @@ def test_a_submission_that_cant_be_copied_is_unreadable(client: AgentBay, tmp_pa
     assert "data.csv" in got["a"].note
 
 
-def test_outputs_of_a_notebook_take_no_time(client: AgentBay, tmp_path: Path) -> None:
+def test_outputs_of_a_notebook_are_not_looked_at(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("traitlets").propagate = True
     output = {"output_type": "stream", "name": "stdout", "text": "x"}
     notebook = new_notebook(cells=[new_code_cell("x = 1"), new_markdown_cell("y")])
     content = {**notebook}
-    content["cells"][0]["outputs"] = [output] * 100_000
+    content["cells"][0]["outputs"] = [output] * 1000
     content["cells"][0]["outputs"].append({"output_type": "nonsense"})
     (tmp_path / "a.ipynb").write_text(json.dumps(content))
-    began = time.process_time()
     assert Source("a.ipynb", tmp_path / "a.ipynb").cells() == ["x = 1"]
-    # Where they were looked at it took more than a minute: a bound, not a measurement.
-    assert time.process_time() - began < 20
+    # Who looks at the last one says that it is invalid.
+    assert caplog.records == []
 
 
 def test_what_the_teacher_has_beside_is_no_submission(
