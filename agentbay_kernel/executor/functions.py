@@ -292,7 +292,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{number}]", item) for number, item in enumerate(value.args))
         return
     if isinstance(value, types.MethodType):
-        # Of an instance; its names are those that the user wrote.
+        # What it belongs to goes with it.
         yield from _parts(value.__self__)
         return
     for kind in value.__mro__ if isinstance(value, type) else (value, *type(value).__mro__):

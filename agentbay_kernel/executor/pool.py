@@ -97,7 +97,9 @@ class _Item:
             # It was cancelled or stopped meanwhile.
             return
         except BaseException:
-            # Of a callback: it is not the worker that is to exit.
+            # Of a callback: it is not the worker that is to exit. The main thread may be.
+            if threading.current_thread() is threading.main_thread():
+                raise
             _log.exception("A callback of a future failed")
 
 
@@ -148,7 +150,7 @@ class SandboxExecutor(Executor):
         notify: called with each line that a person should see; prints to stderr if not given.
 
     Raises:
-        TypeError, ValueError: a number is none, or not greater than 0.
+        TypeError, ValueError: a limit is no number, or not greater than 0, or infinite.
         ConfigurationError: a setting is invalid.
         RecipeError: the recipe is.
     """
@@ -577,12 +579,13 @@ class SandboxExecutor(Executor):
                 known = self._seconds.get(item.function, outcome.seconds)
                 self._seconds[item.function] = known + _NEWEST * (outcome.seconds - known)
         for note in outcome.notes:
+            line = f"{item.function.name}: {note}."
             with self._changed:
-                self._notes += 1
+                self._notes += line not in self._told
                 if self._notes > _MOST_NOTES:
                     # Sandboxes choose what they say.
                     break
-            self._tell(f"{item.function.name}: {note}.")
+            self._tell(line)
         if outcome.error is not None:
             item.fail(outcome.error)
         else:
@@ -794,8 +797,10 @@ class _Bar:
 
 
 def _check_limits(max_workers: Any, **limits: Any) -> None:
-    """Raises:
-    TypeError, ValueError: a number is none, or not greater than 0.
+    """Look at the numbers that a pool was given.
+
+    Raises:
+        TypeError, ValueError: one is no number, or not greater than 0, or infinite.
     """
     if not isinstance(max_workers, int) or isinstance(max_workers, bool):
         raise TypeError(f"max_workers must be a whole number, not {max_workers!r}")

@@ -195,11 +195,11 @@ class Grader:
             AgentBayError: the session can't be used.
         """
         for local, below in files:
-            with _for(session, f"Its file {below}"):
+            with _copying(session, f"Its file {below}"):
                 session.files.upload(local, below)
         # Last: these are ours, also where the submission brought some of the same name.
         for path, content in self._files:
-            with _for(session, f"Beside its files, {path}"):
+            with _copying(session, f"Beside its files, {path}"):
                 session.files.write(path, content)
         submission = Submission(name, session, self._timeout_s, f"{self._seed}\n{name}")
         submission.prepare()
@@ -249,7 +249,7 @@ class Grader:
 
 
 @contextlib.contextmanager
-def _for(session: Session, what: str) -> Iterator[None]:
+def _copying(session: Session, what: str) -> Iterator[None]:
     """A file is copied; it is the submission's doing if the session refuses it and works.
 
     Raises:

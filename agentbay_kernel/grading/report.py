@@ -28,7 +28,7 @@ _COLUMNS = ("submission", "status", "points", "out of", "seconds", "note", "evid
 _LONGEST = 20_000
 # A cell of the table that starts otherwise could be a formula. In many languages spreadsheets begin
 # another cell behind each semicolon.
-_FORMULA_START = re.compile(r"(^|;\s*)(?=[^\w(./\s;])")
+_FORMULA_START = re.compile(r"(^\s*|;\s*)(?=[^\w(./\s;])")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; } td, th { border: 1px solid #bbb; padding: .3em .6em;

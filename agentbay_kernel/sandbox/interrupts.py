@@ -212,12 +212,12 @@ class Interrupts:
     def end(self, around: str = "") -> None:
         """Note that a cell has ended: an interrupt that waits is dropped."""
         self.install()
-        if (debugger := find_debugger()) is not None:
-            # A request that came too late for the halted thread.
-            debugger.process_internal_commands()
         if self.register is not None:
             self.register.end(around)
         self.cell, self.since = around, None
+        if (debugger := find_debugger()) is not None:
+            # A request that came too late for the halted thread.
+            debugger.process_internal_commands()
 
     async def run_statements(self, *arguments: Any, **options: Any) -> Any:
         """Run all statements of a cell: the shell's `run_ast_nodes`."""
@@ -316,10 +316,10 @@ class Interrupts:
             self.halting = True
             try:
                 wait(*arguments, **options)
+                # What came while it was let go would wait for the next halt, and ipykernel with it.
+                debugger.process_internal_commands()
             finally:
                 self.halting = False
-            # What came while it was let go would wait for the next halt, and ipykernel with it.
-            debugger.process_internal_commands()
             if self.since is not None:
                 self.since = None
                 # Python traces no more where tracing raises.

@@ -307,7 +307,16 @@ def test_fewer_slots_than_asked_for_are_waited_for(tmp_path: Path) -> None:
     assert grading.most_sessions <= 2
 
 
-@pytest.mark.parametrize("value", ["Decimal('1e9999999')", "range(10**18)", "range(-2**80, 2**80)"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Decimal('1e9999999')",
+        "Decimal('1e-9999999')",
+        "Decimal('1.' + '1' * 10**6)",
+        "range(10**18)",
+        "range(-2**80, 2**80)",
+    ],
+)
 def test_a_value_that_grows_here_is_refused(client: AgentBay, tmp_path: Path, value: str) -> None:
     def grows(it: Submission) -> float:
         found = it.value("x")
@@ -450,13 +459,21 @@ def test_the_table_of_an_earlier_run_is_kept(tmp_path: Path) -> None:
 
 def test_the_table_has_no_formulas_and_each_page_its_own_name(tmp_path: Path) -> None:
     report = Report(tmp_path, [], "1")
-    names = ["=cmd|' /C calc'!A0.py", "../../x.py", "a b.py", "a-b.py", "\n-1.py", "\uff1d1.py"]
+    names = [
+        "=cmd|' /C calc'!A0.py",
+        "../../x.py",
+        "a b.py",
+        "a-b.py",
+        "\n-1.py",
+        "\uff1d1.py",
+        "  =1",
+    ]
     for name in names:
         report.add(Grade(name, "graded", 1, 1, 0.1, note='@SUM(1);=1+2; "+1; a=b'))
     with (tmp_path / "grades.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        assert re.match(r"[\w'./]", row["submission"])
+        assert re.match(r"\s*[\w'./]", row["submission"])
         assert row["note"] == "'@SUM(1);'=1+2; '\"+1; a=b"
         assert (tmp_path / row["evidence"]).parent == tmp_path / "evidence"
     assert len({row["evidence"] for row in rows}) == len(names)

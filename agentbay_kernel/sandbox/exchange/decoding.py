@@ -283,8 +283,9 @@ def _decode_time(decoder: Decoder, node: dict[str, Any], depth: int) -> datetime
 
 def _decode_decimal(decoder: Decoder, node: dict[str, Any], depth: int) -> decimal.Decimal:
     # Exact: a context's precision does not round what is made of text.
-    value = decimal.Decimal(_text(node["v"]))
-    if value.is_finite() and abs(value.adjusted()) > MOST_EXPONENT:
+    text = _text(node["v"])
+    value = decimal.Decimal(text) if len(text) <= 2 * MOST_EXPONENT else None
+    if value is None or (value.is_finite() and abs(value.adjusted()) > MOST_EXPONENT):
         raise Refused(UNSUPPORTED, "is a Decimal of more than %d digits" % MOST_EXPONENT)
     return value
 
