@@ -9,6 +9,7 @@ session if there is none; nothing else here does. Nothing has a timeout: code ma
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import threading
@@ -96,6 +97,8 @@ class Debugger:
         self._events: threads.Feed[JsonObject] | None = None
         self._following: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # What the latest cell's end has to do with its stop; requests after it wait for that.
+        self._ending: concurrent.futures.Future[None] | None = None
         self._notes: list[str] = []
         # The latest list of variables, and when it was asked for.
         self._variables: tuple[float, JsonObject] | None = None
@@ -137,6 +140,9 @@ class Debugger:
         if command != "inspectVariables":
             self._variables = None
         try:
+            if (ending := self._ending) is not None:
+                await asyncio.wrap_future(ending)
+                self._ending = None if self._ending is ending else self._ending
             reply = await self._answer(command, arguments, arrived_at)
         except AgentBayError as failure:
             reply = _refused(command, str(failure))
@@ -344,7 +350,8 @@ class Debugger:
         if loop is not None and self._stopped:
             # The loop may have closed meanwhile.
             with contextlib.suppress(RuntimeError):
-                asyncio.run_coroutine_threadsafe(self._end_stop(self._stops), loop)
+                end = self._end_stop(self._stops)
+                self._ending = asyncio.run_coroutine_threadsafe(end, loop)
 
     async def _end_stop(self, stops: int) -> None:
         """Let the page know that the cells' thread goes on: an interrupt may have ended the stop

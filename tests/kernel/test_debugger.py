@@ -370,8 +370,9 @@ def test_a_stop_ends_with_its_cell(page: Page) -> None:
     running = page.run_to_stop(CODE)
     page.kernel.manager.interrupt_kernel()
     assert page.kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
-    assert page.wait_for("continued")["threadId"] == 1
+    # Asked at once, and told.
     assert page.body("debugInfo")["stoppedThreads"] == []
+    assert page.wait_for("continued")["threadId"] == 1
     # What was on its way when the code went on.
     assert page.body("stackTrace", threadId=1)["stackFrames"] == []
     assert page.ask("variables", variablesReference=3)["body"] == {"variables": []}
