@@ -29,10 +29,13 @@ def running_local_runtime(
     """Start `python -m agentbay_kernel serve` with flags and end it afterwards.
 
     Arguments:
-        flags: of `serve`.
+        flags: of `serve`. Sessions are pre-warmed only where they say so: most tests use one, and a
+            second that is made for nobody takes as long.
         env: added to this process's environment.
         prefix: a command that starts it, as another user for example.
     """
+    if "--prewarm" not in flags:
+        flags += ("--prewarm", "0")
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "agentbay_kernel", "serve", "--die-with-parent", *flags],
         stdin=subprocess.PIPE,

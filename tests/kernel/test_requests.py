@@ -256,7 +256,7 @@ def test_usage_after_a_cell_is_that_of_its_end(bridged_kernel: RunningKernel) ->
 
 
 def test_what_nobody_sees_creates_no_session_and_runs_first() -> None:
-    with running_kernel("agentbay-python", LOCAL) as kernel:
+    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_START": "first-cell"}) as kernel:
         assert kernel.run("order = ['hidden']", silent=True).reply["status"] == "ok"
         assert kernel.run("order.append('too')\n1/0", silent=True).reply["status"] == "ok"
         asked = send(kernel, "usage_request", {}, "control")
@@ -273,7 +273,7 @@ def test_what_nobody_sees_creates_no_session_and_runs_first() -> None:
 
 
 def test_stop_ends_what_nobody_sees_and_the_cell_behind_it() -> None:
-    with running_kernel("agentbay-python", LOCAL) as kernel:
+    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_START": "first-cell"}) as kernel:
         kernel.run(BALLAST, silent=True)
         running = kernel.send("print('must not run')")
         usage_with_ballast(kernel)
