@@ -171,6 +171,8 @@ class SandboxExecutor(Executor):
         if max_workers is None:
             max_workers = settings.max_sessions
         _check_limits(max_workers, timeout=timeout, max_minutes=max_minutes)
+        # Items need no kernel in the sandbox.
+        settings.execution = "direct"
         if "max_sessions" not in settings.sources:
             # Beside those of notebooks. A number that somebody configured is the ceiling.
             settings.max_sessions += max_workers

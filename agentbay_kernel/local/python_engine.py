@@ -6,13 +6,16 @@ from agentbay_kernel.local.confinement import Confinement
 from agentbay_kernel.local.engine import Engine
 from agentbay_kernel.local.hiding import hiding
 from agentbay_kernel.local.worker import Worker
-from agentbay_kernel.sandbox.prepared_kernel import VARIABLE
+from agentbay_kernel.sandbox.prepared_kernel import NO_KERNEL, VARIABLE
 
 HIDING_S = 10.0
 
 
 class PythonEngine(Engine):
     """One persistent Python.
+
+    Arguments:
+        prepares_kernel: whether it forks the process that becomes a bridge's kernel.
 
     `bridgeable` False hides from it what a bridge would need, `prepared_kernel` False the process
     that becomes a bridge's kernel (`sandbox/prepared_kernel.py`).
@@ -21,8 +24,9 @@ class PythonEngine(Engine):
     language = "Python"
     death = "KernelDied"
 
-    def __init__(self, confinement: Confinement) -> None:
+    def __init__(self, confinement: Confinement, *, prepares_kernel: bool) -> None:
         super().__init__(confinement)
+        self._prepares_kernel = prepares_kernel
         self.bridgeable = self.prepared_kernel = True
         self._hidden_from: Worker | None = None
 
@@ -32,6 +36,7 @@ class PythonEngine(Engine):
         return [
             *self._confinement.python_argv(),
             f"{library}/agentbay_kernel/sandbox/python_engine.py",
+            *(() if self._prepares_kernel else (NO_KERNEL,)),
         ]
 
     async def prepare(self) -> None:

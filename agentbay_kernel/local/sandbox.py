@@ -37,7 +37,7 @@ class Sandbox:
         self.terminals = TerminalOutput(self.agent)
         process = confinement.proc / str(self.agent.pid)
         self.priority = AgentPriority(process, self.agent.call)
-        self.python = PythonEngine(confinement)
+        self.python = PythonEngine(confinement, prepares_kernel=settings.kernels)
         self.javascript = JavaScriptEngine(confinement, heap=settings.limits.memory)
 
     async def end(self) -> None:

@@ -56,6 +56,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="sessions kept ready, so that a new one's first cell is fast (default: 1)",
     )
     add(
+        "--no-kernels",
+        dest="kernels",
+        action="store_false",
+        help="prepare no Jupyter kernels: for sessions that run cells directly",
+    )
+    add(
         "--isolation",
         choices=("auto", "required", "none"),
         default="auto",
@@ -100,6 +106,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
         network=flags.network,
         cgroup=flags.cgroup,
         prewarm=flags.prewarm,
+        kernels=flags.kernels,
         max_sessions=flags.max_sessions,
         idle_s=flags.idle_seconds or None,
         limits=Limits(

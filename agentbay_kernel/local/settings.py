@@ -42,8 +42,9 @@ class Settings:
 
     `python` is the interpreter that cells run in; `isolation` is auto, required or none;
     `network` gives isolated sessions the machine's network; `cgroup` is auto, none, or the folder
-    of a cgroup in which sessions get theirs; `prewarm` sessions are pre-warmed; `idle_s` seconds an
-    unused session stays whose request says nothing (None: for ever).
+    of a cgroup in which sessions get theirs; `prewarm` sessions are pre-warmed; `kernels` has each
+    session prepare a Jupyter kernel for bridged execution (`sandbox/prepared_kernel.py`); `idle_s`
+    seconds an unused session stays whose request says nothing (None: for ever).
     """
 
     python: str = sys.executable
@@ -51,6 +52,7 @@ class Settings:
     network: bool = False
     cgroup: str = "auto"
     prewarm: int = 1
+    kernels: bool = True
     max_sessions: int | None = None
     idle_s: float | None = 300.0
     limits: Limits = field(default_factory=Limits)

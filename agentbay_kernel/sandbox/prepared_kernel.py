@@ -28,6 +28,8 @@ from typing import Any
 
 # Names the process that has forked one: its own id, the kernel's, and the descriptor of the socket.
 VARIABLE = "AGENTBAY_PREPARED_KERNEL"
+# The argument of the session's Python that prepares none.
+NO_KERNEL = "--no-kernel"
 # How long it is waited for; it may still be importing.
 ANSWER_S = 10.0
 

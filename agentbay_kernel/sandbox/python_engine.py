@@ -760,7 +760,10 @@ def main() -> None:
     """Serve the socket that the environment names."""
     fd = int(os.environ.pop("AGENTBAY_WORKER_FDS").split(",")[0])
     os.set_inheritable(fd, False)
-    prepared_kernel.prepare()
+    if prepared_kernel.NO_KERNEL in sys.argv:
+        sys.argv.remove(prepared_kernel.NO_KERNEL)
+    else:
+        prepared_kernel.prepare()
     # As in ipykernel: cells import what is in their directory. All of ours has been imported.
     sys.path.insert(0, "")
     Engine(socket.socket(fileno=fd)).start()

@@ -36,6 +36,9 @@ PROGRAMS = {
     "tutorials/kernel": "test_guides.py",
     "tutorials/magics": "test_guides.py",
 }
+# Three commands or more that run a notebook or ask a service each; shorter blocks and tests/cli run
+# the same ones.
+LONG = {"reference/command-line:1", "reference/command-line:2", "reference/command-line:6"}
 IN_GUIDES = blocks("how-to/ci", "sh")[0]
 
 
@@ -76,7 +79,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("block", [it for it in SHELL if it.text != IN_GUIDES], ids=str)
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(it, marks=[pytest.mark.slow] * (str(it) in LONG))
+        for it in SHELL
+        if it.text != IN_GUIDES
+    ],
+    ids=str,
+)
 def test_a_block_of_commands_runs(block: Block, environment: dict[str, str], folder: Path) -> None:
     ran = subprocess.run(
         ["sh", "-e", "-u", "-c", block.text],

@@ -45,7 +45,8 @@ from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[LocalRuntimeProcess]:
-    with running_local_runtime("--memory", "1024") as runtime:
+    # As the command starts it.
+    with running_local_runtime("--memory", "1024", "--no-kernels") as runtime:
         yield runtime
 
 

@@ -91,10 +91,10 @@ def test_later_sessions_start_warm(new_machine: dict[str, str], tmp_path: Path) 
     assert all(path.stat().st_size for path in cache.rglob("*.pkl"))
 
 
-def test_a_hundred_completions_beside_a_running_cell(bridged_kernel: RunningKernel) -> None:
+def test_fifty_completions_beside_a_running_cell(bridged_kernel: RunningKernel) -> None:
     bridged_kernel.run("lighthouse = 'bay'")
     # One that sleeps, and one that leaves the interpreter only when it must.
-    for work, times in ("time.sleep(.01)", 45), ("pass", 5):
+    for work, times in ("time.sleep(.01)", 20), ("pass", 5):
         running = bridged_kernel.send(f"print('go')\nimport time\nwhile True: {work}")
         bridged_kernel.wait_for_output(running, "stream")
         found = [complete(bridged_kernel, code)["matches"] for code in ("lightho", "pri") * times]

@@ -222,11 +222,12 @@ def usage_with_ballast(kernel: RunningKernel) -> Any:
     deadline = time.monotonic() + ANSWER_S
     while usage.get("kernel_memory", 0) < 300_000_000 or not usage["kernel_cpu"]:
         assert time.monotonic() < deadline
+        time.sleep(0.1)
         usage = control_reply(kernel, send(kernel, "usage_request", {}, "control"))
     return usage
 
 
-BALLAST = "kept = bytearray(b'x') * 300_000_000\nwhile True: pass"
+BALLAST = "import time\nkept = bytearray(b'x') * 300_000_000\nwhile True: sum(range(100_000)); time.sleep(.01)"
 
 
 def test_usage_is_the_sandboxs(bridged_kernel: RunningKernel) -> None:

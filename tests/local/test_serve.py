@@ -8,8 +8,12 @@ import sys
 import venv
 from pathlib import Path
 
+from agentbay_kernel.execution.bridge.client import BridgeClient
+from agentbay_kernel.execution.bridge.python import BridgedPython
+from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.local.profile import FAULT_KINDS, FaultPlan, Profile
 from agentbay_kernel.local.serve import make_parser
+from agentbay_kernel.service import AgentBay
 from tests.local.test_sessions import post
 from tests.runtime import running_local_runtime
 
@@ -75,3 +79,20 @@ def test_another_interpreter(tmp_path: Path) -> None:
         told = post(runtime, "CallMcpTool", **call).json()["Data"]["content"][0]["text"]
         assert str(tmp_path / "env") in told
     assert "does not run" in refused("--python", str(tmp_path / "missing"))
+
+
+def test_kernels_are_prepared_unless_told_otherwise() -> None:
+    looks = "import os, sys\nprint(sys.argv[1:], 'AGENTBAY_PREPARED_KERNEL' in os.environ)"
+    for flags, prepared in (((), True), (("--no-kernels",), False)):
+        with (
+            running_local_runtime(*flags) as runtime,
+            AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client,
+            client.session() as session,
+        ):
+            assert session.code.run_code(looks, "python").logs.stdout == [f"[] {prepared}\n"]
+            # A bridge starts its kernel by a command then.
+            tunnel = BridgeClient(session)
+            tunnel.install()
+            cell = Cell("print(6 * 7)", "python")
+            printed = [it.content.get("text") for it in BridgedPython(tunnel).execute(cell)]
+            assert "42\n" in printed

@@ -41,6 +41,8 @@ ELSEWHERE = {"01-first-steps", "02-break-the-sandbox"}
 # Many sandboxes, or nbgrader. What they use is tried in tests/cli, tests/grading, tests/executor
 # and tests/docs; `make test` runs their exercises.
 LONG = {"07-run-submissions", "08-grade-by-values", "09-test-students-code"}
+# Others that take a quarter of a minute and more: most of it is waiting, for an agent or a timeout.
+LEISURELY = {"05-long-work", "10-agent-session", "12-prompt-injection"}
 # What a reader keeps of a notebook.
 KEPT = {"01-first-steps": ("total.txt",)}
 # Ten minutes. Cells that are folded hold what a reader need not read.
@@ -281,7 +283,7 @@ def test_a_notebook_takes_ten_minutes(path: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=[pytest.mark.slow] * (path.stem in ELSEWHERE | LONG))
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem in ELSEWHERE | LONG | LEISURELY))
         for path in NOTEBOOKS
     ],
     ids=lambda path: path.stem,
@@ -309,7 +311,14 @@ def test_executed_it_gives_what_is_stored(path: Path, folder: Path, tmp_path: Pa
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("name", sorted(ELSEWHERE | LONG))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The others grade many submissions, too, or execute a class's.
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "08-grade-by-values"))
+        for name in sorted(ELSEWHERE | LONG)
+    ],
+)
 def test_its_exercises_can_be_solved(name: str, folder: Path) -> None:
     notebook = read(folder / f"{name}.ipynb")
     # Exercises don't need these.
