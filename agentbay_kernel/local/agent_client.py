@@ -116,24 +116,29 @@ def _dumped(value: Any) -> bytes:
 
 
 class AgentClient:
-    """One agent."""
+    """One agent, at the other end of the socket `far`.
+
+    It can be called before it has started: the calls wait in the socket.
+    """
 
     def __init__(self) -> None:
+        self._socket, self.far = socket.socketpair()
+        self._socket.setblocking(False)
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._takers: dict[int, Callable[[bytes], None]] = {}
         self._handlers: dict[str, list[EventHandler]] = {}
-        self._socket: socket.socket | None = None
         # As it is called inside.
         self.pid = 0
         self._writing = asyncio.Lock()
         self.closed = asyncio.Event()
 
-    async def connect(self, sock: socket.socket) -> None:
-        """Take over the socket and wait until the agent answers."""
-        sock.setblocking(False)
-        self._socket = sock
-        self._pump_task = asyncio.get_running_loop().create_task(self._pump(sock))
+    def open(self) -> None:
+        """Begin to listen."""
+        self._pump_task = asyncio.get_running_loop().create_task(self._pump(self._socket))
+
+    async def connect(self) -> None:
+        """Wait until the agent answers."""
         self.pid = int((await self.call("hello"))["pid"])
 
     def on(self, event: str, handler: EventHandler) -> None:
@@ -163,7 +168,7 @@ class AgentClient:
         Raises:
             AgentError: the agent refused or failed, or it is gone.
         """
-        if self._socket is None or self.closed.is_set():
+        if self.closed.is_set():
             raise AgentError(-1, "the session's sandbox has ended")
         number = next(self._numbers)
         head = {"id": number, "op": op, "passes": pass_fd is not None}
@@ -190,7 +195,6 @@ class AgentClient:
     async def _send(self, data: bytearray, fd: int | None) -> None:
         loop = asyncio.get_running_loop()
         sock = self._socket
-        assert sock is not None
         async with self._writing:
             if self.closed.is_set():
                 raise BrokenPipeError
@@ -282,10 +286,9 @@ class AgentClient:
 
     def close(self) -> None:
         """End the connection, which ends the session's processes."""
-        if self._socket is not None:
-            # The pump sees the end and closes it.
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+        # The pump sees the end and closes it.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 async def _read(sock: socket.socket, size: int) -> bytearray:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from agentbay_kernel.sandbox.completion_cache import FILL
@@ -43,12 +44,16 @@ def cache_of(python: str, prefix: str) -> Path | None:
     return Path(jupyter_data_dir(), "agentbay", "completion", name)
 
 
-# However this process ends. Not on every system; there it runs to its end.
+# However this process ends, also before it is asked. Not on every system; there it runs to its end.
 _END_WITH_US = """
-import ctypes, os, signal
+import ctypes, os, signal, sys
 if hasattr(ctypes.CDLL(None), "prctl"):
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
 """
+# Of a folder that is being filled, and after so long is of a process that was killed.
+_UNFINISHED, _UNFINISHED_S = "unfinished-", 3600.0
 
 
 def _digest(facts: str) -> str:
@@ -62,9 +67,12 @@ async def fill(python: str, prefix: str) -> None:
         return
     with contextlib.suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as made:
+        for left in cache.parent.glob(f"{_UNFINISHED}*"):
+            if time.time() - left.stat().st_mtime > _UNFINISHED_S:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent, prefix=_UNFINISHED) as made:
             process = await asyncio.create_subprocess_exec(
-                *(python, "-I", "-c", _END_WITH_US + FILL),
+                *(python, "-I", "-c", _END_WITH_US + FILL, str(os.getpid())),
                 env={**os.environ, "XDG_CACHE_HOME": made},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ TRANSFER_FOLDER = "/tmp/file-transfer"
 
 START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from agentbay_kernel.local.agent.agent import main; main()"
+    "from agentbay_kernel.local.agent.main import main; main()"
 )
 
 
@@ -91,7 +90,8 @@ class Confinement:
 
     async def start(self) -> None:
         """Start the agent and wait for its first answer."""
-        ours, theirs = socket.socketpair()
+        self.agent.open()
+        theirs = self.agent.far
         try:
             argv = self._command(theirs.fileno())
             self._process = await asyncio.create_subprocess_exec(
@@ -110,14 +110,14 @@ class Confinement:
                 os.close(fd)
         try:
             await self._started()
-            await asyncio.wait_for(self.agent.connect(ours), 20)
+            await asyncio.wait_for(self.agent.connect(), 20)
             self._watch()
         except asyncio.CancelledError:
-            ours.close()
+            self.agent.close()
             self._kill()
             raise
         except Exception as failure:
-            ours.close()
+            self.agent.close()
             words = await self._last_words()
             await self.end()
             raise LocalRuntimeError(f"The session's sandbox did not start: {words}") from failure

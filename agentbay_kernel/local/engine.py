@@ -92,7 +92,7 @@ class Engine:
     async def _start(self) -> Worker:
         argv = await self.argv()
         name = f"{self.language.lower()}{next(self._numbers)}"
-        worker = Worker(self._agent, name, self._confinement.proc)
+        worker = Worker(self._agent, name, lambda: self._confinement.proc)
         try:
             problem = await started(worker, argv, START_TIMEOUT_S)
             if problem:

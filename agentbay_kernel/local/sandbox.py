@@ -31,13 +31,13 @@ LONGEST_PLACE = 60
 class Sandbox:
     """What a session runs in."""
 
-    def __init__(self, confinement: Confinement, settings: Settings) -> None:
+    def __init__(self, confinement: Confinement, python: PythonEngine, settings: Settings) -> None:
         self.confinement = confinement
         self.agent = confinement.agent
         self.terminals = TerminalOutput(self.agent)
         process = confinement.proc / str(self.agent.pid)
         self.priority = AgentPriority(process, self.agent.call)
-        self.python = PythonEngine(confinement, prepares_kernel=settings.kernels)
+        self.python = python
         self.javascript = JavaScriptEngine(confinement, heap=settings.limits.memory)
 
     async def end(self) -> None:
@@ -83,10 +83,15 @@ class Sandboxes:
 
     async def _make(self) -> Sandbox:
         confinement = self._isolation.make(self.folder)
-        await confinement.start()
-        sandbox = Sandbox(confinement, self._settings)
-        sandbox.python.start()
-        return sandbox
+        python = PythonEngine(confinement, prepares_kernel=self._settings.kernels)
+        # It is the agent's first call, so that Python starts while the agent still imports.
+        python.start()
+        try:
+            await confinement.start()
+        except BaseException:
+            python.close()
+            raise
+        return Sandbox(confinement, python, self._settings)
 
     async def end(self) -> None:
         """End the pre-warmed ones and remove the runtime's folder."""

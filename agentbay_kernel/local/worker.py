@@ -16,6 +16,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,13 @@ class Worker:
     Arguments:
         agent: of the sandbox.
         name: what the agent calls it.
-        proc: the sandbox's /proc, as seen from here.
+        proc: returns the sandbox's /proc, as seen from here; called once the sandbox is there.
     """
 
-    def __init__(self, agent: AgentClient, name: str, proc: Path) -> None:
+    def __init__(self, agent: AgentClient, name: str, proc: Callable[[], Path]) -> None:
         self._agent = agent
         self._proc = proc
-        self.priority: Priority
+        self._pid = 0
         self.name = name
         self._socket: socket.socket | None = None
         self._changed = asyncio.Event()
@@ -100,12 +101,16 @@ class Worker:
         ours.setblocking(False)
         self._socket = ours
         try:
-            pid = await self._agent.call(
-                "start", name=self.name, argv=argv, pass_fd=theirs.fileno()
+            self._pid = int(
+                await self._agent.call("start", name=self.name, argv=argv, pass_fd=theirs.fileno())
             )
         finally:
             theirs.close()
-        self.priority = Priority(self._proc / str(int(pid)))
+
+    @cached_property
+    def priority(self) -> Priority:
+        """The weight of its processes."""
+        return Priority(self._proc() / str(self._pid))
 
     def _on_exit(self, event: dict[str, Any]) -> None:
         if event["name"] == self.name and self.exit is None:

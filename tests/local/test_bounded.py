@@ -75,7 +75,7 @@ def check_memory(runtime: LocalRuntimeProcess) -> None:
     """The peaks of the runtime and of its agents are small."""
     own = psutil.Process(runtime.process.pid)
     # Not what runs cells: their memory is the session's.
-    below = [it for it in own.children(recursive=True) if "agent.agent" in " ".join(it.cmdline())]
+    below = [it for it in own.children(recursive=True) if "agent.main" in " ".join(it.cmdline())]
     peaks = {it.pid: _peak(it.pid) for it in (own, *below)}
     assert len(peaks) > 1 and max(peaks.values()) < MOST, peaks
 

@@ -132,7 +132,7 @@ def test_code_of_a_sandbox_that_is_killed_is_answered_before_its_time_is_over(
         while not session.call_mcp_tool("shell", {"command": "test -e begun"}).success:
             time.sleep(0.1)
         for process in descendants(runtime.process.pid):
-            if "agentbay_kernel.local.agent.agent" in " ".join(process.cmdline()):
+            if "agentbay_kernel.local.agent.main" in " ".join(process.cmdline()):
                 process.kill()
         assert name in running.result().error_message
 

@@ -63,7 +63,7 @@ def peaks(runtime: LocalRuntimeProcess) -> dict[int, int]:
     """The most memory that the runtime and its agents have had resident, by process, in bytes."""
     processes = [psutil.Process(runtime.process.pid)]
     for process in processes[0].children(recursive=True):
-        if "agentbay_kernel.local.agent.agent" in " ".join(process.cmdline()):
+        if "agentbay_kernel.local.agent.main" in " ".join(process.cmdline()):
             processes.append(process)
     found = {}
     for process in processes:

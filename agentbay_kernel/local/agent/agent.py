@@ -23,17 +23,21 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from agentbay_kernel.local.agent import files, limits, metrics
-from agentbay_kernel.local.agent.identity import Identity, close_to_others
-from agentbay_kernel.local.agent.process_tree import adopt_orphans, kill_descendants, reap_orphans
+from agentbay_kernel.local.agent import files, metrics
+from agentbay_kernel.local.agent.identity import Identity
+from agentbay_kernel.local.agent.process_tree import (
+    adopt_orphans,
+    kill_descendants,
+    reap_orphans,
+    watch_memory,
+)
 from agentbay_kernel.local.agent.terminals import Terminals
+from agentbay_kernel.local.agent.workers import FirstCall, Worker
 
 # Of each output of a command: so much of its beginning, and so much of its end.
 OUTPUT_LIMIT = 2 * 1024 * 1024
@@ -42,26 +46,11 @@ TAIL_LIMIT = 256 * 1024
 FRAME_LIMIT = 64 * 1024 * 1024
 # A background process keeps the pipes of `cmd &` open: its output is waited for this long.
 OUTPUT_GRACE_S = 0.1
-LOG_TAIL = 4096
 CHUNK = 65536
 # The first byte of a frame that is a piece of a text; JSON begins with another.
 PART = b"\0"
 
 Operation = Callable[..., Awaitable[Any]]
-
-
-class Worker:
-    """A long-lived child: the one that runs Python cells, or the Node worker."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
-        self.process = process
-        self.log = log
-
-    def log_tail(self) -> str:
-        """Return the end of what it wrote outside its socket."""
-        size = self.log.seek(0, os.SEEK_END)
-        self.log.seek(max(0, size - LOG_TAIL))
-        return self.log.read(LOG_TAIL).decode("utf-8", "replace")
 
 
 class Capture:
@@ -124,7 +113,7 @@ class Agent:
         self._socket = sock
         self._unread = bytearray()
         self._received_fds: deque[int] = deque()
-        self._run = Path(run)
+        self._run = run
         self._workspace = workspace
         self._owner = owner
         self.killed_for_memory: set[int] = set()
@@ -150,17 +139,21 @@ class Agent:
             "weigh": self._weigh,
         }
 
-    async def serve(self) -> None:
+    async def serve(self, first_call: FirstCall) -> None:
         """Answer until the socket ends, then leave nothing running."""
         self._socket.setblocking(False)
+        self._received_fds += first_call.fds
         try:
+            if first_call.worker is None:
+                self._take(first_call.frame)
+            else:
+                started = self._started(first_call.worker)
+                self._spawn(self._answer(first_call.frame["id"], started))
             while True:
                 size = struct.unpack(">I", await self._read(4))[0]
                 # The bytes of a large frame are gone before its text, four times as large, is read.
                 frame = json.loads((await self._read(size)).decode("utf-8", "surrogatepass"))
-                if frame["passes"]:
-                    frame["arguments"]["fd"] = self._received_fds.popleft()
-                self._spawn(self._answer(frame))
+                self._take(frame)
                 # It may be large, and the next one too.
                 del frame
         except (EOFError, ConnectionError):
@@ -200,14 +193,17 @@ class Agent:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, frame: dict[str, Any]) -> None:
-        number = frame["id"]
+    def _take(self, frame: dict[str, Any]) -> None:
+        operation, arguments = self._operations[frame["op"]], frame.pop("arguments")
+        if frame["passes"]:
+            arguments["fd"] = self._received_fds.popleft()
+        if operation == self._file:
+            arguments["call"] = frame["id"]
+        self._spawn(self._answer(frame["id"], operation(**arguments)))
+
+    async def _answer(self, number: int, work: Awaitable[Any]) -> None:
         try:
-            operation = self._operations[frame["op"]]
-            arguments = frame.pop("arguments")
-            if operation == self._file:
-                arguments["call"] = number
-            value = await operation(**arguments)
+            value = await work
         except OSError as failure:
             error = {"errno": failure.errno or errno.EIO, "message": str(failure)}
             await self._emit({"id": number, "error": error})
@@ -243,43 +239,29 @@ class Agent:
 
     async def _start(self, name: str, argv: list[str], fd: int) -> int:
         """Start a worker and return its process id; `fd` is its socket."""
-        # Without a name: nothing that a session writes can take its place.
-        with self._identity.files_of_cells():
-            log = tempfile.TemporaryFile(dir=self._run)  # noqa: SIM115
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                env={**os.environ, "AGENTBAY_WORKER_FDS": f"{fd},{fd}"},
-                cwd=self._workspace,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(fd,),
-                start_new_session=True,
-                **self._identity.of_children,
-            )
-        except BaseException:
-            log.close()
-            raise
-        finally:
-            os.close(fd)
-        self.leaders.add(process.pid)
-        worker = self._workers[name] = Worker(process, log)
-        self._spawn(self._watch(name, worker))
-        return process.pid
+        return await self._started(
+            Worker(name, argv, fd, self._run, self._workspace, self._identity)
+        )
 
-    async def _watch(self, name: str, worker: Worker) -> None:
-        code = await worker.process.wait()
+    async def _started(self, worker: Worker | OSError) -> int:
+        if isinstance(worker, OSError):
+            raise worker
+        self.leaders.add(worker.process.pid)
+        self._workers[worker.name] = worker
+        self._spawn(self._watch(worker))
+        return worker.process.pid
+
+    async def _watch(self, worker: Worker) -> None:
+        code = await _ended(worker.process)
         await self._emit(
             {
                 "event": "exit",
-                "name": name,
+                "name": worker.name,
                 "code": code,
                 "memory": worker.process.pid in self.killed_for_memory,
                 "log": worker.log_tail(),
             }
         )
-        worker.log.close()
 
     async def _signal(self, name: str, signal: int) -> None:
         worker = self._workers.get(name)
@@ -387,34 +369,31 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def main() -> None:
-    """Serve the socket that the first argument names as a file descriptor.
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait until a process has ended; returns its exit code."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        # macOS. Threads count as processes, so they are the second choice.
+        return await loop.run_in_executor(None, process.wait)
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+    return process.wait()
 
-    The second argument is JSON: {"run", "workspace", "owner", "uids", "limits"}; `uids` are the
-    agent's and the cells' user ids where they differ, which needs root at the start, else null.
-    """
-    options = json.loads(sys.argv[2])
-    weight = None
-    with contextlib.suppress(OSError):
-        # Now: the files in /proc of a process that is closed to others are closed to itself too.
-        weight = os.open("/proc/self/autogroup", os.O_WRONLY | os.O_CLOEXEC)
-    identity = Identity()
-    if options["uids"] is not None:
-        agent_uid, cells_uid = options["uids"]
-        identity = Identity(cells_uid)
-        identity.become_agent(agent_uid, (options["workspace"], options["run"]))
-    sock = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(sock.fileno(), False)
-    os.chdir(options["workspace"])
-    limits.apply(options["limits"])
-    limits.free_at_once()
-    first = os.getpid() == 1
-    if first:
-        close_to_others()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # The kernel keeps a signal without a handler from the first process of a namespace.
-        # Elsewhere a handler, because children would inherit that a signal is ignored.
-        signal.signal(number, signal.SIG_DFL if first else lambda *_: None)
+
+def serve(
+    sock: socket.socket,
+    options: dict[str, Any],
+    identity: Identity,
+    weight: int | None,
+    first_call: FirstCall,
+) -> None:
+    """Answer the socket's calls until it ends; then this process ends too. See `main`."""
     # File operations fork beside threads; the child does nothing that a lock could hold up.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
     if sys.platform == "linux" and sys.version_info < (3, 12):
@@ -423,27 +402,23 @@ def main() -> None:
             warnings.simplefilter("ignore", DeprecationWarning)
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
-    async def serve() -> None:
-        owner = options["owner"]
+    async def answer() -> None:
+        owner, first = options["owner"], os.getpid() == 1
         agent = Agent(sock, options["run"], options["workspace"], owner, identity, weight)
         tasks = []
         if owner:
             # Where nothing outside can see the session's processes apart from others.
             memory = options["limits"]["memory"]
-            tasks.append(limits.watch_memory(memory, agent.killed_for_memory))
+            tasks.append(watch_memory(memory, agent.killed_for_memory))
         if first or (owner and adopt_orphans()):
             tasks.append(reap_orphans(agent.leaders))
         running = [asyncio.create_task(task) for task in tasks]
         try:
-            await agent.serve()
+            await agent.serve(first_call)
         finally:
             for task in running:
                 task.cancel()
 
-    asyncio.run(serve())
+    asyncio.run(answer())
     # Children of a PID namespace end with its first process; no thread must hold up this one.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,24 +2,17 @@
 
 In: {"data", "memory", "processes", "file_size", "cpu_s"}: bytes of each process, bytes of
 all, a count or null, bytes of a file, seconds of a process.
-Out: resource limits, and a watch that kills the largest process when all of them together use
-more memory than allowed, which no resource limit expresses.
+Out: resource limits. For what no resource limit expresses, the memory of all processes together,
+there is `process_tree.watch_memory`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
-import os
 import resource
-import signal
-from pathlib import Path
 from typing import Any
 
-from agentbay_kernel.local.agent.process_tree import descendants
-
-WATCH_INTERVAL_S = 0.25
 # From malloc.h; and the bytes from which on a block is the system's own again once it is freed.
 M_MMAP_THRESHOLD = -3
 LARGE_BLOCK = 1024 * 1024
@@ -61,31 +54,3 @@ def _limit(which: int, value: int, beyond: int | None = 0) -> None:
     # macOS refuses some of them.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(which, (value, most))
-
-
-def memory_of(pids: list[int]) -> dict[int, int]:
-    """Private resident memory of each process, in bytes."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    used = {}
-    for pid in pids:
-        try:
-            _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
-        except (OSError, ValueError):
-            continue
-        used[pid] = (int(resident) - int(shared)) * page
-    return used
-
-
-async def watch_memory(limit: int, killed: set[int]) -> None:
-    """Kill the largest process of the session while all of them use more than `limit` bytes.
-
-    The ids of the killed are added to `killed`.
-    """
-    while True:
-        await asyncio.sleep(WATCH_INTERVAL_S)
-        used = memory_of(descendants())
-        if used and sum(used.values()) > limit:
-            largest = max(used, key=lambda pid: used[pid])
-            killed.add(largest)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(largest, signal.SIGKILL)

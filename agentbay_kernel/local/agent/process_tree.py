@@ -16,6 +16,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 REAP_INTERVAL_S = 0.05
+WATCH_INTERVAL_S = 0.25
 
 
 def adopt_orphans() -> bool:
@@ -103,3 +104,31 @@ def _collect(pid: int, seen: set[int]) -> bool:
             return True
         os.waitpid(pid, os.WNOHANG)
     return False
+
+
+def memory_of(pids: list[int]) -> dict[int, int]:
+    """Private resident memory of each process, in bytes."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    used = {}
+    for pid in pids:
+        try:
+            _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
+        except (OSError, ValueError):
+            continue
+        used[pid] = (int(resident) - int(shared)) * page
+    return used
+
+
+async def watch_memory(limit: int, killed: set[int]) -> None:
+    """Kill the largest process of the session while all of them use more than `limit` bytes.
+
+    The ids of the killed are added to `killed`.
+    """
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        used = memory_of(descendants())
+        if used and sum(used.values()) > limit:
+            largest = max(used, key=lambda pid: used[pid])
+            killed.add(largest)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(largest, signal.SIGKILL)

@@ -1,0 +1,84 @@
+"""Workers: the long-lived children of the agent that run cells, one for each language.
+
+Imported before anything that takes time, so that the first worker starts while the agent imports
+the rest of itself. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import deque
+from typing import IO, Any, NamedTuple
+
+from agentbay_kernel.local.agent.identity import Identity
+
+LOG_TAIL = 4096
+
+
+class Worker:
+    """One worker, started.
+
+    Arguments:
+        name: what the local runtime calls it.
+        argv: the program and its arguments.
+        fd: of its socket; closed here.
+        run: folder for its log.
+        workspace: where it starts.
+        identity: the user that it becomes.
+
+    Raises:
+        OSError: it could not be started.
+    """
+
+    def __init__(
+        self, name: str, argv: list[str], fd: int, run: str, workspace: str, identity: Identity
+    ) -> None:
+        self.name = name
+        try:
+            with identity.files_of_cells():
+                self._log = _unnamed_file(run)
+            try:
+                self.process = subprocess.Popen(
+                    argv,
+                    env={**os.environ, "AGENTBAY_WORKER_FDS": f"{fd},{fd}"},
+                    cwd=workspace,
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._log,
+                    stderr=self._log,
+                    pass_fds=(fd,),
+                    start_new_session=True,
+                    **identity.of_children,
+                )
+            except BaseException:
+                self._log.close()
+                raise
+        finally:
+            os.close(fd)
+
+    def log_tail(self) -> str:
+        """Return the end of what it wrote outside its socket; its process has ended."""
+        with self._log as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - LOG_TAIL))
+            return log.read(LOG_TAIL).decode("utf-8", "replace")
+
+
+class FirstCall(NamedTuple):
+    """The first frame, the descriptors that came with it, and what became of the worker that it
+    asks for: None if it asks for something else."""
+
+    frame: dict[str, Any]
+    fds: deque[int]
+    worker: Worker | OSError | None = None
+
+
+def _unnamed_file(folder: str) -> IO[bytes]:
+    """A file without a name: nothing that a session writes can take its place."""
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "w+b")
+    except (AttributeError, OSError):
+        # Neither every system nor every file system has such files.
+        import tempfile
+
+        return tempfile.TemporaryFile(dir=folder)
