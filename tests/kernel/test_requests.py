@@ -227,7 +227,13 @@ def usage_with_ballast(kernel: RunningKernel) -> Any:
     return usage
 
 
-BALLAST = "import time\nkept = bytearray(b'x') * 300_000_000\nwhile True: sum(range(100_000)); time.sleep(.01)"
+BALLAST = """\
+import time
+kept = bytearray(b'x') * 300_000_000
+while True:
+    sum(range(100_000))
+    time.sleep(.01)
+"""
 
 
 def test_usage_is_the_sandboxs(bridged_kernel: RunningKernel) -> None:
