@@ -78,6 +78,14 @@ def test_another_interpreter(tmp_path: Path) -> None:
         call["Args"] = '{"code": "import sys; print(sys.prefix)"}'
         told = post(runtime, "CallMcpTool", **call).json()["Data"]["content"][0]["text"]
         assert str(tmp_path / "env") in told
+        # It is gone for a while.
+        python.rename(tmp_path / "away")
+        call["SessionId"] = post(runtime, "CreateMcpSession").json()["Data"]["SessionId"]
+        told = post(runtime, "CallMcpTool", **call).json()["Data"]["content"][0]["text"]
+        assert "could not be started" in told and "No such file" in told
+        (tmp_path / "away").rename(python)
+        told = post(runtime, "CallMcpTool", **call).json()["Data"]["content"][0]["text"]
+        assert str(tmp_path / "env") in told
     assert "does not run" in refused("--python", str(tmp_path / "missing"))
 
 
