@@ -288,27 +288,21 @@ except ChildProcessError:
 """
 
 
-# What an ordinary user's runtime sees in another way than root's, in `make test`: processes that
-# can't be read, files, and processes that are no more what they were.
-USERS = ("one process", "files and memory", "not readable", "a process without its first thread")
+# What an ordinary user's runtime sees in another way than root's: files, processes that can't be
+# read, and those that are no more what they were.
+AS_USER = ("one process", "files and memory", "not readable", "a process without its first thread")
+# `make test` has the other ways as one of the two.
+first = pytest.mark.parametrize(
+    "runtime",
+    [
+        pytest.param(who, marks=[pytest.mark.slow] * bool(place))
+        for place, who in enumerate(users())
+    ],
+    indirect=True,
+)
 
 
-def every_way_as_root(ways: dict[str, str], as_user: tuple[str, ...]) -> pytest.MarkDecorator:
-    """All ways as root, and some as a user; `make test-all` has all as both."""
-    return pytest.mark.parametrize(
-        ("runtime", "way"),
-        [
-            pytest.param(
-                user, way, marks=[pytest.mark.slow] * (user != users()[0] and way not in as_user)
-            )
-            for user in users()
-            for way in ways
-        ],
-        indirect=["runtime"],
-    )
-
-
-@every_way_as_root(GROW, USERS)
+@pytest.mark.parametrize("way", AS_USER)
 def test_memory_is_counted(emptied: Any, way: str) -> None:
     session = emptied
     exit_number = str(verdicts(platform.machine())["exit"][0])
@@ -317,6 +311,12 @@ def test_memory_is_counted(emptied: Any, way: str) -> None:
     done = session.command.execute_command("python /tmp/grow.py; echo $?", timeout_ms=45000)
     assert done.stdout in ("137\n", "77\n"), (done.stdout, done.stderr)
     assert session.command.execute_command("echo alive").stdout == "alive\n"
+
+
+@first
+@pytest.mark.parametrize("way", [way for way in GROW if way not in AS_USER])
+def test_memory_is_counted_in_other_ways(emptied: Any, way: str) -> None:
+    test_memory_is_counted(emptied, way)
 
 
 SHARED = {
@@ -350,12 +350,18 @@ time.sleep(1)
 }
 
 
-@every_way_as_root(SHARED, ("forked copies",))
+@pytest.mark.parametrize("way", ["forked copies"])
 def test_what_is_shared_counts_once(emptied: Any, way: str) -> None:
     session = emptied
     session.file_system.write_file("/tmp/share.py", "import time\n" + SHARED[way])
     done = session.command.execute_command("python /tmp/share.py; echo ended $?", timeout_ms=45000)
     assert done.stdout.endswith("ended 0\n"), (done.stdout, done.stderr)
+
+
+@first
+@pytest.mark.parametrize("way", [way for way in SHARED if way != "forked copies"])
+def test_what_else_is_shared_counts_once(emptied: Any, way: str) -> None:
+    test_what_is_shared_counts_once(emptied, way)
 
 
 def test_the_report_says_which_limits_are_in_force(runtime: LocalRuntimeProcess) -> None:
