@@ -80,6 +80,16 @@ def fetch(manager: SessionManager, tmp_path: Path) -> Fetch:
 PYTEST_AND_PLUGINS = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 # The plugins of our own environment take seconds to start, and do nothing here.
 PYTEST = [*PYTEST_AND_PLUGINS, "--disable-plugin-autoload"]
+NBCONVERT = [sys.executable, "-m", "nbconvert", "nothing.ipynb"]
+# As pytest finds its plugins.
+ENTRY_POINTS = [
+    sys.executable,
+    "-c",
+    "import importlib.metadata as m\n"
+    "[it.load() for it in m.entry_points(group='pytest11') if it.value == 'this']",
+]
+# They start slowly: `make test` has the plugins by what finds them, and one of the two of Jupyter.
+SLOW = ("Jupyter's configuration as data", "pytest's plugins")
 IMPORT = [sys.executable, "-c", "import helper; print(helper.mine)"]
 OWN = {
     "helper.py": "mine = 'mine'\n",
@@ -155,7 +165,7 @@ RUNS: dict[str, tuple[str, dict[str, bytes], list[str]]] = {
     "Jupyter's configuration": (
         "download TOP/jupyter_nbconvert_config.py",
         {"jupyter_nbconvert_config.py": EVIL.encode()},
-        [sys.executable, "-m", "nbconvert", "nothing.ipynb"],
+        NBCONVERT,
     ),
     "Jupyter's configuration as data": (
         "download TOP/jupyter_nbconvert_config.json",
@@ -164,12 +174,20 @@ RUNS: dict[str, tuple[str, dict[str, bytes], list[str]]] = {
                 {"NbConvertApp": {"export_format": "evil.Exporter"}}
             ).encode(),
         },
-        [sys.executable, "-m", "nbconvert", "nothing.ipynb"],
+        NBCONVERT,
     ),
     "a package's settings": (
         "download TOP/setup.cfg",
         {"setup.cfg": b"[tool:pytest]\naddopts = --pyargs this\n"},
         PYTEST,
+    ),
+    "a package's entry points": (
+        "download TOP/x.egg-info",
+        {
+            "x.egg-info/entry_points.txt": b"[pytest11]\nx = this\n",
+            "x.egg-info/PKG-INFO": b"Name: x",
+        },
+        ENTRY_POINTS,
     ),
     "pytest's plugins": (
         "download TOP/x.egg-info",
@@ -200,7 +218,10 @@ def usual_status(command: tuple[str, ...]) -> int:
         return outcome(command, Path(folder))[0]
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in RUNS],
+)
 def test_nothing_runs_what_was_downloaded(fetch: Fetch, tmp_path: Path, kind: str) -> None:
     line, files, command = RUNS[kind]
     for name, text in OWN.items():

@@ -1,4 +1,4 @@
-"""A Node process with plain rules: every cell is a `vm.Script` in one persistent context.
+"""A Node thread with plain rules: every cell is a `vm.Script` in one persistent context.
 
 In: cells, rewritten or not. Out: what each gave: its value as `util.inspect` shows it, or the
 error with V8's positions in the cell. Nothing here knows of the rewrite but `Rewritten`'s fields.
@@ -18,12 +18,32 @@ from typing import Any
 from agentbay_kernel.execution.javascript import Rewritten, rewrite
 from agentbay_kernel.local.node import find_node
 
+# Runs cells in threads, one after the other: a thread starts sooner than a process.
 _RUNNER = r"""
-const { createRequire } = require('node:module');
+const { once } = require('node:events');
 const readline = require('node:readline');
+const { Worker } = require('node:worker_threads');
+const cells = process.argv[1];
+(async () => {
+  let worker;
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    if (line === 'renew') {
+      await worker?.terminate();
+      worker = new Worker(cells, { eval: true });
+      continue;
+    }
+    worker.postMessage(line);
+    const [answer] = await once(worker, 'message');
+    process.stdout.write(answer + '\n');
+  }
+  process.exit();
+})();
+"""
+_CELLS = r"""
+const { createRequire } = require('node:module');
 const util = require('node:util');
 const vm = require('node:vm');
-const { stdin, stdout } = process;
+const { parentPort } = require('node:worker_threads');
 const { stringify, parse } = JSON;
 const dynamic = vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 globalThis.require = createRequire(process.cwd() + '/cell.js');
@@ -47,11 +67,9 @@ async function run({ code, define, offset, wait, name }) {
     return { error: { name: e.name, message: e.message, stack: String(e.stack) }, printed };
   }
 }
-(async () => {
-  for await (const line of readline.createInterface({ input: stdin })) {
-    stdout.write(stringify(await run(parse(line))) + '\n');
-  }
-})();
+parentPort.on('message', async (line) => {
+  parentPort.postMessage(stringify(await run(parse(line))));
+});
 """
 
 
@@ -88,17 +106,25 @@ class CellResult:
 
 
 class Context:
-    """One Node process; cells run in the order they are given."""
+    """One thread of a Node process; cells run in the order they are given."""
 
     def __init__(self, node: str, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [node, "-e", _RUNNER],
+            [node, "-e", _RUNNER, _CELLS],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
         )
+        self._count = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, in another thread, where nothing is left of the cells before."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("renew\n")
+        self._process.stdin.flush()
         self._count = 0
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def as_line(channel: str, kind: str, content: Any, **parts: Any) -> str:
     return json.dumps(carried(channel, kind, content, p={"msg_id": "IDENTITY"}, **parts))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def victim(open_bench: Callable[..., Bench]) -> Bench:
     return open_bench(**ROUTES["action"])
 
@@ -116,7 +116,8 @@ def test_answers_that_are_none_are_asked_for_again(open_bench: Callable[..., Ben
 
 
 @pytest.mark.slow
-def test_a_bridge_that_never_answers_right_is_given_up(victim: Bench) -> None:
+def test_a_bridge_that_never_answers_right_is_given_up(open_bench: Callable[..., Bench]) -> None:
+    victim = open_bench(**ROUTES["action"])
     attack(victim, REPLACE.format(texts=["{}"]) + "texts *= 100_000")
     outcomes: list[BaseException] = []
 

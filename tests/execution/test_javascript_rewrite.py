@@ -37,10 +37,17 @@ def shared(folder: Path) -> Iterator[Context]:
     yield from _context(folder)
 
 
-@pytest.fixture
-def context(folder: Path) -> Iterator[Context]:
-    """A process of the test's own."""
+@pytest.fixture(scope="module")
+def renewed(folder: Path) -> Iterator[Context]:
+    """A process for those that need a context of their own, one after the other."""
     yield from _context(folder)
+
+
+@pytest.fixture
+def context(renewed: Context) -> Context:
+    """A context of the test's own."""
+    renewed.renew()
+    return renewed
 
 
 def _context(folder: Path) -> Iterator[Context]:

@@ -16,7 +16,7 @@ from agentbay_kernel.execution.bridge.javascript import BridgedJavaScript
 from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.execution.bridge.requests import as_message
 from agentbay_kernel.execution.cell import Cell
-from tests.execution.bench import ROUTES, SOON_S, Bench, text_of, value_of
+from tests.execution.bench import SOON_S, Bench, text_of, value_of
 
 LISTEN_S = 60.0
 LATE = """\
@@ -94,12 +94,12 @@ def test_a_cell_behind_a_call_that_listened_is_not_held_up(
     assert bench.calls_of(lambda: None) == 0
 
 
-def test_listening_ends_at_its_time(open_bench: Callable[..., Bench], route: str) -> None:
-    bench = open_bench(**ROUTES[route])
+def test_listening_ends_at_its_time(bench: Bench) -> None:
     bench.run("import threading; forever = threading.Event()")
     bench.run("threading.Thread(target=forever.wait, daemon=True).start()", listen_s=1.0)
     assert bench.tunnel._pumping
     assert bench.calls_of(lambda: None) == 0
+    bench.run("forever.set()")
 
 
 def test_what_nobody_collects_is_dropped_and_that_is_told(
@@ -107,7 +107,7 @@ def test_what_nobody_collects_is_dropped_and_that_is_told(
 ) -> None:
     bench = open_bench()
     late = Late(bench.tunnel)
-    keep_at_most(bench, 200_000)
+    keep_at_most(bench, "200_000")
     flood = (
         "import os, threading\ndone = threading.Event()\n"
         "def work():\n    for _ in range(100): print(os.urandom(10_000).hex(), flush=True)\n"
@@ -131,16 +131,24 @@ def test_what_nobody_collects_is_dropped_and_that_is_told(
     assert value_of(bench.run("6 * 7")) == "42"
 
 
-def keep_at_most(bench: Bench, size: int) -> None:
-    """Let the sandbox keep so many bytes for a front end that does not collect."""
-    outbox = "__import__('sys').modules['_agentbay_bridge'].bridge.outbox"
-    assert bench.session.code.run_code(f"{outbox}.bound = {size}", "python").success
+def keep_at_most(bench: Bench, size: str) -> str:
+    """Let the sandbox keep so many bytes for a front end that does not collect; before it was?"""
+    bound = "__import__('sys').modules['_agentbay_bridge'].bridge.outbox.bound"
+    done = bench.session.code.run_code(f"before = {bound}; {bound} = {size}; before", "python")
+    assert done.success
+    return done.result
 
 
-def test_one_large_display_pushes_nothing_out(open_bench: Callable[..., Bench], route: str) -> None:
-    bench = open_bench(**ROUTES[route])
-    bench.warm_up()
-    keep_at_most(bench, 200_000)
+@pytest.fixture
+def short_of_space(bench: Bench) -> Iterator[Bench]:
+    """A bench that keeps little."""
+    before = keep_at_most(bench, "200_000")
+    yield bench
+    keep_at_most(bench, before)
+
+
+def test_one_large_display_pushes_nothing_out(short_of_space: Bench) -> None:
+    bench = short_of_space
     large = "from IPython.display import display\nimport os\n"
     large += "display({'text/plain': os.urandom(300_000).hex()}, raw=True)\nprint('after')"
     # The call that listens after a cell takes the next one; what the first one showed is here by
@@ -152,13 +160,10 @@ def test_one_large_display_pushes_nothing_out(open_bench: Callable[..., Bench], 
     bench.tunnel.close()
 
 
+@pytest.mark.parametrize("route", ["action"])
 @pytest.mark.parametrize("what", ["display({'text/plain': text}, raw=True)", "print(text)"])
-def test_what_a_cell_loses_is_told_in_that_cell(
-    open_bench: Callable[..., Bench], what: str
-) -> None:
-    bench = open_bench(**ROUTES["action"])
-    keep_at_most(bench, 200_000)
-    shown = bench.run(
+def test_what_a_cell_loses_is_told_in_that_cell(short_of_space: Bench, what: str) -> None:
+    shown = short_of_space.run(
         "from IPython.display import display\nimport os, sys\nfor number in range(100):\n"
         f"    text = os.urandom(40_000).hex(); {what}; sys.stdout.flush()"
     )
@@ -168,6 +173,9 @@ def test_what_a_cell_loses_is_told_in_that_cell(
     assert shown[-1].type == "execute_reply"
 
 
+@pytest.mark.parametrize(
+    "route", ["websocket", "action", pytest.param("link", marks=pytest.mark.slow)]
+)
 def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench) -> None:
     begun = threading.Event()
     cell = Cell(

@@ -59,7 +59,7 @@ STOPPED = "SessionError('item has no result: the pool was stopped while"
     [
         ("Ctrl-C", "KeyboardInterrupt"),
         ("exception", "LookupError"),
-        ("exit", "SystemExit"),
+        pytest.param("exit", "SystemExit", marks=pytest.mark.slow),
         ("no end", ""),
     ],
 )

@@ -20,7 +20,7 @@ from agentbay_kernel.errors import (
     SessionLostError,
     TooLargeError,
 )
-from agentbay_kernel.executor import SandboxExecutor
+from agentbay_kernel.executor import SandboxExecutor, channel
 from agentbay_kernel.executor.channel import _EXCEPTIONS, _rebuilt
 from agentbay_kernel.executor.pool import _MOST_NOTES
 from agentbay_kernel.service import AgentBay
@@ -79,9 +79,10 @@ def test_nothing_is_unpickled_here(
         "nonsense\n",
         "\xff\n",
         '999 {"ok":1}\n',
-        '1 {"ok":\n',
-        "1 NaN\n",
-        'x {"ok":1}\n',
+        *(
+            pytest.param(line, marks=pytest.mark.slow)
+            for line in ('1 {"ok":\n', "1 NaN\n", 'x {"ok":1}\n')
+        ),
         "begin x\n",
         "back 77\nback y\n",
         "fault made up \x1b[2J\n",
@@ -159,14 +160,14 @@ def lie(pool: SandboxExecutor, reply: str) -> None:
     "reply",
     [
         "print('agentbay-items:')",
-        "print('agentbay-items:!!!')",
+        pytest.param("print('agentbay-items:!!!')", marks=pytest.mark.slow),
         "print('agentbay-items:eJwDAAAAAAE=')",
         "print('x' * 10**6)",
         "raise ValueError",
-        "self.chunk = 1; self.say([])",
+        pytest.param("self.chunk = 1; self.say([])", marks=pytest.mark.slow),
         "self.first = 5; self.say([])",
         "self.say([])",
-        "self.say([[self.number, 3]])",
+        pytest.param("self.say([[self.number, 3]])", marks=pytest.mark.slow),
     ],
 )
 def test_a_session_that_answers_nonsense_is_replaced(hostile: SandboxExecutor, reply: str) -> None:
@@ -277,9 +278,12 @@ def test_the_arguments_of_an_error_are_cleaned_however_deep() -> None:
     assert not any(bad in key + first + second for bad in ("\x1b", "\u202e"))
 
 
-def test_a_session_that_never_ends_an_item_ends_with_the_items_time(service: AgentBay) -> None:
+def test_a_session_that_never_ends_an_item_ends_with_the_items_time(
+    service: AgentBay, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with SandboxExecutor(1, timeout=0.5) as pool:
         lie(pool, "self.say([], left=1)")
+        monkeypatch.setattr(channel, "_PATIENCE_S", 2.0)
         error = pool.submit(abs, -2).exception(timeout=100)
         assert isinstance(error, SessionLostError) and "timeout" in str(error)
 

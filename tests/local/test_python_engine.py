@@ -134,7 +134,7 @@ def test_tasks_go_on_in_later_cells(session: Any) -> None:
 )
 def test_a_timeout_interrupts_and_keeps_the_variables(session: Any, code: str) -> None:
     run(session, "kept = 7")
-    document = failure_of(session.code.run_code(code, "python", timeout_s=1))
+    document = failure_of(session.code.run_code(code, "python", timeout_s=0.5))
     assert "variables are kept" in document["executionError"]
     assert run(session, "kept").result == "7"
 
@@ -185,7 +185,7 @@ def test_a_timeout_at_a_cells_end_does_not_hit_the_next_cell(make_session: Any) 
     session = make_session()
     run(session, "import time; survived = 0")
     for _ in range(15):
-        session.code.run_code("time.sleep(0.2)", "python", timeout_s=0.2)
+        session.code.run_code("time.sleep(0.1)", "python", timeout_s=0.1)
         run(session, "survived += 1")
     assert run(session, "survived").result == "15"
 

@@ -167,7 +167,7 @@ def test_a_timeout_at_a_scripts_end_does_not_hit_the_next_script(make_session: A
     session.code.run_code("var survived = 0", "javascript")
     busy = "for (const end = Date.now() + {}; Date.now() < end;);"
     for number in range(15):
-        session.code.run_code(busy.format(195 + number), "javascript", timeout_s=0.2)
+        session.code.run_code(busy.format(95 + number), "javascript", timeout_s=0.1)
         result = session.code.run_code(f"{busy.format(30)} ++survived", "javascript")
         assert result.result == str(number + 1), result.error_message
 

@@ -238,18 +238,18 @@ def test_no_frame_does_harm(examples: int, caplog: pytest.LogCaptureFixture) -> 
 def test_a_text_without_end_is_read_in_time() -> None:
     """Texts that make a careless reader go over them again and again."""
     for text in (
-        "Traceback (most recent call last):\n" + "x\n" * 1_000_000,
-        "Traceback (most recent call last):\n" + "A:\n" * 100 + "x\n" * 1_000_000,
-        "a." * 1_000_000 + "!",
-        "\x1b[" * 1_000_000,
-        "\x1b[" + "0" * 1_000_000,
-        " " * 1_000_000 + "x",
-        "File " + "line 1 " * 300_000,
-        "\n    at " * 300_000,
-        "Traceback (most recent call last)\n" * 30_000,
-        "w" + " " * 1_000_000 + "Trace",
-        '{"' * 1_000_000,
-        '"\\"' * 1_000_000,
+        "Traceback (most recent call last):\n" + "x\n" * 300_000,
+        "Traceback (most recent call last):\n" + "A:\n" * 100 + "x\n" * 300_000,
+        "a." * 300_000 + "!",
+        "\x1b[" * 300_000,
+        "\x1b[" + "0" * 300_000,
+        " " * 300_000 + "x",
+        "File " + "line 1 " * 100_000,
+        "\n    at " * 100_000,
+        "Traceback (most recent call last)\n" * 10_000,
+        "w" + " " * 300_000 + "Trace",
+        '{"' * 300_000,
+        '"\\"' * 300_000,
     ):
         for is_error in (False, True):
             check_text(text, is_error)

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from agentbay_kernel.errors import CommandError
-from agentbay_kernel.service import AgentBay, get_logger
+from agentbay_kernel.service import AgentBay, actions, get_logger
 from agentbay_kernel.service.envelope import Quote
 from tests.service.malformed import AUTH_CODE, FAULTS, RESOURCE_URL, MalformedServer
 
@@ -20,8 +20,9 @@ JUPYTER = ("ipykernel", "IPython", "jupyter_client", "jupyter_core", "traitlets"
 
 
 def test_no_log_repr_or_error_shows_a_secret(
-    server: MalformedServer, caplog: pytest.LogCaptureFixture
+    server: MalformedServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(actions, "_FIRST_WAIT_S", 0.02)
     shown = []
     # The token is secret where the session was told it.
     secrets = [server.api_key, server.token] if server.link else [server.api_key]

@@ -19,13 +19,14 @@ from agentbay_kernel.errors import (
     SessionNotFoundError,
     ThrottledError,
 )
-from agentbay_kernel.service import AgentBay, CreateSessionParams, Session
+from agentbay_kernel.service import AgentBay, CreateSessionParams, Session, actions
 from tests.service.malformed import MalformedServer
 
 
 @pytest.fixture(autouse=True)
 def short_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", "1000")
+    monkeypatch.setattr(actions, "_FIRST_WAIT_S", 0.02)
 
 
 def test_a_session_is_created_with_its_fields(client: AgentBay, server: MalformedServer) -> None:

@@ -34,6 +34,7 @@ from agentbay_kernel.service import (
     CodeOutput,
     Session,
 )
+from agentbay_kernel.service import session as sessions
 from tests.runtime import LocalRuntimeProcess
 from tests.service.malformed import MalformedServer
 from tests.service.scripted_socket import Answer, ScriptedSocket
@@ -381,7 +382,11 @@ def test_silence_ends_the_wait(scripted: Session, socket: ScriptedSocket) -> Non
     assert final(stream(scripted)).success and len(socket.tokens) == 2
 
 
-def test_events_without_end_end_at_the_deadline(scripted: Session, socket: ScriptedSocket) -> None:
+def test_events_without_end_end_at_the_deadline(
+    scripted: Session, socket: ScriptedSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "ANSWER_MARGIN_S", 1.0)
+
     def chatter(answer: Answer) -> None:
         printed(answer)
         answer.later(lambda: chatter(answer))

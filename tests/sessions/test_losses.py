@@ -82,7 +82,7 @@ def test_a_lost_session_is_told_in_one_line_and_the_next_cell_gets_a_new_one(
         assert notebook.ran() == [1, 2, 4, 5, 6, 8]
 
 
-@pytest.mark.parametrize("execution", ["bridged", "direct"])
+@pytest.mark.parametrize("execution", ["bridged", pytest.param("direct", marks=pytest.mark.slow)])
 def test_a_restarted_service_is_told_and_the_next_cell_works(
     tmp_path: Path, execution: str
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_rerun_stops_at_the_cell_whose_reply_is_an_error(service: Service) -> 
         assert ran.reply["status"] == "error" and "ExceptionGroup" in ran.reply["evalue"]
 
 
-@pytest.mark.parametrize("execution", ["bridged", "direct"])
+@pytest.mark.parametrize("execution", ["bridged", pytest.param("direct", marks=pytest.mark.slow)])
 def test_a_local_runtime_that_ends_while_a_cell_runs_is_told(execution: str) -> None:
     env = {"AGENTBAY_BACKEND": "local", "AGENTBAY_EXECUTION": execution}
     with running_kernel("agentbay-python", env) as kernel:

@@ -83,7 +83,10 @@ def test_after_a_kill_during_a_long_cell_variables_and_output_are_back(service: 
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("agentbay-python", LONG_CELL), ("agentbay-javascript", LONG_JAVASCRIPT_CELL)],
+    [
+        ("agentbay-python", LONG_CELL),
+        pytest.param("agentbay-javascript", LONG_JAVASCRIPT_CELL, marks=pytest.mark.slow),
+    ],
 )
 def test_what_was_shown_before_a_kill_is_not_shown_again(
     service: Service, name: str, code: str
