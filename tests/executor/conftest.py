@@ -14,7 +14,7 @@ from tests.runtime import LocalRuntimeProcess, running_local_runtime
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[LocalRuntimeProcess]:
     # Not isolated, so that what items write can be counted from here.
-    with running_local_runtime("--isolation", "none") as runtime:
+    with running_local_runtime("--isolation", "none", "--no-kernels") as runtime:
         yield runtime
 
 

@@ -22,7 +22,7 @@ from tests.runtime import LocalRuntimeProcess, running_local_runtime
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[LocalRuntimeProcess]:
     """One runtime for the tests of a module."""
-    with running_local_runtime() as process:
+    with running_local_runtime("--no-kernels") as process:
         yield process
 
 

@@ -24,7 +24,7 @@ FILES = 45_000
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[LocalRuntimeProcess]:
     """A runtime of this module's own: the peak of its memory is looked at."""
-    with running_local_runtime("--prewarm", "0") as process:
+    with running_local_runtime("--no-kernels") as process:
         yield process
 
 

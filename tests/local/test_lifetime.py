@@ -59,9 +59,9 @@ def test_an_idle_or_overdue_session_is_released(
 def test_use_and_keep_alive_postpone_the_release(
     runtime: LocalRuntimeProcess, make_session: Any
 ) -> None:
-    session, working = (make_session(idle_release_timeout=4) for _ in range(2))
+    session, working = (make_session(idle_release_timeout=6) for _ in range(2))
     # Longer than the idle time: a session that works is not idle.
-    work = "import time; time.sleep(5); 1"
+    work = "import time; time.sleep(7); 1"
     with ThreadPoolExecutor(1) as pool:
         worked = pool.submit(working.code.run_code, work, "python")
         while not worked.done():

@@ -335,7 +335,7 @@ runpy.run_module("agentbay_kernel", run_name="__main__", alter_sys=True)
 def test_half_a_large_frame_does_not_hold_up_the_others() -> None:
     from agentbay import CreateSessionParams
 
-    with running_local_runtime(prefix=(sys.executable, "-c", IMPATIENT)) as runtime:
+    with running_local_runtime("--no-kernels", prefix=(sys.executable, "-c", IMPATIENT)) as runtime:
         create = official_client(runtime).create
         sender, other = (
             create(CreateSessionParams(image_id="code_latest")).session for _ in range(2)

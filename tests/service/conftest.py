@@ -13,7 +13,7 @@ from tests.service.malformed import MalformedServer
 
 @pytest.fixture(scope="session")
 def local_runtime() -> Iterator[LocalRuntimeProcess]:
-    with running_local_runtime() as runtime:
+    with running_local_runtime("--no-kernels") as runtime:
         yield runtime
 
 
