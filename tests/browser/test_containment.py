@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -22,9 +23,19 @@ TRUSTING, SANITIZING = "agentbay-trusting", "agentbay-sanitizing"
 # So many notebooks have all attacks; a page with twice as many frames takes more than twice the
 # time.
 PARTS = 8
-# What `make test` tries of each kernel's: different ones, some of every kind.
+# Of so many parts, each of which has some of every kind, `make test` tries one for each way into
+# the page: by the kernel, by magic, sanitised.
+FEW = 12
 TRIED = {PYTHON: 0, MAGICS: 1, SANITIZING: 2}
 FRAMES = ".jp-OutputArea iframe"
+CHART = re.compile(r"\.vega|plotly")
+# What the containment makes something else of, and does not merely let through or refuse.
+CHANGED = {
+    *("HTML", "Markdown", "Javascript", "text/html", "text/markdown", "text/latex"),
+    *("image/svg+xml", "application/javascript", "widget", "code"),
+}
+# Each of these in a frame takes a kernel seconds, once.
+CHARTS_BY_MAGIC = ("application/vnd.vega.v5+json", "application/vnd.plotly.v1+json")
 # Where nothing contains them, these end the page that is to be looked at afterwards.
 ENDS_THE_PAGE = (
     "navigation",
@@ -101,7 +112,6 @@ def listened_to(lab: HostileLab) -> set[str]:
     """What JupyterLab itself listens to in the whole page, with ordinary outputs."""
     cells = [SETUP, "1 + 1", "HTML('<b>x</b>')", "HTML('<script>1</script>')", "w.Text('x')"]
     with lab.running(PYTHON, cells):
-        assert settle(lab) == []
         lab.save()
         lab.reopen()
         assert settle(lab) == []
@@ -185,29 +195,34 @@ def test_ordinary_outputs_look_right(lab: HostileLab) -> None:
 
 
 def payloads_of(beacon: Beacon, kernel: str, part: int | None) -> list[Payload]:
-    """A part of all attacks; or else what `make test` tries: some of every kind, and all that once
-    acted."""
+    """A part of all attacks; or else what `make test` tries of some of every kind, and all that
+    once acted."""
     attacks = attack_payloads(beacon.address)
     once_acted, others = attacks[:ONCE_ACTED], attacks[ONCE_ACTED:]
     others += escape_payloads(beacon.address)
-    if part is None:
-        return [*once_acted, *dealt(others, PARTS)[TRIED[kernel]]]
-    return [*once_acted, *others][part::PARTS]
+    if part is not None:
+        return [*once_acted, *others][part::PARTS]
+    few = dealt(others, FEW)[TRIED[kernel]]
+    if kernel == MAGICS:
+        charts = [next(it for it in few if it.kind == kind) for kind in CHARTS_BY_MAGIC]
+        return [*(it for it in few if it.kind in CHANGED), *charts]
+    # All kinds of charts are tried in `test_charts.py`, with those that once acted.
+    few = [it for it in (*once_acted, *few) if not CHART.search(it.kind)]
+    return [it for it in few if kernel == PYTHON or it.kind in CHANGED]
 
 
 @pytest.mark.parametrize(
     ("kernel", "part", "ways"),
     [
-        (PYTHON, None, "reopened"),
+        (PYTHON, None, "sanitized, reopened, changed"),
         # The magics take the same way from the containment on.
         (MAGICS, None, ""),
-        (SANITIZING, None, ""),
         *(
             pytest.param(kernel, part, ways, marks=pytest.mark.slow)
             for kernel, ways in (
-                (PYTHON, "sanitized, reopened"),
-                (MAGICS, "sanitized, reopened"),
-                (SANITIZING, "reopened"),
+                (PYTHON, "sanitized, reopened, changed"),
+                (MAGICS, "sanitized, reopened, changed"),
+                (SANITIZING, "reopened, changed"),
             )
             for part in range(PARTS)
         ),
@@ -224,17 +239,22 @@ def test_nothing_gets_out(
     all attacks each way is taken by `make test-all`.
 
     Arguments:
-        ways: what else is tried: sanitised below in the same notebook, reopened as it was stored.
+        ways: what else is tried: sanitised below in the same notebook, reopened as it was stored,
+            reopened when a stranger has changed it.
     """
     payloads = payloads_of(beacon, kernel, part)
-    assert len(payloads) >= 300 // PARTS
+    assert len(payloads) >= (20 if part is None else 300 // PARTS)
+    # Of what else is shown, some is in a frame and some is not.
+    least = sum(payload.kind == "HTML" for payload in payloads) / 2
+    assert least > 4
     cells = [SETUP, *(payload.code for payload in payloads)]
     if kernel == MAGICS:
         cells = [magic(code) for code in cells]
     sanitized_from = 1 + len(cells)
     cells.insert(0, "%load_ext agentbay_kernel" if kernel == MAGICS else "1")
     if "sanitized" in ways:
-        cells += ["%agentbay config html=sanitize", *cells[2:]]
+        others = [it.code for it in payloads_of(beacon, SANITIZING, None)]
+        cells += ["%agentbay config html=sanitize", *(others if part is None else cells[2:])]
     with lab.running(kernel, cells):
         assert settle(lab) == []
         assert lab.traces.listeners() <= listened_to
@@ -243,23 +263,25 @@ def test_nothing_gets_out(
         if kernel == SANITIZING:
             assert framed == []
         else:
-            assert len(framed) > len(payloads) / 4 and max(framed) < sanitized_from
+            assert len(framed) > least and max(framed) < sanitized_from
             commands = lab.traces.commands()
             assert commands and not any(it.startswith("-") or " -" in it for it in commands)
-        lab.save()
+        if ways:
+            lab.save()
         if "reopened" in ways:
             lab.reopen()
             if kernel != SANITIZING:
                 lab.notebook.page.locator(FRAMES).first.wait_for(state="attached")
             assert settle(lab) == []
             assert lab.traces.listeners() <= listened_to
-        lab.reopen_changed()
-        expect(lab.notebook.page.locator(".jp-OutputArea-output:visible").first).to_be_visible()
-        assert settle(lab) == []
-        assert lab.traces.listeners() <= listened_to
-        assert lab.notebook.page.locator(FRAMES).count() == 0
-        told = lab.notebook.page.get_by_text("Run the cell again to see it").count()
-        assert told == 0 if kernel == SANITIZING else told > len(payloads) / 4
+        if "changed" in ways:
+            lab.reopen_changed()
+            expect(lab.notebook.page.locator(".jp-OutputArea-output:visible").first).to_be_visible()
+            assert settle(lab) == []
+            assert lab.traces.listeners() <= listened_to
+            assert lab.notebook.page.locator(FRAMES).count() == 0
+            told = lab.notebook.page.get_by_text("Run the cell again to see it").count()
+            assert told == 0 if kernel == SANITIZING else told > least
 
 
 # Of the payloads, not of the product: to be run when one is added.

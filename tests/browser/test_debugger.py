@@ -127,6 +127,9 @@ class Panel:
         self.page.keyboard.press("Shift+Enter")
 
 
+# The other test stops at a breakpoint too, looks at variables, evaluates and goes on. What the
+# kernel answers to a step, to a change and to an interrupt is in tests/kernel/test_debugger.py.
+@pytest.mark.slow
 def test_stop_step_change_continue_and_stop_for_good(browser: Browser, server: LabServer) -> None:
     with pictured_window(browser, server, "debugger") as notebook:
         notebook.open_notebook("AgentBay Python")

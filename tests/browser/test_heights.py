@@ -132,10 +132,13 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.mark.parametrize(
     "opened",
     [
-        from_a_server,
+        # As JupyterLab does it.
         by_a_script,
         hidden_for_long,
-        *(pytest.param(it, marks=pytest.mark.slow) for it in (from_a_file, hidden_at_first)),
+        *(
+            pytest.param(it, marks=pytest.mark.slow)
+            for it in (from_a_server, from_a_file, hidden_at_first)
+        ),
     ],
 )
 def test_a_frame_is_as_high_as_its_content(
@@ -210,7 +213,13 @@ def libraries() -> tuple[dict[str, str], dict[str, tuple[str, int]]]:
     return following, filling
 
 
-@pytest.mark.parametrize("documents", [lambda: (FOLLOWING, FILLING), libraries])
+def documents_of_their_kinds() -> tuple[dict[str, str], dict[str, tuple[str, int]]]:
+    return FOLLOWING, FILLING
+
+
+@pytest.mark.parametrize(
+    "documents", [documents_of_their_kinds, pytest.param(libraries, marks=pytest.mark.slow)]
+)
 def test_what_fills_its_frame_is_as_high_as_its_content(
     page: Page, documents: Callable[[], tuple[dict[str, str], dict[str, tuple[str, int]]]]
 ) -> None:

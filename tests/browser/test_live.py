@@ -70,7 +70,9 @@ def test_a_widget_calls_code_in_the_sandbox(notebook: NotebookPage) -> None:
     expect(output).to_contain_text("berth 5")
 
 
-@pytest.mark.parametrize("way", SLIDERS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(it, marks=[pytest.mark.slow] * (it == "interact")) for it in SLIDERS]
+)
 def test_a_dragged_slider_is_followed_to_its_last_value(notebook: NotebookPage, way: str) -> None:
     here = notebook.last
     notebook.run(here, SLIDERS[way])

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 PYTHON, MAGICS = "agentbay-python", "python3"
 # So many notebooks have all payloads.
 PARTS = 6
-# What `make test` tries of each kernel's: different parts, each of which has some of every kind.
-TRIED = {PYTHON: 0, MAGICS: 1}
+# `make test` tries one of so many parts, each of which has some of every kind.
+FEW = 12
 IMPORTS = f"{SETUP}\nfrom IPython.display import Latex, Math"
 # What MathJax may not have made, in any output: links, loads, classes and ids of the page.
 MADE = """() => [...document.querySelectorAll(".jp-OutputArea-output mjx-container, " +
@@ -67,24 +67,24 @@ def found_in(lab: HostileLab) -> list[str]:
     ("kernel", "part", "ways"),
     [
         # The magics take the same way from the containment on.
-        (PYTHON, TRIED[PYTHON], "sanitized, reopened"),
+        (PYTHON, None, "sanitized, reopened"),
         *(
             pytest.param(kernel, part, "sanitized, reopened", marks=pytest.mark.slow)
-            for kernel in TRIED
+            for kernel in (PYTHON, MAGICS)
             for part in range(PARTS)
-            if (kernel, part) != (PYTHON, TRIED[PYTHON])
         ),
     ],
 )
 def test_no_markdown_and_no_tex_acts(
-    lab: HostileLab, listened_to: set[str], beacon: Beacon, kernel: str, part: int, ways: str
+    lab: HostileLab, listened_to: set[str], beacon: Beacon, kernel: str, part: int | None, ways: str
 ) -> None:
     """Payloads, in an AgentBay notebook and in the same one changed by a stranger.
 
     Every way and every kind of payload meet in `make test`: some of every kind, by each of the
-    outputs that can hold it, are tried by the kernel, sanitised, opened again and trusted, and by
-    magic. What is sent to the page of every single one is judged in
-    `tests/kernel/test_payloads.py`. With all payloads each way is taken by `make test-all`.
+    outputs that can hold it, are tried by the kernel, sanitised, and opened again and trusted. By
+    magic, Markdown and TeX are tried in `test_containment.py`. What is sent to the page of every
+    single one is judged in `tests/kernel/test_payloads.py`. With all payloads each way is taken by
+    `make test-all`.
 
     Arguments:
         ways: what else is tried: sanitised below in the same notebook, reopened as it was stored.
@@ -92,8 +92,8 @@ def test_no_markdown_and_no_tex_acts(
     of_use = mathematics_payloads(beacon.address)
     payloads: list[Payload] = []
     for use in of_use.values():
-        payloads += dealt(use, PARTS)[part]
-    assert len(payloads) >= 200 // PARTS
+        payloads += dealt(use, FEW)[0] if part is None else dealt(use, PARTS)[part]
+    assert len(payloads) >= 200 // (FEW if part is None else PARTS)
     codes = [payload.code for payload in payloads]
     cells = [IMPORTS, *codes, "Latex('$x^2$')"]
     if kernel == MAGICS:

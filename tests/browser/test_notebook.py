@@ -81,6 +81,8 @@ def expect_javascript_outputs(notebook: NotebookPage) -> None:
     expect(notebook.outputs(3)).to_contain_text("RangeError: no such berth: 7")
 
 
+# What the kernel sends is in tests/kernel/test_javascript.py; the page treats it as Python's.
+@pytest.mark.slow
 def test_agentbay_javascript(notebook: NotebookPage) -> None:
     notebook.open_notebook("AgentBay JavaScript")
     cells = (

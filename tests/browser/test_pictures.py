@@ -158,7 +158,9 @@ def test_launcher_notebook_status_a_contained_plot_and_progress(
         expect(notebook.outputs(6).last).to_contain_text("KeyboardInterrupt")
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+# Output while a cell runs, Stop and what is kept after it are in `test_notebook.py` as well.
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_film_of_a_first_session(browser: Browser, server: LabServer, scheme: Scheme) -> None:
     name = f"film-{scheme}"
     with pictured_window(browser, server, name, size=FILM, scale=FILM_SCALE) as notebook:

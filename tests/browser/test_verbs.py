@@ -10,6 +10,8 @@ from tests.browser.lab import NotebookPage
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
+# What the verbs answer is in tests/verbs; it is shown as any table and text is.
+@pytest.mark.slow
 def test_verbs_in_an_agentbay_notebook(notebook: NotebookPage) -> None:
     notebook.open_notebook("AgentBay Python")
     notebook.run(0, "print('warm')")

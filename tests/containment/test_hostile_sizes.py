@@ -337,7 +337,8 @@ print("end")
 """
 
 
-@pytest.fixture(scope="module", params=["kernel", "magic"])
+# The magics take the same way from the containment on.
+@pytest.fixture(scope="module", params=["kernel", pytest.param("magic", marks=pytest.mark.slow)])
 def cells(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[RunningKernel, str]]:
