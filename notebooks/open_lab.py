@@ -16,6 +16,8 @@ def main() -> int:
     if not os.environ.get("AGENTBAY_API_KEY"):
         os.environ.setdefault("AGENTBAY_BACKEND", "local")
     if os.environ.get("AGENTBAY_BACKEND") == "local":
+        # Notebook 02 uses up what a session may have.
+        os.environ.setdefault("AGENTBAY_LOCAL_MEMORY", "1024")
         print("The AgentBay kernels use the local runtime: their cells run on THIS machine.")
     else:
         print("The AgentBay kernels use the AgentBay service (AGENTBAY_API_KEY is set).")
