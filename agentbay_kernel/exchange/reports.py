@@ -127,7 +127,7 @@ _ERRORS: dict[str, tuple[type[ExchangeError], str]] = {
     ARROW_LACKS_HERE: (
         UnsupportedValueError,
         "It needs pyarrow on both sides, and your notebook's Python has none (14.0.1 or newer). "
-        "Type: %pip install 'agentbay-kernel[tables]'",
+        "Type: %pip install pyarrow",
     ),
     ARROW_LACKS_THERE: (
         UnsupportedValueError,

@@ -768,8 +768,7 @@ class _Bar:
             from tqdm.auto import tqdm
         except ImportError:
             raise ConfigurationError(
-                "progress needs tqdm, which is not installed: pip install "
-                "'agentbay-kernel[progress]'"
+                "progress needs tqdm, which is not installed: pip install tqdm"
             ) from None
         self._bar = tqdm(desc=wanted if isinstance(wanted, str) else None)
         self._counted = 0

@@ -15,6 +15,8 @@ from agentbay_kernel.errors import NotebookError
 
 _ENDINGS = (".ipynb", ".py")
 _MAIN = ("submission", "main", "solution")
+# What Windows leaves in a directory.
+_LITTER = ("thumbs.db", "desktop.ini")
 _LARGEST = 20_000_000
 _MOST_FILES = _MOST_CELLS = 1000
 
@@ -65,6 +67,8 @@ class Source:
         if self.path.is_symlink():
             raise NotebookError(f"{self.name} is a link. It was not followed.")
         if not self.path.is_dir():
+            if self.path.suffix not in _ENDINGS:
+                raise NotebookError(f"{self.name} does not end with {' or '.join(_ENDINGS)}.")
             return self.path
         for ending in _ENDINGS:
             found = [it for it in sorted(self.path.iterdir()) if it.suffix == ending]
@@ -83,7 +87,9 @@ def find_submissions(given: Sequence[Path], besides: Sequence[Path] = ()) -> lis
     """The submissions that are named, and those in the directories that are.
 
     A directory that is given holds submissions: each is a notebook, a Python file, or a directory
-    with one of them and the files that it uses.
+    with one of them and the files that it uses. A file of another kind is found too, and can't be
+    read: whoever handed it in must have a row. Names that start with a dot or with `__` are left
+    out.
 
     Arguments:
         given: files and directories.
@@ -96,9 +102,9 @@ def find_submissions(given: Sequence[Path], besides: Sequence[Path] = ()) -> lis
             found[path.absolute()] = None
             continue
         for entry in sorted(path.absolute().iterdir()):
-            if entry.name.startswith((".", "__")) or entry in others:
+            if entry.name.startswith((".", "__")) or entry.name.lower() in _LITTER:
                 continue
-            if entry.suffix in _ENDINGS or entry.is_dir():
+            if entry not in others:
                 found[entry] = None
     if not found:
         return []

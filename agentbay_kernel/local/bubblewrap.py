@@ -53,6 +53,12 @@ ALLOW = (
     "This system must let it make user namespaces; a container must be started so that it may: "
     'docs/how-to/local-runtime.md, "In a container".'
 )
+# Ubuntu's own restriction, since 23.10.
+RESTRICTED = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+ALLOW_HERE = (
+    "This system restricts the namespaces that it needs. To allow them until the next start: "
+    f"sudo sysctl -w kernel.{RESTRICTED.name}=0"
+)
 RUN_SIZE = 64 * MEGABYTE
 # bwrap, the agent and its threads.
 OWN_PROCESSES = 24
@@ -265,6 +271,14 @@ def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool)
     return [*command, "--chdir", WORKSPACE]
 
 
+def is_restricted() -> bool:
+    """Return whether this system keeps namespaces from users, as Ubuntu does."""
+    try:
+        return RESTRICTED.read_text().strip() == "1"
+    except OSError:
+        return False
+
+
 def _needed_folders(interpreter: Interpreter) -> list[str]:
     """Where Python and Node live, as far as that is not the system's own place."""
     found = [interpreter.prefix, interpreter.base_prefix]
@@ -291,7 +305,7 @@ class Probe:
     def __init__(self, settings: Settings, interpreter: Interpreter, own_uid: bool) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._problem = ""
-        self.cure = ALLOW
+        self.cure = ALLOW_HERE if is_restricted() else ALLOW
         if shutil.which("bwrap") is None:
             self._problem, self.cure = "bubblewrap (bwrap) is not installed", INSTALL
             return

@@ -38,7 +38,7 @@ def make_certificate(folder: Path) -> Certificate:
         import trustme
     except ImportError:
         raise ConfigurationError(
-            "--tls needs a package that is not installed: run `pip install 'agentbay-kernel[tls]'`."
+            "--tls needs trustme, which is not installed: run `pip install trustme`."
         ) from None
     made = Certificate(folder / "ca.pem", folder / "chain.pem")
     authority = trustme.CA(organization_name="AgentBay local runtime")

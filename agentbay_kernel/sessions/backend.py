@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
-from agentbay_kernel.errors import AgentBayError, NoBackendError
+from agentbay_kernel.errors import AgentBayError, LocalRuntimeError, NoBackendError
 from agentbay_kernel.local.child import ChildRuntime, end_ahead, start_child
 from agentbay_kernel.service import AgentBay, Endpoint, find_credentials
 from agentbay_kernel.service.endpoint import ENDPOINT_VARIABLE, KEY_VARIABLE, REGION_VARIABLE
@@ -151,6 +151,32 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
         )
     client = AgentBay(found.api_key, largest_answer=largest)
     return Backend(client, is_local=False, notice=_notice_of(client.endpoint))
+
+
+def expected_isolation(settings: AgentBaySettings) -> Mapping[str, Any] | None:
+    """Return what a local runtime would confine that these settings start; nothing is started.
+
+    It takes as long as trying bubblewrap once, about 40 ms.
+
+    Returns:
+        The fields of `isolation`; None if no runtime would be started.
+    """
+    found = find_credentials()
+    if settings.backend != "local" or (found.api_key and found.endpoint.is_loopback):
+        return None
+    from agentbay_kernel.local.isolation import Choice
+    from agentbay_kernel.local.settings import MEGABYTE, Limits, Settings
+
+    try:
+        wanted = Settings(
+            python=settings.local_python,
+            isolation=settings.isolation,
+            network=settings.local_network,
+            limits=Limits(memory=settings.local_memory * MEGABYTE),
+        )
+        return Choice(wanted).result().report.as_data()
+    except LocalRuntimeError as error:
+        return {"summary": str(error)}
 
 
 def _notice_of(endpoint: Endpoint) -> str:

@@ -67,7 +67,7 @@ def cell_parser() -> LineParser:
         (
             f"{CELL_MAGIC} python",
             f"{CELL_MAGIC} js --timeout 30",
-            f"{CELL_MAGIC} python -i df,model -o scores",
+            f"{CELL_MAGIC} python -i df,threshold -o scores",
             f"{CELL_MAGIC} python -s second --background --capture job",
         ),
     )

@@ -1,7 +1,7 @@
 """`%agentbay config`: the settings, where each value comes from, and what a cell may change.
 
 In: nothing, names, or NAME=VALUE. Out: a table. What may be changed is a rule of the settings
-themselves (`config.py`); a cell can make a policy stricter and never looser.
+themselves (`config.py`); a cell can make a setting stricter and never looser.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`%agentbay status`: where cells run, how, for how long, and what they may do.
 
-In: the session manager. Out: a small table or the same as data. Nothing is started. Only an address
-of this machine that does not call itself a local runtime is asked whether it is one.
+In: the session manager. Out: a small table or the same as data. No session and no runtime is
+started: what a local runtime will isolate is found out by trying bubblewrap. Only an address of
+this machine that does not call itself a local runtime is asked whether it is one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from agentbay_kernel._version import __version__
 from agentbay_kernel.containment.hosts import allowed_hosts
 from agentbay_kernel.errors import ConfigurationError
 from agentbay_kernel.languages import LANGUAGES
+from agentbay_kernel.sessions.backend import expected_isolation
 from agentbay_kernel.verbs.bundles import data, shown_value, table
 from agentbay_kernel.verbs.parser import LineParser
 from agentbay_kernel.verbs.verb import MimeBundle, Verb, VerbContext
@@ -31,6 +33,7 @@ def report(manager: SessionManager) -> dict[str, Any]:
 
     backend, settings = manager.store.backend, manager.settings
     sessions = [_session(live, manager) for live in manager.sessions()]
+    expected = expected_isolation(settings) if backend is None else None
     document: dict[str, Any] = {
         "backend": settings.backend,
         "location": backend.place if backend is not None else None,
@@ -40,7 +43,7 @@ def report(manager: SessionManager) -> dict[str, Any]:
         else None,
         "sessions": sessions,
         "minutes_used": round(manager.store.used_s / 60, 1),
-        "released": _released(manager),
+        "released": _released(manager, ends_with_us=expected is not None),
         "policy": {name: getattr(settings, name) for name in _POLICY if hasattr(settings, name)},
         "frame_hosts": _frame_hosts(settings.html_hosts),
         "versions": {
@@ -50,9 +53,10 @@ def report(manager: SessionManager) -> dict[str, Any]:
         },
     }
     if backend is not None and (backend.is_local or not backend.client.endpoint.is_known):
-        reported = backend.reported_isolation()
+        expected = backend.reported_isolation()
+    if expected is not None:
         document["confinement"] = {
-            key: reported.get(key) for key in ("summary", "confined", "not_confined")
+            key: expected.get(key) for key in ("summary", "confined", "not_confined")
         }
     return document
 
@@ -92,9 +96,9 @@ def _execution(live: LiveSession, language: str) -> dict[str, Any]:
     return {"kind": execution.kind, "why": live.why(language)}
 
 
-def _released(manager: SessionManager) -> str:
+def _released(manager: SessionManager, ends_with_us: bool) -> str:
     settings, backend = manager.settings, manager.store.backend
-    if backend is not None and not backend.releases_sessions:
+    if ends_with_us or (backend is not None and not backend.releases_sessions):
         return "when this notebook's kernel ends"
     return (
         f"after {settings.idle_minutes} min without use, or {settings.max_minutes} min in any case"

@@ -22,6 +22,7 @@ def load(ships):
     heaviest = max(ships)
     return 1.05 * heaviest
 
+
 limit = load([420, 515, 260])
 print("limit", limit)"""
 # In what a debugger shows: names, values, paths, types, what `_repr_html_` returns.

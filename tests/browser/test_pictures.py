@@ -111,7 +111,7 @@ scores = df.assign(value=[str(eval(answer)) for answer in df.answer])"""
 
 MAGICS = (
     "%load_ext agentbay_kernel\n"
-    "berths = [12.5, 9.0, 14.2]            # this cell runs here, as ever",
+    "berths = [12.5, 9.0, 14.2]            # this cell runs here, as usual",
     "%%agentbay python -i berths -o deepest\n"
     "deepest = max(berths)                 # this one in a sandbox",
     "deepest                               # and its result is here",

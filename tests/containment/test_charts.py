@@ -600,7 +600,7 @@ def test_without_the_scripts_a_picture_stays_and_what_to_type_is_told(tmp_path: 
     """In an environment with all that is installed here, but the scripts."""
     for text in refused_with(tmp_path, ("plotly", "vl_convert")):
         assert "are missing" in text
-        assert 'pip install "agentbay-kernel[charts]"' in text
+        assert "pip install vl-convert-python plotly" in text
 
 
 @pytest.mark.parametrize(

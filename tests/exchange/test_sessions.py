@@ -219,7 +219,7 @@ def test_a_notebook_without_pyarrow_takes_small_tables(runtime: LocalRuntimeProc
     says = (
         "large is a table of more than 1,000,000 bytes. It needs pyarrow on both sides, and your "
         "notebook's Python has none (14.0.1 or newer). Type: "
-        "%pip install 'agentbay-kernel[tables]'"
+        "%pip install pyarrow"
     )
     access = runtime.api_key, runtime.endpoint
     with AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client:

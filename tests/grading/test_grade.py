@@ -401,13 +401,29 @@ def test_what_students_hand_in_is_found_and_no_link_is_followed(tmp_path: Path) 
         (tmp_path / "class" / name).write_text(f"'{name}'")
     os.mkfifo(tmp_path / "class" / "pipe.py")
     found = {it.name: it for it in find_submissions([tmp_path / "class"])}
-    assert ".hidden.py" not in found and "notes.txt" not in found
+    assert ".hidden.py" not in found
     assert found["main"].cells() == ["'main/submission.py'"]
     assert [below for _, below in found["main"].files()] == ["a.py", "submission.py"]
-    for name in ("two", "none", "link.py", "linked", "bad.ipynb", "pipe.py"):
+    for name in ("two", "none", "link.py", "linked", "bad.ipynb", "pipe.py", "notes.txt"):
         with pytest.raises(NotebookError):
             found[name].cells()
     assert found["linked"].files() == []
+
+
+def test_a_file_of_another_kind_has_its_row(client: AgentBay, tmp_path: Path) -> None:
+    # One file for each student, as Canvas gives them: who handed in a PDF must not vanish.
+    handed_in = ["ada_1_hw.ipynb.pdf", "bob_2_hw.zip", "cem_3_hw.docx", "dan_4_hw"]
+    beside = ["Thumbs.db", "desktop.ini", ".DS_Store", "__MACOSX", "data.csv", "eve_5_hw.py"]
+    for name in (*handed_in, *beside):
+        (tmp_path / name).write_text("x = 1")
+    sources = find_submissions([tmp_path], [tmp_path / "data.csv"])
+    got = {it.name: grader(client).grade(it) for it in sources}
+    assert {name: it.status for name, it in got.items()} == {
+        **dict.fromkeys(handed_in, "unreadable"),
+        "eve_5_hw.py": "graded",
+    }
+    for name in handed_in:
+        assert got[name].points == 0 and got[name].note.startswith(name), got[name]
 
 
 def test_a_failure_gives_no_points_and_ends_no_class(client: AgentBay, tmp_path: Path) -> None:

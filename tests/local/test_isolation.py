@@ -18,6 +18,7 @@ from agentbay import CreateSessionParams
 
 from agentbay_kernel.local import bubblewrap
 from agentbay_kernel.local.confinement import inspect_interpreter
+from agentbay_kernel.local.isolation import Choice
 from agentbay_kernel.local.settings import Settings
 from tests.local.conftest import drop, official_client
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
@@ -293,9 +294,27 @@ def test_where_bubblewrap_fails_required_does_not_start(tmp_path: Path, installe
     done = subprocess.run(serve, env={**os.environ, **env}, capture_output=True, text=True)
     assert done.returncode != 0
     assert done.stdout == ""
-    cure = "a container must be started so" if installed else "apt install bubblewrap"
+    allow = bubblewrap.ALLOW_HERE if bubblewrap.is_restricted() else bubblewrap.ALLOW
+    cure = allow if installed else "apt install bubblewrap"
     for told in ("Isolation is required but not available", cure, "AGENTBAY_LOCAL_ISOLATION=none"):
         assert told in done.stderr
+
+
+def test_what_ubuntu_restricts_is_named_with_the_command_that_allows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "apparmor_restrict_unprivileged_userns"
+    monkeypatch.setattr(bubblewrap, "RESTRICTED", file)
+    monkeypatch.setenv("PATH", _failing_bwrap(tmp_path)["PATH"])
+    for content, cure in (
+        (None, "a container must be started so"),
+        ("0", "a container must be started so"),
+        ("1", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
+    ):
+        if content is not None:
+            file.write_text(f"{content}\n")
+        report = Choice(Settings()).result().report
+        assert report.level == "none" and cure in report.cure, report
 
 
 def test_without_isolation_something_is_confined_still(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def test_make_lab(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with opened(log) as process:
         address = address_of(process, home, log)
         kernels = get(address, "kernelspecs")["kernelspecs"]
-        files = {entry["name"] for entry in get(address, "contents")["content"]}
+        files = {entry["name"] for entry in get(address, "contents/notebooks")["content"]}
+        # A link of notebook 03.
+        assert get(address, "contents/docs/reference/values.md?content=0")["type"] == "file"
     assert "their cells run on THIS machine" in log.read_text()
     for name in ("agentbay-python", "agentbay-javascript"):
         assert set(kernels[name]["resources"]) == {"logo-32x32", "logo-64x64", "logo-svg"}

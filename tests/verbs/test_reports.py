@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,33 @@ def test_status_without_a_session(verb: RunVerb) -> None:
     assert document["sessions"] == []
     assert document["versions"]["agentbay-kernel"] == __version__
     assert document == json.loads(verb("status --json")["text/plain"])
+
+
+def test_status_before_a_session_shows_what_the_local_runtime_will_isolate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AGENTBAY_API_KEY", "AGENTBAY_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AGENTBAY_BACKEND", "local")
+    monkeypatch.setenv("AGENTBAY_LOCAL_MEMORY", "512")
+    with contextlib.closing(SessionManager(load_settings())) as manager:
+        context = VerbContext(tmp_path, manager.settings, "kernel")
+
+        def status() -> dict[str, Any]:
+            (message,) = run_verb("status --json", manager, context)
+            return dict(message.content["data"]["application/json"])
+
+        before = status()
+        (shown,) = run_verb("status", manager, context)
+        assert "Isolation" in shown.content["data"]["text/plain"]
+        assert manager.store.backend is None and before["sessions"] == []
+        manager.open(language="python")
+        after = status()
+        for name in ("confinement", "released"):
+            assert before[name] == after[name]
+    monkeypatch.setenv("AGENTBAY_LOCAL_ISOLATION", "none")
+    with contextlib.closing(SessionManager(load_settings())) as manager:
+        assert "NOT isolated" in status()["confinement"]["summary"]
 
 
 def test_status_of_a_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
