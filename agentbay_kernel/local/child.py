@@ -148,6 +148,9 @@ def _flags(settings: AgentBaySettings) -> list[str]:
     flags = ["--die-with-parent", "--idle-seconds", "0", "--isolation", settings.isolation]
     flags += ["--python", settings.local_python, "--prewarm", str(settings.local_prewarm)]
     flags += ["--memory", str(settings.local_memory)]
+    if settings.starts_on_open:
+        # While this process still imports what a cell needs.
+        flags.append("--first-ahead")
     if settings.execution == "direct":
         flags.append("--no-kernels")
     return [*flags, "--network"] if settings.local_network else flags

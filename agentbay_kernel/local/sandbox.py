@@ -59,11 +59,13 @@ class Sandboxes:
         self.folder, self._lock = _make_base()
         self._ended = False
         self._prewarmed: list[asyncio.Task[Sandbox]] = []
+        self._wanted = max(settings.prewarm, int(settings.first_ahead))
 
     def prepare(self) -> None:
         """Start to make what is missing of the pre-warmed ones."""
-        while not self._ended and len(self._prewarmed) < self._settings.prewarm:
+        while not self._ended and len(self._prewarmed) < self._wanted:
             self._prewarmed.append(asyncio.get_running_loop().create_task(self._make()))
+        self._wanted = self._settings.prewarm
 
     async def take(self) -> Sandbox:
         """A sandbox for a new session: a pre-warmed one, or a new one.

@@ -56,6 +56,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="sessions kept ready, so that a new one's first cell is fast (default: 1)",
     )
     add(
+        "--first-ahead",
+        action="store_true",
+        help="begin with the first session now: it will be created soon",
+    )
+    add(
         "--no-kernels",
         dest="kernels",
         action="store_false",
@@ -106,6 +111,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
         network=flags.network,
         cgroup=flags.cgroup,
         prewarm=flags.prewarm,
+        first_ahead=flags.first_ahead,
         kernels=flags.kernels,
         max_sessions=flags.max_sessions,
         idle_s=flags.idle_seconds or None,

@@ -40,11 +40,12 @@ class Limits:
 class Settings:
     """How sessions are made.
 
-    `python` is the interpreter that cells run in; `isolation` is auto, required or none;
-    `network` gives isolated sessions the machine's network; `cgroup` is auto, none, or the folder
-    of a cgroup in which sessions get theirs; `prewarm` sessions are pre-warmed; `kernels` has each
-    session prepare a Jupyter kernel for bridged execution (`sandbox/prepared_kernel.py`); `idle_s`
-    seconds an unused session stays whose request says nothing (None: for ever).
+    `python` is the interpreter that cells run in; `isolation` is auto, required or none; `network`
+    gives isolated sessions the machine's network; `cgroup` is auto, none, or the folder of a cgroup
+    in which sessions get theirs; `prewarm` sessions are pre-warmed, and with `first_ahead` the
+    first one in any case; `kernels` has each session prepare a Jupyter kernel for bridged execution
+    (`sandbox/prepared_kernel.py`); `idle_s` seconds an unused session stays whose request says
+    nothing (None: for ever).
     """
 
     python: str = sys.executable
@@ -52,6 +53,7 @@ class Settings:
     network: bool = False
     cgroup: str = "auto"
     prewarm: int = 1
+    first_ahead: bool = False
     kernels: bool = True
     max_sessions: int | None = None
     idle_s: float | None = 300.0
