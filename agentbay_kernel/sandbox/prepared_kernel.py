@@ -42,7 +42,6 @@ def prepare() -> None:
     if sys.platform != "linux":
         return
     # Looking for garbage in what both have would copy it.
-    gc.collect()
     gc.freeze()
     near, far = socket.socketpair()
     pid = os.fork()
@@ -68,6 +67,7 @@ def _wait(far: socket.socket) -> dict[str, Any]:
     import ipykernel.kernelapp  # noqa: F401
 
     _import_debugger()
+    gc.enable()
     imported_at = _changed_at()
     request = _receive(far)
     if _changed_at() != imported_at:

@@ -22,11 +22,14 @@ dropped. SIGINT raises KeyboardInterrupt in the code of the cell that runs and d
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 
 if __name__ == "__main__":
+    # Imports leave next to nothing to collect, and looking for it is a tenth of their time.
+    gc.disable()
     # Until the handler is there, which comes with IPython.
     signal.signal(signal.SIGINT, lambda *_: None)
     # The script's own directory; what is ours is imported from two above it, and cells import
@@ -637,6 +640,7 @@ class Engine:
         sys.stderr = TextStream(self._output, "stderr", 2)
         self._output.capture()
         self._serving = self._loop.create_task(self._serve())
+        gc.enable()
         self._output.put({"event": "ready"})
         self._loop.call_later(IDLE_S, _load_tracebacks)
         while not self._ended:
