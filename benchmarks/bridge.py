@@ -66,7 +66,9 @@ def serving(profile: dict[str, object], delay_s: float = 0.0) -> Iterator[Servic
         file.write_text(json.dumps(profile))
         log.touch()
         with (
-            running_local_runtime("--profile", str(file), "--log", str(log)) as runtime,
+            running_local_runtime(
+                "--prewarm", "1", "--profile", str(file), "--log", str(log)
+            ) as runtime,
             relaying(runtime.endpoint, delay_s) as relay,
         ):
             yield Service(relay, runtime.api_key, log)

@@ -25,7 +25,7 @@ LONG_S, LONG_ITEMS = 0.2, 24
 @contextlib.contextmanager
 def served() -> Iterator[None]:
     """A local runtime that pools find by the environment."""
-    with running_local_runtime() as runtime:
+    with running_local_runtime("--prewarm", "1") as runtime:
         os.environ |= {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
         yield
 

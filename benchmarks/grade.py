@@ -76,7 +76,7 @@ def main(numbers: tuple[int, ...] = (1, 8)) -> None:
         sources = find_submissions([folder / "in"])
         for number in numbers:
             with (
-                running_local_runtime("--memory", "1024") as runtime,
+                running_local_runtime("--prewarm", "1", "--memory", "1024") as runtime,
                 AgentBay(runtime.api_key, endpoint=runtime.endpoint) as client,
             ):
                 grader = Grader(client, checks, timeout_s=TIMEOUT_S, seed="1")

@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--first-ahead",
         action="store_true",
-        help="begin with the first session now: it will be created soon",
+        help="make the first session now: it will be created soon",
     )
     add(
         "--no-kernels",

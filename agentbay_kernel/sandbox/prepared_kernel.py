@@ -67,6 +67,7 @@ def _wait(far: socket.socket) -> dict[str, Any]:
     import ipykernel.kernelapp  # noqa: F401
 
     _import_debugger()
+    gc.freeze()
     gc.enable()
     imported_at = _changed_at()
     request = _receive(far)
