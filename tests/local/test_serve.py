@@ -115,7 +115,7 @@ def test_the_first_session_alone_is_made_ahead() -> None:
 
         def interpreters() -> list[int]:
             below = psutil.Process(runtime.process.pid).children(recursive=True)
-            return [it.pid for it in below if "python_engine.py" in " ".join(it.cmdline()[:2])]
+            return [it.pid for it in below if is_interpreter(it)]
 
         wait_until(lambda: bool(interpreters()))
         ahead = interpreters()
@@ -127,6 +127,15 @@ def test_the_first_session_alone_is_made_ahead() -> None:
         wait_until(lambda: not interpreters())
         assert post(runtime, "CreateMcpSession").ok
         wait_until(lambda: bool(interpreters()))
+
+
+def is_interpreter(process: psutil.Process) -> bool:
+    """Is it a session's Python?"""
+    try:
+        return "python_engine.py" in " ".join(process.cmdline()[:2])
+    except psutil.Error:
+        # It has just ended.
+        return False
 
 
 def _children(parents: list[int]) -> set[int]:
