@@ -140,9 +140,9 @@ class Debugger:
         if command != "inspectVariables":
             self._variables = None
         try:
-            if (ending := self._ending) is not None:
-                await asyncio.wrap_future(ending)
-                self._ending = None if self._ending is ending else self._ending
+            if (ending := self._ending) is not None and not ending.done():
+                # However it ends: this request is not the one to fail by it, or to cancel it.
+                await asyncio.wait([asyncio.wrap_future(ending)])
             reply = await self._answer(command, arguments, arrived_at)
         except AgentBayError as failure:
             reply = _refused(command, str(failure))

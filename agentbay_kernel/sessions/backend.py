@@ -156,7 +156,7 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
 def expected_isolation(settings: AgentBaySettings) -> Mapping[str, Any] | None:
     """Return what a local runtime would confine that these settings start; nothing is started.
 
-    It takes as long as trying bubblewrap once, about 40 ms.
+    It takes as long as trying bubblewrap once, about 0.1 s.
 
     Returns:
         The fields of `isolation`; None if no runtime would be started.

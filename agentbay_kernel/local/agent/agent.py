@@ -194,12 +194,15 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
 
     def _take(self, frame: dict[str, Any]) -> None:
-        operation, arguments = self._operations[frame["op"]], frame.pop("arguments")
         if frame["passes"]:
-            arguments["fd"] = self._received_fds.popleft()
+            frame["arguments"]["fd"] = self._received_fds.popleft()
+        self._spawn(self._answer(frame["id"], self._call(frame)))
+
+    async def _call(self, frame: dict[str, Any]) -> Any:
+        operation, arguments = self._operations[frame["op"]], frame.pop("arguments")
         if operation == self._file:
             arguments["call"] = frame["id"]
-        self._spawn(self._answer(frame["id"], operation(**arguments)))
+        return await operation(**arguments)
 
     async def _answer(self, number: int, work: Awaitable[Any]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Ending processes where no PID namespace does it: find what descends from this process, kill it.
+"""A session's processes where no PID namespace holds them: found, ended, and their memory watched.
 
 In: nothing but the process's own id. Out: no descendant left. On Linux orphans are adopted, so
 that a daemon which detached itself is found too; elsewhere only process groups are known.
