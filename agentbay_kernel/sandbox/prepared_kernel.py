@@ -15,8 +15,10 @@ Runs inside a sandbox, on Linux, with Python 3.9 or newer.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
+import importlib.util
 import json
 import os
 import signal
@@ -24,6 +26,7 @@ import site
 import socket
 import sys
 import threading
+import types
 from typing import Any
 
 # Names the process that has forked one: its own id, the kernel's, and the descriptor of the socket.
@@ -66,7 +69,7 @@ def _wait(far: socket.socket) -> dict[str, Any]:
     import ipykernel.ipkernel
     import ipykernel.kernelapp  # noqa: F401
 
-    _import_debugger()
+    LateDebugger.take_its_place()
     gc.freeze()
     gc.enable()
     imported_at = _changed_at()
@@ -75,19 +78,6 @@ def _wait(far: socket.socket) -> dict[str, Any]:
         os._exit(0)
     _send(far, {"starts": True})
     return request
-
-
-def _import_debugger() -> None:
-    """Import what ipykernel imports when a kernel starts, without its warning: this Python has
-    frozen modules."""
-    quiet = "PYDEVD_DISABLE_FILE_VALIDATION"
-    is_set = quiet in os.environ
-    os.environ.setdefault(quiet, "1")
-    # Without it ipykernel has no debugger.
-    with contextlib.suppress(Exception):
-        import debugpy.server.api  # noqa: F401
-    if not is_set:
-        del os.environ[quiet]
 
 
 def _be_kernel(request: dict[str, Any]) -> None:
@@ -193,3 +183,84 @@ class PreparedKernel:
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+
+class LateDebugger:
+    """In place of ipykernel's debugger, which a kernel imports when it starts: 8 MB and a tenth of
+    a second, and hardly a notebook is debugged. It is imported with the first request to it."""
+
+    MODULE = "ipykernel.debugger"
+
+    @classmethod
+    def take_its_place(cls) -> None:
+        """Before there is a kernel. Without debugpy, ipykernel says so itself."""
+        if importlib.util.find_spec("debugpy") is not None:
+            sys.modules[cls.MODULE] = _LateModule(cls.MODULE)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._arguments, self._named = arguments, named
+        self._made: Any = None
+        self._wanted: asyncio.Event | None = None
+        # The files that it does not step into: the kernel's list.
+        (self.kernel_modules,) = (it for it in arguments if isinstance(it, list))
+
+    def _make(self) -> Any:
+        if self._made is None:
+            before = set(sys.modules)
+            module = _import_debugger()
+            self.kernel_modules += [
+                file
+                for name in set(sys.modules) - before
+                if (file := getattr(sys.modules[name], "__file__", None))
+            ]
+            self._made = module.Debugger(*self._arguments, **self._named)
+            if self._wanted is not None:
+                self._wanted.set()
+        return self._made
+
+    async def process_request(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer a request, in the thread of the control channel."""
+        answer: dict[str, Any] = await self._make().process_request(request)
+        return answer
+
+    async def handle_stopped_event(self) -> None:
+        """Wait for code that stops, and say so; asked again and again, in the same thread."""
+        if self._made is None:
+            self._wanted = asyncio.Event()
+            await self._wanted.wait()
+        await self._made.handle_stopped_event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._make(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or name in ("kernel_modules", "process_request"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._make(), name, value)
+
+
+class _LateModule(types.ModuleType):
+    """What ipykernel asks its module of the debugger for when a kernel starts."""
+
+    Debugger = LateDebugger
+    _is_debugpy_available = True
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(_import_debugger(), name)
+
+
+def _import_debugger() -> types.ModuleType:
+    """ipykernel's module, imported without its warning: this Python has frozen modules."""
+    if isinstance(sys.modules.get(LateDebugger.MODULE), _LateModule):
+        del sys.modules[LateDebugger.MODULE]
+    quiet = "PYDEVD_DISABLE_FILE_VALIDATION"
+    is_set = quiet in os.environ
+    os.environ.setdefault(quiet, "1")
+    try:
+        return importlib.import_module(LateDebugger.MODULE)
+    finally:
+        if not is_set:
+            del os.environ[quiet]

@@ -218,6 +218,19 @@ def test_what_panels_ask_creates_no_session(debugged: Debugged) -> None:
     assert debugged.session_ids() == []
 
 
+# Second: nothing has been debugged.
+def test_debugpy_is_imported_when_it_is_needed(debugged: Debugged) -> None:
+    page, kernel = debugged.page, debugged.kernel
+    imported = "import sys; print('debugpy.server.api' in sys.modules)"
+    assert kernel.run(imported).text() == "False\n"
+    page.turn_on()
+    assert kernel.run(imported).text() == "True\n"
+    # What others ask ipykernel's module for is that of the real one.
+    module = kernel.run("from ipykernel.debugger import Debugger; print(Debugger.__module__)")
+    assert module.text() == "ipykernel.debugger\n"
+    page.turn_off()
+
+
 def test_stop_look_step_change_continue(page: Page) -> None:
     path = page.set_breakpoints(CODE, LINE)
     # Before there was a session, this is what the page computed it from.
