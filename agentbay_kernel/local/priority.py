@@ -1,5 +1,5 @@
 """Who has the processor first: a cell that begins, before those that have taken long already, and
-before work with files.
+before work with files and with what commands print.
 
 Linux shares the processor among groups of processes, one for each session of processes (`setsid`),
 if `kernel.sched_autogroup_enabled` is set and no cgroup shares it. A group's weight can be lowered
@@ -21,12 +21,12 @@ from typing import Any
 from agentbay_kernel.local.agent_client import AgentClient, AgentError
 
 # A run that has taken longer is put behind those that begin, for so long after each.
-SHORT_S = 1.0
+SHORT_S = 0.25
 LINGER_S = 2.0
 FIRST, BEHIND = 0, 10
 # Linux takes a change of ordinary users, of all together, every 0.1 s.
 RETRY_S = 0.15
-# Work with files that takes longer is put behind, until there was none for so long.
+# An agent's work that takes longer is put behind, until there was none for so long.
 BRIEF_S = 0.02
 PAUSE_S = 1.0
 
@@ -101,7 +101,7 @@ class AgentPriority(Priority):
 class Runs:
     """The runs of all sessions: which are long, and which began last.
 
-    Work with files is a run that nobody waits behind: it counts as long soon, and never as begun.
+    An agent's work is a run that nobody waits behind: it counts as long soon, and never as begun.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Runs:
 
     @contextmanager
     def working(self, work: Priority) -> Iterator[None]:
-        """While work with files is done."""
+        """While an agent works with files, or reads what a command prints."""
         loop = asyncio.get_running_loop()
         if work in self._relaxing:
             self._relaxing.pop(work).cancel()

@@ -155,7 +155,11 @@ class Tools:
     ) -> ToolAnswer:
         timeout_s = min(float(timeout_ms) / 1000, self._behaviour.profile.gateway_s)
         sandbox = session.sandbox
-        with runs.command(sandbox.agent, sandbox.confinement.proc) as name:
+        # The agent reads all that the command prints, which is work too.
+        with (
+            runs.command(sandbox.agent, sandbox.confinement.proc) as name,
+            runs.working(sandbox.priority),
+        ):
             done = await sandbox.agent.call(
                 "shell", name=name, command=command, timeout_s=timeout_s, cwd=cwd, envs=envs or {}
             )

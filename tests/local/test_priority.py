@@ -94,7 +94,12 @@ def test_a_long_cell_is_put_behind_short_ones(sessions: list[Any]) -> None:
 
 def test_a_long_command_is_put_behind_short_cells(sessions: list[Any]) -> None:
     long, short = sessions
-    command = f"until grep -q 'nice {BEHIND}$' /proc/self/autogroup; do :; done; echo seen"
+    # So is the agent, which reads what the command prints.
+    groups = ("self", AGENT)
+    command = "".join(
+        f"until grep -q 'nice {BEHIND}$' /proc/{group}/autogroup; do :; done; " for group in groups
+    )
+    command += "echo seen"
     with repeated(lambda: python(short, "1 + 1")):
         done = long.command.execute_command(command, timeout_ms=50_000)
     assert done.stdout == "seen\n", done.error_message
