@@ -62,11 +62,12 @@ _REPORT = ".then(v=>{if(v!==void 0)console.log(v)},e=>{console.error('Uncaught',
 # them) and v (vars that may have been constants) as properties that a later cell can define anew.
 # What a `function` or a `var` of an earlier cell declared can't be, and stays writable. The set
 # that a symbol names has the lexical names; those of e are in it once their line is reached.
-_NAMES = 'this[Symbol.for("agentbay.names")]'
+_SYMBOL = 'Symbol.for("agentbay.names")'
+_NAMES = f"this[{_SYMBOL}]"
 _DEFINE = (
     f"((c,l,e,v)=>{{const names={_NAMES}??="
-    f"Object.defineProperty(this,{_NAMES[5:-1]},{{value:new Set,writable:true}})"
-    f"{_NAMES[4:]},own=k=>Object.getOwnPropertyDescriptor(this,k),"
+    f"Object.defineProperty(this,{_SYMBOL},{{value:new Set,writable:true}})"
+    f"[{_SYMBOL}],own=k=>Object.getOwnPropertyDescriptor(this,k),"
     "fixed=k=>own(k)?.configurable===false,"
     "put=(k,d)=>Object.defineProperty(this,k,{...d,enumerable:v.includes(k),configurable:true}),"
     "fail=(e,f)=>{Error.captureStackTrace(e,f);throw e},"
@@ -198,8 +199,7 @@ class _Rewriting:
                 self._edits.insert(0, (0, 0, self._directive() + _META))
         if self._strict_const and self._cell.deletes and not self._cell.is_strict:
             for node, name in deletions(self._cell):
-                names = _NAMES.replace("this", "globalThis")
-                self._insert(node.start_byte, f'({names}?.has("{name}")?false:')
+                self._insert(node.start_byte, f'(globalThis[{_SYMBOL}]?.has("{name}")?false:')
                 # It closes before what else ends there does, as it opens behind what begins.
                 self._edits.insert(0, (end(node), end(node), ")"))
         prefix = "".join(new for start, stop, new in self._edits if stop == 0)
