@@ -1,4 +1,4 @@
-"""The local runtime: AgentBay's wire protocol on a loopback address, really executing code.
+"""The local runtime: AgentBay's wire protocol on a loopback address, where code is really run.
 
-It imports nothing of the service client: the official SDK is the referee of both.
+It imports nothing of the service client, so that the official SDK checks both.
 """

@@ -1,7 +1,7 @@
-"""The control plane: one function for each action of the service.
+"""The control plane: one function for each action of the service (AgentBay wire protocol, actions).
 
-In: the fields of a request, query and form merged. Out: an envelope's fields, or `Refusal`
-(AgentBay wire protocol, actions).
+A function takes the fields of a request, query and form merged. It returns fields of the response's
+envelope, or raises `Refusal`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from agentbay_kernel.local.tools import Tools
 
 Fields = dict[str, str]
 PAGE = 10
-# The one action that is not in the table: it knows its request.
+# The only action that is not in the table: it also takes the request's id and its fault.
 TOOL_CALL = "CallMcpTool"
 
 
@@ -48,9 +48,9 @@ class Actions:
         tools: their tools.
         contexts: the contexts.
         behaviour: what `LocalControl` changes.
-        routes: the session's Token, LinkUrl and WsUrl fields, as far as they are offered.
-        address: makes an absolute address of a path under the endpoint.
-        told: what the runtime says of itself.
+        routes: returns a session's Token, LinkUrl and WsUrl fields, if they are offered.
+        address: returns the absolute address of a path under the endpoint.
+        told: returns facts about the runtime for `LocalControl`.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Actions:
     async def perform(
         self, action: str, fields: Fields, request_id: str, fault: FaultPlan | None
     ) -> dict[str, Any]:
-        """The fields that an action's answer adds to the envelope.
+        """Carry out an action; return the fields that its response adds to the envelope.
 
         Arguments:
             action: its name.
             fields: query and form merged.
             request_id: of this request.
-            fault: what will go wrong with the answer, for the journal.
+            fault: what will go wrong with the response, for the journal.
 
         Raises:
-            Refusal: the service says no.
+            Refusal: the service refuses.
         """
         try:
             if action == TOOL_CALL:
@@ -102,7 +102,7 @@ class Actions:
         return self._sessions.find(fields.get("SessionId", ""))
 
     async def _create(self, fields: Fields) -> dict[str, Any]:
-        """Make a session."""
+        """Create a session."""
         labels = _labels(fields)
         lifetime = Lifetime.of(
             number_field(fields, "Timeout"),
@@ -110,7 +110,7 @@ class Actions:
             fields.get("ManualRelease", "").lower() == "true",
             self._sessions.default_idle_s,
         )
-        wanted = _wanted_contexts(fields)
+        requested = _requested_contexts(fields)
         try:
             session = await self._sessions.create(
                 fields.get("ImageId") or "linux_latest", labels, lifetime
@@ -121,13 +121,13 @@ class Actions:
             ) from None
         except LocalRuntimeError as failure:
             raise Refusal("InternalError", str(failure), 500) from None
-        self._note_contexts(session, wanted)
-        return {"Data": {"Success": True, "ErrMsg": "", **self._described(session)}}
+        self._record_contexts(session, requested)
+        return {"Data": {"Success": True, "ErrMsg": "", **self._description(session)}}
 
-    def _note_contexts(self, session: Session, wanted: list[tuple[str, str]]) -> None:
-        """Contexts asked for at the start are reported as loaded; their files stay outside."""
-        for context_id, path in wanted:
-            self._contexts.note(
+    def _record_contexts(self, session: Session, requested: list[tuple[str, str]]) -> None:
+        """Report the contexts of a new session as loaded; their files are not copied into it."""
+        for context_id, path in requested:
+            self._contexts.record_task(
                 session,
                 {
                     "contextId": context_id,
@@ -140,7 +140,7 @@ class Actions:
                 },
             )
 
-    def _described(self, session: Session) -> dict[str, Any]:
+    def _description(self, session: Session) -> dict[str, Any]:
         return {
             "SessionId": session.id,
             "AppInstanceId": f"ai-{session.id[-12:]}",
@@ -156,7 +156,7 @@ class Actions:
     async def _get(self, fields: Fields) -> dict[str, Any]:
         """Return a session with its addresses."""
         session = self._find(fields)
-        data = {**self._described(session), "Status": session.status, "contexts": []}
+        data = {**self._description(session), "Status": session.status, "contexts": []}
         return {"Data": data}
 
     async def _get_detail(self, fields: Fields) -> dict[str, Any]:
@@ -227,11 +227,11 @@ class Actions:
         except ValueError as failure:
             raise invalid_parameter(f"Args must be a JSON object: {failure}.") from None
         name = fields.get("Name", "")
-        answer = await self._tools.serve(session, name, arguments, request_id, fault)
-        if limit is not None and answer.size > limit:
-            answer.close()
+        result = await self._tools.serve(session, name, arguments, request_id, fault)
+        if limit is not None and result.size > limit:
+            result.close()
             raise _too_large(limit)
-        return {"Data": answer}
+        return {"Data": result}
 
     async def _delete(self, fields: Fields) -> dict[str, Any]:
         """Delete a session."""
@@ -239,7 +239,7 @@ class Actions:
         return {}
 
     async def _pause(self, fields: Fields) -> dict[str, Any]:
-        """Pause a session: it refuses to work, its processes continue."""
+        """Pause a session: it refuses calls, its processes continue."""
         self._sessions.pause(fields.get("SessionId", ""))
         return {}
 
@@ -307,7 +307,7 @@ class Actions:
     call_tool = _call_tool
 
 
-# Every action by name, with the function that carries it out.
+# Every action and its function.
 ACTIONS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     **Actions.table,
     **ContextActions.table,
@@ -322,8 +322,8 @@ def _labels(fields: Fields) -> dict[str, str]:
         raise invalid_parameter(f"Labels can't be read: {failure}.") from None
 
 
-def _wanted_contexts(fields: Fields) -> list[tuple[str, str]]:
-    """Ids and paths of the contexts that a new session is to have."""
+def _requested_contexts(fields: Fields) -> list[tuple[str, str]]:
+    """Return ids and paths of the contexts for a new session."""
     entries = json_field(fields, "PersistenceDataList", "[]")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise invalid_parameter("PersistenceDataList must be a list of objects.")

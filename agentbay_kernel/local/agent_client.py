@@ -1,9 +1,8 @@
-"""The local runtime's end of a session's agent: calls out, answers and events in.
+"""The client of a session's agent: sends calls, receives responses and events.
 
-In: a connected socket. Out: `call(op, ...)` awaits one answer; events go to the function that was
-registered for their name. A descriptor can go with a call; none is ever taken from the sandbox. A
-text comes in pieces before its answer, and is never in memory as a whole.
-The frames are described in `agentbay_kernel.local.agent.agent`.
+`agentbay_kernel.local.agent.agent` describes the frames. A call can pass a descriptor; none is ever
+accepted from the sandbox. A text comes in pieces before its response, and is never in memory as a
+whole.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-# Code in the session could take over its agent; it must not be able to exhaust the runtime too.
+# Code of the session could take over its agent, but must not exhaust the runtime.
 FRAME_LIMIT = 32 * 1024 * 1024
 
 CHUNK = 256 * 1024
 # Characters of a string that are written at once.
 PIECE = 64 * 1024
-# A frame that is larger is one of much data.
+# A larger frame counts as bulk data.
 SMALL = 4 * 1024
 
-# Bytes of a sandbox that are read at once. One larger message, of whatever sandbox, is in memory
-# at a time: as a text and as values it takes several times its bytes.
+# Only one larger message, of all sandboxes, is in memory at a time: as a string and as values it
+# takes several times its bytes.
 LARGE = 1024 * 1024
-# How long its sender may take.
+# How long its sender may take to send it.
 TURN_S = 10.0
 _large = asyncio.Lock()
 
@@ -48,32 +47,32 @@ class AgentError(Exception):
         self.errno = errno
 
 
-# Whoever moves much data does so in small steps, one of them in each turn of the event loop.
+# Held for each small step of a large transfer: one step in each turn of the event loop.
 bulk = asyncio.Lock()
 
 
 class Turn:
-    """The right to have a large message in memory; a writer whose turn it is not is not read."""
+    """The right to have a large message in memory; without it, the sender is not read."""
 
     def __init__(self) -> None:
         self._begun = False
         self._clock: asyncio.TimerHandle | None = None
 
     async def begin(self, late: Callable[[], None]) -> None:
-        """Wait for the turn, unless it has begun; `late` is called if the message does not end."""
+        """Wait for the turn, unless it has begun; call `late` if the message takes too long."""
         if not self._begun:
             await _large.acquire()
             self._begun = True
             self._clock = asyncio.get_running_loop().call_later(TURN_S, late)
 
     def received(self) -> None:
-        """The message is there; whoever takes it may need longer."""
+        """Stop the clock: the message is complete."""
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
 
     def end(self) -> None:
-        """Let others have theirs."""
+        """Give the turn to others."""
         self.received()
         if self._begun:
             self._begun = False
@@ -81,9 +80,9 @@ class Turn:
 
 
 def as_bytes(frame: dict[str, Any]) -> bytearray:
-    """A frame as JSON: no character takes more bytes than it had.
+    """Return a frame as JSON, without escapes that make characters longer.
 
-    A long string is never there as a whole: one wide character makes it four times as large.
+    A long string is never copied as a whole: one wide character makes it four times as large.
     """
     data = bytearray()
     _append(data, frame)
@@ -116,9 +115,9 @@ def _dumped(value: Any) -> bytes:
 
 
 class AgentClient:
-    """One agent, at the other end of the socket `far`.
+    """The client of one agent, which gets the socket `far`.
 
-    It can be called before it has started: the calls wait in the socket.
+    Calls can be made before the agent has started: they wait in the socket.
     """
 
     def __init__(self) -> None:
@@ -128,17 +127,17 @@ class AgentClient:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._takers: dict[int, Callable[[bytes], None]] = {}
         self._handlers: dict[str, list[EventHandler]] = {}
-        # As it is called inside.
+        # The agent's process id inside the sandbox.
         self.pid = 0
         self._writing = asyncio.Lock()
         self.closed = asyncio.Event()
 
     def open(self) -> None:
-        """Begin to listen."""
+        """Start to read the socket."""
         self._pump_task = asyncio.get_running_loop().create_task(self._pump(self._socket))
 
     async def connect(self) -> None:
-        """Wait until the agent answers."""
+        """Wait until the agent responds."""
         self.pid = int((await self.call("hello"))["pid"])
 
     def on(self, event: str, handler: EventHandler) -> None:
@@ -157,13 +156,14 @@ class AgentClient:
         take: Callable[[bytes], None] | None = None,
         **arguments: Any,
     ) -> Any:
-        """One operation of the agent.
+        """Call an operation of the agent; return its value.
 
         Arguments:
             op: its name.
-            pass_fd: a descriptor that the agent gets a copy of.
-            take: called with each piece of the operation's text; what it raises ends the call.
-            arguments: what it takes. Names that come from a client are keys of a dictionary in it.
+            pass_fd: a descriptor; the agent gets a copy.
+            take: called with each piece of the operation's text; an error that it raises ends the
+                call.
+            arguments: of the operation. A client's own names must be keys of a dictionary in it.
 
         Raises:
             AgentError: the agent refused or failed, or it is gone.
@@ -178,9 +178,9 @@ class AgentClient:
         if take is not None:
             self._takers[number] = take
         try:
-            # Half a frame would be the end of the session.
+            # A cancelled send would leave half a frame, which ends the session.
             sending = asyncio.ensure_future(self._send(data, pass_fd))
-            # It may wait long for the answer.
+            # Free the data: the response may take long.
             del data
             arguments.clear()
             await asyncio.shield(sending)
@@ -225,7 +225,7 @@ class AgentClient:
                     else:
                         self._receive(json.loads(data))
                     del data
-                    # Others have their turn, however much there is.
+                    # Let others run between two frames.
                     if size > SMALL:
                         async with bulk:
                             await asyncio.sleep(0)
@@ -238,7 +238,7 @@ class AgentClient:
                 del data
                 self._receive(json.loads(text))
                 del text
-                # Whoever waited has it.
+                # Let the receiver take it.
                 await asyncio.sleep(0)
                 turn.end()
         except (EOFError, OSError, ValueError):
@@ -251,7 +251,7 @@ class AgentClient:
                     answer.set_exception(AgentError(-1, "the session's sandbox has ended"))
             for handler in self._handlers.get("closed", []):
                 handler({})
-            # Whoever is sending fails by this, and only then the descriptor is free.
+            # This makes a send that waits fail; only then may the descriptor be closed.
             self.close()
             async with self._writing:
                 sock.close()
@@ -270,7 +270,7 @@ class AgentClient:
             answer.set_result(frame["ok"])
 
     def _take(self, data: bytearray) -> None:
-        """A piece of a text."""
+        """Pass a piece of a text to its call."""
         number = int.from_bytes(data[len(PART) : PART_HEAD])
         take = self._takers.get(number)
         if take is None:
@@ -278,7 +278,7 @@ class AgentClient:
         try:
             take(bytes(data[PART_HEAD:]))
         except (OSError, AgentError) as failure:
-            # It can't be kept; what follows of it is not looked at.
+            # The rest of the text is ignored.
             del self._takers[number]
             answer = self._waiting.get(number)
             if answer is not None and not answer.done():
@@ -286,13 +286,13 @@ class AgentClient:
 
     def close(self) -> None:
         """End the connection, which ends the session's processes."""
-        # The pump sees the end and closes it.
+        # `_pump` reads the end and closes the socket.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
 async def _read(sock: socket.socket, size: int) -> bytearray:
-    """The next bytes of a socket.
+    """Read that many bytes of a socket.
 
     Raises:
         EOFError: it ended.

@@ -1,7 +1,7 @@
-"""A run's events as the service's answers: documents for requests, frames for streams.
+"""A run's events in the service's form: documents for requests, frames for streams.
 
-In: events. Out: the tool text of `run_code` in its current and its legacy shapes, the error
-shapes A, B and C, and the `data` of streaming frames (AgentBay wire protocol, run_code).
+It knows the text of `run_code` in its current and legacy shapes, the error shapes A, B and C, and
+the `data` of streaming frames (AgentBay wire protocol, run_code).
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ from agentbay_kernel.local.events import Event, Failure, Finished, Result, Strea
 # The official client closes the connection on a frame of 1 MiB; JSON may double a chunk's size.
 CHUNK = 128 * 1024
 FRAME_LIMIT = 1000 * 1024
-
-
-# What an answer holds in memory; the rest of it is in a file that has no name.
+# Bytes of a response in memory; a larger one is in a file that has no name.
 IN_MEMORY = 32 * 1024
 PIECE = 64 * 1024
 
 
 class Spool:
-    """Bytes in the order in which they came, on disk if they are many.
+    """A buffer of bytes, on disk if they are many.
 
-    Answers wait for other calls, and for clients that read slowly. However many wait, and however
+    Responses wait for other calls, and for clients that read slowly. However many wait, and however
     large they are, they take next to no memory.
     """
 
@@ -44,12 +42,12 @@ class Spool:
         self.size += len(data)
 
     def add_text(self, text: str, levels: int = 0) -> None:
-        """Append a text, as it stands in so many strings of JSON, one in the other."""
+        """Append a string, escaped as in that many nested strings of JSON."""
         for at in range(0, len(text), PIECE):
             self.add(escaped(text[at : at + PIECE], levels))
 
     def add_json(self, value: Any, levels: int = 0) -> None:
-        """Append a value as JSON; the long strings of an object are never copied as a whole."""
+        """Append a value as JSON; an object's long strings are never copied as a whole."""
         if isinstance(value, dict):
             before = "{"
             for key, item in value.items():
@@ -65,7 +63,7 @@ class Spool:
             self.add_text(_dumped(value), levels)
 
     def parts(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes between two places."""
+        """Yield the bytes between two offsets."""
         end = self.size if end is None else end
         while start < end:
             self._file.seek(start)
@@ -74,12 +72,12 @@ class Spool:
             yield piece
 
     def close(self) -> None:
-        """Forget them."""
+        """Delete the bytes."""
         self._file.close()
 
 
 def escaped(text: str, levels: int) -> bytes:
-    """A text in UTF-8 as it stands in so many strings of JSON, one in the other."""
+    """Return a string in UTF-8, escaped as in that many nested strings of JSON."""
     if not levels:
         return text.encode("utf-8", "replace")
     data = _dumped(text)[1:-1].encode("utf-8", "replace")
@@ -88,11 +86,12 @@ def escaped(text: str, levels: int) -> bytes:
     return data
 
 
-Place = tuple[int, int]
+# Start and end in a spool.
+Span = tuple[int, int]
 
 
-class Outcome:
-    """Everything one run told, collected, as the parts of a document.
+class RunResult:
+    """The events of one run, collected as the parts of a document.
 
     Arguments:
         shape: of the document: current, legacy or plain.
@@ -102,15 +101,15 @@ class Outcome:
         self.shape = shape
         self.trace = uuid.uuid4().hex
         self._spool = Spool()
-        self._streams: dict[str, list[Place]] = {"stdout": [], "stderr": []}
-        # Where each is, whether it is the value of the cell, and its display id.
-        self._results: list[tuple[Place, bool, str | None]] = []
+        self._streams: dict[str, list[Span]] = {"stdout": [], "stderr": []}
+        # For each: its span, whether it is the value of the cell, its display id.
+        self._results: list[tuple[Span, bool, str | None]] = []
         self.failure: Failure | None = None
         self.count: int | None = None
         self.seconds = 0.0
 
     def add(self, event: Event) -> None:
-        """Take in one event."""
+        """Add an event."""
         match event:
             case Stream(name, text):
                 start = self._spool.size
@@ -127,7 +126,7 @@ class Outcome:
                 self.count, self.seconds = count, seconds
 
     def _add_result(self, result: Result) -> None:
-        """An answer has no updates: a display that is updated is shown as it ended."""
+        """Add a result; one that updates a display replaces it, as a document has no updates."""
         replaced = None
         main, name = result.main, result.display_id
         if result.update:
@@ -152,15 +151,15 @@ class Outcome:
             self._results[replaced] = entry
 
     def stream(self, name: str) -> Iterator[Iterator[bytes]]:
-        """The pieces of a stream, each in parts."""
-        return (self._spool.parts(*place) for place in self._streams[name])
+        """Return the pieces of a stream, each in parts."""
+        return (self._spool.parts(*span) for span in self._streams[name])
 
     def results(self) -> Iterator[Iterator[bytes]]:
-        """The results, each in parts."""
-        return (self._spool.parts(*place) for place, _, _ in self._results)
+        """Return the results, each in parts."""
+        return (self._spool.parts(*span) for span, _, _ in self._results)
 
     def close(self) -> None:
-        """Forget it."""
+        """Delete what was collected."""
         self._spool.close()
 
 
@@ -168,24 +167,24 @@ def _dumped(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-class ToolAnswer:
-    """The text of a tool and whether it is an error.
+class ToolResult:
+    """The text that a tool returns, and whether it is an error.
 
     Arguments:
-        text: it, as a string or as a spool of UTF-8, or the run whose document it is. A spool or a
-            run is closed with the answer.
-        is_error: whether it is one.
+        text: a string, a spool of UTF-8, or the run whose document it is. A spool or a run is
+            closed with the result.
+        is_error: whether it is an error.
     """
 
-    def __init__(self, text: str | Spool | Outcome, is_error: bool = False) -> None:
+    def __init__(self, text: str | Spool | RunResult, is_error: bool = False) -> None:
         self.is_error = is_error
-        self._run = text if isinstance(text, Outcome) else None
+        self._run = text if isinstance(text, RunResult) else None
         self._spool = text if isinstance(text, Spool) else Spool()
         if isinstance(text, str):
             self._spool.add_text(text)
 
     def parts(self) -> Iterator[bytes]:
-        """The text in UTF-8."""
+        """Yield the text in UTF-8."""
         if self._run is None:
             yield from self._spool.parts()
             return
@@ -194,36 +193,36 @@ class ToolAnswer:
 
     @property
     def size(self) -> int:
-        """Bytes of the text."""
+        """The text's length in bytes."""
         return sum(map(len, self.parts()))
 
     def escaped(self, levels: int) -> Iterator[bytes]:
-        """The text as it stands in a JSON string, or in JSON in a JSON string, in parts."""
+        """Yield the text, escaped as in that many nested strings of JSON."""
         decoder = codecs.getincrementaldecoder("utf-8")()
         for part in self.parts():
             yield escaped(decoder.decode(part), levels)
 
     def close(self) -> None:
-        """Forget it."""
+        """Delete the text."""
         self._spool.close()
         if self._run is not None:
             self._run.close()
 
 
-def tool_answer(outcome: Outcome, error_shape: str = "A") -> ToolAnswer:
-    """The answer to a blocking `run_code`.
+def tool_result(run: RunResult, error_shape: str = "A") -> ToolResult:
+    """Return the result of a blocking `run_code`.
 
     Arguments:
-        outcome: what the run told.
-        error_shape: A (an error whose text is the document), B (the document is no error), C (an
-            error whose text is a message).
+        run: the run.
+        error_shape: A (an error, whose text is the document), B (the document, not an error), C (an
+            error, whose text is a message).
     """
-    failure = outcome.failure
+    failure = run.failure
     if failure is not None and error_shape == "C":
-        outcome.close()
-        return ToolAnswer(_message(failure), is_error=True)
-    is_error = failure is not None and (error_shape == "A" or outcome.shape == "plain")
-    return ToolAnswer(outcome, is_error)
+        run.close()
+        return ToolResult(_message(failure), is_error=True)
+    is_error = failure is not None and (error_shape == "A" or run.shape == "plain")
+    return ToolResult(run, is_error)
 
 
 def _message(failure: Failure) -> str:
@@ -233,32 +232,32 @@ def _message(failure: Failure) -> str:
 Parts = Iterator[str | bytes]
 
 
-def _current(outcome: Outcome) -> Parts:
-    """The document, in parts."""
-    failure = outcome.failure
+def _current(run: RunResult) -> Parts:
+    """Yield the document in parts."""
+    failure = run.failure
     yield from ('{"executionError": ', _dumped("" if failure is None else _message(failure)))
     yield ', "result": '
-    yield from _listed(outcome.results())
+    yield from _listed(run.results())
     yield ", "
-    yield from _streams(outcome, None if failure is None else failure.traceback)
-    yield from _ending(outcome, {"traceId": outcome.trace})
+    yield from _streams(run, None if failure is None else failure.traceback)
+    yield from _ending(run, {"traceId": run.trace})
 
 
-def _streams(outcome: Outcome, traceback: str | None) -> Parts:
+def _streams(run: RunResult, traceback: str | None) -> Parts:
     yield '"stdout": '
-    yield from _listed(outcome.stream("stdout"))
+    yield from _listed(run.stream("stdout"))
     yield ', "stderr": '
     last = [] if traceback is None else [[_dumped(traceback)]]
-    yield from _listed(itertools.chain(outcome.stream("stderr"), last))
+    yield from _listed(itertools.chain(run.stream("stderr"), last))
 
 
-def _ending(outcome: Outcome, more: dict[str, Any]) -> Parts:
-    told = {"execution_count": outcome.count, "execution_time": round(outcome.seconds, 6)}
-    yield f", {_dumped({**told, **more})[1:]}"
+def _ending(run: RunResult, more: dict[str, Any]) -> Parts:
+    fields = {"execution_count": run.count, "execution_time": round(run.seconds, 6), **more}
+    yield f", {_dumped(fields)[1:]}"
 
 
 def _listed(items: Iterable[Iterable[str | bytes]]) -> Parts:
-    """A JSON list of items that are JSON."""
+    """Yield a JSON list of items that are JSON."""
     before = "["
     for item in items:
         yield before
@@ -288,19 +287,19 @@ SHORT_NAMES = {
 }
 
 
-def _legacy(outcome: Outcome) -> Parts:
-    failure = outcome.failure
+def _legacy(run: RunResult) -> Parts:
+    failure = run.failure
     yield '{"logs": {'
-    yield from _streams(outcome, None)
+    yield from _streams(run, None)
     yield '}, "results": '
-    yield from _listed(outcome.results())
+    yield from _listed(run.results())
     error = (
         None
         if failure is None
         else {"name": failure.name, "value": failure.value, "traceback": failure.traceback}
     )
     yield from (', "error": ', _dumped(error))
-    yield from _ending(outcome, {"isError": failure is not None})
+    yield from _ending(run, {"isError": failure is not None})
 
 
 def _legacy_item(result: Result, main: bool) -> dict[str, Any]:
@@ -308,17 +307,17 @@ def _legacy_item(result: Result, main: bool) -> dict[str, Any]:
     return {**named, "is_main_result": main}
 
 
-def _plain(outcome: Outcome) -> Parts:
-    for parts in itertools.chain(outcome.stream("stdout"), outcome.stream("stderr")):
+def _plain(run: RunResult) -> Parts:
+    for parts in itertools.chain(run.stream("stdout"), run.stream("stderr")):
         yield from parts
-    if outcome.failure is not None:
-        yield outcome.failure.traceback
-    for parts in outcome.results():
+    if run.failure is not None:
+        yield run.failure.traceback
+    for parts in run.results():
         yield from parts
 
 
-# The documents that the service has had.
-SHAPES: dict[str, Callable[[Outcome], Parts]] = {
+# The shapes of document that versions of the service return.
+SHAPES: dict[str, Callable[[RunResult], Parts]] = {
     "current": _current,
     "legacy": _legacy,
     "plain": _plain,
@@ -326,9 +325,9 @@ SHAPES: dict[str, Callable[[Outcome], Parts]] = {
 
 
 def stream_frames(event: Event, failure: Failure | None) -> Iterator[dict[str, Any]]:
-    """The streaming frames of one event; `failure` is what the run has failed with so far.
+    """Yield the streaming frames of one event; `failure` is the run's failure so far.
 
-    A failure's traceback is a stderr chunk, as in a blocking answer.
+    A failure's traceback is a stderr chunk, as in the result of a blocking call.
     """
     match event:
         case Stream(name, text):

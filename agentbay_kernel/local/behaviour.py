@@ -1,7 +1,6 @@
-"""The behaviour in force: the profile, its faults, and the journal of calls.
+"""The behaviour of a runtime: its current profile, its faults, and the journal of tool calls.
 
-In: profiles, calls. Out: the current profile, a fault for a call, one JSON line for each tool call
-in the file that `serve --log` names.
+The journal is the file of `serve --log`: one line of JSON for each tool call.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ class Behaviour:
     """How the runtime behaves now.
 
     Arguments:
-        profile: to begin with.
-        log: file that a line is added to for each tool call; None for no journal.
+        profile: the first one.
+        log: the journal's file; None for no journal.
     """
 
     def __init__(self, profile: Profile, log: Path | None = None) -> None:
@@ -32,21 +31,21 @@ class Behaviour:
         self.use(profile)
 
     def use(self, profile: Profile) -> None:
-        """From now on behave so; calls are counted anew."""
+        """Switch to a profile; the count of calls starts again."""
         self.profile = profile
         self._faults = Faults(profile)
 
     def fault(self, action: str, tool: str = "", streaming: bool = False) -> FaultPlan | None:
-        """What goes wrong with this call, drawn once for each."""
+        """Return what goes wrong with this call. Call it once for each: it counts."""
         return self._faults.draw(action, tool, streaming)
 
     async def delay(self) -> None:
-        """Before a request is looked at."""
+        """Wait as long as the profile's latency."""
         if self.profile.latency_ms:
             await asyncio.sleep(self.profile.latency_ms / 1000)
 
     async def transmit(self, size: int) -> None:
-        """While an answer of that many bytes travels."""
+        """Wait as long as the profile's bandwidth needs for a response of that many bytes."""
         if self.profile.bandwidth:
             await asyncio.sleep(size / self.profile.bandwidth)
 
@@ -59,7 +58,7 @@ class Behaviour:
         arguments: dict[str, Any],
         fault: FaultPlan | None,
     ) -> Iterator[None]:
-        """Write the journal's line about a call when it ends."""
+        """Add a call to the journal when it ends."""
         if self._log is None:
             yield
             return

@@ -1,8 +1,8 @@
 """A session inside one bubblewrap sandbox: its own processes, files, network and user id.
 
-In: the settings. Out: a confinement that holds the session's agent, and with it everything that
-the session starts. Its files live in memory inside the sandbox and end with it. The sockets of
-its kernel are reached through /proc, so nothing of the machine is writable from inside.
+The sandbox holds the session's agent, and so everything that the session starts. Its files are in
+memory and end with it. The runtime reaches them through /proc, so nothing of the machine is
+writable from inside.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ COMPLETION = f"{LIBRARY}/completion"
 IN_MEMORY = (WORKSPACE, TEMPORARY, "/dev/shm", RUN)
 HOSTNAME = "sandbox"
 NAMESPACE_UID = 1000
-# As root each session gets two user ids that nothing else on the machine has, its cells' and its
-# agent's. The limit on processes does not hold for root, not even for root in a user namespace.
+# If the runtime is root, each session gets two unused user ids: its cells' and its agent's. The
+# limit on processes does not hold for root, not even in a user namespace.
 FIRST_UID = 1_879_048_192
 SESSIONS_PER_RUNTIME = 2048
 PROBE_TIMEOUT_S = 20
@@ -73,7 +73,7 @@ SYSTEM_FILES = (
     "/etc/ssl",
 )
 NETWORK_FILES = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf")
-# Become what a session will be, then run its interpreter: fails where a session would.
+# Takes a session's user id, then runs its interpreter: fails if a session would.
 PROBE = (
     "import os, sys; uid = int(sys.argv[1]); "
     "uid and (os.setgroups([]), os.setresgid(uid, uid, uid), os.setresuid(uid, uid, uid)); "
@@ -93,8 +93,8 @@ class BubblewrapConfinement(Confinement):
     """One sandbox.
 
     Arguments:
-        own_uid: give the session user ids of its own (root only), else a user namespace.
-        parents: cgroups below which the session gets its own.
+        own_uid: give the session its own user ids (root only), else a user namespace.
+        parents: cgroups in which the session gets its own.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class BubblewrapConfinement(Confinement):
         if program is not None:
             self._passed_fds.append(_readable(program))
             filtering = ["--seccomp", str(self._passed_fds[-1])]
-        # The environment names it only if it is there now.
-        self._brought = super()._completion_cache()
-        brought = ["--ro-bind", str(self._brought), COMPLETION] if self._brought else []
+        # Asked once: the environment must name it only if it is bound here.
+        self._cache = super()._completion_cache()
+        cache = ["--ro-bind", str(self._cache), COMPLETION] if self._cache else []
         users = _text(
             f"root:x:0:0:root:/root:/bin/sh\nsandbox:x:{self._uid}:{self._uid}::{WORKSPACE}:/bin/bash\n"
         )
@@ -145,19 +145,19 @@ class BubblewrapConfinement(Confinement):
             *("--perms", "0644", "--ro-bind-data", str(users), "/etc/passwd"),
             *("--perms", "0644", "--ro-bind-data", str(groups), "/etc/group"),
             *names,
-            *brought,
+            *cache,
             *("--remount-ro", "/", "--"),
             *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY, str(fd)),
             self._options(owner=False, uids=(self._uid + 1, self._uid) if self._own_uid else None),
         ]
 
     def _completion_cache(self) -> Path | None:
-        return Path(COMPLETION) if self._brought else None
+        return Path(COMPLETION) if self._cache else None
 
     def _before_exec(self) -> None:
         for cgroup in self._cgroups:
             cgroup.join()
-        # The user's keys are not the session's: a new keyring, which cells can't exchange.
+        # The session must not have the user's keys. Cells can't join another keyring.
         _join_new_keyring()
 
     async def _started(self) -> None:
@@ -168,14 +168,14 @@ class BubblewrapConfinement(Confinement):
 
     @property
     def proc(self) -> Path:
-        """The /proc of the session's processes, as seen from here."""
+        """The /proc of the session's processes, as a path outside."""
         return Path(self._root, "proc")
 
     def _watch(self) -> None:
         limit = self._settings.limits.memory
         watch = MemoryWatch(Path(self._root), IN_MEMORY, limit, self.agent, self._kill)
         self._memory_watch = asyncio.get_running_loop().create_task(watch.run())
-        # Before whoever else listens: a process that the kernel killed was not killed by the agent.
+        # Sets the event's `memory` for the kernel's kills, which the agent does not know.
         self.agent.on("exit", self._on_exit)
         self._memory_kills = 0
 
@@ -211,7 +211,7 @@ def _join_new_keyring() -> None:
 
 
 def _readable(data: bytes) -> int:
-    """A descriptor from which a few bytes are read once."""
+    """Return a descriptor from which a few bytes can be read once."""
     read_end, write_end = os.pipe()
     os.write(write_end, data)
     os.close(write_end)
@@ -223,9 +223,9 @@ def _text(text: str) -> int:
 
 
 def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool) -> list[str]:
-    """bwrap and its arguments up to the point where descriptors and the program follow."""
+    """Return bwrap's command line up to the descriptors and the program."""
     command = ["bwrap", "--die-with-parent", "--hostname", HOSTNAME, "--cap-drop", "ALL"]
-    # As the first process the agent is out of reach of signals from inside.
+    # Signals from inside don't reach the first process, which is the agent.
     command += ["--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try"]
     if own_uid:
@@ -242,7 +242,7 @@ def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool)
             command += ["--symlink", str(Path(name).readlink()), name]
         elif Path(name).exists():
             command += ["--ro-bind", name, name]
-    # Folders made on the way to a file would be open to root alone.
+    # Directories that bwrap makes for a file would be open only to root.
     for path in ("/etc", "/var"):
         command += ["--perms", "0755", "--dir", path]
     for path in (*SYSTEM_FILES, *(NETWORK_FILES if settings.network else ())):
@@ -272,7 +272,7 @@ def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool)
 
 
 def is_restricted() -> bool:
-    """Return whether this system keeps namespaces from users, as Ubuntu does."""
+    """Return whether this system restricts namespaces, as Ubuntu does."""
     try:
         return RESTRICTED.read_text().strip() == "1"
     except OSError:
@@ -280,7 +280,7 @@ def is_restricted() -> bool:
 
 
 def _needed_folders(interpreter: Interpreter) -> list[str]:
-    """Where Python and Node live, as far as that is not the system's own place."""
+    """Return the directories of Python and Node that are not below /usr."""
     found = [interpreter.prefix, interpreter.base_prefix]
     for node in candidates():
         found += [str(Path(node).parent), str(Path(node).resolve().parent.parent)]
@@ -292,14 +292,14 @@ def _needed_folders(interpreter: Interpreter) -> list[str]:
 
 
 class Probe:
-    """One attempt to start what a session would start; `reason` waits for how it ends.
+    """An attempt to start what a session would start; `reason` waits for its end.
 
-    `cure` is what helps where it does not work.
+    `cure` is the fix to show if it fails.
 
     Arguments:
         settings: how sessions are made.
-        interpreter: what they run.
-        own_uid: whether they get a user id of their own.
+        interpreter: their Python.
+        own_uid: whether they get their own user id.
     """
 
     def __init__(self, settings: Settings, interpreter: Interpreter, own_uid: bool) -> None:
@@ -326,15 +326,15 @@ class Probe:
             self._problem = f"bubblewrap does not work here: {failure}"
 
     def reason(self) -> str:
-        """Why such a sandbox does not work here; empty if it does."""
+        """Return why such a sandbox does not work here; empty if it does."""
         if self._process is None:
             return self._problem
         try:
-            _, words = self._process.communicate(timeout=PROBE_TIMEOUT_S)
+            _, errors = self._process.communicate(timeout=PROBE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
             return f"bubblewrap did not start anything within {PROBE_TIMEOUT_S} s"
         if self._process.returncode == 0:
             return ""
-        return f"bubblewrap does not work here: {words.strip()[-300:] or 'it ended with an error'}"
+        return f"bubblewrap does not work here: {errors.strip()[-300:] or 'it ended with an error'}"

@@ -1,7 +1,4 @@
-"""A certificate for one run: made at the start by an authority that is thrown away.
-
-In: a folder. Out: `ca.pem`, which a client is told to trust, and a context for the listener.
-"""
+"""A TLS certificate for one run, signed by an authority that is made for it and not kept."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ NAMES = ("127.0.0.1", "localhost")
 
 @dataclass(frozen=True)
 class Certificate:
-    """The authority's file and the listener's own certificate with its key."""
+    """The authority's certificate, which clients trust, and the listener's with its key."""
 
     ca_file: Path
     chain_file: Path
 
     def context(self) -> ssl.SSLContext:
-        """For the listener."""
+        """Return the listener's TLS context."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.chain_file)
         return context

@@ -1,7 +1,7 @@
-"""Control groups: the kernel's own limits on a session's memory and processes, where one is given.
+"""Control groups: the kernel's own limits on a session's memory and processes, if it has any.
 
-A cgroup is only made below one that was delegated: named by `--cgroup`, or, in version 2, marked
-so by systemd. Another program may rely on the cgroup that this one happens to be in.
+A cgroup is only made in one that was delegated to the runtime: named by `--cgroup` or, in version
+2, marked by systemd. Any other may be in use by another program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIMIT_FILES = {
 }
 EVENTS = ("memory.events", "memory.oom_control")
 DELEGATED = ("trusted.delegate", "user.delegate")
-# The kernel has no event for the end of the last process that both versions know.
+# The two versions share no event for the end of the last process.
 REMOVAL_ATTEMPTS, REMOVAL_INTERVAL_S = 200, 0.05
 MOUNT = Path("/sys/fs/cgroup")
 
@@ -30,13 +30,13 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Parent:
-    """A cgroup below which sessions get their own, and the limits that it can set."""
+    """A cgroup that contains those of sessions, and the limits that it can set."""
 
     path: Path
     controllers: tuple[str, ...]
 
     def make(self, limits: dict[str, int]) -> Cgroup:
-        """A new cgroup with these limits, as far as they can be set.
+        """Make a cgroup with those of these limits that it can set.
 
         Raises:
             OSError: it can't be made.
@@ -64,7 +64,7 @@ class Cgroup:
         os.write(self._members, b"0")
 
     def memory_kills(self) -> int:
-        """How many of its processes the kernel has killed because memory ran out."""
+        """Return how many of its processes the kernel has killed because memory ran out."""
         for name in EVENTS:
             with contextlib.suppress(OSError):
                 for line in (self._path / name).read_text().splitlines():
@@ -73,7 +73,7 @@ class Cgroup:
         return 0
 
     async def remove(self) -> None:
-        """Remove it once its processes, which were killed, have ended."""
+        """Remove it when its processes, which were killed, have ended."""
         os.close(self._members)
         for _ in range(REMOVAL_ATTEMPTS):
             with contextlib.suppress(OSError):
@@ -83,9 +83,9 @@ class Cgroup:
 
 
 def find(setting: str) -> tuple[list[Parent], str]:
-    """The cgroups that sessions get theirs in, or why there are none.
+    """Return the parents of sessions' cgroups, or why there are none.
 
-    `setting` is auto, none, or one folder, or several (version 1) with `:` between them.
+    `setting` is auto, none, a directory, or several (version 1) separated by `:`.
     """
     if setting == "none":
         return [], "switched off (--cgroup none)"
@@ -102,7 +102,7 @@ def find(setting: str) -> tuple[list[Parent], str]:
 
 
 def _own() -> Path | None:
-    """This process's cgroup of version 2."""
+    """Return this process's cgroup of version 2."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -121,7 +121,7 @@ def _has_attribute(path: Path, name: str) -> bool:
 
 
 def _usable(path: Path) -> Parent | None:
-    """The parent at a path, tried by making one below it."""
+    """Return the parent at a path if a cgroup can be made in it."""
     with contextlib.suppress(OSError):
         if (path / "cgroup.controllers").exists():
             for controller in LIMIT_FILES:

@@ -1,7 +1,6 @@
-"""A local runtime as a child process of this one.
+"""A local runtime as a child process, which ends when this process does.
 
-In: the settings. Out: the address and the key of a runtime that ends when this process does. A
-kernel starts its own before anything else, since its way is the longest of a first cell's.
+A kernel starts its runtime before anything else: a first cell waits for that longest.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 _KEY_VARIABLE, _ENDPOINT_VARIABLE = "AGENTBAY_API_KEY", "AGENTBAY_ENDPOINT"
 # A cold disk can make the first import of the runtime slow.
 _START_S = 30.0
-# What a runtime may take to remove its sessions when it is told to end.
+# How long a runtime may take to remove its sessions when it ends.
 _END_S = 1.0
 
 
 class ChildRuntime:
-    """A local runtime of our own: a child process that ends when we do, however we end.
+    """A local runtime: a child process that ends when this one does, however that ends.
 
     Arguments:
         flags: of `serve`.
@@ -43,13 +42,13 @@ class ChildRuntime:
         self.flags = flags
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as we)
         try:
-            # It reads its standard input: the end of that is our end.
+            # The end of its standard input shows it that this process has ended.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "agentbay_kernel", "serve", *flags],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                # It has a key of its own and no use for the user's.
+                # It makes its own key and does not need the user's.
                 env={name: v for name, v in os.environ.items() if name != _KEY_VARIABLE},
                 # Ctrl-C in a terminal is meant for the cell, not for the runtime.
                 start_new_session=True,
@@ -61,7 +60,7 @@ class ChildRuntime:
             ) from error
 
     def close(self) -> None:
-        """Tell it to end, with all its sessions; waits a moment for that."""
+        """End it with all its sessions, and wait a moment for that."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -70,12 +69,12 @@ class ChildRuntime:
 
     @property
     def alive(self) -> bool:
-        """Is the process still running?"""
+        """Return whether the process still runs."""
         return self._process.poll() is None
 
     @cached_property
     def announcement(self) -> dict[str, Any]:
-        """The runtime's first line: `endpoint`, `api_key`, `isolation` and more. Waits for it.
+        """Wait for the runtime's first line: `endpoint`, `api_key`, `isolation` and more.
 
         Raises:
             LocalRuntimeError: it did not start.
@@ -92,23 +91,23 @@ class ChildRuntime:
         except ValueError:
             self.close()
             self._errors.seek(0)
-            said = self._errors.read()[-2000:].decode(errors="replace").strip()
-            if not said:
-                said = "It printed nothing: try `jupyter agentbay serve` in a terminal."
-            raise LocalRuntimeError(f"The local runtime did not start. {said}") from None
+            output = self._errors.read()[-2000:].decode(errors="replace").strip()
+            if not output:
+                output = "It printed nothing: try `jupyter agentbay serve` in a terminal."
+            raise LocalRuntimeError(f"The local runtime did not start. {output}") from None
 
 
-# Started before it was known to be needed; whoever needs one takes it.
+# Started before it is known whether it is needed.
 _ahead: list[ChildRuntime] = []
 
 
 def start_ahead() -> None:
-    """Begin to start the runtime of this process, if the settings lead to one at once."""
+    """Start the runtime of this process now, if the settings need one at the start."""
     from agentbay_kernel.config import load_settings
 
     if os.environ.get(_ENDPOINT_VARIABLE):
         return
-    # What is wrong is told by the first cell.
+    # The first cell reports what is wrong.
     with contextlib.suppress(AgentBayError):
         settings = load_settings()
         if settings.backend == "local" and settings.starts_on_open:
@@ -116,10 +115,7 @@ def start_ahead() -> None:
 
 
 def start_child(settings: AgentBaySettings) -> ChildRuntime:
-    """A runtime as the settings say: the one that was started ahead, or a new one.
-
-    Arguments:
-        settings: those that begin with `local_` are its flags.
+    """Return a runtime for these settings: the one that was started ahead, or a new one.
 
     Raises:
         LocalRuntimeError: it did not start.
@@ -132,24 +128,24 @@ def start_child(settings: AgentBaySettings) -> ChildRuntime:
         runtime.close()
     else:
         runtime = ChildRuntime(flags)
-    # It says so if it did not start.
+    # Raises if it did not start.
     _ = runtime.announcement
     return runtime
 
 
 def end_ahead() -> None:
-    """End what was started ahead: the settings led elsewhere after all."""
+    """End what was started ahead: it is not needed."""
     while _ahead:
         _ahead.pop().close()
 
 
 def _flags(settings: AgentBaySettings) -> list[str]:
-    # Its sessions cost nothing and end with the notebook, so no idle time ends them before.
+    # Its sessions cost nothing and end with the notebook, so they need no idle time.
     flags = ["--die-with-parent", "--idle-seconds", "0", "--isolation", settings.isolation]
     flags += ["--python", settings.local_python, "--prewarm", str(settings.local_prewarm)]
     flags += ["--memory", str(settings.local_memory)]
     if settings.starts_on_open:
-        # While this process still imports what a cell needs.
+        # The first session starts while this process still imports what a cell needs.
         flags.append("--first-ahead")
     if settings.execution == "direct":
         flags.append("--no-kernels")

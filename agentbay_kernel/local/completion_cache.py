@@ -1,7 +1,7 @@
-"""Parsed files for Jedi, made once on this machine and brought along into each session.
+"""Jedi's cache of parsed files, made once on this machine and copied into each session.
 
-Without them each session would parse Python's stubs anew, for its first completion. They are made
-here, by the interpreter that sessions run: a session reads a copy and can't change the original.
+Without it each session would parse Python's stubs for its first completion. The interpreter of the
+sessions makes it, outside them: a session reads a copy and can't change the original.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agentbay_kernel.sandbox.completion_cache import FILL
 
 @functools.cache
 def cache_of(python: str, prefix: str) -> Path | None:
-    """Where an interpreter's files are, or will be: another place after its packages changed.
+    """Return an interpreter's cache directory: another one if its packages have changed.
 
     Arguments:
         python: path of the interpreter.
@@ -30,7 +30,7 @@ def cache_of(python: str, prefix: str) -> Path | None:
     Returns:
         None if no Jedi is found for it.
     """
-    # Imported when it is needed: the start of a runtime is waited for.
+    # Imported here: a runtime must start fast.
     from jupyter_core.paths import jupyter_data_dir
 
     packages = [
@@ -44,15 +44,16 @@ def cache_of(python: str, prefix: str) -> Path | None:
     return Path(jupyter_data_dir(), "agentbay", "completion", name)
 
 
-# However this process ends, also before it is asked. Not on every system; there it runs to its end.
-_END_WITH_US = """
+# Ends the child when this process ends, however that happens. Only on Linux: elsewhere the child
+# runs to its end.
+_END_WITH_PARENT = """
 import ctypes, os, signal, sys
 if hasattr(ctypes.CDLL(None), "prctl"):
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
 """
-# Of a folder that is being filled, and after so long is of a process that was killed.
+# Names a directory that is being filled. An older one is left from a process that was killed.
 _UNFINISHED, _UNFINISHED_S = "unfinished-", 3600.0
 
 
@@ -61,7 +62,7 @@ def _digest(facts: str) -> str:
 
 
 async def fill(python: str, prefix: str) -> None:
-    """Make the files, unless they are there. What fails only makes first completions slow."""
+    """Make the cache, unless it is there. If that fails, first completions are slow."""
     cache = cache_of(python, prefix)
     if cache is None or cache.is_dir():
         return
@@ -72,7 +73,7 @@ async def fill(python: str, prefix: str) -> None:
                 shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=cache.parent, prefix=_UNFINISHED) as made:
             process = await asyncio.create_subprocess_exec(
-                *(python, "-I", "-c", _END_WITH_US + FILL, str(os.getpid())),
+                *(python, "-I", "-c", _END_WITH_PARENT + FILL, str(os.getpid())),
                 env={**os.environ, "XDG_CACHE_HOME": made},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

@@ -1,7 +1,6 @@
-"""What surrounds one session, whatever confines it: folders, environment, and its agent.
+"""The base of both kinds of confinement: a session's directories, environment and agent.
 
-In: the settings. Out: a started agent, and the names that the session's folders have inside and
-outside. `bubblewrap` and `plain` are the two kinds; `isolation` chooses between them.
+`bubblewrap` and `plain` are the two kinds; `isolation` chooses between them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from agentbay_kernel.sandbox.completion_cache import BROUGHT
 PACKAGE = Path(__file__).resolve().parent.parent
 MARK = "AGENTBAY_LOCAL_SANDBOX"
 END_GRACE_S = 2.0
-# What the service names as the place of transferred files; its clients rely on the very path.
+# The service's directory for transferred files; its clients rely on this path.
 TRANSFER_FOLDER = "/tmp/file-transfer"
 
 START = (
@@ -37,7 +36,7 @@ START = (
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The Python that cells run in: its path and the two folders that it needs to be seen."""
+    """The Python that cells run in: its path and the two directories that it needs."""
 
     path: str
     prefix: str
@@ -46,7 +45,7 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Folders:
-    """A session's folders as its own code names them; `run_outside` is `run` seen from here."""
+    """A session's directories as paths inside; `run_outside` is `run` as a path outside."""
 
     workspace: str
     temporary: str
@@ -56,7 +55,7 @@ class Folders:
 
 
 def inspect_interpreter(python: str) -> Interpreter:
-    """Where an interpreter's files are.
+    """Return an interpreter's path and directories.
 
     Raises:
         LocalRuntimeError: it does not run.
@@ -77,7 +76,7 @@ def inspect_interpreter(python: str) -> Interpreter:
 
 
 class Confinement:
-    """One session's surroundings, started and ended."""
+    """The environment of one session: started, then ended with all its processes."""
 
     def __init__(self, settings: Settings, interpreter: Interpreter) -> None:
         self._settings = settings
@@ -89,7 +88,7 @@ class Confinement:
         self._passed_fds: list[int] = []
 
     async def start(self) -> None:
-        """Start the agent and wait for its first answer."""
+        """Start the agent and wait for its first response."""
         self.agent.open()
         theirs = self.agent.far
         try:
@@ -118,12 +117,13 @@ class Confinement:
             raise
         except Exception as failure:
             self.agent.close()
-            words = await self._last_words()
+            errors = await self._error_output()
             await self.end()
-            raise LocalRuntimeError(f"The session's sandbox did not start: {words}") from failure
+            raise LocalRuntimeError(f"The session's sandbox did not start: {errors}") from failure
 
     def _command(self, fd: int) -> list[str]:
-        """What starts the agent on an inherited socket; may add to `_passed_fds`."""
+        """Return the command that starts the agent on an inherited socket; may add to
+        `_passed_fds`."""
         raise NotImplementedError
 
     def _before_exec(self) -> None:
@@ -131,37 +131,37 @@ class Confinement:
 
     @property
     def proc(self) -> Path:
-        """The /proc of the session's processes, as seen from here."""
+        """The /proc of the session's processes, as a path outside."""
         return Path("/proc")
 
     async def _started(self) -> None:
-        """Learn what is known only once the process runs."""
+        """Read what is known only when the process runs."""
 
     def _watch(self) -> None:
-        """Watch what the session uses, where that is done from outside."""
+        """Watch what the session uses, if that is done from outside."""
 
-    async def _last_words(self) -> str:
+    async def _error_output(self) -> str:
         assert self._process is not None and self._process.stderr is not None
         with contextlib.suppress(TimeoutError):
             text = await asyncio.wait_for(self._process.stderr.read(4096), 2)
-            return text.decode("utf-8", "replace").strip() or "it ended without a word"
+            return text.decode("utf-8", "replace").strip() or "it ended and printed nothing"
         return "it did not respond"
 
     def python_argv(self) -> list[str]:
-        """The interpreter that runs cells."""
+        """Return the command of the interpreter that runs cells."""
         return [self._interpreter.path]
 
     def node_flags(self, node: str) -> list[str]:
-        """What Node is started with, beyond the script."""
+        """Return the flags that Node is started with."""
         return []
 
     def _completion_cache(self) -> Path | None:
-        """The folder of parsed files for completion, as the session names it."""
+        """Return the directory of parsed files for completion, as a path inside."""
         cache = cache_of(self._interpreter.path, self._interpreter.prefix)
         return cache if cache is not None and cache.is_dir() else None
 
     def _environment(self) -> dict[str, str]:
-        """A clean environment: nothing of the user's own reaches the session."""
+        """Return the session's environment variables: none of the user's."""
         folders = self.folders
         cache = self._completion_cache()
         return {
@@ -194,7 +194,7 @@ class Confinement:
                 "limits": {
                     "data": limits.data,
                     "memory": limits.memory,
-                    # Without a user id of its own the count is of all the user's processes.
+                    # Without a separate user id, all of the user's processes would count.
                     "processes": None if owner else limits.processes,
                     "file_size": limits.file_size,
                     "cpu_s": limits.cpu_s,
@@ -215,10 +215,10 @@ class Confinement:
         await self._clean()
 
     def _kill(self) -> None:
-        # All of its group: bubblewrap is two processes before it has become the sandbox.
+        # The whole group: bubblewrap is two processes until it has become the sandbox.
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _clean(self) -> None:
-        """Remove what the end of the process does not."""
+        """Remove what is left when the process has ended."""

@@ -1,8 +1,4 @@
-"""The actions on contexts, and the ones of file transfer.
-
-In: the fields of a request. Out: an envelope's fields, or `Refusal` (AgentBay wire protocol,
-contexts).
-"""
+"""The actions on contexts and on file transfer (AgentBay wire protocol, contexts)."""
 
 from __future__ import annotations
 
@@ -26,7 +22,7 @@ class ContextActions:
     Arguments:
         contexts: the contexts.
         sessions: the sessions whose files are exchanged.
-        address: makes an absolute address of a path under the endpoint.
+        address: returns the absolute address of a path under the endpoint.
     """
 
     def __init__(
@@ -37,10 +33,10 @@ class ContextActions:
         self._address = address
 
     async def perform(self, action: str, fields: Fields) -> dict[str, Any]:
-        """The fields that an action's answer adds to the envelope.
+        """Carry out an action; return the fields that its response adds to the envelope.
 
         Raises:
-            Refusal: the service says no.
+            Refusal: the service refuses.
         """
         try:
             return await self.table[action](self, fields)
@@ -68,12 +64,12 @@ class ContextActions:
     async def _get(self, fields: Fields) -> dict[str, Any]:
         """Return a context by name or id, and make it if asked."""
         if fields.get("ContextId"):
-            return {"Data": self._contexts.find(fields["ContextId"]).described()}
+            return {"Data": self._contexts.find(fields["ContextId"]).as_data()}
         make = fields.get("AllowCreate", "").lower() == "true"
         context = self._contexts.get_or_make(fields.get("Name", ""), make)
         if context is None:
             raise ContextGone(fields.get("Name", ""))
-        return {"Data": context.described()}
+        return {"Data": context.as_data()}
 
     async def _list(self, fields: Fields) -> dict[str, Any]:
         """List contexts, in pages."""
@@ -81,7 +77,7 @@ class ContextActions:
         start = integer_field(fields, "NextToken", 0, 0)
         found = self._contexts.listed()
         return {
-            "Data": [context.described() for context in found[start : start + size]],
+            "Data": [context.as_data() for context in found[start : start + size]],
             "NextToken": str(start + size) if start + size < len(found) else "",
             "MaxResults": size,
             "TotalCount": len(found),

@@ -1,8 +1,7 @@
-"""Contexts: named stores outside the sessions, and files on their way in and out of sessions.
+"""Contexts: named stores outside the sessions, whose files are copied to and from sessions
+(AgentBay wire protocol, contexts and file transfer).
 
-In: names, ids and paths. Out: contexts, tickets for presigned addresses, and files brought into
-and out of sandboxes (AgentBay wire protocol, contexts and file transfer). A context's files live
-as long as the runtime; they are not put into new sessions.
+A context's files live as long as the runtime; they are not put into new sessions.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from agentbay_kernel.local.sessions import Session
 URL_LIFE_S = 3600
 # Bytes of a file that are copied at once.
 CHUNK = 256 * 1024
-# One file, all files of all contexts (bytes), and how many of what there may be.
+# Bytes of one file, and of all files of all contexts.
 FILE_LIMIT = 1024 * 1024 * 1024
 FILES_LIMIT = 8 * FILE_LIMIT
 CONTEXTS_LIMIT = 10_000
@@ -38,11 +37,11 @@ PATH_LIMIT = 4096
 
 
 class ContextGone(Exception):
-    """No such context."""
+    """There is no such context."""
 
 
 class ContextsFull(Exception):
-    """The runtime keeps no more; the message says of what."""
+    """A limit of the contexts is reached; the message names it."""
 
 
 @dataclass(eq=False)
@@ -55,8 +54,8 @@ class Context:
     used: str
     files: dict[str, Path] = field(default_factory=dict)
 
-    def described(self) -> dict[str, Any]:
-        """As the service tells of it."""
+    def as_data(self) -> dict[str, Any]:
+        """Return the service's description of it."""
         return {
             "Id": self.id,
             "Name": self.name,
@@ -69,7 +68,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A presigned address: for one file, one way, for an hour."""
+    """A presigned address: for one file, in one direction, for an hour."""
 
     context: Context
     path: str
@@ -81,7 +80,7 @@ class Contexts:
     """All contexts of the runtime.
 
     Arguments:
-        folder: where files are kept.
+        folder: for their files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,7 +90,7 @@ class Contexts:
         self._tasks: dict[str, list[dict[str, Any]]] = {}
 
     def get_or_make(self, name: str, make: bool) -> Context | None:
-        """The context of that name; made if asked to."""
+        """Return the context of that name, a new one if `make` is true."""
         for context in self._contexts.values():
             if context.name == name:
                 context.used = _now()
@@ -105,36 +104,36 @@ class Contexts:
         return context
 
     def find(self, context_id: str) -> Context:
-        """The context of that id.
+        """Return the context of that id.
 
         Raises:
-            ContextGone: there is none.
+            ContextGone: it does not exist.
         """
         if context_id not in self._contexts:
             raise ContextGone(context_id)
         return self._contexts[context_id]
 
     def listed(self) -> list[Context]:
-        """All contexts, oldest first, without the sessions' own."""
+        """Return all contexts, oldest first, without those for transfers."""
         return [c for c in self._contexts.values() if not c.name.startswith("transfer-")]
 
     def delete(self, context_id: str) -> None:
-        """Forget a context and its files."""
+        """Delete a context and its files."""
         for path in self.find(context_id).files.values():
             path.unlink(missing_ok=True)
         del self._contexts[context_id]
 
     def transfer_context(self, session: Session) -> Context:
-        """The context through which a session's files are exchanged."""
+        """Return the context through which a session's files are transferred."""
         context = self.get_or_make(f"transfer-{session.id}", make=True)
         assert context is not None
         return context
 
     def presign(self, context_id: str, path: str, writes: bool) -> tuple[str, int]:
-        """A token for `/oss/TOKEN` and the second at which it expires."""
+        """Return a token for `/oss/TOKEN` and the second at which it expires."""
         context = self.find(context_id)
         now = time.time()
-        # All last equally long: the first is the first to expire.
+        # All have the same lifetime: the oldest expires first.
         while self._tickets:
             oldest = next(iter(self._tickets))
             if self._tickets[oldest].expires > now and len(self._tickets) < TICKETS_LIMIT:
@@ -145,55 +144,55 @@ class Contexts:
         return token, int(now + URL_LIFE_S)
 
     def redeem(self, token: str, writes: bool) -> Ticket | None:
-        """The ticket of a token, unless it is unknown, expired or for the other way."""
+        """Return a token's ticket, unless it is unknown, expired or for the other direction."""
         ticket = self._tickets.get(token)
         if ticket is None or ticket.writes != writes or ticket.expires < time.time():
             return None
         # The context may have been deleted since.
         return ticket if ticket.context.id in self._contexts else None
 
-    def place(self, ticket: Ticket) -> Path | None:
-        """Where the bytes of a ticket's file are kept, if there are any."""
+    def stored_file(self, ticket: Ticket) -> Path | None:
+        """Return where a ticket's file is stored, None if it does not exist."""
         return ticket.context.files.get(ticket.path)
 
-    def new_place(self) -> Path:
-        """Where the bytes of a file may be written that becomes a context's by `keep`."""
+    def new_file(self) -> Path:
+        """Return a path to write a file to, for `add_file`."""
         self._folder.mkdir(exist_ok=True, mode=0o700)
         return self._folder / secrets.token_hex(12)
 
-    def keep(self, context: Context, path: str, place: Path) -> None:
-        """Make a file that was written the context's, instead of an older one of its path.
+    def add_file(self, context: Context, path: str, stored: Path) -> None:
+        """Add a file that was written to a context; it replaces an older one of its path.
 
         Raises:
             ContextsFull: the files of all contexts are too large, or the context is gone.
         """
-        total = place.stat().st_size
+        total = stored.stat().st_size
         for other in self._contexts.values():
             for name, kept in other.files.items():
                 if (other, name) != (context, path):
                     with suppress(OSError):
                         total += kept.stat().st_size
         if total > FILES_LIMIT or context.id not in self._contexts:
-            place.unlink()
+            stored.unlink()
             raise ContextsFull(f"The files of contexts may have {FILES_LIMIT:,} bytes.")
         older = context.files.get(path)
-        context.files[path] = place
+        context.files[path] = stored
         if older is not None:
             older.unlink(missing_ok=True)
 
     def files_in(self, context: Context, folder: str) -> list[dict[str, Any]]:
-        """The files directly in a directory, as the service describes them, by path."""
+        """Return the service's description of each file directly in a directory, by path."""
         wanted = posixpath.normpath("/" + folder.lstrip("/"))
         found = []
-        for path, place in sorted(context.files.items()):
+        for path, stored in sorted(context.files.items()):
             whole = posixpath.normpath("/" + path.lstrip("/"))
             if posixpath.dirname(whole) != wanted:
                 continue
             try:
-                told = place.stat()
+                status = stored.stat()
             except OSError:
                 continue
-            when = _as_time(told.st_mtime)
+            when = _as_time(status.st_mtime)
             found.append(
                 {
                     "FileId": hashlib.sha256(f"{context.id}:{path}".encode()).hexdigest()[:24],
@@ -202,20 +201,20 @@ class Contexts:
                     "FileType": posixpath.splitext(whole)[1].removeprefix("."),
                     "GmtCreate": when,
                     "GmtModified": when,
-                    "Size": told.st_size,
+                    "Size": status.st_size,
                     "Status": "available",
                 }
             )
         return found
 
     def delete_file(self, context_id: str, path: str) -> None:
-        """Forget a file of a context; one that is not there is fine."""
-        place = self.find(context_id).files.pop(path, None)
-        if place is not None:
-            place.unlink(missing_ok=True)
+        """Delete a file of a context, if it exists."""
+        stored = self.find(context_id).files.pop(path, None)
+        if stored is not None:
+            stored.unlink(missing_ok=True)
 
     async def sync(self, session: Session, context_id: str, path: str, mode: str) -> None:
-        """Bring a file into the session (`download`) or out of it (`upload`), and note it."""
+        """Copy a file into the session (`download`) or out of it (`upload`); record the task."""
         task = {
             "contextId": context_id,
             "path": path,
@@ -227,28 +226,28 @@ class Contexts:
         try:
             context = self.find(context_id)
             if mode == "download":
-                place = context.files.get(path)
-                if place is None:
+                stored = context.files.get(path)
+                if stored is None:
                     raise FileNotFoundError(2, "No such file in the context", path)
-                await _bring_in(session, path, place)
+                await _copy_in(session, path, stored)
             else:
-                await self._bring_out(session, context, path)
+                await self._upload(session, context, path)
         except (OSError, AgentError, ContextGone, ContextsFull) as failure:
             task |= {"status": "Failed", "errorMessage": str(failure)}
         task["finishTime"] = int(time.time())
-        self.note(session, task)
+        self.record_task(session, task)
 
-    async def _bring_out(self, session: Session, context: Context, path: str) -> None:
-        place = self.new_place()
+    async def _upload(self, session: Session, context: Context, path: str) -> None:
+        stored = self.new_file()
         try:
-            await _copy_out(session, path, place)
-            self.keep(context, path, place)
+            await _copy_out(session, path, stored)
+            self.add_file(context, path, stored)
         except BaseException:
-            place.unlink(missing_ok=True)
+            stored.unlink(missing_ok=True)
             raise
 
-    def note(self, session: Session, task: dict[str, Any]) -> None:
-        """Remember a finished task for GetContextInfo; a later one of its kind replaces it."""
+    def record_task(self, session: Session, task: dict[str, Any]) -> None:
+        """Record a finished task for GetContextInfo; a later one of its kind replaces it."""
         same = ("contextId", "path", "taskType")
         tasks = self._tasks.setdefault(session.id, [])
         tasks[:] = [old for old in tasks if any(old[key] != task[key] for key in same)]
@@ -256,7 +255,7 @@ class Contexts:
         del tasks[:-TASKS_LIMIT]
 
     def tasks(self, session: Session, context_id: str, path: str, kind: str) -> str:
-        """The tasks of a session as GetContextInfo tells them; empty arguments match all."""
+        """Return the tasks of a session as in GetContextInfo; empty arguments match all."""
         wanted = {"contextId": context_id, "path": path, "taskType": kind}
         found = [
             task
@@ -266,18 +265,18 @@ class Contexts:
         return json.dumps([{"type": "data", "data": json.dumps(found)}])
 
     def forget(self, session_id: str) -> None:
-        """Drop what was kept for a session that ended."""
+        """Delete what was stored for a session that has ended."""
         self._tasks.pop(session_id, None)
         context = self.get_or_make(f"transfer-{session_id}", make=False)
         if context is not None:
             self.delete(context.id)
 
 
-async def _bring_in(session: Session, path: str, place: Path) -> None:
+async def _copy_in(session: Session, path: str, stored: Path) -> None:
     loop = asyncio.get_running_loop()
-    with place.open("rb") as file:
+    with stored.open("rb") as file:
         async with _copying(session, "receive_file", path) as ours:
-            # A read of a piece that is in memory takes less than a change of thread.
+            # A read of a piece that is cached takes less than a change of thread.
             while piece := file.read(CHUNK):
                 await loop.sock_sendall(ours, piece)
                 async with bulk:
@@ -285,9 +284,9 @@ async def _bring_in(session: Session, path: str, place: Path) -> None:
             ours.shutdown(socket.SHUT_WR)
 
 
-async def _copy_out(session: Session, path: str, place: Path) -> None:
+async def _copy_out(session: Session, path: str, stored: Path) -> None:
     loop = asyncio.get_running_loop()
-    with place.open("wb") as file:
+    with stored.open("wb") as file:
         async with _copying(session, "send_file", path) as ours:
             while piece := await loop.sock_recv(ours, CHUNK):
                 file.write(piece)
@@ -299,7 +298,7 @@ async def _copy_out(session: Session, path: str, place: Path) -> None:
 
 @asynccontextmanager
 async def _copying(session: Session, do: str, path: str) -> AsyncGenerator[socket.socket]:
-    """The socket that the bytes of a file go through, while the session's agent copies them.
+    """Open a socket for the bytes of a file, which the session's agent copies from or to it.
 
     Raises:
         AgentError: the agent refused or failed.
@@ -312,18 +311,18 @@ async def _copying(session: Session, do: str, path: str) -> AsyncGenerator[socke
             arguments = {"path": path}
             await file_tools.work(session, do, arguments, pass_fd=theirs.fileno())
         finally:
-            # Whoever waits at our end sees the end of the call.
+            # So that a wait at our end stops too.
             theirs.close()
 
     calling = asyncio.ensure_future(call())
     try:
-        # A connection that breaks does so because the call failed, which says why.
+        # If the connection breaks, the call has failed; it raises the reason.
         with suppress(BrokenPipeError, ConnectionResetError):
             yield ours
         await calling
     finally:
         ours.close()
-        # It ends soon: its other end is closed.
+        # It ends soon: its socket is closed.
         await asyncio.wait([calling])
         if not calling.cancelled():
             calling.exception()

@@ -1,8 +1,7 @@
-"""The engine of one language in one session: its worker, started again when it has died.
+"""The engine of one language in one session: it runs code in a worker, one run at a time.
 
-In: code and a timeout in seconds. Out: events as they happen. One run at a time; a run that
-overruns is interrupted, then its process is killed. The first event of the run after an unexpected
-end says that the variables are gone.
+A run that exceeds its timeout is interrupted, then its process is killed. A worker that has died is
+started again; the next run's first event reports that the variables are lost.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from agentbay_kernel.local.worker import CUT, Frame, Inbox, Worker, started
 START_TIMEOUT_S = 60.0
 # How long an interrupted cell may take to end before its process is killed.
 INTERRUPT_GRACE_S = 2.0
-# And how long its traceback may take, once it is on its way.
+# How long its traceback may take, once the cell fails.
 TRACEBACK_GRACE_S = 10.0
 STATE_LOST = "The {} process ended unexpectedly; a new one was started, all variables are lost.\n"
 
@@ -45,7 +44,7 @@ class Engine:
     """One persistent worker."""
 
     language = ""
-    # The name of the failure of code whose process ended.
+    # The error's name when the process ends.
     death = ""
 
     def __init__(self, confinement: Confinement) -> None:
@@ -58,7 +57,7 @@ class Engine:
         self._count = 0
 
     async def argv(self) -> list[str]:
-        """What starts the worker.
+        """Return the worker's command line.
 
         Raises:
             EngineError: it can't be started.
@@ -66,13 +65,13 @@ class Engine:
         raise NotImplementedError
 
     async def prepare(self) -> None:
-        """Do what a worker needs before a run."""
+        """Prepare the worker for a run."""
 
     def start(self) -> None:
-        """Begin to start the worker; `execute` waits for it."""
+        """Start the worker in the background; `execute` waits for it."""
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
-            # An engine nobody asks anything of must not warn about its failure.
+            # Without this, asyncio warns about a failure that no run has waited for.
             self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def ready(self) -> None:
@@ -103,7 +102,7 @@ class Engine:
         return worker
 
     def _forget(self) -> None:
-        """The worker has ended."""
+        """Forget a worker that has ended."""
         if self._worker is not None:
             self._worker.close()
         self._worker = self._starting = None
@@ -117,7 +116,7 @@ class Engine:
         Arguments:
             code: the code.
             timeout_s: seconds after which it is interrupted.
-            head: bytes of the beginning of its output that are passed on.
+            head: bytes at the start of its output that are sent.
 
         Raises:
             EngineError: the worker did not start, so nothing was run.
@@ -138,8 +137,8 @@ class Engine:
     async def run(
         self, code: str, timeout_s: float, silent: bool = False, head: int = HEAD_LIMIT
     ) -> AsyncGenerator[Event]:
-        """Run code in the worker that is there."""
-        begun = time.monotonic()
+        """Run code in the current worker."""
+        started_at = time.monotonic()
         worker = self._worker
         if worker is None or worker.exited.is_set():
             raise EngineError(
@@ -153,13 +152,13 @@ class Engine:
         request = {"id": number, "op": "run", "code": code, "silent": silent}
         request |= {"head": head, "tail": TAIL_LIMIT, "timeout": timeout_s * 1000}
         tasks = [
-            loop.create_task(_sent(worker, request)),
+            loop.create_task(_send(worker, request)),
             loop.create_task(inbox.fill(number)),
         ]
         long = runs.begin(worker.priority)
 
         def interrupt() -> None:
-            # It has little time to end.
+            # It needs the processor now: its time to end is short.
             runs.end(worker.priority, long)
             overrun.start()
 
@@ -179,7 +178,7 @@ class Engine:
                     failure = Failure(data["name"], data["value"], data["stack"] + "\n")
                     interrupted = bool(data.get("interrupted"))
                 else:
-                    event = _translated(frame)
+                    event = _event_of(frame)
                     if event is not None:
                         yield event
         finally:
@@ -188,15 +187,15 @@ class Engine:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            # An interrupt that is on its way must not hit the next run.
-            await overrun.over()
+            # A late interrupt must not reach the next run.
+            await overrun.finish()
             inbox.close()
         if inbox.left_out:
             yield Stream("stderr", "Output after the interrupt is left out: nobody read it.\n")
         if frame is None:
             if cutting:
-                words = f"\n... output behind the first {head // MEGABYTE} MB is lost ...\n"
-                yield Stream("stderr", words)
+                note = f"\n... output after the first {head // MEGABYTE} MB is lost ...\n"
+                yield Stream("stderr", note)
             assert worker.exit is not None
             if overrun.killed:
                 failure = timed_out(timeout_s, lost=True)
@@ -207,12 +206,12 @@ class Engine:
         else:
             self._count = frame.data.get("count", self._count + 1)
             if failure is not None and failure.name == "KeyboardInterrupt":
-                interrupted = interrupted or overrun.begun
+                interrupted = interrupted or overrun.started
             if interrupted:
                 failure = timed_out(timeout_s, lost=False)
         if failure is not None:
             yield failure
-        yield Finished(self._count, time.monotonic() - begun)
+        yield Finished(self._count, time.monotonic() - started_at)
 
     async def stop(self) -> None:
         """End the worker; the next run starts another one."""
@@ -222,16 +221,16 @@ class Engine:
             self._forget()
 
     def close(self) -> None:
-        """Let go of the worker's socket; the confinement ends the process."""
+        """Close the worker's socket; the confinement ends the process."""
         if self._starting is not None:
             self._starting.cancel()
-        # A run that is under way ends with its process, and closes it then.
+        # A run in progress ends with its process and closes it then.
         if self._worker is not None and not self._lock.locked():
             self._forget()
 
 
 class _Overrun:
-    """What happens to a run whose time is over: an interrupt, then the end of its process."""
+    """The end of a run that exceeds its timeout: an interrupt, then a kill."""
 
     def __init__(self, worker: Worker, inbox: Inbox) -> None:
         self._worker = worker
@@ -242,8 +241,8 @@ class _Overrun:
         self.killed = False
 
     @property
-    def begun(self) -> bool:
-        """Was the run interrupted?"""
+    def started(self) -> bool:
+        """Whether the run was interrupted."""
         return self._interrupt is not None
 
     def start(self) -> None:
@@ -265,8 +264,8 @@ class _Overrun:
         self.killed = True
         await self._signal(signal.SIGKILL)
 
-    async def over(self) -> None:
-        """The run has ended: wait for what was sent."""
+    async def finish(self) -> None:
+        """Wait for signals that were sent; the run has ended."""
         if self._interrupt is not None and self._kill is not None:
             await self._interrupt
             if self.killed:
@@ -274,13 +273,13 @@ class _Overrun:
             self._kill.cancel()
 
 
-async def _sent(worker: Worker, request: dict[str, object]) -> None:
-    # A worker that is gone is seen where its frames are read.
+async def _send(worker: Worker, request: dict[str, object]) -> None:
+    # `Inbox.fill` notices a worker that has gone.
     with contextlib.suppress(OSError):
         await worker.send(request)
 
 
-def _translated(frame: Frame) -> Event | None:
+def _event_of(frame: Frame) -> Event | None:
     data = frame.data
     if frame.event in ("stdout", "stderr"):
         return Stream(frame.event, data["text"], frame.size)

@@ -1,7 +1,4 @@
-"""What an engine tells while it runs code, in the order in which it happens.
-
-A run's events end with exactly one `Finished`.
-"""
+"""The events of a run. The last one is `Finished`, exactly once."""
 
 from __future__ import annotations
 
@@ -12,18 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MEGABYTE = 2**20
-# Of what one run puts out: so much of its beginning and so much of its end are passed on, in bytes
-# of the answer. A bridge's longest call (16 MB, packed as text) fits the beginning. The workers
-# keep to it (`sandbox/python_engine.py`, `sandbox/node_worker.js`).
+# Of a run's output, this much of the start and of the end is sent, in bytes of the response. A
+# bridge's longest call (16 MB, packed as text) fits the start. The workers keep to it
+# (`sandbox/python_engine.py`, `sandbox/node_worker.js`).
 HEAD_LIMIT = 24 * MEGABYTE
 TAIL_LIMIT = 4 * MEGABYTE
-# Of the beginning of what a run puts out whose answer is collected.
+# The same for the start, if the output is collected for one response.
 COLLECTED_LIMIT = 12 * MEGABYTE
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A piece of `stdout` or `stderr`; `size` is about what it takes in an answer."""
+    """A piece of `stdout` or `stderr`; `size` is about its bytes in a response."""
 
     name: str
     text: str
@@ -32,7 +29,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Result:
-    """A MIME bundle: the value of the last expression if `main`, else something displayed.
+    """A MIME bundle: the value of the last expression if `main`, else a display.
 
     `display_id` names a display that a later one with `update` replaces.
     """
@@ -47,7 +44,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """The code failed: the exception's name, its message, the whole traceback as plain text."""
+    """The code failed: the exception's name, its message, the traceback as plain text."""
 
     name: str
     value: str
@@ -56,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is over. `count` numbers the session's runs in this language, `seconds` it took."""
+    """The run has ended. `count` is its number in this session and language."""
 
     count: int
     seconds: float
@@ -82,29 +79,29 @@ class Cut:
             self.stderr += len(event.text)
 
     def note(self) -> Stream:
-        """What is said of it in its place."""
-        gone = [
+        """Return the note that is shown in its place."""
+        parts = [
             f"{count:,} characters of {name}"
             for name, count in (("stdout", self.stdout), ("stderr", self.stderr))
             if count
         ]
         if self.displays:
             megabytes = self.displayed / MEGABYTE
-            gone.append(f"{self.displays:,} displays ({megabytes:.1f} MB)")
-        return Stream("stderr", f"\n... {' and '.join(gone)} are left out here ...\n")
+            parts.append(f"{self.displays:,} displays ({megabytes:.1f} MB)")
+        return Stream("stderr", f"\n... {' and '.join(parts)} are left out here ...\n")
 
 
 Event = Stream | Result | Failure | Finished
 
 
 async def limited(events: AsyncGenerator[Event], head: int) -> AsyncGenerator[Event]:
-    """A run's events; output beyond what its worker may pass on is counted and left out.
+    """Yield a run's events; leave out output beyond the limits of its worker.
 
-    A worker keeps to the limits by itself, unless code of its session has taken it over.
+    A worker keeps to its limits, unless code of its session has taken it over.
 
     Arguments:
         events: all of them.
-        head: bytes that the beginning may have.
+        head: bytes at the start of the output.
     """
     room = head + TAIL_LIMIT + MEGABYTE
     cut = Cut()
@@ -122,14 +119,14 @@ async def limited(events: AsyncGenerator[Event], head: int) -> AsyncGenerator[Ev
 
 
 def timed_out(timeout_s: float, lost: bool) -> Failure:
-    """The failure of code that overran; `lost` if its process had to be killed."""
+    """Return the failure of code that exceeded its timeout; `lost` if its process was killed."""
     state = "the process was killed, all variables are lost" if lost else "variables are kept"
     value = f"the code ran longer than {timeout_s:g} s and was stopped; {state}"
     return Failure("TimeoutError", value, f"TimeoutError: {value}\n")
 
 
 def died(name: str, language: str, code: int, memory: bool) -> Failure:
-    """The failure of code whose process ended.
+    """Return the failure of code whose process ended.
 
     `code` is negative for a signal; `memory` if it was killed for using too much.
     """
@@ -146,9 +143,9 @@ def died(name: str, language: str, code: int, memory: bool) -> Failure:
 
 
 def killed(name: str) -> dict[str, Any]:
-    """How the process of that name ended when its whole sandbox did: as an agent's event."""
+    """Return an agent's exit event for a process that ended with its sandbox."""
     return {"name": name, "code": -signal.SIGKILL, "memory": False, "log": "the sandbox ended"}
 
 
 class EngineError(Exception):
-    """The code was not run, or nobody knows whether it was; the message says why."""
+    """The code was not run; the message says why."""

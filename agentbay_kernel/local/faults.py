@@ -1,8 +1,4 @@
-"""Misbehaviour on purpose: which call is hit, and how its answer goes wrong.
-
-In: a profile's faults and the calls as they come. Out: for each call a fault or nothing, and the
-wrong answers themselves, written on the real connection.
-"""
+"""Fault injection: which calls fail, and the wrong responses that are sent for them."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from tornado import web
 
 from agentbay_kernel.local.profile import REQUEST_KINDS, STREAM_KINDS, FaultPlan, Profile
 
-WORDS = {
+HTTP_ERRORS = {
     429: ("Throttling.User", "Request was denied due to user flow control."),
     500: ("InternalError", "java.lang.RuntimeException: AiEngine response timeout"),
     502: ("BadGateway", "bad gateway"),
@@ -26,13 +22,13 @@ WORDS = {
 
 
 class Faults:
-    """Draws faults for calls, in the order in which the calls come."""
+    """Chooses faults for calls, which must come in order."""
 
     def __init__(self, profile: Profile) -> None:
         self._plans = [_Counted(plan, random.Random(plan.seed)) for plan in profile.faults]
 
     def draw(self, action: str, tool: str = "", streaming: bool = False) -> FaultPlan | None:
-        """What goes wrong with this call; every plan that it matches counts it."""
+        """Return what goes wrong with this call; every plan that it matches counts it."""
         hits = [counted.plan for counted in self._plans if counted.hits(action, tool, streaming)]
         return hits[0] if hits else None
 
@@ -55,21 +51,21 @@ class _Counted:
         return self._chance.random() < plan.probability
 
 
-async def misbehave(handler: web.RequestHandler, plan: FaultPlan, body: str = "") -> None:
-    """Answer a request wrongly.
+async def inject_fault(handler: web.RequestHandler, plan: FaultPlan, body: str = "") -> None:
+    """Send a wrong response.
 
     Arguments:
-        handler: the request.
-        plan: one of the kinds that are not about streams, refused keys or ended sessions.
-        body: what the right answer would have been, for half of it.
+        handler: the request's.
+        plan: of a kind that is not about streams, refused keys or ended sessions.
+        body: the right response's, for the kind `half`.
     """
     if plan.kind.startswith("http_"):
         status = int(plan.kind.removeprefix("http_"))
-        code, message = WORDS[status]
+        code, message = HTTP_ERRORS[status]
         handler.set_status(status)
         handler.finish(json.dumps({"Code": code, "Message": message, "Success": False}))
         return
-    # Nothing more is to be written by tornado.
+    # Tornado must write nothing more.
     handler._auto_finish = False
     stream: Any = getattr(handler.request.connection, "stream", None)
     if plan.kind == "half":

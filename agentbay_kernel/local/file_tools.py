@@ -1,7 +1,6 @@
-"""The filesystem tools: a session's files as texts in the service's form.
+"""The filesystem tools of a session (AgentBay wire protocol, filesystem tools).
 
-In: a tool's arguments. Out: its text (AgentBay wire protocol, filesystem tools). The work is done
-by the session's agent, inside its sandbox.
+The session's agent does the work, inside the sandbox.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from agentbay_kernel.local.agent_client import AgentError
-from agentbay_kernel.local.answers import Spool, ToolAnswer
+from agentbay_kernel.local.answers import Spool, ToolResult
 from agentbay_kernel.local.priority import runs
 from agentbay_kernel.local.sessions import Session
 
-# Bytes of one text. Agents keep to less, unless code of their session has taken them over.
+# Bytes of one text. An agent sends less, unless code of its session has taken it over.
 TEXT_LIMIT = 64 * 1024 * 1024
-# Tools of a session at a time: each needs a process.
+# Tools of a session that run at a time: each needs a process.
 AT_ONCE = 4
 _at_once: WeakKeyDictionary[Session, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -41,24 +40,24 @@ NAMES = (
 )
 
 
-async def call(session: Session, name: str, arguments: dict[str, Any]) -> ToolAnswer:
-    """One filesystem tool.
+async def call(session: Session, name: str, arguments: dict[str, Any]) -> ToolResult:
+    """Run a filesystem tool.
 
     Raises:
         AgentError: the operating system or the agent refused.
     """
     if name == "get_file_change":
         found = await change_events(session, watcher="tool", **arguments)
-        return ToolAnswer(json.dumps(found, ensure_ascii=False))
-    return ToolAnswer(await text_of(session, name, arguments))
+        return ToolResult(json.dumps(found, ensure_ascii=False))
+    return ToolResult(await text_of(session, name, arguments))
 
 
 async def text_of(session: Session, name: str, arguments: dict[str, Any]) -> Spool:
-    """The text of one filesystem tool, in UTF-8; to be closed.
+    """Run a filesystem tool; return its text in UTF-8, which the caller closes.
 
     Raises:
         AgentError: the operating system or the agent refused.
-        OSError: there is no room to keep it.
+        OSError: the disk is full.
     """
     text = Spool()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -86,7 +85,7 @@ async def work(
     take: Callable[[bytes], None] | None = None,
     pass_fd: int | None = None,
 ) -> Any:
-    """One file operation of the session's agent; see `AgentClient.call`."""
+    """Call a file operation of the session's agent; see `AgentClient.call`."""
     sandbox = session.sandbox
     with runs.working(sandbox.priority):
         return await sandbox.agent.call(
@@ -95,11 +94,12 @@ async def work(
 
 
 async def change_events(session: Session, path: str, watcher: str) -> list[dict[str, str]]:
-    """What changed below a folder since this watcher last asked; its first time is the baseline."""
+    """Return what changed below a directory since this watcher's last call; the first returns
+    nothing."""
     found = await work(session, "changes", {"path": path, "watcher": watcher})
     return list(found)
 
 
 async def forget_watcher(session: Session, path: str, watcher: str) -> None:
-    """This watcher does not ask again."""
+    """Forget a watcher: it does not call again."""
     await work(session, "forget", {"path": path, "watcher": watcher})

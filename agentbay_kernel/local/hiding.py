@@ -1,7 +1,7 @@
-"""A sandbox without Jupyter's packages: code that hides them from the Python that runs it.
+"""Imitates a sandbox without Jupyter's packages: code that hides them from the Python that runs it.
 
-In: a folder of the session. Out: source to be run silently before the first cell; after it neither
-that Python nor one that it starts can import what a bridge would need.
+It is run silently before the first cell. Neither that Python nor one that it starts can then import
+what a bridge needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ sys.meta_path.insert(0, Hidden())
 
 
 def hiding(folder: str) -> str:
-    """The source; `folder` is where a start-up file for further Pythons is written."""
+    """Return the source; it writes a start-up file for other Pythons into `folder`."""
     return f"""
 def _hide():
     import os

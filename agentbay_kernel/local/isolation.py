@@ -1,7 +1,6 @@
-"""Which isolation this machine can give, and what it promises, as data for banners and status.
+"""Chooses the isolation of sessions, and reports what it confines, for banners and status.
 
-In: the settings. Out: a way to make confinements, and a report of what is and is not confined.
-The real thing is tried once, before the runtime says that it is there.
+A sandbox is tried once, before the runtime announces itself.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Report:
     """What is confined.
 
     `level` is bubblewrap or none, `summary` one line, `confined` and `not_confined` one short
-    sentence for each promise, `reason` says why there is no isolation, `cure` what would help.
+    sentence for each promise, `reason` why there is no isolation, `cure` the fix.
     """
 
     level: str
@@ -40,17 +39,17 @@ class Report:
     cure: str = ""
 
     def as_data(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it for JSON."""
         fields = dataclasses.asdict(self)
         return {name: list(it) if isinstance(it, tuple) else it for name, it in fields.items()}
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """The chosen way: `make` gives a new confinement, `report` says what it promises.
+    """The chosen isolation: `make` returns a new confinement, `report` is what it promises.
 
-    `make` is given the folder where a session without isolation keeps its files. `interpreter` is
-    what sessions run.
+    The argument of `make` is a directory for the files of a session without isolation.
+    `interpreter` is the Python of sessions.
     """
 
     make: Callable[[Path], Confinement]
@@ -59,7 +58,7 @@ class Isolation:
 
 
 class Choice:
-    """The attempt to give what the settings ask for: begun at once, waited for by `result`.
+    """An attempt to set up the isolation that the settings ask for; `result` waits for its end.
 
     Arguments:
         settings: `isolation` is auto, required or none.
@@ -72,13 +71,13 @@ class Choice:
         self._settings = settings
         self._interpreter = inspect_interpreter(settings.python)
         self._probe: bubblewrap.Probe | None = None
-        # A user id of the session's own is the stronger one, and only root can give it.
+        # A separate user id isolates better than a user namespace, but needs root.
         self._own_uid = sys.platform == "linux" and os.geteuid() == 0
         if settings.isolation != "none" and sys.platform == "linux":
             self._probe = bubblewrap.Probe(settings, self._interpreter, self._own_uid)
 
     def result(self) -> Isolation:
-        """What works here.
+        """Return the isolation that works here.
 
         Raises:
             LocalRuntimeError: isolation is required and does not work.

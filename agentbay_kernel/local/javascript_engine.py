@@ -1,6 +1,6 @@
-"""The JavaScript of one session: a Node worker (`sandbox/node_worker.js`).
+"""The JavaScript engine of one session: a Node worker (`sandbox/node_worker.js`).
 
-The context persists and keeps a plain script's rules.
+Its context persists; cells run in it as plain scripts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class JavaScriptEngine(Engine):
     """One persistent JavaScript context.
 
     Arguments:
-        heap: bytes that its objects may use; None is Node's own limit.
+        heap: bytes for its objects; None for Node's default.
         stateless: True starts a fresh process for every run.
     """
 
@@ -35,7 +35,7 @@ class JavaScriptEngine(Engine):
         self.stateless = stateless
 
     async def argv(self) -> list[str]:
-        """Node and the script that it runs.
+        """Return the command of Node and its script.
 
         Raises:
             EngineError: there is no Node.

@@ -1,10 +1,10 @@
-"""What all request handlers share: what they may use, whom they serve, how much they read.
+"""The HTTP server, and the base of all request handlers: checks and limits for each request.
 
-A request passes these walls in this order, and nothing of its body is read before: its target is a
-path, its Host is a loopback name, it does not come from another page in a browser, its route takes
-its method and content type, whoever sends it has the route's token, and its body has the size that
-its route takes. The action route's key stands in the body: it is looked for while the body arrives,
-what comes before it is bounded, and all of these beginnings together are.
+A request passes these checks before its body is read: the Host is a loopback name, it does not come
+from a page in a browser, the target is a path, the route takes its method and content type, the
+sender has the route's token, and the body is not larger than the route takes. The action route's
+key is in the body: it is searched while the body arrives, and the bytes before it are limited, for
+each request and for all together.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ CONTROL_LIMIT = 256 * KILOBYTE
 TOOL_LIMIT = 16 * MEGABYTE
 UPLOAD_LIMIT = 1024 * MEGABYTE
 HEAD_LIMIT = 16 * KILOBYTE
-# Bodies up to this size are read at once; larger ones share a bounded memory.
+# Smaller bodies are read at once; larger ones share a limited memory.
 SMALL_BODY = 64 * KILOBYTE
-# One wide character in it makes a text four times as large in memory.
+# One at a time: one wide character makes a string four times as large in memory.
 LARGE_BODIES = TOOL_LIMIT
-# Of a body whose key has not come yet; and of all of these together.
+# Bytes of a body whose key has not come yet, and of all of these together.
 KEYLESS_LIMIT = MEGABYTE
 KEYLESS_BODIES = 8 * MEGABYTE
 SEND_PIECE = 128 * KILOBYTE
 WAITING_LIMIT = 100
 CONNECTIONS_LIMIT = 500
-# Between the requests of a connection, and until a request's headers are complete.
+# Longest wait for a request's headers, from the end of the request before.
 HEAD_S = 120.0
 BODY_S = 60.0
 SEND_S = 60.0
 UPLOAD_S = 3600.0
-# Numbers of bytes longer than this are larger than any limit.
+# A Content-Length with more digits is larger than any limit.
 _DIGITS = 15
 
 _log = logging.getLogger(__name__)
 
 
 class BodyRoom:
-    """The memory that large bodies share; who comes first is served first.
+    """The memory that large bodies share, given in the order of requests.
 
     Arguments:
         size: bytes.
@@ -75,7 +75,7 @@ class BodyRoom:
 
     @property
     def crowded(self) -> bool:
-        """Whether too many wait already."""
+        """Whether too many requests wait already."""
         return len(self._waiting) >= WAITING_LIMIT
 
     async def enter(self, size: int) -> None:
@@ -96,7 +96,7 @@ class BodyRoom:
             raise
 
     def leave(self, size: int) -> None:
-        """Give bytes back."""
+        """Release bytes."""
         self._free += size
         self._admit()
 
@@ -118,13 +118,13 @@ class Runtime:
     actions: Actions
     contexts: Contexts
     behaviour: Behaviour
-    # What large bodies may have together, and those of which nobody knows whose they are.
+    # For large bodies, and for bodies whose key has not come yet.
     room: BodyRoom
     anteroom: BodyRoom
 
 
 class _Server(HTTPServer):
-    """Serves a bounded number of connections."""
+    """Serves a limited number of connections."""
 
     def handle_stream(self, stream: iostream.IOStream, address: tuple[Any, ...]) -> None:
         if len(self._connections) >= CONNECTIONS_LIMIT:
@@ -139,13 +139,13 @@ def serve_application(
     header_s: float = HEAD_S,
     body_s: float = BODY_S,
 ) -> HTTPServer:
-    """A server of these routes that bounds what a connection may cost.
+    """Return a server of these routes that limits what a connection may cost.
 
     Arguments:
         header_s: seconds for a request's headers, from the end of the request before.
         body_s: seconds for a request's body, unless its route gives it more.
     """
-    # A refused connection, or one that speaks no HTTP, is no event of the runtime.
+    # A connection that is refused or not HTTP is not worth a log entry.
     for name in ("tornado.general", "tornado.access"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return _Server(
@@ -154,7 +154,7 @@ def serve_application(
         idle_connection_timeout=header_s,
         body_timeout=body_s,
         max_header_size=HEAD_LIMIT,
-        # What is streamed is held in pieces; the routes count.
+        # Bodies are streamed in pieces; the handlers count them.
         max_buffer_size=2 * MEGABYTE,
         max_body_size=CONTROL_LIMIT,
     )
@@ -176,8 +176,8 @@ class _Delegate(httputil.HTTPServerConnectionDelegate):
 class _HostJudge(httputil.HTTPMessageDelegate):
     """Reduces the Host header, which the official client sends with a scheme, to an authority.
 
-    A host that is not served becomes a name that is not served either, for the handler to refuse:
-    tornado's own refusal of a malformed one has no words.
+    Any host but loopback becomes one name, which the handler refuses: tornado's own refusal of a
+    malformed host has no message.
     """
 
     def __init__(self, wrapped: httputil.HTTPMessageDelegate) -> None:
@@ -207,16 +207,16 @@ class _HostJudge(httputil.HTTPMessageDelegate):
 
 @web.stream_request_body
 class LoopbackHandler(web.RequestHandler):
-    """Base of all handlers: refuses, before the body is read, whom its route does not serve."""
+    """The base of all handlers: checks a request before its body is read."""
 
-    # What a route takes; a route without a body takes none.
+    # What a route takes.
     methods: ClassVar[tuple[str, ...]] = ()
     content_type: ClassVar[str | None] = None
     body_s: ClassVar[float | None] = None
     held_in_memory: ClassVar[bool] = True
 
     def initialize(self, runtime: Runtime) -> None:
-        """Called by tornado with the route's arguments."""
+        """Take the route's arguments; tornado calls it."""
         self.runtime = runtime
         self._limit = 0
         self._size = 0
@@ -224,27 +224,27 @@ class LoopbackHandler(web.RequestHandler):
         self._room = runtime.room
 
     def admit(self) -> int | None:
-        """Judge whoever sends the request; returns the most bytes that its body may have.
+        """Check the sender; return the largest body in bytes.
 
-        One who is refused has been answered, and the result is None.
+        If the sender is refused, the response has been sent and the result is None.
         """
         return 0
 
     async def prepare(self) -> None:
-        """Refuse what may be refused without its body."""
+        """Refuse a request that is invalid whatever its body."""
         limit = self._judge()
         if limit is None:
             return
         self._limit = limit
         length = self.request.headers.get("Content-Length")
         chunked = "Transfer-Encoding" in self.request.headers
-        # Not a number, or a negative one: tornado refuses it, when it reads the body.
+        # None if it is not a number or negative: tornado refuses that when it reads the body.
         size = int(length) if length and length.isdecimal() and len(length) <= _DIGITS else None
         if (length or "").isdecimal() and (size is None or size > limit):
             self.refuse_size()
             return
         connection: Any = self.request.connection
-        # Counted here, for a refusal that says why.
+        # Counted here, so that the refusal has a message.
         connection.set_max_body_size(sys.maxsize)
         if self.body_s is not None:
             connection.set_body_timeout(self.body_s)
@@ -294,7 +294,7 @@ class LoopbackHandler(web.RequestHandler):
         self._held = size
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Count a piece of the body, and take it."""
+        """Count and take a piece of the body."""
         self._size += len(chunk)
         if self._size > self._limit:
             self.drop()
@@ -304,33 +304,33 @@ class LoopbackHandler(web.RequestHandler):
         return None
 
     def take(self, chunk: bytes) -> None:
-        """A piece of the body."""
+        """Take a piece of the body."""
 
     def drop(self) -> None:
-        """Forget what was taken: the body was too large, or its connection ended."""
+        """Delete what was taken: the body was too large, or its connection ended."""
 
     def refuse(self, status: int, code: str, message: str) -> None:
-        """Answer with an error in the service's form, in one line."""
+        """Send an error in the service's form."""
         self.set_status(status)
         self.reply({"Code": code, "Message": message, "HttpStatusCode": status, "Success": False})
 
     def refuse_size(self) -> None:
-        """Answer that the body is too large."""
+        """Send the error for a body that is too large."""
         self.refuse(413, "InvalidRequest", f"The body has more than {self._limit:,} bytes.")
 
     def reply(self, document: Any) -> None:
-        """Answer with a JSON document."""
+        """Send a JSON document."""
         length = self.request.headers.get("Content-Length", "0")
         is_length = length.isdecimal() and len(length) <= _DIGITS
         chunked = "Transfer-Encoding" in self.request.headers
         if chunked or not is_length or self._size < int(length):
-            # The rest of the body is not read: tornado closes the connection, without a word.
+            # The rest of the body is not read: tornado closes the connection without this header.
             self.set_header("Connection", "close")
         self.set_header("Content-Type", "application/json;charset=utf-8")
         self.finish(as_json(document))
 
     async def send(self, body: Iterable[bytes], size: int) -> None:
-        """Answer with these pieces, `size` bytes in all, as fast as the client takes them."""
+        """Send these pieces, `size` bytes in all, as fast as the client takes them."""
         self.set_header("Content-Type", "application/json;charset=utf-8")
         self.set_header("Content-Length", str(size))
         waiting = 0
@@ -353,11 +353,11 @@ class LoopbackHandler(web.RequestHandler):
             connection.close()
 
     def on_finish(self) -> None:
-        """The response is complete."""
+        """Release the request's memory: the response is complete."""
         self._leave()
 
     def on_connection_close(self) -> None:
-        """The client is gone."""
+        """Release what the request has: the client is gone."""
         super().on_connection_close()
         self.drop()
         self._leave()
@@ -368,7 +368,7 @@ class LoopbackHandler(web.RequestHandler):
             self._room.leave(held)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """What was not foreseen is answered in the service's form too."""
+        """Send an unexpected error in the service's form too."""
         if status_code < 500:
             self.refuse(status_code, "InvalidRequest", "The request is malformed.")
             return
@@ -380,29 +380,29 @@ class LoopbackHandler(web.RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Log what was not foreseen, without the address: it may hold a permission."""
+        """Log an unexpected error without the address, which may contain a token."""
         if isinstance(value, web.HTTPError | iostream.StreamClosedError) or typ is None:
             return
         if value is not None:
             _log.error("A request failed", exc_info=(typ, value, tb))
 
     def compute_etag(self) -> None:
-        """Answers are never the same twice."""
+        """Return no ETag: no two responses are the same."""
 
 
 class NotFoundHandler(LoopbackHandler):
-    """Any other path."""
+    """Refuses any other path."""
 
     methods = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
     def admit(self) -> int | None:
-        """There is nothing here."""
+        """Refuse the request."""
         self.refuse(404, "InvalidRequest", "There is no such route.")
         return None
 
 
 def as_json(document: Any) -> bytes:
-    """A document as JSON that can be sent: half of a surrogate pair has no UTF-8."""
+    """Return a document as JSON in UTF-8; half of a surrogate pair, which has none, is replaced."""
     text = json.dumps(document, ensure_ascii=False)
     try:
         return text.encode()

@@ -1,8 +1,8 @@
-"""The watch on a sandbox's memory, from outside: nothing inside can stop it or hide from it.
+"""The memory limit of a sandbox, watched from outside, so that nothing inside can stop it.
 
-It counts what each process uses of its own and its share of what several use, and the files in
-memory. The largest process is killed while that is more than allowed. What a cgroup would also
-count (buffers of pipes and sockets, the page cache) is not seen from here.
+It counts each process's own memory and its share of shared memory, and the files in memory. It
+kills the largest process while the sum exceeds the limit. It does not see what only a cgroup
+counts: buffers of pipes and sockets, the page cache.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 from agentbay_kernel.local.agent_client import AgentClient, AgentError
 
 INTERVAL_S = 0.25
-# A process that starts another shares its memory with it for a moment, and counts twice then.
+# A process that starts another shares its memory for a moment: it would count twice.
 CONFIRM_S = 0.03
-# Rounds that the end of a killed process is waited for before the whole session is ended.
-PATIENCE = 20
-# The agent may be busy; whether it has done it is seen from here.
+# Intervals to wait for the end of a killed process, before the whole session is ended.
+KILL_ROUNDS = 20
+# Seconds to wait for the agent, which may be busy. The next round shows whether it killed.
 ANSWER_S = 1.0
 AGENT = 1
 
@@ -32,14 +32,14 @@ _reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
 
 @dataclass
 class Usage:
-    """Bytes of each process by its id inside, and of the files in memory."""
+    """Bytes of each process, by its id inside, and of the files in memory."""
 
     processes: dict[int, int] = field(default_factory=dict)
     files: int = 0
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum."""
         return sum(self.processes.values()) + self.files
 
 
@@ -47,8 +47,8 @@ class MemoryWatch:
     """Watches one sandbox.
 
     Arguments:
-        root: the sandbox's root folder as seen from here; its /proc lists the session's processes.
-        folders: those of its folders that are in memory.
+        root: the sandbox's root directory as a path outside; its /proc lists the processes.
+        folders: its directories that are in memory.
         limit: bytes.
         agent: kills a process.
         end: ends the session, if that does not help.
@@ -83,16 +83,16 @@ class MemoryWatch:
             await asyncio.sleep(INTERVAL_S)
             if not await loop.run_in_executor(_reader, self._exceeded):
                 continue
-            if victim and waited < PATIENCE and _alive(self._proc / str(victim)):
-                # What it holds is freed when it has ended.
+            if victim and waited < KILL_ROUNDS and _alive(self._proc / str(victim)):
+                # Its memory is free only when it has ended.
                 waited += 1
                 continue
             await asyncio.sleep(CONFIRM_S)
             usage = await loop.run_in_executor(_reader, self.measure)
             if usage.total <= self._limit:
                 continue
-            # Files stay when processes end: without one to kill, only the session's end frees them.
-            if not usage.processes or waited == PATIENCE:
+            # Files outlive processes: if there is none to kill, only the session's end frees them.
+            if not usage.processes or waited == KILL_ROUNDS:
                 self._end()
                 return
             victim, waited = max(usage.processes, key=lambda pid: usage.processes[pid]), 0
@@ -101,11 +101,11 @@ class MemoryWatch:
                     await self._agent.call("kill_for_memory", pid=victim)
 
     def _exceeded(self) -> bool:
-        """Whether the limit is exceeded; asks for exact figures only near it."""
+        """Return whether the limit is exceeded; measure exactly only if it may be."""
         return self._estimate() > self._limit and self.measure().total > self._limit
 
     def _estimate(self) -> int:
-        """At least what is used: memory that several processes share counts for each."""
+        """Return an upper bound of the usage: shared memory counts for each process."""
         fields = ("RssAnon", "RssShmem", "VmSwap", "VmPTE")
         return self._files() + sum(
             sum(values.get(name, 0) for name in fields)
@@ -113,7 +113,7 @@ class MemoryWatch:
         )
 
     def measure(self) -> Usage:
-        """What is used: memory that several processes share counts once."""
+        """Return the usage: shared memory counts once."""
         devices = set()
         for folder in self._folders:
             with contextlib.suppress(OSError):
@@ -140,7 +140,7 @@ class MemoryWatch:
 
 
 def _alive(process: Path) -> bool:
-    """Whether it has not ended; its first thread may have, before the others."""
+    """Return whether a process still runs; its first thread may end before the others."""
     for folder in (process, *_threads(process)):
         with contextlib.suppress(OSError):
             if (folder / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
@@ -149,7 +149,7 @@ def _alive(process: Path) -> bool:
 
 
 def _share(process: Path, devices: set[int]) -> int:
-    """A process's own memory and its share of what it shares, without files in memory."""
+    """Return a process's own memory and its share of shared memory, without files in memory."""
     status = _values(process / "status", "RssAnon")
     # Page tables are never shared.
     tables = status.get("VmPTE", 0)
@@ -163,10 +163,10 @@ def _share(process: Path, devices: set[int]) -> int:
 
 
 def _mapped_files(process: Path, devices: set[int]) -> int:
-    """The share of mapped files that `statvfs` counts already."""
+    """Return a process's share of mapped files, which `statvfs` counts already."""
     found = 0
     counted = False
-    # What the process has written into its own copy of a page is not the file's.
+    # Pages that the process has written to are its own copies, not the file's.
     for text in _lines(process, "smaps"):
         name, _, rest = text.partition(" ")
         if not name.endswith(":"):
@@ -181,7 +181,7 @@ def _mapped_files(process: Path, devices: set[int]) -> int:
 
 
 def _values(path: Path, needed: str) -> dict[str, int]:
-    """The fields of a file of /proc that are in kB, as bytes; empty where `needed` is missing."""
+    """Return the kB fields of a file of /proc, in bytes; empty if `needed` is missing."""
     values = {}
     for line in _lines(path.parent, path.name, needed):
         name, _, rest = line.partition(":")
@@ -191,7 +191,7 @@ def _values(path: Path, needed: str) -> dict[str, int]:
 
 
 def _lines(process: Path, name: str, needed: str = "") -> list[str]:
-    """A file of a process; of its threads, where the first one has ended before the others."""
+    """Return a process's file, or a thread's if the first thread has ended before the others."""
     for folder in (process, *_threads(process)):
         with contextlib.suppress(OSError):
             text = (folder / name).read_text("utf-8", "replace")

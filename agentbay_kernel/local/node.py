@@ -1,7 +1,4 @@
-"""Where Node is: on PATH, or in the wheel of the extra `[local]`.
-
-Out: a path, or None. A Node older than 18 is passed over when there is another.
-"""
+"""Finds Node 18 or newer: on PATH, or in the wheel of the extra `[local]`."""
 
 from __future__ import annotations
 
@@ -22,13 +19,13 @@ MISSING = (
 
 @functools.cache
 def candidates() -> tuple[str, ...]:
-    """Every Node of this machine, without starting any."""
+    """Return every Node of this machine, without starting it."""
     return tuple(found for found in (shutil.which("node"), _from_wheel()) if found)
 
 
 @functools.cache
 def find_node() -> str | None:
-    """The first Node that is new enough; each is started once, to ask it."""
+    """Return the first Node that is new enough; each is started once for its version."""
     return next((node for node in candidates() if major_version(node) >= OLDEST), None)
 
 
@@ -43,10 +40,10 @@ def _from_wheel() -> str | None:
 
 @functools.cache
 def major_version(node: str) -> int:
-    """The first number of a Node's version; 0 if it does not run."""
+    """Return the first number of a Node's version; 0 if it does not run."""
     try:
-        answer = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=10)
+        done = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    found = re.match(r"v(\d+)\.", answer.stdout)
+    found = re.match(r"v(\d+)\.", done.stdout)
     return int(found[1]) if found else 0

@@ -1,8 +1,8 @@
-"""Reading what clients send: forms, and JSON whose cost is in proportion to its bytes.
+"""Parsers for what clients send: forms, and JSON whose cost is in proportion to its bytes.
 
-Python's own reader accepts documents that no client of the service sends (NaN, the same key twice,
-an integer of 4,000 digits), and a small document of many small parts fills the memory. Here, what
-is accepted is listed, and counted before anything is built.
+Python's own parser accepts documents that no client of the service sends (NaN, the same key twice,
+an integer of 4,000 digits), and a small document of many small parts fills the memory. So documents
+are checked, and their parts counted, before anything is built.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from agentbay_kernel.local.refusals import invalid_parameter
 
-# Nothing that clients send is deeper, or has more parts beside its strings.
+# No client sends deeper documents, or more parts outside strings.
 DEPTH_LIMIT = 50
 PARTS_LIMIT = 100_000
 FIELDS_LIMIT = 100
@@ -26,11 +26,11 @@ _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1, ",": 0}
 
 
 def read_json(data: str | bytes) -> Any:
-    """The value of a JSON document.
+    """Return the value of a JSON document.
 
     Raises:
-        ValueError: it is not JSON in UTF-8, has a key twice in one object, a number that is too
-            large, too many parts, or parts that are too deep.
+        ValueError: it is not JSON in UTF-8, has the same key twice in an object, a number that is
+            too large, too many parts, or too many levels.
     """
     text = data.decode("utf-8") if isinstance(data, bytes) else data
     _count_parts(text)
@@ -44,10 +44,10 @@ def read_json(data: str | bytes) -> Any:
 
 
 def read_object(data: str | bytes) -> dict[str, Any]:
-    """The value of a JSON document that is an object.
+    """Return the value of a JSON document that must be an object.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not an object, or as in `read_json`.
     """
     value = read_json(data)
     if not isinstance(value, dict):
@@ -56,10 +56,10 @@ def read_object(data: str | bytes) -> dict[str, Any]:
 
 
 def read_form(text: str) -> dict[str, str]:
-    """The fields of a form or of a query.
+    """Return the fields of a form or of a query.
 
     Raises:
-        ValueError: it is not UTF-8, percent-encoded, or has a field twice, or too many.
+        ValueError: it is not percent-encoded UTF-8, has the same field twice, or too many fields.
     """
     if not text.isascii():
         raise ValueError("not UTF-8, percent-encoded")
@@ -81,7 +81,7 @@ def read_form(text: str) -> dict[str, str]:
 def integer_field(
     fields: dict[str, str], name: str, default: int, lowest: int, highest: int = 10**9
 ) -> int:
-    """The integer in a field; the default where it is empty or missing.
+    """Return the integer in a field, the default if it is empty or missing.
 
     Raises:
         Refusal: it is not an integer between `lowest` and `highest`.
@@ -96,10 +96,10 @@ def integer_field(
 
 
 def number_field(fields: dict[str, str], name: str) -> str:
-    """The number in a field, as it was written; nothing where it is empty or missing.
+    """Return the number in a field as a string, empty if it is empty or missing.
 
     Raises:
-        Refusal: it is not a number from 0 to a thousand million.
+        Refusal: it is not a number of at most nine digits before the point.
     """
     text = fields.get(name, "")
     if text and not _NUMBER.fullmatch(text):
@@ -108,10 +108,10 @@ def number_field(fields: dict[str, str], name: str) -> str:
 
 
 def json_field(fields: dict[str, str], name: str, default: str) -> Any:
-    """The JSON value in a field; the default's where it is empty or missing.
+    """Return the JSON value in a field, the default's if it is empty or missing.
 
     Raises:
-        Refusal: it is not JSON, or costs too much to read.
+        Refusal: `read_json` does not accept it.
     """
     try:
         return read_json(fields.get(name) or default)

@@ -1,7 +1,6 @@
-"""A session without isolation: private folders, a clean environment, its own processes.
+"""A session without isolation: its code can do all that the user can.
 
-In: the settings and a folder. Out: a confinement that leaves no process and no file behind, but
-whose code can do all that the user can.
+It has private directories and a clean environment, and leaves no process and no file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ PERMISSIONS_STABLE = 24
 
 
 class PlainConfinement(Confinement):
-    """No isolation: a process group, private folders, a clean environment, resource limits."""
+    """No isolation: private directories, a clean environment, resource limits."""
 
     def __init__(self, settings: Settings, interpreter: Interpreter, base: Path) -> None:
         super().__init__(settings, interpreter)
@@ -51,7 +50,7 @@ class PlainConfinement(Confinement):
         return [*argv, self._options(owner=True, uids=None)]
 
     def node_flags(self, node: str) -> list[str]:
-        """Node's own permissions: no file is written outside, no process is started."""
+        """Return the flags of Node's permissions: no writes elsewhere, no child processes."""
         major = major_version(node)
         if major < FIRST_WITH_PERMISSIONS:
             return []
@@ -75,7 +74,7 @@ class PlainConfinement(Confinement):
 
 
 def kill_marked(name: str) -> None:
-    """Kill the processes whose environment carries a session's mark: its agent was killed."""
+    """Kill the processes with a session's variable: its agent may have been killed."""
     import psutil
 
     for process in psutil.process_iter():

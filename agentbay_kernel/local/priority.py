@@ -1,10 +1,10 @@
-"""Who has the processor first: a cell that begins, before those that have taken long already, and
-before work with files and with what commands print.
+"""Processor priority: a cell that starts comes before those that run long, and before the work of
+agents: file operations, and reading what commands print.
 
 Linux shares the processor among groups of processes, one for each session of processes (`setsid`),
 if `kernel.sched_autogroup_enabled` is set and no cgroup shares it. A group's weight can be lowered
-and raised again without privileges. Where there are no such groups, nothing changes. A weight is
-lowered only while other cells need it: other programs of the machine would have the gain else.
+and raised again without privileges. Without such groups, nothing changes. A weight is lowered only
+while other cells need the processor: otherwise other programs would gain.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 
 from agentbay_kernel.local.agent_client import AgentClient, AgentError
 
-# A run that has taken longer is put behind those that begin, for so long after each.
+# A run longer than SHORT_S is put behind each run that starts, for LINGER_S.
 SHORT_S = 0.25
 LINGER_S = 2.0
 FIRST, BEHIND = 0, 10
-# Linux takes a change of ordinary users, of all together, every 0.1 s.
+# Linux accepts one change in 0.1 s, of all ordinary users together.
 RETRY_S = 0.15
-# An agent's work that takes longer is put behind, until there was none for so long.
+# An agent's work that takes longer than BRIEF_S is put behind, until none was done for PAUSE_S.
 BRIEF_S = 0.02
 PAUSE_S = 1.0
 
@@ -35,7 +35,7 @@ class Priority:
     """The weight of one group.
 
     Arguments:
-        process: the folder in /proc of its first process.
+        process: the directory in /proc of its first process.
     """
 
     def __init__(self, process: Path) -> None:
@@ -44,7 +44,7 @@ class Priority:
         self._retry: asyncio.TimerHandle | None = None
 
     def change(self, nice: int) -> None:
-        """Give it this weight, soon."""
+        """Set this weight, soon."""
         self._wanted = nice
         if self._retry is None:
             self._apply()
@@ -65,14 +65,14 @@ class Priority:
             pass
 
     def _refused(self) -> None:
-        """The file is closed to this user."""
+        """Do nothing: this user may not write the file."""
 
 
 class AgentPriority(Priority):
-    """The weight of an agent's group. Only root may change it, and the agent itself.
+    """The weight of an agent's group. Only root and the agent itself may change it.
 
     Arguments:
-        process: the folder in /proc of the agent.
+        process: the directory in /proc of the agent.
         call: of the agent's client.
     """
 
@@ -99,9 +99,9 @@ class AgentPriority(Priority):
 
 
 class Runs:
-    """The runs of all sessions: which are long, and which began last.
+    """The runs of all sessions: which are long, and which started last.
 
-    An agent's work is a run that nobody waits behind: it counts as long soon, and never as begun.
+    An agent's work is a run that counts as long soon, and never puts others behind.
     """
 
     def __init__(self) -> None:
@@ -111,47 +111,47 @@ class Runs:
         self._recent: dict[Priority, asyncio.TimerHandle] = {}
 
     def begin(self, run: Priority) -> asyncio.TimerHandle:
-        """A run begins; what is returned is for `end`."""
+        """Note that a run starts; returns an argument for `end`."""
         loop = asyncio.get_running_loop()
         if run in self._recent:
             self._recent[run].cancel()
         self._recent[run] = loop.call_later(LINGER_S, self._forget, run)
-        self._weigh()
+        self._update()
         return loop.call_later(SHORT_S, self._becomes_long, run)
 
     def end(self, run: Priority, clock: asyncio.TimerHandle) -> None:
-        """It has ended, or is to end soon."""
+        """Note that a run has ended, or must end soon."""
         clock.cancel()
         self._long.discard(run)
         run.change(FIRST)
 
     @contextmanager
     def command(self, agent: AgentClient, proc: Path) -> Iterator[str]:
-        """While a command runs, which is a run too; its name is for the agent, to report its start.
+        """Count a command as a run; gives the name under which the agent reports its start.
 
         Arguments:
             agent: starts it.
-            proc: the sandbox's /proc, as seen from here.
+            proc: the sandbox's /proc, as a path outside.
         """
         name = uuid.uuid4().hex
-        begun: list[tuple[Priority, asyncio.TimerHandle]] = []
+        entries: list[tuple[Priority, asyncio.TimerHandle]] = []
 
         def started(event: dict[str, Any]) -> None:
-            if event["name"] == name and not begun:
+            if event["name"] == name and not entries:
                 run = Priority(proc / str(int(event["pid"])))
-                begun.append((run, self.begin(run)))
+                entries.append((run, self.begin(run)))
 
         agent.on("started", started)
         try:
             yield name
         finally:
             agent.off("started", started)
-            for run, clock in begun:
+            for run, clock in entries:
                 self.end(run, clock)
 
     @contextmanager
     def working(self, work: Priority) -> Iterator[None]:
-        """While an agent works with files, or reads what a command prints."""
+        """Count an agent's work as a run: file operations, and reading what a command prints."""
         loop = asyncio.get_running_loop()
         if work in self._relaxing:
             self._relaxing.pop(work).cancel()
@@ -173,13 +173,13 @@ class Runs:
 
     def _becomes_long(self, run: Priority) -> None:
         self._long.add(run)
-        self._weigh()
+        self._update()
 
     def _forget(self, run: Priority) -> None:
         del self._recent[run]
-        self._weigh()
+        self._update()
 
-    def _weigh(self) -> None:
+    def _update(self) -> None:
         for run in self._long:
             run.change(BEHIND if self._recent.keys() - {run} else FIRST)
 

@@ -1,7 +1,6 @@
-"""How this stand-in behaves: which of the service's variants it plays, and what it does wrong.
+"""The profile of a local runtime: which variant of the service it imitates, and its faults.
 
-In: a JSON object. Out: a frozen `Profile`; unknown keys and values are refused by name. The keys
-are described in docs/reference/local-runtime.md.
+docs/reference/local-runtime.md describes the keys.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ class FaultPlan:
 
     Arguments:
         kind: one of FAULT_KINDS.
-        at: numbers of the calls that it happens to, from 1, counted since the profile was set.
-        probability: instead of `at`: how likely each call is hit, 0 to 1.
+        at: numbers of the calls that fail, from 1, counted since the profile was set.
+        probability: instead of `at`: of each call to fail, 0 to 1.
         seed: makes `probability` repeatable.
-        effect: whether the call is carried out although it is answered wrongly.
+        effect: whether the call is carried out although its response is wrong.
         action: which action's calls are counted; a tool call is CallMcpTool on every route.
         tool: count only calls of this tool.
     """
@@ -48,8 +47,8 @@ class FaultPlan:
     tool: str | None = None
 
     @property
-    def comes_first(self) -> bool:
-        """Whether it strikes before the call is carried out, which then is not."""
+    def prevents_call(self) -> bool:
+        """Whether the call is not carried out."""
         if self.kind in ("key_refused", "expired"):
             return True
         return not self.effect and self.kind not in ("half", *STREAM_KINDS)
@@ -73,30 +72,31 @@ class Profile:
     faults: tuple[FaultPlan, ...] = field(default=())
 
     def as_data(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it for JSON."""
         return dataclasses.asdict(self)
 
 
 def read_profile(document: Any) -> Profile:
-    """A profile from JSON.
+    """Return a profile from parsed JSON.
 
     Raises:
-        ValueError: a key or a value is not one of a profile's.
+        ValueError: a key is unknown, or a value is invalid.
     """
     values = _checked(document, Profile, "profile")
     for key, allowed in CHOICES.items():
         if key in values and values[key] not in allowed:
-            raise ValueError(f"{key} is {values[key]!r}; it may be {', '.join(allowed)}")
+            raise ValueError(f"{key} is {values[key]!r}; it must be one of {', '.join(allowed)}")
     faults = values.pop("faults", [])
     if not isinstance(faults, list):
-        raise ValueError("faults is a list")
+        raise ValueError("faults must be a list")
     return Profile(**values, faults=tuple(_read_fault(fault) for fault in faults))
 
 
 def _read_fault(document: Any) -> FaultPlan:
     values = _checked(document, FaultPlan, "fault")
     if values.get("kind") not in FAULT_KINDS:
-        raise ValueError(f"kind is {values.get('kind')!r}; it may be {', '.join(FAULT_KINDS)}")
+        kinds = ", ".join(FAULT_KINDS)
+        raise ValueError(f"kind is {values.get('kind')!r}; it must be one of {kinds}")
     at = values.pop("at", [])
     if "probability" not in values and not at:
         raise ValueError(f"a fault needs `at` or `probability`: {document}")
@@ -105,11 +105,13 @@ def _read_fault(document: Any) -> FaultPlan:
 
 def _checked(document: Any, kind: type, name: str) -> dict[str, Any]:
     if not isinstance(document, dict):
-        raise ValueError(f"a {name} is a JSON object")
+        raise ValueError(f"a {name} must be a JSON object")
     known = [item.name for item in dataclasses.fields(kind)]
     unknown = sorted(set(document) - set(known))
     if unknown:
-        raise ValueError(f"a {name} has no {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ValueError(
+            f"unknown keys of a {name}: {', '.join(unknown)}; known keys: {', '.join(known)}"
+        )
     for item in dataclasses.fields(kind):
         value = document.get(item.name)
         if item.name in document and not _is_of(value, str(item.type)):
@@ -118,7 +120,7 @@ def _checked(document: Any, kind: type, name: str) -> dict[str, Any]:
 
 
 def _is_of(value: Any, kind: str) -> bool:
-    """Whether a JSON value is of an annotated type; numbers must not be negative."""
+    """Return whether a JSON value has an annotated type; numbers must not be negative."""
     if kind.startswith("tuple"):
         numbers = value if isinstance(value, list) else [value]
         return "FaultPlan" in kind or all(_is_of(number, "int") for number in numbers)
@@ -132,10 +134,10 @@ def _is_of(value: Any, kind: str) -> bool:
 
 
 def load_profile(path: Path | None) -> Profile:
-    """The profile in a file; the usual behaviour without one.
+    """Return the profile in a file, the default one if there is no file.
 
     Raises:
-        ConfigurationError: the file can't be read or is no profile.
+        ConfigurationError: the file can't be read or is not a profile.
     """
     if path is None:
         return Profile()

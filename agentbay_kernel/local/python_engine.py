@@ -1,4 +1,4 @@
-"""The Python of one session: IPython's shell in a worker (`sandbox/python_engine.py`)."""
+"""The Python engine of one session: IPython's shell in a worker (`sandbox/python_engine.py`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class PythonEngine(Engine):
     Arguments:
         prepares_kernel: whether it forks the process that becomes a bridge's kernel.
 
-    `bridgeable` False hides from it what a bridge would need, `prepared_kernel` False the process
-    that becomes a bridge's kernel (`sandbox/prepared_kernel.py`).
+    If `bridgeable` is False, it can't import what a bridge needs. If `prepared_kernel` is False, it
+    does not use the forked process (`sandbox/prepared_kernel.py`).
     """
 
     language = "Python"
@@ -31,7 +31,7 @@ class PythonEngine(Engine):
         self._hidden_from: Worker | None = None
 
     async def argv(self) -> list[str]:
-        """The interpreter and the script that it runs."""
+        """Return the command of the interpreter and its script."""
         library = self._confinement.folders.library
         return [
             *self._confinement.python_argv(),
@@ -40,7 +40,7 @@ class PythonEngine(Engine):
         ]
 
     async def prepare(self) -> None:
-        """Hide what is to be hidden, once."""
+        """Hide what the profile hides, once for each worker."""
         if self._hidden_from is self._worker:
             return
         code = "" if self.prepared_kernel else f"__import__('os').environ.pop({VARIABLE!r}, None)\n"

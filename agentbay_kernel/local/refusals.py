@@ -1,10 +1,10 @@
-"""Answers of the control plane that are errors."""
+"""Error responses of the control plane."""
 
 from __future__ import annotations
 
 
 class Refusal(Exception):
-    """An answer that is an error: the service's code, its message, the HTTP status."""
+    """An error response: the service's code, its message, the HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -13,20 +13,20 @@ class Refusal(Exception):
 
 
 def not_logged_in() -> Refusal:
-    """The answer to a wrong key."""
+    """Return the response to a wrong key."""
     return Refusal("NOT_LOGIN", "You are not logged in or your login token has expired.")
 
 
 def not_found() -> Refusal:
-    """The answer about a session that is not there."""
+    """Return the response for a session that does not exist."""
     return Refusal("InvalidMcpSession.NotFound", "Resource [McpSession] is not found.")
 
 
 def no_such_action(action: str) -> Refusal:
-    """The answer to an action that there is not."""
+    """Return the response for an unknown action."""
     return Refusal("InvalidAction.NotFound", f"The specified action {action[:100]} is not found.")
 
 
 def invalid_parameter(message: str) -> Refusal:
-    """The answer to a field that can't be read."""
+    """Return the response to an invalid field."""
     return Refusal("InvalidParameter", message)

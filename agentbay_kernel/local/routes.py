@@ -1,8 +1,5 @@
-"""The routes of the one listener.
-
-In: the action route (`POST /?Action=...`), the LinkUrl route (`POST /link/ID/callTool`), the
-WebSocket route and presigned addresses. Out: envelopes in the service's form.
-"""
+"""The routes of the listener: the action route (`POST /?Action=...`), the LinkUrl route
+(`POST /link/ID/callTool`), the WebSocket route and presigned addresses."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ from tornado import web
 
 from agentbay_kernel.local.actions import ACTIONS, TOOL_CALL
 from agentbay_kernel.local.agent_client import bulk
-from agentbay_kernel.local.answers import ToolAnswer
-from agentbay_kernel.local.faults import misbehave
+from agentbay_kernel.local.answers import ToolResult
+from agentbay_kernel.local.faults import inject_fault
 from agentbay_kernel.local.listener import (
     CONTROL_LIMIT,
     KEYLESS_LIMIT,
@@ -48,19 +45,19 @@ from agentbay_kernel.local.transfer import FileHandler
 from agentbay_kernel.local.websocket import SocketHandler
 
 REQUEST_ID_LIMIT = 200
-# The key in a form, once its end is there too.
+# The key in a form; a match needs the end of the field.
 _KEY = re.compile(rb"(?:^|&)Authorization=([^&]*)&")
-# Where the text of an answer goes.
-_PLACE = "TEXT"
+# In place of a result's text.
+_PLACEHOLDER = "TEXT"
 
 
 def request_id() -> str:
-    """A new id in the service's form."""
+    """Return a new id in the service's form."""
     return str(uuid.uuid4()).upper()
 
 
 class BodyHandler(LoopbackHandler):
-    """A route whose body is needed as a whole."""
+    """The base of a route that needs the whole body."""
 
     def initialize(self, runtime: Runtime) -> None:
         """Called by tornado with the route's arguments."""
@@ -68,15 +65,15 @@ class BodyHandler(LoopbackHandler):
         self._body = bytearray()
 
     def take(self, chunk: bytes) -> None:
-        """Keep a piece of the body."""
+        """Store a piece of the body."""
         self._body += chunk
 
     def drop(self) -> None:
-        """Forget the body."""
+        """Delete the body."""
         self._body = bytearray()
 
     def whole_body(self) -> str:
-        """The body, once.
+        """Return the body, once.
 
         Raises:
             ValueError: it is not UTF-8.
@@ -84,40 +81,40 @@ class BodyHandler(LoopbackHandler):
         body, self._body = self._body, bytearray()
         return body.decode()
 
-    async def send_answer(
+    async def send_result(
         self,
-        answer: ToolAnswer,
+        result: ToolResult,
         document: Callable[[dict[str, Any]], dict[str, Any]],
         fault: FaultPlan | None,
         levels: int = 1,
     ) -> None:
-        """Send a tool's answer, whose text is never in memory as a whole.
+        """Send a tool's result, whose text is never in memory as a whole.
 
         Arguments:
-            answer: is closed here.
-            document: makes the response of a tool's result.
+            result: is closed here.
+            document: returns the response with a result in it.
             fault: what goes wrong.
-            levels: how many strings of JSON the text stands in.
+            levels: how many nested strings of JSON the text is in.
         """
         try:
-            content = [{"type": "text", "text": _PLACE}]
-            around = as_json(document({"content": content, "isError": answer.is_error}))
-            # A client's own strings stand before it.
-            before, _, behind = around.rpartition(_PLACE.encode())
+            content = [{"type": "text", "text": _PLACEHOLDER}]
+            around = as_json(document({"content": content, "isError": result.is_error}))
+            # The last one: the client's own strings come before it.
+            before, _, behind = around.rpartition(_PLACEHOLDER.encode())
             size = len(before) + len(behind)
-            for part in answer.escaped(levels):
+            for part in result.escaped(levels):
                 size += len(part)
                 if len(part) > SMALL_BODY // 2:
                     async with bulk:
                         await asyncio.sleep(0)
-            body = itertools.chain([before], answer.escaped(levels), [behind])
+            body = itertools.chain([before], result.escaped(levels), [behind])
             await self.runtime.behaviour.transmit(size)
             if fault is not None:
-                await misbehave(self, fault, b"".join(body).decode())
+                await inject_fault(self, fault, b"".join(body).decode())
             else:
                 await self.send(body, size)
         finally:
-            answer.close()
+            result.close()
 
 
 class ActionHandler(BodyHandler):
@@ -127,7 +124,7 @@ class ActionHandler(BodyHandler):
     content_type = "application/x-www-form-urlencoded"
 
     def admit(self) -> int | None:
-        """Refuse an unknown action, and a wrong key in the query: others stand in the body."""
+        """Refuse an unknown action, or a wrong key in the query; it may also be in the body."""
         self._number = request_id()
         self._expected = self._searched = 0
         try:
@@ -144,13 +141,13 @@ class ActionHandler(BodyHandler):
         return TOOL_LIMIT if self._action == TOOL_CALL else CONTROL_LIMIT
 
     async def _enter(self, size: int) -> None:
-        """Wait for room once it is known whose body it is."""
+        """Wait for memory when the key has come."""
         self._expected = size
         if self._has_key:
             await super()._enter(size)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """Take a piece of the body, and look for the key in what is there."""
+        """Take a piece of the body, and look for the key in what has come."""
         if self._finished:
             return None
         super().data_received(chunk)
@@ -181,7 +178,7 @@ class ActionHandler(BodyHandler):
             await super()._enter(KEYLESS_LIMIT)
 
     async def post(self) -> None:
-        """One action."""
+        """Carry out one action."""
         if self._finished:
             return
         behaviour = self.runtime.behaviour
@@ -191,10 +188,10 @@ class ActionHandler(BodyHandler):
             fields = {**self._query, **self._read(self.whole_body)}
             self._authenticate(fields.get("Authorization", ""))
             fault = behaviour.fault(self._action, fields.get("Name", ""))
-            if fault is not None and fault.comes_first:
+            if fault is not None and fault.prevents_call:
                 await self._fail(fault, fields)
                 return
-            answer = await self.runtime.actions.perform(self._action, fields, self._number, fault)
+            added = await self.runtime.actions.perform(self._action, fields, self._number, fault)
         except Refusal as refusal:
             self._refused(refusal)
             return
@@ -204,15 +201,15 @@ class ActionHandler(BodyHandler):
             "Code": "ok",
             "Success": True,
             "Message": "",
-            **answer,
+            **added,
         }
         if self._action == TOOL_CALL:
-            await self.send_answer(answer["Data"], lambda data: {**envelope, "Data": data}, fault)
+            await self.send_result(added["Data"], lambda data: {**envelope, "Data": data}, fault)
             return
         body = as_json(envelope)
         await behaviour.transmit(len(body))
         if fault is not None:
-            await misbehave(self, fault, body.decode())
+            await inject_fault(self, fault, body.decode())
         else:
             await self.send([body], len(body))
 
@@ -223,14 +220,14 @@ class ActionHandler(BodyHandler):
             raise invalid_parameter(f"The form can't be read: {failure}.") from None
 
     async def _fail(self, fault: FaultPlan, fields: dict[str, str]) -> None:
-        """A fault that comes before anything is done."""
+        """Respond with a fault that prevents the call."""
         if fault.kind == "key_refused":
             raise not_logged_in()
         if fault.kind == "expired":
             with suppress(SessionGone):
                 self.runtime.sessions.expire(fields.get("SessionId", ""))
             raise not_found()
-        await misbehave(self, fault)
+        await inject_fault(self, fault)
 
     def _refused(self, refusal: Refusal) -> None:
         self.set_status(refusal.status)
@@ -247,7 +244,7 @@ class ActionHandler(BodyHandler):
         )
 
     def _authenticate(self, authorization: str) -> None:
-        """Refuse whoever has not the key."""
+        """Refuse a wrong key."""
         key = authorization.removeprefix("Bearer").strip()
         if not secrets.compare_digest(key.encode(), self.runtime.api_key.encode()):
             raise not_logged_in()
@@ -260,7 +257,7 @@ class LinkHandler(BodyHandler):
     content_type = "application/json"
 
     def admit(self) -> int | None:
-        """Refuse who has not the session's token."""
+        """Refuse a wrong token."""
         token = self.request.headers.get("X-Access-Token", "")
         try:
             session = self.runtime.sessions.find(self.path_args[0])
@@ -273,7 +270,7 @@ class LinkHandler(BodyHandler):
         return TOOL_LIMIT
 
     async def post(self, session_id: str) -> None:
-        """One tool call."""
+        """Carry out one tool call."""
         behaviour = self.runtime.behaviour
         await behaviour.delay()
         try:
@@ -283,12 +280,12 @@ class LinkHandler(BodyHandler):
             self.reply({"code": 400, "success": False, "message": f"malformed request: {failure}"})
             return
         fault = behaviour.fault(TOOL_CALL, name)
-        if fault is not None and fault.comes_first:
+        if fault is not None and fault.prevents_call:
             await self._fail(fault, session_id)
             return
         session: Session = self._session
-        answer = await self.runtime.tools.serve(session, name, arguments, number, fault)
-        await self.send_answer(answer, lambda result: _tool_result(result, number), fault, 2)
+        done = await self.runtime.tools.serve(session, name, arguments, number, fault)
+        await self.send_result(done, lambda result: _response(result, number), fault, 2)
 
     async def _fail(self, fault: FaultPlan, session_id: str) -> None:
         if fault.kind in ("key_refused", "expired"):
@@ -296,19 +293,19 @@ class LinkHandler(BodyHandler):
                 self.runtime.sessions.expire(session_id)
             self._refuse("Jwt verification fails")
         else:
-            await misbehave(self, fault)
+            await inject_fault(self, fault)
 
-    def _refuse(self, words: str) -> None:
+    def _refuse(self, message: str) -> None:
         self.set_status(401)
         self.set_header("Content-Type", "text/plain")
-        self.finish(words)
+        self.finish(message)
 
 
 def _tool_call(body: str) -> tuple[str, dict[str, Any], str]:
-    """Name, arguments and id of a call.
+    """Return name, arguments and id of a call.
 
     Raises:
-        ValueError: the body is not one.
+        ValueError: the body is invalid.
     """
     document = read_object(body)
     name, arguments = document.get("tool"), document.get("args", {})
@@ -322,13 +319,13 @@ def _tool_call(body: str) -> tuple[str, dict[str, Any], str]:
     return name, arguments, number
 
 
-def _tool_result(result: dict[str, Any], number: str) -> dict[str, Any]:
-    """The document of a tool's answer, which holds another as a string."""
+def _response(result: dict[str, Any], number: str) -> dict[str, Any]:
+    """Return the response of the LinkUrl route; it contains another document as a string."""
     data = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}, ensure_ascii=False)
     return {"code": 0, "success": True, "requestId": number, "data": data}
 
 
-# Each route, its handler, and the most bytes that a body may have.
+# Each route, its handler, and the largest body in bytes.
 ROUTES: tuple[tuple[str, type[LoopbackHandler], int], ...] = (
     (r"/", ActionHandler, TOOL_LIMIT),
     (r"/link/([^/]+)/callTool", LinkHandler, TOOL_LIMIT),
@@ -338,7 +335,7 @@ ROUTES: tuple[tuple[str, type[LoopbackHandler], int], ...] = (
 
 
 def make_application(runtime: Runtime) -> web.Application:
-    """All routes."""
+    """Return the application with all routes."""
     arguments = {"runtime": runtime}
     return web.Application(
         [(path, handler, arguments) for path, handler, _ in ROUTES],

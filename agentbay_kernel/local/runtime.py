@@ -1,8 +1,4 @@
-"""A whole local runtime in one object: listener, sessions, tools, sandboxes.
-
-In: a listening socket, the API key, the settings, the isolation that was chosen. Out: a running
-service, and the line that tells a client where it is.
-"""
+"""A local runtime in one object: listener, sessions, tools, sandboxes."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ from agentbay_kernel.local.tools import Tools
 
 
 class LocalRuntime:
-    """The service's stand-in on one socket."""
+    """A local runtime on one listening socket."""
 
     def __init__(
         self,
@@ -74,7 +70,7 @@ class LocalRuntime:
 
     @property
     def endpoint(self) -> str:
-        """What a client is given as AGENTBAY_ENDPOINT."""
+        """The address for AGENTBAY_ENDPOINT."""
         return f"http{'s' if self._certificate else ''}://{self._authority}"
 
     def _routes(self, session: Session) -> dict[str, Any]:
@@ -88,7 +84,7 @@ class LocalRuntime:
         return fields
 
     def announcement(self) -> dict[str, Any]:
-        """The first line on stdout."""
+        """Return the first line on stdout."""
         line = {"endpoint": self.endpoint, "api_key": self._api_key, **self._told()}
         if self._certificate:
             line["ca_file"] = str(self._certificate.ca_file)
@@ -103,13 +99,13 @@ class LocalRuntime:
         self._reaper = asyncio.get_running_loop().create_task(self._sessions.reap())
 
     async def prepare(self) -> None:
-        """Begin what makes the first session fast."""
+        """Start what makes the first session fast."""
         self._sandboxes.prepare()
         interpreter = self._isolation.interpreter
         self._filling = asyncio.create_task(fill(interpreter.path, interpreter.prefix))
 
     async def end(self) -> None:
-        """Stop: no process and no file is left."""
+        """Stop, and leave no process and no file."""
         self._server.stop()
         self._reaper.cancel()
         if self._filling is not None:

@@ -1,7 +1,4 @@
-"""One sandbox: a confinement with its agent and its two engines, made ahead or on demand.
-
-In: the settings. Out: a sandbox whose Python is starting; `Sandboxes` keeps a pre-warmed one ready.
-"""
+"""Sandboxes: each is a confinement with its agent and two engines, pre-warmed or made on demand."""
 
 from __future__ import annotations
 
@@ -24,12 +21,12 @@ from agentbay_kernel.local.terminals import TerminalOutput
 
 FOLDER_PREFIX = "agentbay-local-"
 REFILL_DELAY_S = 0.5
-# The path of a socket in it must stay below 104 bytes.
-LONGEST_PLACE = 60
+# Of the directory: the path of a socket in it must be shorter than 104 bytes.
+LONGEST_PATH = 60
 
 
 class Sandbox:
-    """What a session runs in."""
+    """A confinement with its agent and engines, which one session uses."""
 
     def __init__(self, confinement: Confinement, python: PythonEngine, settings: Settings) -> None:
         self.confinement = confinement
@@ -41,16 +38,15 @@ class Sandbox:
         self.javascript = JavaScriptEngine(confinement, heap=settings.limits.memory)
 
     async def end(self) -> None:
-        """Kill its processes, remove its files."""
+        """Kill its processes and remove its files."""
         self.python.close()
         await self.confinement.end()
 
 
 class Sandboxes:
-    """Makes sandboxes and keeps as many pre-warmed ones as the settings say.
+    """Makes sandboxes, and keeps as many pre-warmed ones as the settings say.
 
-    A pre-warmed one is a whole sandbox with a started Python that no session has used; it is
-    never reused.
+    A pre-warmed one has a started Python, and no session has used it. None is ever reused.
     """
 
     def __init__(self, settings: Settings, isolation: Isolation) -> None:
@@ -62,18 +58,18 @@ class Sandboxes:
         self._wanted = max(settings.prewarm, int(settings.first_ahead))
 
     def prepare(self) -> None:
-        """Start to make what is missing of the pre-warmed ones."""
+        """Start to make the pre-warmed ones that are missing."""
         while not self._ended and len(self._prewarmed) < self._wanted:
             self._prewarmed.append(asyncio.get_running_loop().create_task(self._make()))
         self._wanted = self._settings.prewarm
 
     async def take(self) -> Sandbox:
-        """A sandbox for a new session: a pre-warmed one, or a new one.
+        """Return a sandbox for a new session: a pre-warmed one, or a new one.
 
         Raises:
             LocalRuntimeError: it could not be made.
         """
-        # The next one's start must not compete with the first cell of the session that took this.
+        # The next one must not compete with the first cell of the session that takes this one.
         asyncio.get_running_loop().call_later(REFILL_DELAY_S, self.prepare)
         while self._prewarmed:
             made = self._prewarmed.pop(0)
@@ -86,7 +82,7 @@ class Sandboxes:
     async def _make(self) -> Sandbox:
         confinement = self._isolation.make(self.folder)
         python = PythonEngine(confinement, prepares_kernel=self._settings.kernels)
-        # It is the agent's first call, so that Python starts while the agent still imports.
+        # The agent's first call, so that Python starts while the agent still imports.
         python.start()
         try:
             await confinement.start()
@@ -96,7 +92,7 @@ class Sandboxes:
         return Sandbox(confinement, python, self._settings)
 
     async def end(self) -> None:
-        """End the pre-warmed ones and remove the runtime's folder."""
+        """End the pre-warmed ones and remove the runtime's directory."""
         self._ended = True
         for made in self._prewarmed:
             with contextlib.suppress(LocalRuntimeError):
@@ -107,15 +103,16 @@ class Sandboxes:
 
 
 def _make_base() -> tuple[Path, Any]:
-    """A private folder for this runtime, locked while it lives; what dead ones left is removed."""
-    place = Path(tempfile.gettempdir())
-    if len(str(place)) > LONGEST_PLACE:
-        place = Path("/tmp")
-    for left in place.glob(f"{FOLDER_PREFIX}*"):
+    """Make a private directory for this runtime, locked while it runs; remove those of runtimes
+    that were killed."""
+    parent = Path(tempfile.gettempdir())
+    if len(str(parent)) > LONGEST_PATH:
+        parent = Path("/tmp")
+    for left in parent.glob(f"{FOLDER_PREFIX}*"):
         with contextlib.suppress(OSError), (left / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
-    base = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=place))
+    base = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
     held = (base / "lock").open("wb")
     fcntl.flock(held, fcntl.LOCK_EX)
     return base, held

@@ -1,8 +1,7 @@
 """`serve`: the local runtime as a program.
 
-In: flags. Out: one JSON line on stdout, `{"endpoint", "api_key", "pid", ...}`, then service until
-a signal comes or, with --die-with-parent, stdin ends. Nothing of it is left then: no process, no
-file.
+It prints one line of JSON, `{"endpoint", "api_key", "pid", ...}`, then serves until a signal comes
+or, with --die-with-parent, stdin ends. It leaves no process and no file.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ HOST = "127.0.0.1"
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of `serve`."""
+    """Return the parser of `serve`'s flags."""
     parser = argparse.ArgumentParser(
         prog="agentbay_kernel serve",
         description="Serve AgentBay's wire protocol on a loopback address and run code HERE.",
@@ -104,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def read_settings(flags: argparse.Namespace) -> Settings:
-    """The settings behind the flags."""
+    """Return the settings of the flags."""
     return Settings(
         python=flags.python,
         isolation=flags.isolation,
@@ -126,7 +125,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until told to end. Returns the exit status."""
+    """Serve until a signal or the end of stdin; return the exit status."""
     flags = make_parser().parse_args(argv)
     if os.name != "posix":
         print("The local runtime needs Linux or macOS; on Windows, run it in WSL.", file=sys.stderr)
@@ -140,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _serve(flags: argparse.Namespace) -> None:
-    # Listening comes before the imports that take time; connections wait in the backlog.
+    # Listen before the imports that take time: connections wait in the backlog.
     sock = _listen(flags.port)
     from agentbay_kernel.local import isolation
     from agentbay_kernel.local.agent.limits import free_at_once
@@ -148,7 +147,7 @@ async def _serve(flags: argparse.Namespace) -> None:
     free_at_once()
     loop = asyncio.get_running_loop()
     settings = read_settings(flags)
-    # Tried out while the rest is imported.
+    # Its trial sandbox runs while the rest is imported.
     choice = isolation.Choice(settings)
     from agentbay_kernel.local.behaviour import Behaviour
     from agentbay_kernel.local.profile import load_profile

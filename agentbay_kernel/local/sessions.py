@@ -1,9 +1,8 @@
 """The sessions of a local runtime: their statuses, labels, tokens and times.
 
-In: what a request says. Out: sessions, or `SessionGone`. Statuses follow the service (AgentBay
-wire protocol, statuses and delete sequence): RUNNING, DELETING for a moment, FINISH for a few
-seconds in which only the detail is still told, then not found. A paused session refuses to work;
-its processes are left alone.
+Statuses follow the service (AgentBay wire protocol, statuses and delete sequence): RUNNING,
+DELETING for a moment, FINISH for a few seconds in which only GetSessionDetail finds the session. A
+paused session refuses calls; its processes continue.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ DELETING_S = 0.3
 FINISHED_S = 5.0
 CHANGING_S = 0.3
 REAP_INTERVAL_S = 0.5
-# The service's documented default of an idle session.
+# The service's documented default.
 DEFAULT_IDLE_S = 300.0
 ALPHABET = string.ascii_lowercase + string.digits
 
 
 class SessionGone(Exception):
-    """No such session, or it is being deleted."""
+    """The session does not exist, or is being deleted."""
 
 
 class WrongStatus(Exception):
-    """The session can't do this in the status that it has."""
+    """The session can't do this in its present status."""
 
 
 class QuotaExceeded(Exception):
-    """As many sessions as the runtime allows are running."""
+    """The runtime's limit of sessions is reached."""
 
 
 @dataclass(eq=False)
 class Session:
-    """One session as the service tells of it."""
+    """One session."""
 
     id: str
     image: str
@@ -59,7 +58,7 @@ class Session:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """The session is not idle while a tool runs, and starts to be when it ends."""
+        """Count the session as busy; its idle time starts at the end."""
         self.busy += 1
         try:
             yield
@@ -68,13 +67,13 @@ class Session:
             self.used_at = time.monotonic()
 
     def touch(self) -> None:
-        """Start the idle time anew."""
+        """Restart the idle time."""
         self.used_at = time.monotonic()
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """How long a session may idle and run, in seconds; None is for ever."""
+    """How long a session may idle and run, in seconds; None is no limit."""
 
     idle_s: float | None = DEFAULT_IDLE_S
     run_s: float | None = None
@@ -87,7 +86,7 @@ class Lifetime:
         manual: bool,
         default_idle_s: float | None = DEFAULT_IDLE_S,
     ) -> Lifetime:
-        """From the request's fields: `Timeout` is seconds alone, minutes beside `MaxRuntime`."""
+        """Read a request's fields: `Timeout` is in seconds, or in minutes beside `MaxRuntime`."""
         if manual:
             return cls(None, None)
         if max_runtime:
@@ -99,9 +98,9 @@ class Sessions:
     """All sessions of the runtime.
 
     Arguments:
-        sandboxes: where a session's sandbox comes from.
+        sandboxes: makes sessions' sandboxes.
         limit: most sessions at once; None is no limit.
-        default_idle_s: seconds after which a session is released whose request says nothing.
+        default_idle_s: longest idle time, in seconds, if a request does not set it.
         on_end: called with the id of each session that has ended.
     """
 
@@ -121,11 +120,11 @@ class Sessions:
         self._creating = 0
 
     def running(self) -> list[Session]:
-        """The sessions that are not ending, oldest first."""
+        """Return the sessions that are not ending, oldest first."""
         return [s for s in self._sessions.values() if s.status not in ("DELETING", "FINISH")]
 
     async def create(self, image: str, labels: dict[str, str], lifetime: Lifetime) -> Session:
-        """A new session, running.
+        """Create a session.
 
         Raises:
             QuotaExceeded: there are too many.
@@ -154,10 +153,10 @@ class Sessions:
         return session
 
     def find(self, session_id: str) -> Session:
-        """A session that can be used.
+        """Return a session that is not ending.
 
         Raises:
-            SessionGone: there is none, or it is ending.
+            SessionGone: it does not exist, or is ending.
         """
         session = self._sessions.get(session_id)
         if session is None or session.status in ("DELETING", "FINISH"):
@@ -165,10 +164,10 @@ class Sessions:
         return session
 
     def detail(self, session_id: str) -> Session:
-        """A session, also one that is ending.
+        """Return a session, also one that is ending.
 
         Raises:
-            SessionGone: there is none.
+            SessionGone: it does not exist.
         """
         session = self._sessions.get(session_id)
         if session is None:
@@ -176,7 +175,7 @@ class Sessions:
         return session
 
     def select(self, labels: dict[str, str], status: str, image: str) -> list[Session]:
-        """The listed sessions with all these labels and, unless empty, that status and image."""
+        """Return the sessions with all these labels and, unless empty, this status and image."""
         return [
             session
             for session in self.running()
@@ -186,10 +185,10 @@ class Sessions:
         ]
 
     def delete(self, session_id: str) -> None:
-        """Begin to delete.
+        """Start to delete a session.
 
         Raises:
-            SessionGone: there is none, or it is ending already.
+            SessionGone: it does not exist, or is ending already.
             WrongStatus: it is paused.
         """
         session = self._find_in("RUNNING", session_id)
@@ -197,22 +196,22 @@ class Sessions:
         self._spawn(self._finish(session, "API_CALL"))
 
     def pause(self, session_id: str) -> None:
-        """Begin to pause.
+        """Start to pause a session.
 
         Raises:
-            SessionGone: there is none, or it is ending already.
+            SessionGone: it does not exist, or is ending already.
             WrongStatus: it is not running.
         """
-        self._pass_through("PAUSING", "PAUSED", self._find_in("RUNNING", session_id))
+        self._change_status("PAUSING", "PAUSED", self._find_in("RUNNING", session_id))
 
     def resume(self, session_id: str) -> None:
-        """Begin to resume.
+        """Start to resume a session.
 
         Raises:
-            SessionGone: there is none, or it is ending already.
+            SessionGone: it does not exist, or is ending already.
             WrongStatus: it is not paused.
         """
-        self._pass_through("RESUMING", "RUNNING", self._find_in("PAUSED", session_id))
+        self._change_status("RESUMING", "RUNNING", self._find_in("PAUSED", session_id))
 
     def _find_in(self, status: str, session_id: str) -> Session:
         session = self.find(session_id)
@@ -220,22 +219,22 @@ class Sessions:
             raise WrongStatus(f"The session is {session.status}, not {status}.")
         return session
 
-    def _pass_through(self, first: str, then: str, session: Session) -> None:
+    def _change_status(self, first: str, then: str, session: Session) -> None:
         session.status = first
 
-        async def arrive() -> None:
+        async def complete() -> None:
             await asyncio.sleep(CHANGING_S)
             if session.status == first:
                 session.status = then
                 session.touch()
 
-        self._spawn(arrive())
+        self._spawn(complete())
 
     def expire(self, session_id: str) -> None:
-        """Begin to end a session as if its time were over.
+        """Start to end a session as if its idle time were over.
 
         Raises:
-            SessionGone: there is none, or it is ending already.
+            SessionGone: it does not exist, or is ending already.
         """
         session = self.find(session_id)
         session.status = "DELETING"
@@ -247,10 +246,10 @@ class Sessions:
             await self._finish(session, reason)
 
     async def _finish(self, session: Session, reason: str) -> None:
-        begun = time.monotonic()
+        started_at = time.monotonic()
         await session.sandbox.end()
         self._on_end(session.id)
-        await asyncio.sleep(max(0.0, DELETING_S - (time.monotonic() - begun)))
+        await asyncio.sleep(max(0.0, DELETING_S - (time.monotonic() - started_at)))
         session.status, session.end_reason = "FINISH", reason
         await asyncio.sleep(FINISHED_S)
         self._sessions.pop(session.id, None)
@@ -261,13 +260,13 @@ class Sessions:
         task.add_done_callback(self._tasks.discard)
 
     async def reap(self) -> None:
-        """Release idle and overdue sessions, for ever."""
+        """Release idle and overdue sessions until cancelled."""
         while True:
             await asyncio.sleep(REAP_INTERVAL_S)
             self.release_overdue()
 
     def release_overdue(self) -> None:
-        """Begin to end each session whose idle time or runtime is over."""
+        """Start to end each session whose idle time or runtime is over."""
         now = time.monotonic()
         for session in self.running():
             idle = session.idle_s is not None and not session.busy and session.status == "RUNNING"
@@ -284,10 +283,10 @@ class Sessions:
 
 
 def read_labels(text: str) -> dict[str, str]:
-    """Labels as a request carries them: a JSON object of strings, or nothing.
+    """Return the labels of a request: a JSON object of strings, or nothing.
 
     Raises:
-        ValueError: something else.
+        ValueError: it is not a JSON object.
     """
     labels = read_object(text) if text else {}
     return {str(key): str(value) for key, value in labels.items()}

@@ -1,7 +1,4 @@
-"""What a local runtime was asked to be: the values behind `serve`'s flags.
-
-In: flags. Out: frozen values that the rest of the runtime reads.
-"""
+"""The settings of a local runtime: the values of `serve`'s flags."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class Limits:
 
     @property
     def data(self) -> int:
-        """Bytes of private writable memory of one process: what is far too large fails at once.
+        """Bytes of private writable memory of one process; a larger allocation fails at once.
 
         More than `memory`, because programs ask for more than they use.
         """
@@ -41,11 +38,11 @@ class Settings:
     """How sessions are made.
 
     `python` is the interpreter that cells run in; `isolation` is auto, required or none; `network`
-    gives isolated sessions the machine's network; `cgroup` is auto, none, or the folder of a cgroup
-    in which sessions get theirs; `prewarm` sessions are pre-warmed, and with `first_ahead` the
-    first one in any case; `kernels` has each session prepare a Jupyter kernel for bridged execution
-    (`sandbox/prepared_kernel.py`); `idle_s` seconds an unused session stays whose request says
-    nothing (None: for ever).
+    gives isolated sessions the machine's network; `cgroup` is auto, none, or the directory of a
+    cgroup in which sessions get theirs; `prewarm` is the number of pre-warmed sessions;
+    `first_ahead` makes the first session at the start; `kernels` makes each session prepare a
+    Jupyter kernel for bridged execution (`sandbox/prepared_kernel.py`); `idle_s` is the longest
+    idle time if a request does not set it (None: no limit).
     """
 
     python: str = sys.executable

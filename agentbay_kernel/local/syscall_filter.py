@@ -1,7 +1,8 @@
 """The system-call filter of a sandbox: an allow list, compiled to a seccomp program for bwrap.
 
-`syscalls.txt` names every call and its verdict; this module holds the rules for arguments and the
-compiler. What a filter can't see (memory that an argument points to) is refused as a whole.
+`syscalls.txt` names every call and its verdict; this module has the rules for arguments and the
+compiler. A filter can't read memory that an argument points to: if that decides, the call is
+refused as a whole.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LOAD, JUMP, JUMP_EQUAL, JUMP_ABOVE, JUMP_ANY_BIT, RETURN = 0x20, 0x05, 0x15, 0x3
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
 
-# Opcode, where to go if true, where to go if false, operand. Jumps count from the next one.
+# Opcode, jump if true, jump if false, operand. Jumps count from the next instruction.
 Instruction = tuple[int, int, int, int]
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
@@ -35,7 +36,7 @@ PROTOCOLS = (0, 1, 6, 17, 58)
 CLONE_FLAGS = 0x81FDFFFF
 # CLONE_FS, CLONE_FILES, CLONE_SYSVSEM.
 UNSHARE_FLAGS = 0x40600
-# PER_LINUX, PER_LINUX32, both with UNAME26, and the question which one is set.
+# PER_LINUX, PER_LINUX32, both with UNAME26, and the query of the present one.
 PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 PRIO_USER, IOPRIO_WHO_USER = 2, 3
 # The agent is the first process of the sandbox.
@@ -53,7 +54,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class NoneOf:
-    """The argument is none of these values."""
+    """The argument differs from all of these values."""
 
     argument: int
     values: tuple[int, ...]
@@ -62,7 +63,7 @@ class NoneOf:
 
 @dataclass(frozen=True)
 class OnlyBits:
-    """The argument has no other bits than these."""
+    """The argument has only these bits."""
 
     argument: int
     mask: int
@@ -71,7 +72,7 @@ class OnlyBits:
 
 Rule = OneOf | NoneOf | OnlyBits
 
-# `socket` has rules of its own (`_socket`): what a protocol means depends on the family.
+# `socket` has its own function (`_socket`): the meaning of a protocol depends on the family.
 RULES: dict[str, tuple[Rule, ...]] = {
     "clone": (OnlyBits(0, CLONE_FLAGS),),
     "unshare": (OnlyBits(0, UNSHARE_FLAGS),),
@@ -79,7 +80,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "personality": (OneOf(0, PERSONALITIES),),
     # Limits of another process could stop the agent; 0 is the caller.
     "prlimit64": (OneOf(0, (0,)),),
-    # A cell must not take the processor from what watches it.
+    # A cell must not take the processor from the agent, which watches it.
     "setpriority": (NoneOf(0, (PRIO_USER,)), NoneOf(1, (AGENT,))),
     "ioprio_set": (NoneOf(0, (IOPRIO_WHO_USER,)), NoneOf(1, (AGENT,))),
     "sched_setaffinity": (NoneOf(0, (AGENT,)),),
@@ -91,7 +92,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 @functools.cache
 def allow_list(machine: str | None = None) -> bytes | None:
-    """The program for a machine (this one by default), or None for one that is not known."""
+    """Return the program for a machine (this one by default), None for an unknown one."""
     machine = machine or platform.machine()
     if machine not in MACHINES:
         return None
@@ -109,14 +110,14 @@ def allow_list(machine: str | None = None) -> bytes | None:
 
 @functools.cache
 def verdicts(machine: str) -> dict[str, tuple[int, str]]:
-    """The number and the verdict of every call that a machine has."""
+    """Return the number and the verdict of every call that a machine has."""
     column = MACHINES[machine][1]
     rows = [line.split() for line in TABLE.read_text().splitlines() if not line.startswith("#")]
     return {row[0]: (int(row[column]), row[3]) for row in rows if row[column] != "-"}
 
 
 def _spans(machine: str) -> list[tuple[int, list[Instruction]]]:
-    """The first number of each run of calls that are treated alike, and what is done with them."""
+    """Return the first number of each range of calls with the same program, and the program."""
     absent: list[Instruction] = [(RETURN, 0, 0, REFUSE | errno.ENOSYS)]
     known = {}
     for name, (number, verdict) in verdicts(machine).items():
@@ -127,7 +128,7 @@ def _spans(machine: str) -> list[tuple[int, list[Instruction]]]:
         elif verdict == "refuse":
             known[number] = [(RETURN, 0, 0, REFUSE | errno.EPERM)]
     spans: list[tuple[int, list[Instruction]]] = []
-    # One beyond the last: what is not known yet, and the x32 table.
+    # One beyond the last: future calls, and the x32 table.
     for number in range(max(known) + 2):
         body = known.get(number, absent)
         if not spans or spans[-1][1] != body:
@@ -137,7 +138,7 @@ def _spans(machine: str) -> list[tuple[int, list[Instruction]]]:
 
 
 def _search(spans: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
-    """A binary search for the span that holds the number."""
+    """Return a binary search for the span that contains the number."""
     if len(spans) == 1:
         return spans[0][1]
     middle = len(spans) // 2
@@ -152,7 +153,8 @@ def _search(spans: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
 
 
 def _check(rules: tuple[Rule, ...]) -> list[Instruction]:
-    """Allow a call if all rules hold; the kernel reads the lower halves of these arguments."""
+    """Return a program that allows a call if all rules hold. It reads the lower halves of the
+    arguments, as the kernel does."""
     program: list[Instruction] = []
     for rule in rules:
         program.append((LOAD, 0, 0, ARGUMENTS + 8 * rule.argument))
@@ -172,7 +174,7 @@ def _check(rules: tuple[Rule, ...]) -> list[Instruction]:
 
 
 def _socket() -> list[Instruction]:
-    """`socket`: local and internet sockets of the usual protocols, and route netlink."""
+    """Return the program of `socket`: local and internet sockets, and route netlink."""
     netlink = _check((OneOf(2, (NETLINK_ROUTE,), errno.EAFNOSUPPORT),))
     internet = _check((OneOf(2, PROTOCOLS, errno.EPROTONOSUPPORT),))
     return [

@@ -1,7 +1,7 @@
-"""What the terminals of a session put out, on its way from the agent to all who are connected.
+"""The output of a session's terminals, from the agent to all connected clients.
 
-The agent sends a little and waits until it was taken. So a terminal is as fast as its slowest
-reader; one that nobody reads puts out a bounded amount a second, which is lost.
+The agent sends a limited amount and waits for an acknowledgement. So a terminal is as fast as its
+slowest reader. Without readers, a bounded amount a second is lost.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from agentbay_kernel.local.agent_client import AgentClient, AgentError
 
-# Passes an event on, and returns what is done when its reader has taken it.
+# Sends an event; the future is done when the client has taken it.
 Reader = Callable[[dict[str, Any]], asyncio.Future[None] | None]
 
-# Between the pieces of what nobody reads.
+# Before an acknowledgement of output without readers.
 PAUSE_S = 0.02
 
 
 class TerminalOutput:
-    """Passes on the events of one session's terminals.
+    """Sends the events of one session's terminals to its readers.
 
     Arguments:
         agent: the session's.
@@ -35,9 +35,9 @@ class TerminalOutput:
         agent.on("terminal.exit", self._on_event)
 
     def _on_event(self, event: dict[str, Any]) -> None:
-        # In this turn of the loop: readers get events in their order.
+        # Not in a task: readers must get events in order.
         waiting = [done for reader in list(self.readers) if (done := reader(event)) is not None]
-        # One event of many, which asks for the bytes of those before it too.
+        # Only some events ask for an acknowledgement, also of the bytes before them.
         due = event.get("due", 0)
         if due:
             work = self._acknowledge(event["ptySessionId"], due, waiting)
@@ -53,7 +53,7 @@ class TerminalOutput:
         await self.release(name, size)
 
     async def release(self, name: str, size: int | None = None) -> None:
-        """Let a terminal put out that much again; without a size: as much as a terminal may."""
+        """Acknowledge that many bytes of a terminal; without a size, all that it has sent."""
         with suppress(AgentError):
             taken = {"ptySessionId": name, "size": size}
             await self._agent.call("terminal", do="taken", arguments=taken)

@@ -1,8 +1,5 @@
-"""The tools of a session: `run_code`, `shell`, files, metrics, environment.
-
-In: a tool's name and its arguments. Out: its text and whether it is an error (AgentBay wire
-protocol, run_code and other tools). A table says which server each tool belongs to.
-"""
+"""The tools of a session: `run_code`, `shell`, files, metrics, environment (AgentBay wire
+protocol, run_code and other tools)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from agentbay_kernel.errors import UnsupportedLanguageError
 from agentbay_kernel.languages import find_language
 from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
-from agentbay_kernel.local.answers import Outcome, ToolAnswer, tool_answer
+from agentbay_kernel.local.answers import RunResult, ToolResult, tool_result
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.events import COLLECTED_LIMIT, HEAD_LIMIT, EngineError, Event, limited
 from agentbay_kernel.local.priority import runs
@@ -25,25 +22,25 @@ from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
 
 DEFAULT_TIMEOUT_S = 60.0
-# A language that the package knows and the runtime has no engine for is not run as another.
+# The languages that have an engine; others that the package knows are refused.
 _ENGINES = ("python", "javascript")
 DEFAULT_SHELL_MS = 50_000
 
 
 class ToolError(Exception):
-    """A tool's answer in words instead of its result."""
+    """A tool failed; the message is its result's text."""
 
 
 class Tools:
-    """Runs tools; one for the whole runtime.
+    """Runs the tools of all sessions.
 
     Arguments:
-        behaviour: how answers look, what they may take, where calls are recorded.
+        behaviour: the shapes of results, the longest time of a call, the journal of calls.
     """
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
-        self._table: dict[str, tuple[str, Callable[..., Awaitable[str | ToolAnswer]]]] = {
+        self._table: dict[str, tuple[str, Callable[..., Awaitable[str | ToolResult]]]] = {
             "run_code": ("wuying_codespace", self._run_code),
             "shell": ("wuying_shell", self._shell),
             **{name: (file_tools.SERVER, self._file_tool(name)) for name in file_tools.NAMES},
@@ -53,7 +50,7 @@ class Tools:
         }
 
     def listed(self) -> list[dict[str, str]]:
-        """Names and servers, as a session's ToolList."""
+        """Return names and servers, as a session's ToolList."""
         return [{"name": name, "server": server} for name, (server, _) in self._table.items()]
 
     async def serve(
@@ -63,44 +60,44 @@ class Tools:
         arguments: dict[str, Any],
         call_id: str,
         fault: FaultPlan | None = None,
-    ) -> ToolAnswer:
-        """Run one tool for a request, to its end although the client may be gone meanwhile."""
+    ) -> ToolResult:
+        """Run one tool for a request, to its end even if the client has gone."""
         if session.status != "RUNNING":
             words = f"The session is {session.status}: resume it first. Nothing was run."
-            return ToolAnswer(words, is_error=True)
+            return ToolResult(words, is_error=True)
         with (
             session.in_use(),
             self._behaviour.recorded(session.id, call_id, name, arguments, fault),
         ):
             return await asyncio.shield(asyncio.ensure_future(self._call(session, name, arguments)))
 
-    async def _call(self, session: Session, name: str, arguments: dict[str, Any]) -> ToolAnswer:
+    async def _call(self, session: Session, name: str, arguments: dict[str, Any]) -> ToolResult:
         if name not in self._table:
-            return ToolAnswer(f"tool by name {name} not found", is_error=True)
+            return ToolResult(f"tool by name {name} not found", is_error=True)
         try:
-            answer = await self._table[name][1](session, **arguments)
-            return answer if isinstance(answer, ToolAnswer) else ToolAnswer(answer)
+            result = await self._table[name][1](session, **arguments)
+            return result if isinstance(result, ToolResult) else ToolResult(result)
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as failure:
-            return ToolAnswer(f"Invalid arguments of tool {name}: {failure}", is_error=True)
+            return ToolResult(f"Invalid arguments of tool {name}: {failure}", is_error=True)
         except AgentError as failure:
             code = failure.errno
-            return ToolAnswer(
+            return ToolResult(
                 f"Execution failed. Error code:{code} Error message: {failure}", is_error=True
             )
         except (ToolError, EngineError) as failure:
-            return ToolAnswer(str(failure), is_error=True)
+            return ToolResult(str(failure), is_error=True)
         except OSError as failure:
             # The disk is full.
-            words = f"The answer of {name} could not be kept: {failure}"
-            return ToolAnswer(words, is_error=True)
+            words = f"The result of {name} could not be stored: {failure}"
+            return ToolResult(words, is_error=True)
 
     def run(
         self, session: Session, code: Any, language: Any, timeout_s: Any, streams: bool = True
     ) -> AsyncGenerator[Event]:
-        """A run's events; `streams` False if they are collected for one answer.
+        """Return a run's events; `streams` is False if they are collected for one result.
 
         Raises:
-            ToolError: the arguments are not usable.
+            ToolError: the arguments are invalid.
             EngineError: (while iterating) the code was not run.
         """
         try:
@@ -132,18 +129,18 @@ class Tools:
 
     async def _run_code(
         self, session: Session, code: Any, language: Any = "python", timeout_s: Any = None
-    ) -> ToolAnswer:
+    ) -> ToolResult:
         events = self.run(session, code, language, timeout_s, streams=False)
         profile = self._behaviour.profile
-        outcome = Outcome(profile.result_shape)
+        run = RunResult(profile.result_shape)
         try:
             async with aclosing(events) as running:
                 async for event in running:
-                    outcome.add(event)
+                    run.add(event)
         except BaseException:
-            outcome.close()
+            run.close()
             raise
-        return tool_answer(outcome, profile.error_shape)
+        return tool_result(run, profile.error_shape)
 
     async def _shell(
         self,
@@ -152,7 +149,7 @@ class Tools:
         timeout_ms: Any = DEFAULT_SHELL_MS,
         cwd: str | None = None,
         envs: dict[str, str] | None = None,
-    ) -> ToolAnswer:
+    ) -> ToolResult:
         timeout_s = min(float(timeout_ms) / 1000, self._behaviour.profile.gateway_s)
         sandbox = session.sandbox
         # The agent reads all that the command prints, which is work too.
@@ -166,19 +163,19 @@ class Tools:
         code = 124 if done["timed_out"] else done["exit_code"]
         if code == 0:
             document = {"exit_code": 0, "stdout": done["stdout"], "stderr": done["stderr"]}
-            return ToolAnswer(json.dumps(document, ensure_ascii=False))
+            return ToolResult(json.dumps(document, ensure_ascii=False))
         code = code if code > 0 else 128 - code
         document = {
             "exit_code": code,
             "errorCode": code,
-            # The service drops what a command that timed out had written.
+            # The service drops the output of a command that timed out.
             "stdout": "" if done["timed_out"] else done["stdout"],
             "stderr": "" if done["timed_out"] else done["stderr"],
             "traceId": uuid.uuid4().hex,
         }
-        return ToolAnswer(json.dumps(document, ensure_ascii=False), is_error=True)
+        return ToolResult(json.dumps(document, ensure_ascii=False), is_error=True)
 
-    def _file_tool(self, name: str) -> Callable[..., Awaitable[ToolAnswer]]:
+    def _file_tool(self, name: str) -> Callable[..., Awaitable[ToolResult]]:
         return lambda session, **arguments: file_tools.call(session, name, arguments)
 
     async def _get_metrics(self, session: Session) -> str:

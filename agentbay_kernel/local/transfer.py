@@ -1,7 +1,7 @@
-"""Presigned addresses: `PUT` and `GET` of one file, as the service's object store takes them.
+"""Presigned addresses: `PUT` and `GET` of one file, as in the service's object store.
 
-In: a token in the path, which is the permission. Out: the file's bytes stored or sent. They go
-from the connection to the disk and back in pieces; a file is whole or it is not there.
+The token in the path is the permission. Bytes are copied in pieces between connection and disk. An
+incomplete upload leaves no file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PIECE = 256 * 1024
 
 
 class FileHandler(LoopbackHandler):
-    """Presigned addresses: upload or download of one file, in pieces."""
+    """The route of presigned addresses: upload or download of one file."""
 
     methods = ("GET", "PUT")
     body_s = UPLOAD_S
@@ -31,11 +31,11 @@ class FileHandler(LoopbackHandler):
         self._path: Path | None = None
 
     def admit(self) -> int | None:
-        """Refuse a token that is unknown, expired, or for the other way."""
+        """Refuse a token that is unknown, expired, or for the other direction."""
         writes = self.request.method == "PUT"
         ticket = self.runtime.contexts.redeem(self.path_args[0], writes)
         if ticket is None:
-            self.refuse(403, "AccessDenied", "The address is not valid, or no longer.")
+            self.refuse(403, "AccessDenied", "The address is invalid or has expired.")
             return None
         self._ticket = ticket
         return UPLOAD_LIMIT if writes else 0
@@ -43,12 +43,12 @@ class FileHandler(LoopbackHandler):
     def take(self, chunk: bytes) -> None:
         """Write a piece of an upload."""
         if self._file is None:
-            self._path = self.runtime.contexts.new_place()
+            self._path = self.runtime.contexts.new_file()
             self._file = self._path.open("wb")
         self._file.write(chunk)
 
     def drop(self) -> None:
-        """Forget an upload that did not become a file."""
+        """Delete an incomplete upload."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -57,14 +57,14 @@ class FileHandler(LoopbackHandler):
             self._path = None
 
     def put(self, token: str) -> None:
-        """The upload is complete."""
+        """Add the complete upload to its context."""
         if self._file is None:
             self.take(b"")
         assert self._file is not None and self._path is not None
         self._file.close()
-        place, self._file, self._path = self._path, None, None
+        stored, self._file, self._path = self._path, None, None
         try:
-            self.runtime.contexts.keep(self._ticket.context, self._ticket.path, place)
+            self.runtime.contexts.add_file(self._ticket.context, self._ticket.path, stored)
         except ContextsFull as failure:
             self.refuse(413, "ExceedLimit", str(failure))
             return
@@ -72,13 +72,13 @@ class FileHandler(LoopbackHandler):
         self.finish()
 
     async def get(self, token: str) -> None:
-        """Send the file; it stays readable if it is replaced meanwhile."""
-        place = self.runtime.contexts.place(self._ticket)
-        if place is None or not place.exists():
+        """Send the file, to its end even if it is replaced meanwhile."""
+        stored = self.runtime.contexts.stored_file(self._ticket)
+        if stored is None or not stored.exists():
             self.refuse(404, "NoSuchKey", "There is no such file.")
             return
         self.set_header("Content-Type", "application/octet-stream")
-        with place.open("rb") as file:
+        with stored.open("rb") as file:
             self.set_header("Content-Length", str(os.fstat(file.fileno()).st_size))
             while chunk := file.read(PIECE):
                 self.write(chunk)

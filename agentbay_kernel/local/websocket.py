@@ -1,8 +1,8 @@
 """The WebSocket route: streaming `run_code`, pseudo-terminals, pushed file changes.
 
-In: frames `{"invocationId", "source", "target", "data": {"method", "params"}}`. Out: frames with
-the same id, and pushes with ids of their own (AgentBay wire protocol, WebSocket route). Frames
-stay below 1 MiB, which is where the official client closes the connection.
+A client sends frames `{"invocationId", "source", "target", "data": {"method", "params"}}`. It gets
+frames with the same id, and pushes with new ids (AgentBay wire protocol, WebSocket route). Frames
+are smaller than 1 MiB: the official client closes the connection at that size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from agentbay_kernel.local.tools import ToolError
 WATCH_INTERVAL_S = 0.3
 PTY_SERVER = "PTY_SERVER"
 GONE, MALFORMED, BINARY, TOO_SLOW = 1001, 1007, 1003, 1008
-# Calls of a connection at a time, characters of an id, bytes that a slow reader may leave unread.
+# Calls of a connection at a time, characters of an id, bytes that a client has not read.
 CALLS_LIMIT = 64
 NAME_LIMIT = 200
 UNREAD_LIMIT = 8 * 1024 * 1024
@@ -43,7 +43,7 @@ PTY_METHODS = ("create", "input", "resize", "list", "connect", "kill")
 
 @dataclass(frozen=True)
 class _Call:
-    """A frame that was understood."""
+    """A client's frame, parsed."""
 
     number: str
     target: str
@@ -52,10 +52,10 @@ class _Call:
 
 
 def _read_call(message: str) -> _Call:
-    """A client's frame.
+    """Parse a client's frame.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is invalid.
     """
     frame = read_object(message)
     data = frame.get("data")
@@ -82,7 +82,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
     methods = ("GET",)
 
     def admit(self) -> int | None:
-        """Refuse who has not the session's token."""
+        """Refuse a wrong token."""
         token = self.request.headers.get("X-Access-Token", "")
         try:
             session = self.runtime.sessions.find(self.path_args[0])
@@ -96,11 +96,11 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         return 0
 
     def check_origin(self, origin: str) -> bool:
-        """The listener has judged it."""
+        """Accept it: the listener has checked it."""
         return True
 
     def open(self, *args: str, **kwargs: str) -> None:
-        """The connection stands."""
+        """Start to serve the connection."""
         self.set_nodelay(True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -121,7 +121,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         return self.session.sandbox.agent
 
     def on_close(self) -> None:
-        """Stop what only this connection wanted; running code runs on, as at the service."""
+        """Stop what only this connection uses; running code continues, as at the service."""
         if self._session is None or not hasattr(self, "_watches"):
             return
         for watch in self._watches.values():
@@ -133,7 +133,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         self.close(GONE, "session ended")
 
     def on_message(self, message: str | bytes) -> None:
-        """One frame; one that can't be understood ends the connection."""
+        """Handle a frame; an invalid one ends the connection."""
         if isinstance(message, bytes):
             self._refuse("a frame must be text", BINARY)
             return
@@ -154,16 +154,16 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             self._push(call.number, call.target, {"error": f"unknown method: {call.method}"})
             return
         if len(self._tasks) >= CALLS_LIMIT:
-            words = f"a connection has at most {CALLS_LIMIT} calls at once"
-            self._push(call.number, call.target, {"error": words})
+            reason = f"a connection has at most {CALLS_LIMIT} calls at once"
+            self._push(call.number, call.target, {"error": reason})
             return
         task = asyncio.get_running_loop().create_task(self._handle(handler, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _refuse(self, words: str, code: int) -> None:
-        self._push("", "", {"error": words})
-        self.close(code, words[:100])
+    def _refuse(self, reason: str, code: int) -> None:
+        self._push("", "", {"error": reason})
+        self.close(code, reason[:100])
 
     async def _handle(self, handler: Callable[[_Call], Awaitable[None]], call: _Call) -> None:
         with self.session.in_use():
@@ -181,13 +181,13 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         except WebSocketClosedError:
             pass
         except TimeoutError:
-            # Whoever does not read must not hold up the code that runs.
+            # A client that does not read must not block the code that runs.
             self._drop()
 
     def _push(self, number: str, source: str, data: dict[str, Any]) -> asyncio.Future[None] | None:
-        """Send a frame; what is returned is done when the client has taken it.
+        """Send a frame; the future is done when the client has taken it.
 
-        A client that leaves too many unread, or one for too long, is dropped.
+        Drop a client that has not read too many bytes, or one frame for too long.
         """
         frame = as_json({"invocationId": number, "source": source, "target": "SDK", "data": data})
         if self._unread > UNREAD_LIMIT:
@@ -216,7 +216,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             return
         behaviour = self.runtime.behaviour
         fault = behaviour.fault("CallMcpTool", "run_code", streaming=True)
-        if fault is not None and fault.comes_first:
+        if fault is not None and fault.prevents_call:
             if fault.kind == "expired":
                 self.runtime.sessions.expire(self.session.id)
             elif fault.kind != "hang":
@@ -226,7 +226,7 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
             await self._stream(number, target, call.params, fault)
 
     def _drop(self) -> None:
-        """The connection breaks without a word."""
+        """Reset the connection."""
         stream: Any = getattr(self.ws_connection, "stream", None)
         if stream is not None:
             reset(stream)

@@ -1,9 +1,9 @@
-"""A worker: the process in a sandbox that runs the cells of one language, at the end of a socket.
+"""The client of a worker: the process in a sandbox that runs the cells of one language.
 
-Both workers speak lines of JSON (`sandbox/python_engine.py`, `sandbox/node_worker.js`). The
-runtime makes the socket and hands its other end to the worker through the agent, so what cells
-put out goes to the runtime alone. What is not read blocks its writer. Code of a session can write
-anything to the socket: a line has a limit, and what is no frame is left out.
+Both workers exchange lines of JSON (`sandbox/python_engine.py`, `sandbox/node_worker.js`) over a
+socket that the runtime makes. The worker gets its end through the agent, so output goes only to the
+runtime. A writer blocks while nobody reads. Code of a session can write anything to the socket: a
+line has a limit, and an invalid one is left out.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from agentbay_kernel.local.events import killed
 from agentbay_kernel.local.priority import Priority
 
 MEGABYTE = 2**20
-# A little more than the workers keep to (`sandbox/python_engine.py`).
+# A little more than the workers' own limit (`sandbox/python_engine.py`).
 LINE_LIMIT = 13 * MEGABYTE
-# What is no string takes much more memory when it is parsed than it has bytes.
+# Of a line without its strings: when parsed, that takes much more memory than its bytes.
 STRUCTURE_LIMIT = 3 * MEGABYTE
-# Small: a turn of the loop takes as long as all sessions that flood it have one each.
+# Small: in a turn of the loop, each session that floods it is read once.
 CHUNK = 32 * 1024
-# Bytes of frames that wait for whoever reads a run.
+# Bytes of frames that wait for the reader of a run.
 INBOX_LIMIT = MEGABYTE
-# What a frame takes beside its bytes.
+# Bytes that a frame takes beside its line.
 OVERHEAD = 128
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 OUTPUTS = ("stdout", "stderr", "display", "result")
-# What a worker has left out, by kind.
+# Counts of what a worker has left out.
 CUT = ("stdout", "stderr", "displays", "displayed")
-# Of a run's output: from the first on, others come before it. The second is more than a worker
-# passes on: code of its session has written to the socket itself, and waits.
+# Bytes of a run's output. After MUCH, other runs come first. FLOOD is more than a worker sends: if
+# code of the session has written that to the socket, each further frame waits.
 MUCH = 256 * 1024
 FLOOD = 40 * MEGABYTE
 FLOOD_PAUSE_S = 0.005
@@ -55,7 +55,7 @@ FLOOD_PAUSE_S = 0.005
 
 @dataclass(frozen=True)
 class Frame:
-    """One line of a worker: its event, the whole of it, and about how large it makes an answer."""
+    """A line of a worker: its event, its data, and about its bytes in a response."""
 
     event: str
     data: dict[str, Any]
@@ -63,12 +63,12 @@ class Frame:
 
 
 class Worker:
-    """One process, started by the agent.
+    """One worker, started by the agent.
 
     Arguments:
         agent: of the sandbox.
-        name: what the agent calls it.
-        proc: returns the sandbox's /proc, as seen from here; called once the sandbox is there.
+        name: its name for the agent.
+        proc: returns the sandbox's /proc, as a path outside; called when the sandbox has started.
     """
 
     def __init__(self, agent: AgentClient, name: str, proc: Callable[[], Path]) -> None:
@@ -80,12 +80,12 @@ class Worker:
         self._changed = asyncio.Event()
         self._unread = bytearray()
         self._scanned = 0
-        # It has sent so much that others come first.
+        # Has it sent so much that others come first?
         self.floods = False
-        # Its line is large, or whoever reads has a large frame.
+        # Held while its line is large, or the reader has a large frame.
         self.turn = Turn()
         self._skipping = False
-        # The agent's event, once the process has ended.
+        # The agent's event, when the process has ended.
         self.exit: dict[str, Any] | None = None
         self.exited = asyncio.Event()
         agent.on("exit", self._on_exit)
@@ -119,11 +119,11 @@ class Worker:
             self._changed.set()
 
     def _on_closed(self, _: dict[str, Any]) -> None:
-        # Who waits for code of a sandbox that is gone must not wait for its timeout.
+        # If the sandbox is gone, a run must not wait for its timeout.
         self._on_exit(killed(self.name))
 
     async def send(self, frame: dict[str, Any]) -> None:
-        """Send a request; waits until the worker has room for it."""
+        """Send a request; wait until the socket has taken it."""
         assert self._socket is not None
         data = as_bytes(frame) + b"\n"
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
@@ -180,7 +180,7 @@ class Worker:
             try:
                 data = sock.recv(CHUNK)
             except BlockingIOError:
-                # All that an ended process has written is there.
+                # An ended process writes no more.
                 if ended:
                     return False
                 loop.add_reader(sock, self._changed.set)
@@ -193,7 +193,7 @@ class Worker:
                 data = b""
             if data:
                 self._unread += data
-                # Others have their turn, however much there is.
+                # Let others run between two reads.
                 if self.floods:
                     async with bulk:
                         await asyncio.sleep(0)
@@ -202,11 +202,11 @@ class Worker:
                 return True
             if ended:
                 return False
-            # It closed its socket; how it ended is known soon, or its time is over.
+            # It closed its socket: either it is ending, or its timeout ends it.
             await self.exited.wait()
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self.turn.end()
         self._agent.off("exit", self._on_exit)
         self._agent.off("closed", self._on_closed)
@@ -215,7 +215,7 @@ class Worker:
 
 
 def _parse(line: bytes) -> Frame | None:
-    """One line as a frame; None if it is none."""
+    """Parse a line; return None if it is not a frame."""
     if len(line) > STRUCTURE_LIMIT and len(STRING.sub(b"", line)) > STRUCTURE_LIMIT:
         return _left_out()
     try:
@@ -236,7 +236,7 @@ def _parse(line: bytes) -> Frame | None:
             valid = isinstance(event, str) and isinstance(data.get("count", 0), int)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    # An answer is JSON in JSON in JSON: each escape doubles, and doubles.
+    # A response is JSON in JSON in JSON: each escape doubles twice.
     size = len(line) + 2 * line.count(b"\\") + OVERHEAD
     return Frame(event, data, size) if valid else None
 
@@ -247,18 +247,18 @@ def _left_out() -> Frame:
 
 
 class Inbox:
-    """The frames of one run on their way from the worker to whoever reads.
+    """A queue of one run's frames, between the worker and the run's reader.
 
-    It holds back the worker while it is full. Once `hurry` is called it lets output beyond that go:
-    the run is to end, though its reader may have stalled.
+    While it is full, the worker is not read. After `hurry` it drops output instead: the run must
+    end, even if its reader has stalled.
 
     Arguments:
-        worker: the frames are of it.
+        worker: sends the frames.
     """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        # Is a large frame in here, or with whoever took it last?
+        # Is a large frame in here or with the reader? Is it with the reader?
         self._large = self._taken = False
         self._passed = 0
         self._frames: deque[Frame | None] = deque()
@@ -267,11 +267,11 @@ class Inbox:
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self.left_out = 0
-        # Called when the run says that it fails.
+        # Called when the run reports that it fails.
         self.on_failing: Callable[[], None] = lambda: None
 
     async def put(self, frame: Frame | None) -> None:
-        """Add a frame, or None for the end of the process; waits for room."""
+        """Wait for room, then add a frame, or None for the end of the process."""
         while self._size > INBOX_LIMIT and not self._hurried:
             self._room.clear()
             await self._room.wait()
@@ -290,7 +290,7 @@ class Inbox:
             await self._room.wait()
 
     async def get(self) -> Frame | None:
-        """Take the next frame; the one before is done with."""
+        """Take the next frame; the one before is no longer needed."""
         self._end_turn()
         while not self._frames:
             self._filled.clear()
@@ -309,17 +309,17 @@ class Inbox:
             self._room.set()
 
     def close(self) -> None:
-        """Nobody takes frames any more."""
+        """Drop all frames: the run has no reader any more."""
         self._frames.clear()
         self._worker.turn.end()
 
     def hurry(self) -> None:
-        """Wait for nobody from now on."""
+        """Don't wait for the reader from now on."""
         self._hurried = True
         self._room.set()
 
     async def fill(self, run: int) -> None:
-        """Take the frames of a run to its end."""
+        """Read a run's frames from the worker, to its end."""
         while True:
             self._worker.floods = self._passed > MUCH
             if self._passed > FLOOD:
@@ -329,7 +329,7 @@ class Inbox:
             if frame is not None and frame.event == "failing" and frame.data.get("id") == run:
                 self.on_failing()
                 continue
-            # What an earlier run puts out late belongs to nobody any more.
+            # Late output of an earlier run has no reader.
             if frame is None or frame.data.get("id", run) == run:
                 await self.put(frame)
             else:
@@ -339,7 +339,7 @@ class Inbox:
 
 
 async def started(worker: Worker, argv: list[str], timeout_s: float) -> str:
-    """Start a worker and wait until it is ready; returns why it is not, or an empty string."""
+    """Start a worker and wait until it is ready; return why it failed, or an empty string."""
     try:
         async with asyncio.timeout(timeout_s):
             await worker.start(argv)
