@@ -1,14 +1,15 @@
-"""The agent: one small process per session that starts and ends every other process of it.
+"""The agent: one small process per session that starts and ends all its other processes.
 
-In: frames on an inherited socket (four bytes of length, then JSON), each
-`{"id", "op", "passes", "arguments"}`; `passes` says whether a descriptor comes with it.
-Out: one answer `{"id", "ok": value}` or `{"id", "error": {"errno", "message"}}` per frame, and
-events `{"event": ...}` (a process's exit, a terminal's output). The text of a file operation goes
-before its answer, in frames of a zero byte, the id in eight bytes, and a piece of the text, so that
-nobody has all of it in memory. A worker, the process that runs
-cells, gets a socket of its own, which comes with the frame that starts it: what cells put out
-never passes through here. The end of the agent's socket is the end of the session: every process
-is killed. Standard library only, because inside the sandbox there may be nothing else.
+- in: frames on an inherited socket (four bytes of length, then JSON), each
+  `{"id", "op", "passes", "arguments"}`; `passes`: does a descriptor come with it?
+- out: for each frame a response `{"id", "ok": value}` or
+  `{"id", "error": {"errno", "message"}}`; and events `{"event": ...}` (a process's exit, a
+  terminal's output). The text of a file operation comes before its response, in frames of a zero
+  byte, the id in eight bytes, and a piece of the text: neither side has all of it in memory.
+
+A worker, the process that runs cells, gets its own socket, which comes with the frame that starts
+it: the output of cells never passes through the agent. When the agent's socket ends, the session
+ends: every process is killed. Standard library only: the sandbox may have nothing else.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from agentbay_kernel.local.agent.process_tree import (
 from agentbay_kernel.local.agent.terminals import Terminals
 from agentbay_kernel.local.agent.workers import FirstCall, Worker
 
-# Of each output of a command: so much of its beginning, and so much of its end.
+# Bytes at the start and at the end of each output of a command that are kept.
 OUTPUT_LIMIT = 2 * 1024 * 1024
 TAIL_LIMIT = 256 * 1024
 # The local runtime takes no larger frame.
 FRAME_LIMIT = 64 * 1024 * 1024
-# A background process keeps the pipes of `cmd &` open: its output is waited for this long.
+# How long to wait for the end of the output: a background process (`cmd &`) keeps the pipes open.
 OUTPUT_GRACE_S = 0.1
 CHUNK = 65536
 # The first byte of a frame that is a piece of a text; JSON begins with another.
@@ -54,7 +55,7 @@ Operation = Callable[..., Awaitable[Any]]
 
 
 class Capture:
-    """What a command writes to one of its outputs: the beginning and the end are kept."""
+    """One output of a command: its start and its end are kept."""
 
     def __init__(self) -> None:
         self._head = bytearray()
@@ -75,12 +76,12 @@ class Capture:
                 self._tail.append(data[room:])
                 self._tail_size += len(data) - room
             while self._tail and self._tail_size - len(self._tail[0]) >= TAIL_LIMIT:
-                gone = len(self._tail.popleft())
-                self._tail_size -= gone
-                self._left_out += gone
+                dropped = len(self._tail.popleft())
+                self._tail_size -= dropped
+                self._left_out += dropped
 
     def text(self) -> str:
-        """Return it; where something is left out, that is said."""
+        """Return the output, with a note in place of what is left out."""
         parts: list[bytes | bytearray] = [self._head, *self._tail]
         if self._left_out:
             parts.insert(1, f"\n... {self._left_out:,} bytes are left out here ...\n".encode())
@@ -88,15 +89,15 @@ class Capture:
 
 
 class Agent:
-    """Answers the frames of one session.
+    """Serves the calls of one session.
 
     Arguments:
         sock: the socket to the local runtime.
-        run: folder for sockets and logs of the workers.
-        workspace: the session's working folder.
-        owner: True when no PID namespace ends the session's processes, so that the agent must.
-        identity: the users that agent and cells are.
-        weight: the open file that takes the nice value of the agent's group of processes.
+        run: directory for sockets and logs of the workers.
+        workspace: the session's working directory.
+        owner: whether the agent must end the session's processes, as no PID namespace does.
+        identity: the users of agent and cells.
+        weight: the open file for the nice value of the agent's group of processes.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Agent:
         self._workers: dict[str, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._write_lock = asyncio.Lock()
-        # Where processes can't be listed, their groups are all that is known of them.
+        # Process groups to kill: not every system can list processes.
         self.leaders: set[int] = set()
         self._terminals = Terminals(self._emit, self.leaders, identity)
         self._files = files.FileOperations(workspace, identity.run)
@@ -140,21 +141,22 @@ class Agent:
         }
 
     async def serve(self, first_call: FirstCall) -> None:
-        """Answer until the socket ends, then leave nothing running."""
+        """Serve until the socket ends, then leave nothing running."""
         self._socket.setblocking(False)
         self._received_fds += first_call.fds
         try:
             if first_call.worker is None:
-                self._take(first_call.frame)
+                self._dispatch(first_call.frame)
             else:
-                started = self._started(first_call.worker)
-                self._spawn(self._answer(first_call.frame["id"], started))
+                started = self._add_worker(first_call.worker)
+                self._spawn(self._respond(first_call.frame["id"], started))
             while True:
                 size = struct.unpack(">I", await self._read(4))[0]
-                # The bytes of a large frame are gone before its text, four times as large, is read.
+                # A large frame's bytes are freed before its string, up to four times as large, is
+                # parsed.
                 frame = json.loads((await self._read(size)).decode("utf-8", "surrogatepass"))
-                self._take(frame)
-                # It may be large, and the next one too.
+                self._dispatch(frame)
+                # Free it before the next one is read.
                 del frame
         except (EOFError, ConnectionError):
             pass
@@ -165,7 +167,7 @@ class Agent:
                 kill_descendants()
 
     async def _read(self, size: int) -> bytearray:
-        """The next bytes of the socket; descriptors that come with them are kept aside."""
+        """Read that many bytes of the socket; store descriptors that come with them."""
         loop = asyncio.get_running_loop()
         while len(self._unread) < size:
             try:
@@ -183,7 +185,7 @@ class Agent:
             self._received_fds += fds
             self._unread += data
         frame = self._unread
-        # What was read beyond it is short.
+        # Copy the rest, which is short, and not the frame.
         self._unread = frame[size:]
         del frame[size:]
         return frame
@@ -193,10 +195,10 @@ class Agent:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _take(self, frame: dict[str, Any]) -> None:
+    def _dispatch(self, frame: dict[str, Any]) -> None:
         if frame["passes"]:
             frame["arguments"]["fd"] = self._received_fds.popleft()
-        self._spawn(self._answer(frame["id"], self._call(frame)))
+        self._spawn(self._respond(frame["id"], self._call(frame)))
 
     async def _call(self, frame: dict[str, Any]) -> Any:
         operation, arguments = self._operations[frame["op"]], frame.pop("arguments")
@@ -204,7 +206,7 @@ class Agent:
             arguments["call"] = frame["id"]
         return await operation(**arguments)
 
-    async def _answer(self, number: int, work: Awaitable[Any]) -> None:
+    async def _respond(self, number: int, work: Awaitable[Any]) -> None:
         try:
             value = await work
         except OSError as failure:
@@ -219,18 +221,18 @@ class Agent:
     async def _emit(self, frame: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
         async with self._write_lock:
-            # Here, so that frames that wait are not in memory twice.
+            # With the lock, so that frames that wait are not in memory twice.
             data = json.dumps(frame, ensure_ascii=False).encode("utf-8", "surrogatepass")
             if len(data) > FRAME_LIMIT:
-                message = f"the answer is larger than {FRAME_LIMIT >> 20} MB"
+                message = f"the response is larger than {FRAME_LIMIT >> 20} MB"
                 error = {"errno": errno.EFBIG, "message": message}
                 data = json.dumps({"id": frame["id"], "error": error}).encode()
             with contextlib.suppress(ConnectionError):
                 await loop.sock_sendall(self._socket, struct.pack(">I", len(data)))
                 await loop.sock_sendall(self._socket, data)
 
-    async def _pass_on(self, number: int, piece: bytes) -> None:
-        """Send a piece of the text of that call."""
+    async def _send_piece(self, number: int, piece: bytes) -> None:
+        """Send a piece of a call's text."""
         data = PART + struct.pack(">Q", number) + piece
         async with self._write_lock:
             with contextlib.suppress(ConnectionError):
@@ -242,11 +244,11 @@ class Agent:
 
     async def _start(self, name: str, argv: list[str], fd: int) -> int:
         """Start a worker and return its process id; `fd` is its socket."""
-        return await self._started(
+        return await self._add_worker(
             Worker(name, argv, fd, self._run, self._workspace, self._identity)
         )
 
-    async def _started(self, worker: Worker | OSError) -> int:
+    async def _add_worker(self, worker: Worker | OSError) -> int:
         if isinstance(worker, OSError):
             raise worker
         self.leaders.add(worker.process.pid)
@@ -270,13 +272,13 @@ class Agent:
         worker = self._workers.get(name)
         if worker is None or worker.process.returncode is not None:
             return
-        # The group, or a child that the worker waits for would keep it blocked.
+        # The whole group: a child that the worker waits for would keep it blocked.
         os.killpg(worker.process.pid, signal)
 
     async def _shell(
         self, name: str, command: str, timeout_s: float, cwd: str | None, envs: dict[str, str]
     ) -> dict[str, Any]:
-        # Pipes of our own: asyncio's would make the wait for the process one for its children.
+        # With asyncio's own pipes, the wait for the process would be one for its children too.
         outputs = [os.pipe(), os.pipe()]
         captured = [Capture(), Capture()]
         try:
@@ -290,7 +292,7 @@ class Agent:
                 stdout=outputs[0][1],
                 stderr=outputs[1][1],
                 start_new_session=True,
-                **self._identity.of_children,
+                **self._identity.popen_arguments,
             )
         except BaseException:
             for read_end, _ in outputs:
@@ -338,8 +340,8 @@ class Agent:
         loop = asyncio.get_running_loop()
 
         def take(piece: bytes) -> None:
-            # Waits until it is sent: whoever does not read holds up the operation.
-            asyncio.run_coroutine_threadsafe(self._pass_on(call, piece), loop).result()
+            # Wait until it is sent, so that a slow reader slows down the operation.
+            asyncio.run_coroutine_threadsafe(self._send_piece(call, piece), loop).result()
 
         try:
             return await self._files.do(do, arguments, take, fd)
@@ -349,7 +351,7 @@ class Agent:
 
     async def _weigh(self, nice: int) -> None:
         if self._weight is None:
-            raise OSError(errno.ENOSYS, "processes are in no groups that have a weight")
+            raise OSError(errno.ENOSYS, "groups of processes have no weight on this system")
         os.write(self._weight, str(nice).encode())
 
     async def _kill_for_memory(self, pid: int) -> None:
@@ -373,12 +375,12 @@ def _kill_group(pid: int) -> None:
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait until a process has ended; returns its exit code."""
+    """Wait until a process has ended; return its exit code."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
         fd = os.pidfd_open(process.pid)
     except (AttributeError, OSError):
-        # macOS. Threads count as processes, so they are the second choice.
+        # macOS. Only there, because a thread counts as a process.
         return await loop.run_in_executor(None, process.wait)
     loop.add_reader(fd, ended.set)
     try:
@@ -396,21 +398,21 @@ def serve(
     weight: int | None,
     first_call: FirstCall,
 ) -> None:
-    """Answer the socket's calls until it ends; then this process ends too. See `main`."""
-    # File operations fork beside threads; the child does nothing that a lock could hold up.
+    """Serve the socket's calls until it ends, then end this process. See `main`."""
+    # File operations fork while other threads run; the child uses nothing that needs their locks.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
     if sys.platform == "linux" and sys.version_info < (3, 12):
-        # The default of 3.11 is a thread for each child, and threads count as processes.
+        # Python 3.11 by default uses a thread for each child, and a thread counts as a process.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
-    async def answer() -> None:
+    async def run() -> None:
         owner, first = options["owner"], os.getpid() == 1
         agent = Agent(sock, options["run"], options["workspace"], owner, identity, weight)
         tasks = []
         if owner:
-            # Where nothing outside can see the session's processes apart from others.
+            # Nothing outside can tell the session's processes from others.
             memory = options["limits"]["memory"]
             tasks.append(watch_memory(memory, agent.killed_for_memory))
         if first or (owner and adopt_orphans()):
@@ -422,6 +424,6 @@ def serve(
             for task in running:
                 task.cancel()
 
-    asyncio.run(answer())
-    # Children of a PID namespace end with its first process; no thread must hold up this one.
+    asyncio.run(run())
+    # Processes of a PID namespace end with its first one, which must not wait for its threads.
     os._exit(0)

@@ -1,11 +1,11 @@
-"""The file operations of a session, run inside its sandbox so that they see what its code sees.
+"""The file operations of a session, run inside its sandbox: they see the same files as cells.
 
-In: absolute paths and the arguments of the service's filesystem tools. Out: the tools' texts, as
-the service words them. An OSError is the caller's to word.
+An operation takes absolute paths and the arguments of the service's filesystem tool. It returns the
+tool's text, or raises OSError.
 
-Code in the sandbox makes the files, so each operation costs a bounded time and memory: only
-regular files are read and written, what is too much is cut and said to be, and nothing waits for
-another process (a FIFO, a device).
+Code in the sandbox makes the files, so each operation has a limited time and memory: only regular
+files are read and written, what is too long is cut, with a note, and nothing waits for another
+process (a FIFO, a device).
 """
 
 from __future__ import annotations
@@ -27,40 +27,41 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# Bytes of files in one answer; the rest is read with `offset` and `length`.
+# Bytes of files in one response; the rest is read with `offset` and `length`.
 READ_LIMIT = 4 * 1024 * 1024
 EDIT_LIMIT = 1024 * 1024
-# Bytes of a file that are copied at once.
+# Bytes of a file in one step of a copy.
 COPIED = 256 * 1024
 DIFFERENCE_LINES = 4_000
-# Entries in one answer, files that are looked at for one, and changes that are told at once.
+# Entries in one response, files and seconds of a search, files of all watches, changes in one
+# response, paths in one call.
 ENTRIES_LIMIT = 10_000
 WALK_LIMIT = 1_000_000
 WALK_S = 20.0
 WATCHED_LIMIT = 80_000
 EVENTS_LIMIT = 2_000
 PATHS_LIMIT = 10_000
-# Operations at a time; one that waits for a slow disk leaves places for others.
+# Operations at a time: others must not wait for one on a slow disk.
 THREADS = 3
 
 CUT = "[cut: {}]"
 
 # Takes a piece of a text.
 Take = Callable[[bytes], None]
-# Runs an operation with its arguments. A text goes to the third in pieces; another value, which is
-# JSON, is returned. The fourth is a descriptor that the operation takes as its argument `fd`.
+# Runs an operation with its arguments. The third takes a text in pieces; another value, which must
+# be JSON, is returned. The fourth is a descriptor, the operation's argument `fd`.
 Run = Callable[[Callable[..., Any], dict[str, Any], Take, int | None], Any]
 DONE = b"True"
 
 
 def create_directory(path: str) -> bytes:
-    """Make a folder and its parents; one that exists is fine."""
+    """Make a directory and its parents, unless it exists."""
     Path(path).mkdir(parents=True, exist_ok=True)
     return DONE
 
 
 def write_file(path: str, content: str, mode: str = "overwrite", encoding: str = "utf8") -> bytes:
-    """Write text (or base64) to a file; its folder is made."""
+    """Write text (or base64) to a file; make its directory if needed."""
     data = content.encode()
     if encoding == "base64":
         data = base64.b64decode(data, validate=True)
@@ -70,28 +71,28 @@ def write_file(path: str, content: str, mode: str = "overwrite", encoding: str =
 
 
 def read_file(path: str, offset: int = 0, length: int = 0, format: str = "text") -> bytes:
-    """`length` bytes from `offset` (0 means to the end); as base64 if the format is `binary`.
+    """Return `length` bytes from `offset` (0: to the end), as base64 if the format is `binary`.
 
-    Otherwise they are text in UTF-8, and what is too long is cut, with a last line that says so.
+    Otherwise they are UTF-8. A text that is too long is cut; a last line reports that.
 
     Raises:
-        OSError: it can't be read, or, if binary, has too many bytes for one answer.
+        OSError: it can't be read, or, if binary, has too many bytes for one response.
     """
     data, size = _read(path, offset, length if 0 < length <= READ_LIMIT else READ_LIMIT + 1)
-    how = f"{READ_LIMIT:,} bytes from {offset:,} of {size:,}; read on with offset and length"
+    part = f"{READ_LIMIT:,} bytes from {offset:,} of {size:,}; read on with offset and length"
     if len(data) > READ_LIMIT and format == "binary":
-        raise OSError(errno.EFBIG, f"At most {how}", path)
+        raise OSError(errno.EFBIG, f"At most {part}", path)
     if format == "binary":
         return base64.b64encode(data)
     if len(data) > READ_LIMIT:
-        return _valid(data[:READ_LIMIT]) + f"\n{CUT.format(how)}".encode()
+        return _valid(data[:READ_LIMIT]) + f"\n{CUT.format(part)}".encode()
     return _valid(data)
 
 
 def read_multiple_files(paths: list[str]) -> bytes:
-    """Each path with its text; an unreadable file's text is its error.
+    """Return each path with its text; an unreadable file's text is its error.
 
-    Together they have as many bytes as one answer; what comes after is left out.
+    All texts together have as many bytes as one response; the rest is left out.
     """
     cut = CUT.format("the answer is full; read this file alone")
     found = []
@@ -118,33 +119,33 @@ def _section(path: str, content: bytes) -> bytes:
 
 
 def get_file_info(path: str) -> str:
-    """What a file is: name, path, size in bytes, kind, modification time, permissions."""
+    """Return a file's name, path, size in bytes, kind, modification time and permissions."""
     found = Path(path).stat()
-    told = {
+    fields = {
         "name": Path(path).name,
         "path": path,
         "size": found.st_size,
-        "isDirectory": _word(stat.S_ISDIR(found.st_mode)),
-        "isFile": _word(stat.S_ISREG(found.st_mode)),
+        "isDirectory": _boolean(stat.S_ISDIR(found.st_mode)),
+        "isFile": _boolean(stat.S_ISREG(found.st_mode)),
         "modified": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.st_mtime)),
         "permissions": stat.filemode(found.st_mode)[1:],
     }
-    return "\n".join(f"{key}: {item}" for key, item in told.items())
+    return "\n".join(f"{key}: {item}" for key, item in fields.items())
 
 
-def _word(value: bool) -> str:
+def _boolean(value: bool) -> str:
     return str(value).lower()
 
 
 def list_directory(path: str) -> str:
-    """A line for each entry, by name, and one for how many are left out."""
+    """Return a line for each entry, by name, and one with the number of those left out."""
     count = itertools.count()
 
     def entries() -> Iterator[list[Any]]:
         with os.scandir(path) as found:
             for entry in found:
                 next(count)
-                yield [entry.name, _is_folder(entry)]
+                yield [entry.name, _is_directory(entry)]
 
     first = heapq.nsmallest(ENTRIES_LIMIT, entries())
     lines = [f"[{'DIR' if folder else 'FILE'}] {name}" for name, folder in first]
@@ -155,7 +156,7 @@ def list_directory(path: str) -> str:
 
 
 def move_file(source: str, destination: str) -> bytes:
-    """Rename; an existing destination is refused."""
+    """Rename a file or directory; refuse an existing destination."""
     if os.path.lexists(destination):
         raise FileExistsError(17, "destination exists", destination)
     mode = Path(source).lstat().st_mode
@@ -167,7 +168,7 @@ def move_file(source: str, destination: str) -> bytes:
 
 
 def delete_file(path: str) -> bytes:
-    """Delete a file, or a folder with what it holds."""
+    """Delete a file, or a directory with its contents."""
     target = Path(path)
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
@@ -177,7 +178,7 @@ def delete_file(path: str) -> bytes:
 
 
 def edit_file(path: str, edits: list[dict[str, str]], dryRun: bool = False) -> str:
-    """Replace each `oldText` by its `newText` once and return the difference."""
+    """Replace each `oldText` by its `newText` once; return the difference."""
     if _size(path) > EDIT_LIMIT:
         raise OSError(errno.EFBIG, f"At most {EDIT_LIMIT:,} bytes are edited", path)
     with os.fdopen(_open_regular(path, os.O_RDONLY), "rb") as file:
@@ -197,9 +198,9 @@ def edit_file(path: str, edits: list[dict[str, str]], dryRun: bool = False) -> s
 
 
 def search_files(path: str, pattern: str, excludePatterns: str | list[str] | None = None) -> str:
-    """Absolute paths of files below a folder whose name (or path below it) matches a glob.
+    """Return absolute paths of files below a directory whose name or relative path matches a glob.
 
-    The last line says what is missing from them, if anything.
+    If some are missing, the last line reports that.
     """
     excluded = _globs(
         excludePatterns.split(",") if isinstance(excludePatterns, str) else excludePatterns or []
@@ -207,24 +208,24 @@ def search_files(path: str, pattern: str, excludePatterns: str | list[str] | Non
     wanted = _globs([pattern])
     if not Path(path).is_dir():
         raise NotADirectoryError(20, "Not a directory", path)
-    gives_up_at = time.monotonic() + WALK_S
+    deadline = time.monotonic() + WALK_S
     found: list[str] = []
     left_out = seen = 0
     cut = ""
-    # Each with what comes before its names in a path below the first.
+    # Each with its path below the first, which is the prefix of its names.
     folders = [(path, "")]
     while folders:
         folder, prefix = folders.pop()
         for entry in _scan(folder):
             seen += 1
-            if seen > WALK_LIMIT or time.monotonic() > gives_up_at:
+            if seen > WALK_LIMIT or time.monotonic() > deadline:
                 cut = f"the search stopped after {seen - 1:,} files"
                 folders = []
                 break
             below = prefix + entry.name
             if _matches(entry.name, below, excluded):
                 continue
-            if _is_folder(entry, follow=False):
+            if _is_directory(entry, follow=False):
                 folders.append((entry.path, f"{below}/"))
             if _matches(entry.name, below, wanted):
                 if len(found) < ENTRIES_LIMIT:
@@ -248,7 +249,7 @@ def _matches(name: str, below: str, globs: list[re.Pattern[str]]) -> bool:
 
 
 def _scan(folder: str) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder; none of one that can't be read."""
+    """Yield the entries of a directory; none if it can't be read."""
     try:
         with os.scandir(folder) as entries:
             yield from entries
@@ -256,7 +257,7 @@ def _scan(folder: str) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _is_folder(entry: os.DirEntry[str], follow: bool = True) -> bool:
+def _is_directory(entry: os.DirEntry[str], follow: bool = True) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow)
     except OSError:  # links in a circle
@@ -264,12 +265,12 @@ def _is_folder(entry: os.DirEntry[str], follow: bool = True) -> bool:
 
 
 def _open_regular(path: str, flags: int) -> int:
-    """Open a file, and no FIFO, device, socket or folder; nothing is waited for.
+    """Open a regular file, without waiting.
 
     Raises:
         OSError: it is not a regular file, or can't be opened.
     """
-    # A device could act on being opened: it is looked at before, and again once it is open.
+    # Checked before, because opening a device can have an effect, and again when it is open.
     if not flags & os.O_CREAT or Path(path).exists():
         _must_be_regular(Path(path).stat().st_mode, path)
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
@@ -289,7 +290,7 @@ def _must_be_regular(mode: int, path: str) -> None:
 
 
 def _read(path: str, offset: int, length: int) -> tuple[bytes, int]:
-    """At most so many bytes of a regular file, and the file's size."""
+    """Return at most that many bytes of a regular file, and the file's size."""
     fd = _open_regular(path, os.O_RDONLY)
     with os.fdopen(fd, "rb") as file:
         file.seek(offset)
@@ -300,7 +301,7 @@ def _read(path: str, offset: int, length: int) -> tuple[bytes, int]:
 
 
 def _valid(data: bytes) -> bytes:
-    """The same, as far as it is UTF-8."""
+    """Replace what is not UTF-8."""
     return data.decode("utf-8", "replace").encode()
 
 
@@ -313,7 +314,7 @@ def _write(path: str, data: bytes, append: bool = False) -> None:
 
 
 def receive_file(path: str, fd: int) -> bytes:
-    """Write what comes from a descriptor to a file, to its end; its folder is made."""
+    """Copy a descriptor, to its end, to a file; make the file's directory if needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     target = _open_regular(path, os.O_WRONLY | os.O_CREAT)
     with os.fdopen(target, "wb") as file, os.fdopen(fd, "rb", closefd=False) as source:
@@ -323,7 +324,7 @@ def receive_file(path: str, fd: int) -> bytes:
 
 
 def send_file(path: str, fd: int) -> bytes:
-    """Write all of a file to a descriptor."""
+    """Copy a file to a descriptor."""
     source = _open_regular(path, os.O_RDONLY)
     with os.fdopen(source, "rb") as file, os.fdopen(fd, "wb", closefd=False) as target:
         shutil.copyfileobj(file, target, COPIED)
@@ -335,10 +336,10 @@ def _size(path: str) -> int:
 
 
 class ChangeFinder:
-    """What changed below a folder since it was last asked; the first question is the baseline.
+    """Finds what has changed below a directory since the call before.
 
     Arguments:
-        run: runs what looks at the files.
+        run: runs an operation.
     """
 
     def __init__(self, run: Run) -> None:
@@ -346,12 +347,12 @@ class ChangeFinder:
         self._seen: dict[tuple[str, str], dict[str, int]] = {}
 
     def since_last(self, path: str, watcher: str) -> list[dict[str, str]]:
-        """Events in the service's form: a new file is a `create` and a `modify`.
+        """Return events in the service's form: a new file is a `create` and a `modify`.
 
-        Events that are too many for one answer come with the next.
+        The first call returns none. Events that are too many for one response come with the next.
 
         Raises:
-            OSError: it is no folder, or there are too many files to watch.
+            OSError: it is not a directory, or there are too many files to watch.
         """
         key = (path, watcher)
         before = self._seen.get(key)
@@ -379,15 +380,15 @@ class ChangeFinder:
         return events
 
     def forget(self, path: str, watcher: str) -> None:
-        """This watcher does not ask again."""
+        """Forget a watcher: it does not call again."""
         self._seen.pop((path, watcher), None)
 
 
 def snapshot(path: str, limit: int) -> dict[str, int]:
-    """A number for each name below a folder, which changes with the file.
+    """Return a number for each name below a directory, which changes with the file.
 
     Raises:
-        OSError: it is no folder, or there are more than `limit` names.
+        OSError: it is not a directory, or there are more than `limit` names.
     """
     if not Path(path).is_dir():
         raise NotADirectoryError(20, "Not a directory", path)
@@ -402,7 +403,7 @@ def snapshot(path: str, limit: int) -> dict[str, int]:
             folder = stat.S_ISDIR(info.st_mode)
             if folder:
                 folders.append(entry.path)
-            # One integer, for there may be many: size, time, and whether it is a folder.
+            # One integer, because there may be many: size, time, and whether it is a directory.
             found[entry.path] = (info.st_size << 64 | info.st_mtime_ns) << 1 | folder
             if len(found) > limit:
                 raise OSError(
@@ -435,11 +436,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 class FileOperations:
-    """Carries out file operations beside the event loop, a bounded number at a time.
+    """Carries out file operations in threads, a limited number at a time.
 
     Arguments:
-        workspace: the folder that relative paths start from.
-        run: runs an operation with its arguments, as the user that cells are.
+        workspace: the directory of relative paths.
+        run: runs an operation with its arguments, as the cells' user.
     """
 
     def __init__(self, workspace: str, run: Run) -> None:
@@ -447,24 +448,24 @@ class FileOperations:
         self._run = run
         self._threads = ThreadPoolExecutor(THREADS, "files")
         changes = ChangeFinder(run)
-        # One thread, and so one after the other: they share what was seen.
+        # One thread, so that one runs after the other: they share state.
         self._watch = ThreadPoolExecutor(1, "watch")
         self._changes = {"changes": changes.since_last, "forget": changes.forget}
 
     async def do(
         self, name: str, arguments: dict[str, Any], take: Take, fd: int | None = None
     ) -> Any:
-        """One operation; its text, if it has one, goes to `take` in a thread.
+        """Run an operation; return its value, unless that is a text, which goes to `take`.
 
         Arguments:
             name: of the operation.
-            arguments: what it takes.
-            take: called with pieces of a text.
+            arguments: of the operation.
+            take: called in a thread with pieces of a text.
             fd: the descriptor that it reads from or writes to; stays open.
 
         Raises:
-            OSError: the operating system refused, or there is too much.
-            TypeError: the arguments are not the operation's.
+            OSError: the operating system refused, or a limit is reached.
+            TypeError: the arguments are invalid.
         """
         for key in ("path", "source", "destination"):
             if key in arguments:

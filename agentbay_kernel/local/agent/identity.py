@@ -1,8 +1,8 @@
-"""Who the agent is, and who the cells are: nobody inside may stop, signal or trace the agent.
+"""The user ids of agent and cells: no process inside may stop, signal or trace the agent.
 
-The agent is the first process of its PID namespace, so that the kernel keeps signals from inside
-away from it, and not dumpable, so that its memory and descriptors are closed to others. As root it
-also has a user id that differs from the cells'. Standard library only.
+The agent is the first process of its PID namespace, so signals from inside don't reach it. It is
+not dumpable, so its memory and descriptors are closed to others. If the runtime is root, it also
+has a different user id from the cells. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 1, 4, 8, 2
 CAPABILITY_VERSION = 0x20080522
 CAPABILITIES = 64
 CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
-# What a process that runs an operation writes first, if its result is a text and not JSON.
+# The first byte of an operation's result if that is a text and not JSON.
 TEXT = b"T"
-# Bytes of a text that are passed on at once: as much as a pipe holds.
+# Bytes of a text in one piece: as much as a pipe holds.
 PIECE = 65536
-# The first descriptor behind the standard ones.
+# The first descriptor after the standard ones.
 KEPT = 3
 
 
@@ -34,23 +34,23 @@ class Identity:
     """The two users of a session.
 
     Arguments:
-        cells: the user id of cells; None leaves everything under the present one.
+        cells: the user id of cells; None if it is the agent's.
     """
 
     def __init__(self, cells: int | None = None) -> None:
         self._cells = cells
 
     @property
-    def of_children(self) -> dict[str, Any]:
-        """Arguments for `subprocess` that start a process as cells run."""
+    def popen_arguments(self) -> dict[str, Any]:
+        """Arguments of `subprocess.Popen` that start a process as the cells' user."""
         if self._cells is None:
             return {}
         return {"user": self._cells, "group": self._cells, "extra_groups": []}
 
     def become_agent(self, agent: int, folders: tuple[str, ...]) -> None:
-        """Turn from root into the agent's user, who may only start and end what cells run.
+        """Change from root to the agent's user, who may only start and end the cells' processes.
 
-        `folders` are given to the cells.
+        The cells' user becomes the owner of `folders`.
         """
         assert self._cells is not None
         for folder in folders:
@@ -63,12 +63,12 @@ class Identity:
         os.setresgid(agent, agent, agent)
         os.setresuid(agent, agent, agent)
         _set_capabilities(1 << CAP_KILL | 1 << CAP_SETGID | 1 << CAP_SETUID)
-        # The change of user has cleared it.
+        # The change of user has cleared the flag.
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     @contextlib.contextmanager
-    def files_of_cells(self) -> Iterator[None]:
-        """What this thread creates or opens, it creates or opens as the cells' user."""
+    def as_cells_user(self) -> Iterator[None]:
+        """Make this thread create and open files as the cells' user."""
         if self._cells is None:
             yield
             return
@@ -91,16 +91,16 @@ class Identity:
     ) -> Any:
         """Run a function in a process of the cells' user.
 
-        A text that it returns is passed to `take` piece by piece, in UTF-8. Another value is
-        returned, and is JSON. A descriptor becomes the function's argument `fd`.
+        A text that it returns is passed to `take` in pieces, in UTF-8. Another value must be JSON,
+        and is returned. A descriptor becomes the function's argument `fd`.
 
-        The process stays in the agent's session, and so in the group that the agent's weight is of.
-        A link in the workspace leads there to what cells reach: in the agent, /proc/self would be
-        the agent.
+        The process stays in the agent's session, and so in the group with the agent's weight. In
+        it, links in the workspace lead only to what cells may open: in the agent itself, /proc/self
+        would be the agent.
 
         Raises:
-            OSError: as the function, or its process was killed.
-            Exception: of the function's type, with its message.
+            OSError: the function raised it, or its process was killed.
+            Exception: the function raised it; with the same type if that is a common one.
         """
         read_end, write_end = os.pipe()
         child = os.fork()
@@ -108,7 +108,7 @@ class Identity:
             status = 1
             try:
                 kept = [write_end] if fd is None else [write_end, fd]
-                # First above all others, so that none takes the other's place.
+                # First to higher numbers, so that neither is overwritten.
                 kept = [fcntl.fcntl(one, fcntl.F_DUPFD, KEPT + len(kept)) for one in kept]
                 for place, one in enumerate(kept, KEPT):
                     os.dup2(one, place)
@@ -145,7 +145,7 @@ class Identity:
         finally:
             _, status = os.waitpid(child, 0)
         if status != 0:
-            raise OSError(5, "the process that does it was killed")
+            raise OSError(5, "the process of this operation was killed")
         found = json.loads(text)
         if "value" in found:
             return found["value"]
@@ -175,7 +175,7 @@ def close_to_others() -> None:
 
 
 def _set_capabilities(kept: int) -> None:
-    """Keep these capabilities for this process and none for what it executes."""
+    """Keep these capabilities for this process, and none for programs that it executes."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
     low, high = kept & 0xFFFFFFFF, kept >> 32
     sets = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)

@@ -1,7 +1,7 @@
-"""The agent's start: who it is, its limits, and its first worker, which is to be there soon.
+"""The start of the agent: its identity, its limits, and the first worker.
 
-Python's own start is most of what a new session waits for. So the worker that the local runtime
-asks for first is started before the agent imports what itself needs.
+A new session waits mostly for its Python to start. So the first worker is started before the agent
+imports what it needs itself.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from agentbay_kernel.local.agent.workers import FirstCall, Worker
 
 
 def main() -> None:
-    """Serve the socket that the first argument names as a file descriptor.
+    """Serve the socket whose file descriptor is the first argument.
 
     The second argument is JSON: {"run", "workspace", "owner", "uids", "limits"}; `uids` are the
-    agent's and the cells' user ids where they differ, which needs root at the start, else null.
+    agent's and the cells' user ids, or null if they are the same. Different ones need root.
     """
     options = json.loads(sys.argv[2])
     weight = None
     with contextlib.suppress(OSError):
-        # Now: the files in /proc of a process that is closed to others are closed to itself too.
+        # Before `close_to_others`, which closes these files to this process too.
         weight = os.open("/proc/self/autogroup", os.O_WRONLY | os.O_CLOEXEC)
     identity = Identity()
     if options["uids"] is not None:
@@ -45,14 +45,14 @@ def main() -> None:
     if first:
         close_to_others()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # The kernel keeps a signal without a handler from the first process of a namespace.
-        # Elsewhere a handler, because children would inherit that a signal is ignored.
+        # The first process of a namespace gets no signal without a handler. Elsewhere a handler
+        # that does nothing: children would inherit SIG_IGN.
         signal.signal(number, signal.SIG_DFL if first else lambda *_: None)
     try:
         first_call = begin(sock, options["run"], options["workspace"], identity)
     except EOFError:
         return
-    # asyncio imports it where it can. No TLS is spoken here: a megabyte and 10 ms less.
+    # asyncio imports ssl if it can. The agent needs no TLS: this saves a megabyte and 10 ms.
     sys.modules["ssl"] = None  # type: ignore[assignment]
     from agentbay_kernel.local.agent.agent import serve
 
@@ -60,10 +60,10 @@ def main() -> None:
 
 
 def begin(sock: socket.socket, run: str, workspace: str, identity: Identity) -> FirstCall:
-    """Read the first frame; start the worker, if it asks for one.
+    """Read the first frame; start a worker if it asks for one.
 
     Raises:
-        EOFError: nobody is at the other end.
+        EOFError: the other end is closed.
     """
     data, fds, size = b"", deque[int](), 4
     while len(data) < size:

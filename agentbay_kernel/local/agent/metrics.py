@@ -1,7 +1,6 @@
-"""What the session's machine is doing, as the `get_metrics` tool tells it.
+"""The figures of the `get_metrics` tool (AgentBay wire protocol, tool get_metrics).
 
-In: a folder whose disk is meant. Out: counts, percentages and bytes with the service's names
-(AgentBay wire protocol, tool get_metrics). Linux only where it needs /proc; zero elsewhere.
+What needs Linux's /proc is zero elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +13,11 @@ from typing import Any
 
 
 def measure(folder: str) -> dict[str, Any]:
-    """One sample of processor, memory, disk and network."""
+    """Return the present figures of processor, memory, disk and network.
+
+    Arguments:
+        folder: a directory on the disk to measure.
+    """
     total, available = _memory()
     disk = shutil.disk_usage(folder)
     received, sent = _network()

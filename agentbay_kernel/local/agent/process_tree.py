@@ -1,7 +1,7 @@
-"""A session's processes where no PID namespace holds them: found, ended, and their memory watched.
+"""A session's processes without a PID namespace: finds and kills them, and watches their memory.
 
-In: nothing but the process's own id. Out: no descendant left. On Linux orphans are adopted, so
-that a daemon which detached itself is found too; elsewhere only process groups are known.
+On Linux, orphans are adopted, so that a daemon that has detached itself is found too. Elsewhere
+only process groups are known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WATCH_INTERVAL_S = 0.25
 
 
 def adopt_orphans() -> bool:
-    """Make this process the parent of every orphan below it; False where that can't be done."""
+    """Make this process the parent of every orphan below it; return False if that is impossible."""
     if sys.platform != "linux":
         return False
     import ctypes
@@ -29,11 +29,11 @@ def adopt_orphans() -> bool:
 
 
 def descendants() -> list[int]:
-    """The ids of all processes below this one."""
+    """Return the ids of all processes below this one."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # The name in parentheses may hold spaces and parentheses of its own.
+            # The name in parentheses may itself contain spaces and parentheses.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
@@ -48,7 +48,7 @@ def descendants() -> list[int]:
 
 
 def kill_descendants() -> None:
-    """Kill until nothing is left: a process may start another while it is being killed."""
+    """Kill all descendants, again and again: one may start another while it is being killed."""
     for _ in range(50):
         alive = descendants()
         if not alive:
@@ -66,19 +66,19 @@ def kill_descendants() -> None:
 
 
 async def reap_orphans(own_children: Container[int]) -> None:
-    """Collect adopted processes as they end; `own_children` are waited for elsewhere."""
+    """Reap adopted processes as they end; `own_children` are waited for elsewhere."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, ended.set)
     seen: set[int] = set()
     while True:
-        # A child that has just been started may not be in `own_children` yet: a leader of a
-        # session is collected when it was seen ended twice.
+        # A child that has just been started may not be in `own_children` yet. So a session leader
+        # is reaped only if it has ended in two rounds.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1 if seen else None):
                 await ended.wait()
         ended.clear()
-        seen = {pid for pid in _ended_children() if pid not in own_children and _collect(pid, seen)}
-        # Cells can send the signal too.
+        seen = {pid for pid in _ended_children() if pid not in own_children and _reap(pid, seen)}
+        # A limit: cells can send the signal too.
         await asyncio.sleep(REAP_INTERVAL_S)
 
 
@@ -93,12 +93,12 @@ def _ended_children() -> list[int]:
     return found
 
 
-def _collect(pid: int, seen: set[int]) -> bool:
-    """Collect an orphan; True where it has to be looked at again."""
+def _reap(pid: int, seen: set[int]) -> bool:
+    """Reap an orphan; return True if it must be checked again."""
     with contextlib.suppress(OSError):
         session = os.getsid(pid)
         if session == os.getsid(0):
-            # A file operation: whoever started it waits for it. Cells' processes are in others.
+            # A file operation, which is waited for. Cells' processes are in other sessions.
             return False
         if session == pid and pid not in seen:
             return True
@@ -107,7 +107,7 @@ def _collect(pid: int, seen: set[int]) -> bool:
 
 
 def memory_of(pids: list[int]) -> dict[int, int]:
-    """Private resident memory of each process, in bytes."""
+    """Return the private resident memory of each process, in bytes."""
     page = os.sysconf("SC_PAGE_SIZE")
     used = {}
     for pid in pids:
@@ -122,7 +122,7 @@ def memory_of(pids: list[int]) -> dict[int, int]:
 async def watch_memory(limit: int, killed: set[int]) -> None:
     """Kill the largest process of the session while all of them use more than `limit` bytes.
 
-    The ids of the killed are added to `killed`.
+    The ids of killed processes are added to `killed`.
     """
     while True:
         await asyncio.sleep(WATCH_INTERVAL_S)

@@ -1,9 +1,11 @@
 """Pseudo-terminals of a session: interactive shells that survive a client's disconnection.
 
-In: `create`, `input`, `resize`, `list`, `connect`, `kill` with the arguments of the service's PTY
-methods (AgentBay wire protocol, target PTY_SERVER). Out: events `terminal.output` (base64) and
-`terminal.exit`. After `WINDOW` bytes of output a terminal waits until `taken` says that they were
-read; its programs wait with it. A new one waits until whoever made it knows its name.
+- in: `create`, `input`, `resize`, `list`, `connect`, `kill` with the arguments of the service's PTY
+  methods (AgentBay wire protocol, target PTY_SERVER), and `taken`
+- out: events `terminal.output` (base64) and `terminal.exit`
+
+After `WINDOW` bytes of output a terminal, and so its programs, waits for `taken`, which
+acknowledges them. A new one waits until the client that made it knows its name.
 """
 
 from __future__ import annotations
@@ -26,16 +28,16 @@ from typing import Any
 
 from agentbay_kernel.local.agent.identity import Identity
 
-# A client learns of the terminal with the answer and would lose what comes before it.
+# A client gets the terminal's name with the response, and would lose output before that.
 FIRST_OUTPUT_DELAY_S = 0.15
 KILLED = -9
-# Bytes of output on their way, and in one event.
+# Bytes of output that are not acknowledged, and of one event.
 WINDOW = 64 * 1024
 PIECE = 16 * 1024
 TERMINALS_LIMIT = 32
-# Bytes of one input; a program that does not read them makes the next ones wait.
+# Bytes of one input; the next ones wait until the program has read it.
 INPUT_LIMIT = 1024 * 1024
-# A controlling terminal is what makes Ctrl-C and job control work.
+# Ctrl-C and job control need a controlling terminal.
 TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execvp(sys.argv[1], sys.argv[1:])"
@@ -49,21 +51,21 @@ class Terminal:
         self.process = process
         self.fd = fd
         self.killed = False
-        # Inputs arrive whole, one after the other.
+        # So that inputs are not mixed.
         self.writing = asyncio.Lock()
-        self._on_its_way = WINDOW
+        self._in_flight = WINDOW
         self._to_be_acknowledged = 0
         self._changed = asyncio.Event()
 
     async def room(self) -> None:
-        """Wait until more may be put out."""
-        while self._on_its_way >= WINDOW and not self.killed:
+        """Wait until more output may be sent."""
+        while self._in_flight >= WINDOW and not self.killed:
             self._changed.clear()
             await self._changed.wait()
 
-    def put_out(self, size: int) -> int:
-        """Count what is on its way; returns for how much of it an acknowledgement is due."""
-        self._on_its_way += size
+    def count_sent(self, size: int) -> int:
+        """Count output; return the bytes to acknowledge with this event, 0 for not now."""
+        self._in_flight += size
         self._to_be_acknowledged += size
         if self._to_be_acknowledged < WINDOW // 2:
             return 0
@@ -71,12 +73,12 @@ class Terminal:
         return due
 
     def taken(self, size: int | None) -> None:
-        """So much of it was read; all of it if no size is given."""
-        self._on_its_way -= self._on_its_way if size is None else size
+        """Note that bytes were read; all if no size is given."""
+        self._in_flight -= self._in_flight if size is None else size
         self._changed.set()
 
     def kill(self) -> None:
-        """End what runs in it; nothing is waited for any more."""
+        """End what runs in it, without waiting for acknowledgements."""
         self.killed = True
         self._changed.set()
         with contextlib.suppress(ProcessLookupError):
@@ -87,9 +89,9 @@ class Terminals:
     """All terminals of the session.
 
     Arguments:
-        emit: awaited with each event.
-        leaders: the ids of the process groups that are started are added to it.
-        identity: who the shells run as.
+        emit: called with each event.
+        leaders: the ids of new process groups are added to it.
+        identity: the user of the shells.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Terminals:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def do(self, what: str, arguments: dict[str, Any]) -> Any:
-        """Carry out one method; the caller answers with what this returns."""
+        """Carry out one method; return its result."""
         if what == "create":
             return await self._create(**arguments)
         if what == "list":
@@ -141,7 +143,7 @@ class Terminals:
     ) -> dict[str, str]:
         if len(self._terminals) >= TERMINALS_LIMIT:
             raise OSError(errno.EAGAIN, f"A session has at most {TERMINALS_LIMIT} terminals")
-        with self._identity.files_of_cells():
+        with self._identity.as_cells_user():
             ours, theirs = pty.openpty()
         try:
             _resize(ours, cols, rows)
@@ -159,7 +161,7 @@ class Terminals:
                 stdout=theirs,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **self._identity.of_children,
+                **self._identity.popen_arguments,
             )
         except BaseException:
             os.close(ours)
@@ -180,7 +182,7 @@ class Terminals:
         await asyncio.sleep(FIRST_OUTPUT_DELAY_S)
         os.set_blocking(terminal.fd, False)
         while data := await _read(loop, terminal.fd):
-            due = terminal.put_out(len(data))
+            due = terminal.count_sent(len(data))
             await self._emit(
                 {
                     "event": "terminal.output",
@@ -203,7 +205,7 @@ class Terminals:
 
 
 async def _read(loop: asyncio.AbstractEventLoop, fd: int) -> bytes:
-    """What is there, as far as it is no more than a piece; nothing at the end."""
+    """Return what has come, at most PIECE bytes; nothing at the end."""
     found = b""
     while len(found) < PIECE:
         try:
@@ -214,7 +216,7 @@ async def _read(loop: asyncio.AbstractEventLoop, fd: int) -> bytes:
             await _ready(loop.add_reader, loop.remove_reader, fd)
             continue
         except OSError:
-            # Linux ends a terminal whose last process is gone with EIO.
+            # EIO: on Linux, the terminal's last process has ended.
             break
         if not data:
             break

@@ -1,7 +1,7 @@
-"""Workers: the long-lived children of the agent that run cells, one for each language.
+"""Workers: the long-lived child processes of the agent that run cells, one for each language.
 
-Imported before anything that takes time, so that the first worker starts while the agent imports
-the rest of itself. Standard library only.
+A small module, so that the first worker starts before the agent imports the rest. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Worker:
     """One worker, started.
 
     Arguments:
-        name: what the local runtime calls it.
+        name: its name for the local runtime.
         argv: the program and its arguments.
         fd: of its socket; closed here.
-        run: folder for its log.
-        workspace: where it starts.
-        identity: the user that it becomes.
+        run: directory for its log.
+        workspace: its working directory.
+        identity: the user that it runs as.
 
     Raises:
         OSError: it could not be started.
@@ -36,7 +36,7 @@ class Worker:
     ) -> None:
         self.name = name
         try:
-            with identity.files_of_cells():
+            with identity.as_cells_user():
                 self._log = _unnamed_file(run)
             try:
                 self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Worker:
                     stderr=self._log,
                     pass_fds=(fd,),
                     start_new_session=True,
-                    **identity.of_children,
+                    **identity.popen_arguments,
                 )
             except BaseException:
                 self._log.close()
@@ -57,7 +57,7 @@ class Worker:
             os.close(fd)
 
     def log_tail(self) -> str:
-        """Return the end of what it wrote outside its socket; its process has ended."""
+        """Return the end of its standard output and error. Its process must have ended."""
         with self._log as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(0, size - LOG_TAIL))
@@ -65,8 +65,8 @@ class Worker:
 
 
 class FirstCall(NamedTuple):
-    """The first frame, the descriptors that came with it, and what became of the worker that it
-    asks for: None if it asks for something else."""
+    """The first frame, the descriptors that came with it, and the worker that it asks for, or why
+    that did not start; None if it asks for something else."""
 
     frame: dict[str, Any]
     fds: deque[int]
@@ -74,7 +74,7 @@ class FirstCall(NamedTuple):
 
 
 def _unnamed_file(folder: str) -> IO[bytes]:
-    """A file without a name: nothing that a session writes can take its place."""
+    """Return a file without a name: no file of the session can take its place."""
     try:
         return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "w+b")
     except (AttributeError, OSError):
