@@ -20,7 +20,7 @@ from agentbay_kernel.errors import LocalRuntimeError
 from agentbay_kernel.local.agent_client import AgentClient
 from agentbay_kernel.local.completion_cache import cache_of
 from agentbay_kernel.local.settings import Settings
-from agentbay_kernel.sandbox.completion_cache import BROUGHT
+from agentbay_kernel.sandbox.completion_cache import CACHE_VARIABLE
 
 PACKAGE = Path(__file__).resolve().parent.parent
 MARK = "AGENTBAY_LOCAL_SANDBOX"
@@ -165,7 +165,7 @@ class Confinement:
         folders = self.folders
         cache = self._completion_cache()
         return {
-            **({BROUGHT: str(cache)} if cache is not None else {}),
+            **({CACHE_VARIABLE: str(cache)} if cache is not None else {}),
             MARK: self.name,
             "HOME": folders.workspace,
             "LANG": "C.UTF-8",

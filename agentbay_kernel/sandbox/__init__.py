@@ -1,1 +1,2 @@
-"""Source that runs inside a sandbox: the standard library and Node's built-in modules only."""
+"""Code that runs inside a sandbox: it uses the standard library, Node's built-in modules, and only
+packages that a sandbox has, such as IPython and ipykernel."""

@@ -1,28 +1,28 @@
 """The far end of the bridge: runs inside a sandbox, in its persistent Python process.
 
-It starts a Jupyter kernel in the sandbox, and a Node worker when JavaScript is asked for, and
-carries their messages over single calls. Both directions are streams of bytes with offsets; every
-message is one line of JSON:
+It starts a Jupyter kernel in the sandbox, and a Node worker for JavaScript, and carries their
+messages over single calls. Both directions are streams of bytes with offsets; every message is one
+line of JSON:
 
-- inwards, a call brings bytes and the offset at which they stand. What is known already is
-  skipped, so a call may be repeated and no message reaches the kernel twice.
-- outwards, a call asks for the bytes from an offset on. They are kept until a later call asks
-  for what comes behind them, so an answer that was lost can be had again.
+- inwards, a call brings bytes and their offset. Bytes that have arrived before are skipped, so a
+  call may be repeated and no message reaches the kernel twice.
+- outwards, a call asks for the bytes from an offset on. They are kept until a later call asks for
+  the bytes after them, so a lost answer can be sent again.
 
-A call may wait for what happens, and then answer once, or go on answering, a line for each thing
-that happens. What must come in meanwhile is written to a named pipe in the bridge's private
-folder: lines of JSON, {"holder", "at", "in", "forget"} as in a call, or {"return": id of the call
-that is to end; "*" for whichever waits}.
+A call may wait for bytes and answer once, or stream: one line for each answer. What must come in
+during a call is written to a named pipe in the bridge's private directory: lines of JSON,
+{"holder", "at", "in", "forget"} as in a call, or {"return": id of the call to end; "*" for
+whichever waits}.
 
-A bridge has one holder at a time, by number: whoever asked last where it is. What an earlier one
-had sent and comes late is not taken: its offsets are not those of now.
+A bridge has one holder at a time, by number: the last one that attached to it. Late bytes of an
+earlier holder are not taken, because their offsets are no longer valid.
 
 A line is {"c": channel, "h": header, "p": parent header, "m": metadata, "b": content,
 "x": [buffers, base64]}; the channel "node" leads to the Node worker, the Jupyter channels to the
-kernel, and lines of the channel "bridge" are this module's own words. The user's code runs in
-their processes, not in this one.
+kernel, and the bridge itself sends lines of the channel "bridge". The user's code runs in their
+processes, not in this one.
 
-Needs Python 3.9; the modules beside it that it imports are brought along with it.
+Needs Python 3.9; the modules that it imports are sent with it.
 """
 
 from __future__ import annotations
@@ -39,113 +39,113 @@ import time
 import zlib
 from typing import Any
 
+from agentbay_kernel.sandbox.full_output import FullOutput
 from agentbay_kernel.sandbox.jupyter_kernel import JupyterKernel
 from agentbay_kernel.sandbox.node_kernel import NodeKernel
 from agentbay_kernel.sandbox.outbox import Outbox
 from agentbay_kernel.sandbox.usage import Usage
-from agentbay_kernel.sandbox.whole_output import WholeOutput
 
-# Inward bytes that came too early are kept until those before them come, in so many pieces.
+# Pieces of inward bytes that are kept until those before them come.
 MOST_EARLY = 1000
-# Longest line of the pipe; POSIX writes up to 4096 bytes as one.
+# Longest line of the pipe; POSIX writes up to 4096 bytes at once.
 MOST_PIPED = 4096
-# Bytes of the outbox in one answer, however small they pack; the near end takes twice as many.
+# Bytes of the outbox in one answer, before compression; the near end accepts twice as many.
 MOST_UNPACKED = 16 * 1024 * 1024
-# A call that streams is heard of so often, and one that finds nothing under way waits so long.
+# A call that streams answers at least this often; one without requests in progress waits this long.
 HEARTBEAT_S = 5.0
 IDLE_S = 1.0
 
 
 class BridgeTakenError(Exception):
-    """The caller is no longer the bridge's holder."""
+    """Another front end is the bridge's holder now."""
 
 
 class Bridge:
-    """The two streams, the kernels between them, and the pipe that wakes a call."""
+    """The two streams, the kernels, and the pipe that wakes a call."""
 
     def __init__(self, bound: int, worker: str, hooks: str, interrupts: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="ab-")
-        self.outbox = Outbox(bound, WholeOutput(self.folder))
+        self.outbox = Outbox(bound, FullOutput(self.folder))
         self.kernel = JupyterKernel(self.outbox, self.folder, hooks, interrupts)
         self.usage = Usage(self.kernel.process.pid)
-        # JavaScript's, once it is asked for; the worker's source until then.
+        # Started with the first request for JavaScript, from the worker's source.
         self.node: NodeKernel | None = None
         self.worker = worker
-        # Messages by id that went to a kernel: none goes there twice.
+        # Ids of messages that were sent to a kernel: none is sent twice.
         self.posted: set[str] = set()
         self.holder = 0
         self.inward = bytearray()
         self.known = 0
         # The call that is being answered.
         self.calling = ""
-        # Bytes that came before those in front of them, by offset.
+        # Bytes that came before earlier ones, by offset.
         self.early: dict[int, bytes] = {}
         self.lock = threading.Lock()
-        # Has anything come by the pipe? Not every sandbox lets its shell write there.
+        # Has the pipe worked? In some sandboxes the shell can't write to it.
         self.heard = False
         self.pipe = ""
         with contextlib.suppress(AttributeError, OSError):  # not every system has such pipes
             path = os.path.join(self.folder, "wake")
             os.mkfifo(path, 0o600)
             self.pipe = path
-            threading.Thread(target=self.listen, name="agentbay-wake", daemon=True).start()
+            threading.Thread(target=self.read_pipe, name="agentbay-wake", daemon=True).start()
 
-    def listen(self) -> None:
+    def read_pipe(self) -> None:
         """Take what is written to the pipe."""
         # Open for writing too: the pipe does not end when a writer goes.
         descriptor = os.open(self.pipe, os.O_RDWR)
         rest = b""
         while True:
             *lines, rest = (rest + os.read(descriptor, 65536)).split(b"\n")
-            # A line is shorter than what a pipe takes in one go.
+            # No line is longer.
             rest = rest[-MOST_PIPED:]
             for line in lines:
-                # A line that was torn is left out: the next call brings what it held.
+                # An incomplete line is skipped: the next call brings its bytes again.
                 with contextlib.suppress(ValueError, KeyError, TypeError, zlib.error):
-                    self.hear(json.loads(line))
+                    self.receive_line(json.loads(line))
 
-    def hear(self, line: dict[str, Any]) -> None:
-        """One line of the pipe."""
+    def receive_line(self, line: dict[str, Any]) -> None:
+        """Handle a line of the pipe."""
         self.heard = True
         if "in" in line and line["holder"] == self.holder:
-            # First: what a cell before showed must not leave too little room for this one.
+            # First, so that the outbox has room for the new cell's output.
             self.outbox.forget(line["forget"])
             self.accept(line["at"], unpack(line["in"]))
         if "return" in line:
             self.outbox.release(self.calling if line["return"] == "*" else line["return"])
 
     def accept(self, offset: int, data: bytes) -> int:
-        """Take inward bytes that stand at that offset; returns how many are known now."""
+        """Take inward bytes at an offset; return how many have arrived without a gap."""
         with self.lock:
             if offset > self.known:
                 if len(self.early) < MOST_EARLY:
                     self.early[offset] = data
                 return self.known
-            self.take_in(data[self.known - offset :])
+            self.deliver(data[self.known - offset :])
             for at in sorted(self.early):
                 if at > self.known:
                     break
-                self.take_in(self.early.pop(at)[self.known - at :])
+                self.deliver(self.early.pop(at)[self.known - at :])
             return self.known
 
-    def take_in(self, fresh: bytes) -> None:
-        """Hand what is new to the kernel, line by line."""
+    def deliver(self, fresh: bytes) -> None:
+        """Send new bytes to the kernel, line by line."""
         self.known += len(fresh)
         *lines, rest = (bytes(self.inward) + fresh).split(b"\n")
         self.inward[:] = rest
         for line in filter(None, lines):
-            # Half a line is what is left of a message that was given up on its way.
+            # An incomplete line is left of a message whose sending was given up.
             with contextlib.suppress(ValueError):
                 self.post(json.loads(line))
 
     def post(self, message: dict[str, Any]) -> None:
-        """Hand a message to the kernel that it is for; one whose id is known is ignored."""
+        """Send a message to its kernel; ignore one whose id was sent before."""
         identity = message["h"]["msg_id"]
         if identity in self.posted:
             return
         self.posted.add(identity)
         if message["c"] == "control" and message["h"]["msg_type"] == "interrupt_request":
-            # Behind the cell that it names, or behind its end.
+            # The cell that it names was sent before it, or has ended.
             self.kernel.interrupt(message)
             return
         self.outbox.begin(message)
@@ -157,21 +157,21 @@ class Bridge:
         self.node.post(message)
 
     def exchange(self, call: dict[str, Any]) -> None:
-        """One call: take what it brings, wait, answer what there is, a line of JSON on stdout.
+        """Serve a call: take its bytes, wait, and print a line of JSON with the outward bytes.
 
-        In: "id" (of the call), "holder" (the caller's number), "at" and "in" (offset and bytes
-        brought, zlib in base64), "after" (offset wanted; what is before it has arrived), "room"
-        (most bytes in a line), "wait" and "linger" (seconds), "until" (ids of requests to wait
-        for), "forget" (offset before which nothing is asked for again, at a line's end). With
-        "most" the call streams: it answers on and on, until no request is under way (with
-        "listen" it stays for what comes unasked), its time is over, or so many bytes were
-        answered. Out: "known" (inward bytes that have arrived), "from", "out" and "size" (offset,
-        bytes, their number), "heard" (did the pipe work?), now and then "usage" (`usage.py`).
+        In: "id" (of the call), "holder" (the caller's number), "at" and "in" (offset and inward
+        bytes, zlib in base64), "after" (requested offset; all before it has arrived), "room" (most
+        bytes in a line), "wait" and "linger" (seconds), "until" (ids of requests to wait for),
+        "forget" (offset, at a line's end, before which nothing is requested again). With "most" the
+        call streams: it prints lines until no request is in progress (with "listen" it also waits
+        for late output), its time is over, or that many bytes were sent. Out: "known" (inward bytes
+        that have arrived), "from", "out" and "size" (offset, bytes, their number), "heard" (has the
+        pipe worked?), sometimes "usage" (`usage.py`).
         """
         if call["holder"] != self.holder:
             raise BridgeTakenError("another front end has taken up this bridge")
         self.calling = call["id"]
-        # First: what a cell before showed must not leave too little room for this one.
+        # First, so that the outbox has room for the new cell's output.
         self.outbox.forget(call["forget"])
         self.accept(call["at"], unpack(call["in"]))
         after = call["after"]
@@ -180,41 +180,41 @@ class Bridge:
             self.outbox.wait(call["id"], after, ends_at, call["until"], call["linger"])
             self.answer(after, call["room"])
             return
-        most_after, heard_at = after + call["most"], time.monotonic()
+        most_after, answered_at = after + call["most"], time.monotonic()
         while True:
-            # A call that finds nothing under way does not stay for long.
-            under_way = list(self.outbox.open)
-            stays = under_way or call["listen"]
-            until = min(ends_at, heard_at + (HEARTBEAT_S if stays else IDLE_S))
-            self.outbox.wait(call["id"], after, until, under_way, call["linger"])
+            # Without requests in progress, a call waits only for a short time.
+            in_progress = list(self.outbox.open)
+            stays = in_progress or call["listen"]
+            until = min(ends_at, answered_at + (HEARTBEAT_S if stays else IDLE_S))
+            self.outbox.wait(call["id"], after, until, in_progress, call["linger"])
             after += self.answer(after, call["room"])
-            heard_at = time.monotonic()
-            # What ends a request is in the outbox before the request counts as ended.
+            answered_at = time.monotonic()
+            # A request counts as ended only when its last message is in the outbox.
             ended = not self.outbox.open and not self.outbox.has(after) and not call["listen"]
-            over = heard_at >= ends_at or after >= most_after
+            over = answered_at >= ends_at or after >= most_after
             if ended or over or call["id"] in self.outbox.returning:
-                # What was answered may have been before the end of the last request.
+                # The answer before this may have come before the end of the last request.
                 if ended and self.usage.is_due(is_last=True):
                     self.answer(after, call["room"])
                 return
 
     def answer(self, after: int, room: int) -> int:
-        """Print one line of answer; returns how many bytes of the outbox it holds."""
+        """Print one line; return how many bytes of the outbox it contains."""
         packed = self.pack(after, room)
         facts: dict[str, Any] = {"known": self.known, "from": after, "heard": self.heard}
         if self.usage.is_due(is_last=not self.outbox.open):
             facts["usage"] = self.usage.read()
-        # One piece: `print` would write the line's end by itself.
+        # At once: `print` would write the line's end separately.
         sys.stdout.write(json.dumps({**facts, **packed}) + "\n")
         sys.stdout.flush()
         return int(packed["size"])
 
     def pack(self, after: int, room: int) -> dict[str, Any]:
-        """As many bytes as fit into `room` when packed."""
+        """Return as many bytes as fit into `room` when packed."""
         size = room * 3 // 4 - 64
         data = self.outbox.take(after, size)
         packed = base64.b64encode(zlib.compress(data, 1)).decode()
-        # Text packs to a fraction, pictures hardly; base64 adds a third.
+        # Text becomes much smaller, images hardly; base64 adds a third.
         if len(data) == size and len(packed) < room // 2:
             more = min(size * room // len(packed) * 9 // 10, MOST_UNPACKED)
             larger = self.outbox.take(after, more)
@@ -225,7 +225,7 @@ class Bridge:
 
     @property
     def alive(self) -> bool:
-        """Does the kernel run?"""
+        """Whether the kernel runs."""
         return self.kernel.process.poll() is None
 
     def close(self) -> None:
@@ -240,20 +240,25 @@ bridge: Bridge | None = None
 
 
 def unpack(text: str) -> bytes:
-    """Bytes that travelled as text."""
+    """Return the bytes of a packed string."""
     return zlib.decompress(base64.b64decode(text))
 
 
 def start(bound: int, worker: str, hooks: str, interrupts: str) -> None:
-    """Start a bridge. The other arguments are sources: of the Node worker, of what prepares the
-    Python kernel to show charts, and of its handler of interrupts."""
+    """Start a bridge.
+
+    Arguments:
+        bound: most bytes in the outbox.
+        worker: source of the Node worker.
+        hooks: source of `display_hooks.py`.
+        interrupts: source of `interrupts.py`.
+    """
     global bridge
     bridge = Bridge(bound, worker, hooks, interrupts)
 
 
-def tell() -> None:
-    """Make the caller the bridge's holder; print where the bridge is and where its streams stand,
-    as a line of JSON."""
+def attach() -> None:
+    """Make the caller the bridge's holder; print a line of JSON with the pipe and the offsets."""
     assert bridge is not None
     bridge.holder += 1
     facts = {
@@ -262,14 +267,14 @@ def tell() -> None:
         "pipe": bridge.pipe,
         "known": bridge.known,
         "from": bridge.outbox.start,
-        "output": bridge.outbox.whole.before,
+        "output": bridge.outbox.full_output.before,
     }
     print(json.dumps(facts), flush=True)
 
 
-def fate(identity: str) -> None:
-    """Print what became of a request, as JSON: "unknown", "running" or "ended". One that is not
-    known never runs from now on, should it still come."""
+def request_status(identity: str) -> None:
+    """Print the status of a request as JSON: "unknown", "running" or "ended". An unknown one never
+    runs, even if it comes later."""
     assert bridge is not None
     known = "running" if identity in bridge.outbox.open else "ended"
     print(json.dumps(known if identity in bridge.posted else "unknown"), flush=True)
@@ -277,6 +282,6 @@ def fate(identity: str) -> None:
 
 
 def exchange(call: str) -> None:
-    """Answer one call: JSON in, lines of JSON on stdout."""
+    """Serve one call, which is JSON; print lines of JSON."""
     assert bridge is not None
     bridge.exchange(json.loads(call))

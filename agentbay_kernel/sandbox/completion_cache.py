@@ -1,11 +1,10 @@
 """Jedi's cache of parsed files, filled before the first completion needs it.
 
-A first completion parses Python's own stubs, which takes seconds where nothing is cached, and a
-page does not wait that long. A local runtime brings the parsed files along. Elsewhere a process
-beside the kernel parses them, and until it has ended IPython completes without Jedi.
+Without a cache, the first completion parses Python's own stubs. That takes seconds, and a page does
+not wait that long. A local runtime provides the cache. Elsewhere a process beside the kernel fills
+it, and until it has ended IPython completes without Jedi.
 
-Runs inside a sandbox, with Python 3.9 or newer, and in the local runtime, which makes what it
-brings along.
+Runs inside a sandbox, with Python 3.9 or newer, and in the local runtime, which makes its cache.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import shutil
 import subprocess
 import sys
 
-# Where a local runtime keeps what it brings along.
-BROUGHT = "AGENTBAY_COMPLETION_CACHE"
-# Completions whose files most others need too: builtins, typing, os, io.
+# Names the directory of the cache that a local runtime provides.
+CACHE_VARIABLE = "AGENTBAY_COMPLETION_CACHE"
+# Completions that parse the files that most others need: builtins, typing, os, io.
 FILL = """\
 import os
 os.nice(19)
@@ -27,8 +26,8 @@ for code in ("pri", "''.jo", "import os\\nos.path.jo", "open('x').re", "import j
     for found in jedi.Interpreter(code, [{}]).complete():
         found.type, found.get_signatures()
 """
-# Not in the home, where the user would find it. IPython 9 imports Jedi with the first completion,
-# by a function that has no public name; before that, Jedi is imported already.
+# Not in the home directory, where the user would see it. IPython 9 imports Jedi with the first
+# completion, by a private function; older versions have imported it already.
 USE_DIRECTORY = """exec({source!r}, {{"__name__": "_agentbay", "directory": {directory!r}}})"""
 USE_SOURCE = """\
 import sys
@@ -44,7 +43,7 @@ if get is not None:
 elif "jedi" in sys.modules:
     keep(sys.modules["jedi"])
 """
-# Said to the kernel, which knows what its user has set meanwhile.
+# Run by the kernel, which knows the user's own setting.
 WITHOUT_JEDI = "setattr(get_ipython().Completer, 'use_jedi', False)"
 WITH_JEDI = """(lambda completer: setattr(completer, "use_jedi", completer.config.get(
     "Completer", {}
@@ -52,19 +51,19 @@ WITH_JEDI = """(lambda completer: setattr(completer, "use_jedi", completer.confi
 
 
 class CompletionCache:
-    """The cache of one kernel: brought along, or filled by a process.
+    """The cache of one kernel: copied from the local runtime's, or filled by a process.
 
     Arguments:
-        folder: the bridge's; the cache is in it.
+        folder: the bridge's directory; the cache is in it.
     """
 
     def __init__(self, folder: str) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.directory = f"{folder}/jedi"
-        brought = os.environ.get(BROUGHT, "")
+        provided = os.environ.get(CACHE_VARIABLE, "")
         with contextlib.suppress(OSError):
-            if brought:
-                shutil.copytree(brought, self.directory)
+            if provided:
+                shutil.copytree(provided, self.directory)
                 return
         with contextlib.suppress(OSError):
             self.process = subprocess.Popen(
@@ -78,17 +77,17 @@ class CompletionCache:
 
     @property
     def preparations(self) -> list[str]:
-        """What the kernel runs before any cell."""
+        """Code that the kernel runs before any cell."""
         use = USE_DIRECTORY.format(source=USE_SOURCE, directory=self.directory)
-        return [use, WITHOUT_JEDI] if self.cold else [use]
+        return [use, WITHOUT_JEDI] if self.filling else [use]
 
     @property
-    def cold(self) -> bool:
-        """Is it still being filled?"""
+    def filling(self) -> bool:
+        """Whether it is still being filled."""
         return self.process is not None
 
-    def warmed(self) -> bool:
-        """Has the process that fills it ended since this was asked last?"""
+    def just_filled(self) -> bool:
+        """Return once whether the process that fills it has ended."""
         if self.process is None or self.process.poll() is None:
             return False
         self.process = None

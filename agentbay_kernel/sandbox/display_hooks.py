@@ -1,13 +1,12 @@
-"""Prepares a sandbox's IPython so that charts bring along what draws them.
+"""Prepares a sandbox's IPython so that charts contain their scripts.
 
-A library's script lies where the chart was made, and neither the page nor the frame around an
-output loads anything. So each library is set, by its own settings where it has them, to make
-self-contained output, with a static picture beside it where one can be had. What the user sets
-afterwards wins.
+A library's scripts are in the sandbox, and neither the page nor the frame around an output loads
+anything. So each library is set, by its own settings if it has them, to make self-contained output,
+with a static picture beside it if possible. The user's later settings win.
 
-It is run in the kernel's process, in a namespace of its own, before the first cell; it imports no
+It runs in the kernel's process, in a separate namespace, before the first cell; it imports no
 library. A library is set up right after its import. Nothing here may make an import, a display or
-a cell fail: what goes wrong leaves the library as it is.
+a cell fail: if it fails, the library stays as it is.
 
 Runs inside a sandbox, with Python 3.9 or newer and IPython 7 or newer.
 """
@@ -30,9 +29,9 @@ from importlib.machinery import ModuleSpec
 from typing import Any, Callable
 
 PLAIN, HTML, PNG = "text/plain", "text/html", "image/png"
-# Files that a page would ask of a server are put into the output up to this size.
+# Files that a page would load from a server are embedded in the output up to this size.
 MOST_EMBEDDED = 10 * 1024 * 1024
-# What these libraries publish only to load their scripts into the page: nothing to look at.
+# Displays of these libraries that only load scripts into the page: they show nothing.
 LOADING = frozenset(
     f"application/vnd.{name}.v0+json" for name in ("bokehjs_load", "holoviews_load")
 )
@@ -44,7 +43,7 @@ library: Any = importlib.import_module
 
 
 def prepare_altair(altair: Any) -> None:
-    """Charts are HTML with its scripts, and a picture; without vl_convert they are data."""
+    """Make charts HTML with its scripts, and a picture; without vl_convert they are data."""
     if altair.renderers.active != "default":
         return
     altair.renderers.register("agentbay", functools.partial(altair_bundle, altair))
@@ -52,7 +51,7 @@ def prepare_altair(altair: Any) -> None:
 
 
 def altair_bundle(altair: Any, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
-    """A chart as Altair's renderers return it: a MIME bundle."""
+    """Return a chart's MIME bundle, as Altair's renderers do."""
     bundle: dict[str, Any] = {PLAIN: "alt.Chart(...)"}
     version = ".".join(altair.VEGALITE_VERSION.split(".")[:2])
     try:
@@ -61,12 +60,12 @@ def altair_bundle(altair: Any, spec: dict[str, Any], **metadata: Any) -> dict[st
         # The notebook's side may have the scripts.
         return {**bundle, f"application/vnd.vegalite.v{version.split('.')[0]}+json": spec}
     options = {"mode": "vega-lite", **metadata.get("embed_options", {})}
-    # What a chart loads is not loaded in a sandbox without a network.
+    # It fails for a chart that loads data, in a sandbox without network.
     with contextlib.suppress(OSError, ValueError):
         bundle[PNG] = vega("vegalite_to_png", vl_spec=spec, vl_version=version)
     height = 0
     if PNG in bundle:
-        # The frame around the chart is as high as what is in it says; below it is room for a menu.
+        # The frame around the chart takes this height; it leaves room below for a menu.
         height = int.from_bytes(base64.b64decode(bundle[PNG][:32])[20:24], "big")
     drawn = ", ".join(json.dumps(part).replace("<", "\\u003c") for part in (spec, options))
     bundle[HTML] = (
@@ -91,22 +90,22 @@ for line in sys.stdin:
     name, options = json.loads(line)
     try:
         value = getattr(vl_convert, name)(**options)
-        said = {"value": value if isinstance(value, str) else base64.b64encode(value).decode()}
+        response = {"value": value if isinstance(value, str) else base64.b64encode(value).decode()}
     except Exception as error:
-        said = {"error": str(error)[:1000]}
-    print(json.dumps(said), flush=True)
+        response = {"error": str(error)[:1000]}
+    print(json.dumps(response), flush=True)
 """
 VEGA_S = 30
 vega_process: Any = None
 
 
 def vega(name: str, **options: Any) -> str:
-    """A call of vl_convert, in a process of its own: its V8 ends the process if it fails.
+    """Call vl_convert in a separate process: its V8 ends the process if it fails.
 
     Raises:
         ImportError: there is no vl_convert.
         OSError: the process ended, or took longer than `VEGA_S`.
-        ValueError: it can't do that.
+        ValueError: vl_convert failed.
     """
     global vega_process
     if importlib.util.find_spec("vl_convert") is None:
@@ -118,11 +117,11 @@ def vega(name: str, **options: Any) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            # An interrupt is for the cell. The end of its input ends it.
+            # Interrupts are for the cell. The process ends when its input ends.
             start_new_session=True,
         )
     process = vega_process
-    # A thread of its own, so that it ends a call that this one waits for.
+    # A timer, because this thread waits for the process.
     limit = threading.Timer(VEGA_S, process.kill)
     limit.daemon = True
     limit.start()
@@ -135,20 +134,20 @@ def vega(name: str, **options: Any) -> str:
         limit.cancel()
         limit.join()
         if not line:
-            # Also an interrupt: an answer that is still to come is nobody's.
+            # Also after an interrupt: a late response would be taken for that of the next call.
             process.kill()
             vega_process = None
-    said = json.loads(line or '{"error": "the process ended"}')
-    if "error" in said:
-        raise (ValueError if line else OSError)(said["error"])
-    return str(said["value"])
+    response = json.loads(line or '{"error": "the process ended"}')
+    if "error" in response:
+        raise (ValueError if line else OSError)(response["error"])
+    return str(response["value"])
 
 
 # --- Bokeh
 
 
 def prepare_bokeh(bokeh_io: Any) -> None:
-    """`show` shows a plot in the notebook, with or without `output_notebook`."""
+    """Make `show` show a plot in the notebook, with or without `output_notebook`."""
     bokeh_io.install_notebook_hook(
         "jupyter", load_bokeh, show_bokeh, show_bokeh_app, overwrite=True
     )
@@ -156,18 +155,18 @@ def prepare_bokeh(bokeh_io: Any) -> None:
 
 
 def load_bokeh(*_: Any, **__: Any) -> None:
-    """`output_notebook()`: each plot brings its scripts, so nothing is loaded."""
+    """Do nothing for `output_notebook()`: each plot contains its scripts."""
 
 
 def show_bokeh(plot: Any, state: Any, notebook_handle: Any = None) -> None:
-    """`show(plot)`."""
+    """Show a plot: `show(plot)`."""
     library("IPython.display").publish_display_data({HTML: bokeh_html(plot), PLAIN: repr(plot)})
     if notebook_handle:
         print("push_notebook() has no effect here: show() the plot again to see what changed.")
 
 
 def show_bokeh_app(app: Any, state: Any, notebook_url: Any = None, **_: Any) -> None:
-    """`show(app)`."""
+    """Refuse `show(app)`."""
     print(
         "Bokeh applications are not shown: the page can't reach a server in the sandbox. "
         "Show the plot itself, without callbacks in Python."
@@ -175,7 +174,7 @@ def show_bokeh_app(app: Any, state: Any, notebook_url: Any = None, **_: Any) -> 
 
 
 def bokeh_html(plot: Any) -> str:
-    """A document with the plot and its scripts."""
+    """Return a document with the plot and its scripts."""
     resources = library("bokeh.resources").INLINE
     html = str(library("bokeh.embed").file_html(plot, resources, title="Bokeh"))
     # Panel adds the address of a script on the Jupyter server, for components in other languages.
@@ -186,12 +185,12 @@ def bokeh_html(plot: Any) -> str:
 
 
 def prepare_plotly(plotly_io: Any) -> None:
-    """Figures are shown both as data and as HTML with its scripts."""
+    """Show figures both as data and as HTML with its scripts."""
     if os.environ.get("PLOTLY_RENDERER"):
         return
 
     class Renderer(plotly_io.base_renderers.HtmlRenderer):  # type: ignore[misc]
-        """A figure's data, and a document that draws it."""
+        """Renders a figure as its data and as a document that draws it."""
 
         def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
             data: dict[str, Any] = plotly_io.renderers["plotly_mimetype"].to_mimebundle(fig_dict)
@@ -214,7 +213,7 @@ def prepare_plotly(plotly_io: Any) -> None:
 
 
 def figure_widget_bundle(widget: Any) -> Any:
-    """A plotly figure that is a widget, and the figure itself for pages without such widgets."""
+    """Return the bundle of plotly's widget, with its figure for pages without such widgets."""
     bundle = widget._repr_mimebundle_()
     renderers = library("plotly.io").renderers
     if "agentbay" in renderers:
@@ -223,7 +222,7 @@ def figure_widget_bundle(widget: Any) -> Any:
 
 
 def chart_widget_bundle(widget: Any) -> Any:
-    """The same for Altair's `JupyterChart`."""
+    """Return the same for Altair's `JupyterChart`."""
     bundle = dict(widget._repr_mimebundle_())
     chart = widget.chart._repr_mimebundle_()
     for part in chart[:1] if isinstance(chart, tuple) else (chart,):
@@ -235,19 +234,19 @@ def chart_widget_bundle(widget: Any) -> Any:
 
 
 def prepare_holoviews(holoviews: Any) -> None:
-    """`hv.extension` shows no logo, which would need a frame."""
+    """Make `hv.extension` show no logo, which would need a frame."""
     holoviews.extension.logo = False
 
 
 def prepare_panel(panel: Any) -> None:
-    """`pn.extension` asks the page nothing about itself: there is nobody to answer."""
+    """Make `pn.extension` ask the page for nothing: nothing would answer."""
     panel.config.browser_info = False
 
 
 def holoviews_bundle(element: Any) -> Any:
-    """What HoloViews draws with Bokeh, as a document of its own."""
+    """Return the bundle of an element that HoloViews draws with Bokeh: a document."""
     holoviews = sys.modules["holoviews"]
-    # Other backends are shown as ever, and so is what this one can't draw.
+    # Other backends keep their own display, and so does what Bokeh can't draw.
     if holoviews.Store.current_backend != "bokeh" or not holoviews.extension._loaded:
         return element._repr_mimebundle_()
     if element.traverse(lambda one: one, [holoviews.HoloMap, holoviews.DynamicMap]):
@@ -258,22 +257,22 @@ def holoviews_bundle(element: Any) -> Any:
 
 
 def panel_bundle(viewable: Any) -> Any:
-    """What Panel shows, with its states embedded: no Python is asked when a slider moves."""
+    """Return the bundle of Panel's output with its states embedded: sliders need no Python."""
     return {HTML: panel_html(viewable), PLAIN: repr(viewable)}
 
 
 def layout_bundle(interactive: Any) -> Any:
-    """The same for what only makes a layout of Panel when it is shown."""
+    """Return the same for an object that makes its Panel layout when it is shown."""
     return panel_bundle(interactive.layout())
 
 
 def viewer_bundle(viewer: Any) -> Any:
-    """The same for classes that say by `__panel__` how they are shown."""
+    """Return the same for classes with a method `__panel__`."""
     return panel_bundle(viewer._create_view())
 
 
 def panel_html(viewable: Any) -> str:
-    """A document with the viewable and its scripts."""
+    """Return a document with the viewable and its scripts."""
     document, resources = io.StringIO(), library("bokeh.resources").INLINE
     viewable.save(document, resources=resources, embed=True, progress=False)
     dist = os.path.join(os.path.dirname(library("panel").__file__), "dist")
@@ -286,7 +285,7 @@ def panel_html(viewable: Any) -> str:
             return "data:text/css;base64," + base64.b64encode(file.read()).decode("ascii")
 
     html = PANEL_STYLE.sub(style, document.getvalue())
-    # Icons for the tab that the document is not shown in.
+    # Icons of a browser's tab, which this document does not have.
     return re.sub(r'<link rel="(?:apple-touch-)?icon"[^>]*>', "", html)
 
 
@@ -299,13 +298,13 @@ PANEL_STYLE = re.compile(
 
 
 def prepare_itables(itables: Any) -> None:
-    """Each table brings DataTables along, not the cell of `init_notebook_mode`."""
+    """Make each table contain DataTables, not the cell of `init_notebook_mode`."""
     module: Any = sys.modules["itables.javascript"]
     to_html = module.to_html_datatable
 
     @functools.wraps(to_html)
     def with_scripts(*arguments: Any, **options: Any) -> str:
-        # Who names a source wants that one.
+        # The user has chosen a source.
         if "dt_url" in options:
             return str(to_html(*arguments, **options))
         scripts = module.generate_init_offline_itables_html(itables.options.dt_bundle)
@@ -324,7 +323,8 @@ def prepare_itables(itables: Any) -> None:
 
 
 def iframe_html(frame: Any) -> str:
-    """An `IFrame`: the document itself where it is a file of the sandbox, as pyvis makes it."""
+    """Return an `IFrame`'s HTML: the document itself if it is a file of the sandbox, as with
+    pyvis."""
     source = str(frame.src)
     page = local_file(source, (".html", ".htm"))
     if page is None or frame.params:
@@ -335,7 +335,7 @@ def iframe_html(frame: Any) -> str:
 
 
 def video_html(video: Any) -> str:
-    """A `Video`: with its data where it is a file of the sandbox."""
+    """Return a `Video`'s HTML, with its data if it is a file of the sandbox."""
     path = None if video.embed else local_file(str(video.url or video.filename or ""))
     if path is None:
         return str(video._repr_html_())
@@ -351,7 +351,7 @@ def video_html(video: Any) -> str:
 
 
 def local_file(address: str, endings: tuple[str, ...] = ("",)) -> str | None:
-    """The file of this name, if there is one that is small enough to be shown."""
+    """Return the path of a file, if it exists and is small enough to be embedded."""
     if "://" in address or not address.lower().endswith(endings):
         return None
     path = os.path.abspath(address)
@@ -364,7 +364,7 @@ STYLESHEET = re.compile(r"""<link\b[^>]*?\bhref=\s*["']([^"']+\.css)["'][^>]*>""
 
 
 def with_local_scripts(document: str, folder: str) -> str:
-    """A document with the scripts and style sheets in it that are on this machine."""
+    """Embed the scripts and style sheets of a document that are files of the sandbox."""
     folders = [folder]
     if "pyvis" in sys.modules:
         own = os.path.join(os.path.dirname(sys.modules["pyvis"].__file__ or ""), "templates", "lib")
@@ -390,7 +390,7 @@ def with_local_scripts(document: str, folder: str) -> str:
         return drop_or_keep(tag) if text is None else f"<style>{text}</style>"
 
     def drop_or_keep(tag: re.Match[str]) -> str:
-        # What is left of pyvis' page only frames the network.
+        # Other scripts and styles of pyvis' page only frame the network.
         return "" if is_pyvis else tag[0]
 
     is_pyvis = "vis-network" in document and len(folders) > 1
@@ -425,7 +425,7 @@ pending = dict(PREPARATIONS)
 
 
 def prepare(name: str) -> None:
-    """Set up a library that has been imported, once."""
+    """Set up an imported library, once."""
     module, preparation = sys.modules.get(name), pending.get(name)
     if module is None or preparation is None:
         return
@@ -435,10 +435,10 @@ def prepare(name: str) -> None:
 
 
 class WatchedSpec(ModuleSpec):
-    """The spec of a module under import, which learns that the import has ended.
+    """The spec of a module that is being imported; it notices the end of the import.
 
-    The import system itself says so, by `_initializing`: no frame of ours stands in a traceback,
-    and the module has its own loader. Where it should not say so, `before_cell` does it.
+    The import system sets `_initializing`. So tracebacks have no frame of ours, and the module
+    keeps its own loader. If it does not set it, `before_cell` sets up the library.
     """
 
     @property
@@ -449,7 +449,7 @@ class WatchedSpec(ModuleSpec):
     def _initializing(self, value: bool) -> None:
         self.__dict__["_initializing"] = value
         if not value and self.__dict__.get("_agentbay_begun"):
-            # It is an ordinary one again.
+            # From now on it is an ordinary spec.
             del self.__dict__["_agentbay_begun"]
             self.__class__ = ModuleSpec  # type: ignore[assignment]
             prepare(self.name)
@@ -457,11 +457,11 @@ class WatchedSpec(ModuleSpec):
             self.__dict__["_agentbay_begun"] = True
 
 
-class Watch:
-    """A finder that finds nothing itself: it marks the specs of the libraries set up here."""
+class ImportWatcher:
+    """A finder that watches the imports of libraries to set up; other finders find them."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The spec that the other finders have for one of the libraries."""
+        """Return the other finders' spec for one of the libraries, as a `WatchedSpec`."""
         if name not in pending:
             return None
         for finder in sys.meta_path:
@@ -476,21 +476,21 @@ class Watch:
 
 
 def before_cell(*_: Any) -> None:
-    """Set up what was imported unseen."""
+    """Set up libraries whose import was not noticed."""
     for name in [name for name in pending if name in sys.modules]:
         prepare(name)
 
 
 def without_loading(message: Any) -> Any:
-    """A message to publish; None if it only loads scripts into the page."""
+    """Return a message, None if it only loads scripts into the page."""
     data = message["content"].get("data") or {}
-    # Panel's way to say how modules are loaded.
+    # Panel's options for loading modules.
     loads = len(data) == 1 and str(data.get(HTML)).startswith('<script type="esms-options">')
     return None if loads or LOADING & data.keys() else message
 
 
-def or_as_ever(display: Callable[[Any], Any], method: str) -> Callable[[Any], Any]:
-    """A display that shows an object by its own method where it fails."""
+def with_fallback(display: Callable[[Any], Any], method: str) -> Callable[[Any], Any]:
+    """Return a display that uses the object's own method if it fails."""
 
     @functools.wraps(display)
     def shown(thing: Any) -> Any:
@@ -514,11 +514,11 @@ def install() -> None:
     for mime, module, name, display in DISPLAYS:
         formatter = formatters.formatters[mime] if mime else formatters.mimebundle_formatter
         method = "_repr_html_" if mime else "_repr_mimebundle_"
-        formatter.for_type_by_name(module, name, or_as_ever(display, method))
+        formatter.for_type_by_name(module, name, with_fallback(display, method))
     shell.events.register("pre_run_cell", before_cell)
     if hasattr(shell.display_pub, "register_hook"):
         shell.display_pub.register_hook(without_loading)
-    sys.meta_path.insert(0, Watch())
+    sys.meta_path.insert(0, ImportWatcher())
 
 
 install()

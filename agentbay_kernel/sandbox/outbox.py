@@ -1,8 +1,8 @@
-"""What a kernel in a sandbox said and nobody has collected yet, and which requests are under way.
+"""The messages of a sandbox's kernels that the front end has not collected yet, and the requests in
+progress.
 
-In: messages as lines of bytes, what came of each request. Out: the bytes from any offset that was
-not forgotten; waiting for more, or for the end of requests. Bounded: what nobody collects is
-dropped, and how much is said, before the end of the cell that lost it.
+Messages are a stream of lines with byte offsets. If nobody collects them, output beyond a limit is
+dropped; how much is reported before the end of the cell that lost it.
 
 Runs inside a sandbox, with Python 3.9 or newer.
 """
@@ -15,44 +15,44 @@ import threading
 import time
 from typing import Any
 
-from agentbay_kernel.sandbox.whole_output import WholeOutput
+from agentbay_kernel.sandbox.full_output import FullOutput
 
-# Neighbouring pieces of one stream that nobody has asked for yet become one of this size.
+# Consecutive pieces of one stream are joined up to this size.
 MOST_JOINED = 64 * 1024
-# What shows nothing is not missed by whoever reads a cell's output.
+# Messages that show nothing in a cell's output.
 UNSEEN = ("status", "execute_input", "debug_event")
-# Characters of a stream that are one message at most.
+# Most characters of a stream in one message.
 LONGEST_PIECE = 8 * 1024 * 1024
-# Bytes of one message that are carried; the near end takes twice as many.
+# Most bytes of one message; the near end accepts twice as many.
 MOST_MESSAGE = 128 * 1024 * 1024
 
 
 class Outbox:
     """The outward stream: lines are added at its end, bytes are forgotten at its start."""
 
-    def __init__(self, bound: int, whole: WholeOutput) -> None:
+    def __init__(self, bound: int, full_output: FullOutput) -> None:
         self.bound = bound
-        self.whole = whole
+        self.full_output = full_output
         self.start = 0
         self.kept = bytearray()
-        # The largest line that is kept: its size, and the offset behind it.
+        # The largest line that is kept: its size, and the offset after it.
         self.largest, self.largest_ends = 0, 0
         self.growing: dict[str, Any] | None = None
         self.dropped = 0
-        # Requests under way, by id, and what has not come of each: its reply, its idle status.
+        # Requests in progress, by id, and what is missing of each: its reply, its idle status.
         self.open: dict[str, set[str]] = {}
-        # Calls that are to end at once, the latest ones.
+        # The latest calls that must end at once.
         self.returning: collections.deque[str] = collections.deque(maxlen=100)
         self.changed = threading.Condition()
-        # The call that waits has something to answer, and waits only for the end of a request.
+        # Has the waiting call bytes to answer, and waits only for the end of a request?
         self.lingers = False
 
     def end(self) -> int:
-        """The offset behind the last byte."""
+        """Return the offset after the last byte."""
         return self.start + len(self.kept)
 
     def has(self, after: int) -> bool:
-        """Is there something behind that offset?"""
+        """Return whether there is anything after that offset."""
         return self.end() > after or self.growing is not None
 
     def add(self, line: bytes, droppable: bool = False) -> None:
@@ -63,29 +63,29 @@ class Outbox:
                 self.dropped += 1
             else:
                 if not droppable:
-                    self.say_dropped()
+                    self.report_dropped()
                 self.keep(line)
-            self.tell_call()
+            self.wake_call()
 
     def full(self) -> bool:
-        """Is more kept than is kept for nobody? One large message alone is not too much: it would
-        push out what follows it."""
+        """Return whether the limit is exceeded, without the largest message: that alone must not
+        make later ones dropped."""
         return len(self.kept) - self.largest > self.bound
 
     def keep(self, line: bytes) -> None:
-        """Write down a message."""
+        """Append a message to the stream."""
         self.kept += line + b"\n"
         if len(line) >= self.largest:
             self.largest, self.largest_ends = len(line), self.end()
 
-    def say_dropped(self) -> None:
-        """Write down how many messages were dropped, if any were."""
+    def report_dropped(self) -> None:
+        """Append how many messages were dropped, if any."""
         if self.dropped:
             self.keep(json.dumps({"c": "bridge", "dropped": self.dropped}).encode())
             self.dropped = 0
 
     def add_stream(self, message: dict[str, Any]) -> None:
-        """Append what was printed."""
+        """Append printed text."""
         text = message["b"]["text"]
         for start in range(0, len(text), LONGEST_PIECE):
             self.add_piece(message, text[start : start + LONGEST_PIECE])
@@ -93,7 +93,7 @@ class Outbox:
     def add_piece(self, message: dict[str, Any], text: str) -> None:
         """Append a piece of a stream; the piece before it grows if it can."""
         with self.changed:
-            self.whole.add(message["p"].get("msg_id", ""), text)
+            self.full_output.add(message["p"].get("msg_id", ""), text)
             last = self.growing
             if last is not None and (
                 last["b"]["name"] == message["b"]["name"]
@@ -108,32 +108,32 @@ class Outbox:
                     self.dropped += 1
                 else:
                     self.growing = {**message, "texts": [text], "size": len(text)}
-            self.tell_call()
+            self.wake_call()
 
-    def tell_call(self) -> None:
-        """Wake the call that waits for something to answer. Each wake costs both threads."""
+    def wake_call(self) -> None:
+        """Wake the call that waits for bytes, unless it lingers: each wake costs both threads."""
         if not self.lingers:
             self.changed.notify_all()
 
     def leave_out(self, message: dict[str, Any], why: str, size: str = "") -> str:
-        """Say in the place of a message that it is not carried; returns the words.
+        """Append a note in place of a message that is too large or invalid; return the note.
 
         Arguments:
-            why: it is not.
-            size: its bytes in words, with a space before them, if they are the reason.
+            why: the reason.
+            size: its size, with a space before it, if that is the reason.
         """
         kind = message["h"]["msg_type"]
-        words = f"a message{size} ({kind}) is left out, {why}. Show less, or write it to a file."
+        note = f"a message{size} ({kind}) is left out, {why}. Show less, or write it to a file."
         if message["c"] in ("iopub", "stdin") and kind not in UNSEEN:
-            data = {"text/plain": f"[AgentBay: {words}]"}
-            note = {"data": data, "metadata": {}, "transient": {}}
+            data = {"text/plain": f"[AgentBay: {note}]"}
+            shown = {"data": data, "metadata": {}, "transient": {}}
             header = {"msg_type": "display_data"}
-            line = json.dumps({**message, "c": "iopub", "h": header, "m": {}, "b": note, "x": []})
+            line = json.dumps({**message, "c": "iopub", "h": header, "m": {}, "b": shown, "x": []})
             self.add(line.encode(), True)
-        return words
+        return note
 
     def settle(self) -> None:
-        """Write down the piece of a stream that could still grow."""
+        """Append the piece of a stream that could still grow."""
         last, self.growing = self.growing, None
         if last is not None:
             last["b"]["text"] = "".join(last.pop("texts"))
@@ -141,7 +141,8 @@ class Outbox:
             self.keep(json.dumps(last).encode())
 
     def forget(self, before: int) -> None:
-        """Bytes before that offset have arrived; say now what was dropped meanwhile."""
+        """Delete bytes before that offset, which have arrived; report dropped messages if there is
+        room."""
         with self.changed:
             del self.kept[: max(0, before - self.start)]
             self.start = max(self.start, before)
@@ -149,46 +150,44 @@ class Outbox:
                 self.largest = 0
             if len(self.kept) <= self.bound // 2:
                 self.settle()
-                self.say_dropped()
+                self.report_dropped()
 
     def begin(self, message: dict[str, Any]) -> None:
-        """A request is on its way to the kernel."""
+        """Note that a request is sent to the kernel."""
         kind = message["h"]["msg_type"]
         with self.changed:
             if kind == "execute_request" and not message["b"].get("silent"):
-                self.whole.begin(message["h"]["msg_id"])
+                self.full_output.begin(message["h"]["msg_id"])
             if kind.endswith("_request"):
                 self.open[message["h"]["msg_id"]] = {"reply", "idle"}
             elif kind.startswith("comm_"):
                 self.open[message["h"]["msg_id"]] = {"idle"}
 
     def note(self, identity: str, part: str) -> None:
-        """Its "reply" or its "idle" status has come; with both, a request has ended."""
+        """Note that a request's "reply" or its "idle" status has come; with both it has ended."""
         with self.changed:
             missing = self.open.get(identity, set())
             missing.discard(part)
             if not missing:
-                self.whole.flush(identity)
+                self.full_output.flush(identity)
                 self.open.pop(identity, None)
                 self.changed.notify_all()
 
     def end_all(self) -> None:
-        """No request will get an answer any more."""
+        """End all requests: none will get a reply any more."""
         with self.changed:
             self.open.clear()
             self.changed.notify_all()
 
     def release(self, call: str) -> None:
-        """Let that call end at once, should it wait."""
+        """End that call at once, if it waits."""
         with self.changed:
             self.returning.append(call)
             self.changed.notify_all()
 
     def wait(self, call: str, after: int, ends_at: float, until: list[str], linger: float) -> None:
-        """Wait for something behind the offset; with `until`, rather for those requests' end.
-
-        What is there is not held back for that longer than `linger` seconds.
-        """
+        """Wait for bytes after the offset; with `until`, for the end of those requests too, but at
+        most `linger` seconds longer."""
         with self.changed:
             self.lingers = False
             while call not in self.returning:
@@ -204,7 +203,7 @@ class Outbox:
                 self.changed.wait(left)
 
     def take(self, after: int, room: int) -> bytes:
-        """At most `room` bytes from that offset on."""
+        """Return at most `room` bytes from that offset on."""
         with self.changed:
             self.settle()
             at = max(0, after - self.start)

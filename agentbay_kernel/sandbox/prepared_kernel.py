@@ -1,14 +1,14 @@
-"""A process that has imported what a Jupyter kernel needs, and becomes one when it is asked.
+"""A process that has imported what a Jupyter kernel needs, and becomes one on request.
 
-Importing IPython and ipykernel is most of a kernel's start. The Python of a local session forks
-this process when it has imported IPython itself, before it has threads or sockets; the process
-goes on with ipykernel, and is the bridge's kernel once the bridge asks. The two share the memory
-of what was imported before. Where there is no such process the bridge starts its kernel by a
-command: in other sandboxes, for a second kernel, and if packages were installed meanwhile, of which
-this process may have imported older ones.
+Importing IPython and ipykernel takes most of a kernel's start. The Python of a local session forks
+this process when it has imported IPython, before it has threads or sockets. The process imports
+ipykernel, and becomes the bridge's kernel when the bridge requests it. The two share the memory of
+what was imported before the fork. Without such a process the bridge starts its kernel by a command:
+in other sandboxes, for a second kernel, and if packages have been installed since, because this
+process may have imported older ones.
 
-In: on a socket between the two a line of JSON, {"argv", "env", "cwd"}. Out: on the same socket
-{"starts": true}, or nothing at all.
+The request is a line of JSON on a socket, {"argv", "env", "cwd"}; the response is {"starts": true},
+or the socket ends.
 
 Runs inside a sandbox, on Linux, with Python 3.9 or newer.
 """
@@ -33,18 +33,18 @@ from typing import Any
 VARIABLE = "AGENTBAY_PREPARED_KERNEL"
 # The argument of the session's Python that prepares none.
 NO_KERNEL = "--no-kernel"
-# How long it is waited for; it may still be importing.
+# How long to wait for the response: the process may still be importing.
 ANSWER_S = 10.0
 
 
 def prepare() -> None:
-    """Fork the process. The caller has neither threads nor sockets that a kernel must not have.
+    """Fork the process. The caller must have no threads and no sockets that a kernel must not have.
 
-    Returns in the caller. The other process ends in here, as any Python does.
+    Only the caller returns: the other process ends in this function.
     """
     if sys.platform != "linux":
         return
-    # Looking for garbage in what both have would copy it.
+    # A garbage collection would copy the memory that both share.
     gc.freeze()
     near, far = socket.socketpair()
     pid = os.fork()
@@ -64,12 +64,12 @@ def prepare() -> None:
 
 
 def _wait(far: socket.socket) -> dict[str, Any]:
-    """Import, then wait for the request; ends this process if none comes."""
+    """Import what a kernel needs, then wait for the request; end this process if none comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import ipykernel.ipkernel
     import ipykernel.kernelapp  # noqa: F401
 
-    LateDebugger.take_its_place()
+    LazyDebugger.install()
     gc.freeze()
     gc.enable()
     imported_at = _changed_at()
@@ -94,7 +94,8 @@ def _be_kernel(request: dict[str, Any]) -> None:
 
 
 def _close_all_but(kept: int) -> None:
-    """Close what a new process would not have, and let its standard streams lead nowhere."""
+    """Close the descriptors that a new process would not have; connect the standard ones to
+    /dev/null."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
@@ -106,7 +107,7 @@ def _close_all_but(kept: int) -> None:
 
 
 def _changed_at() -> float:
-    """When the folders that packages are imported from were changed last."""
+    """Return when the directories that packages are imported from were last changed."""
     folders = [*sys.path, site.getusersitepackages()]
     times = [0.0]
     for folder in folders:
@@ -131,14 +132,14 @@ def _receive(of: socket.socket) -> dict[str, Any]:
 
 
 class PreparedKernel:
-    """The kernel that a process which was forked ahead has become, as far as `subprocess.Popen`
-    is needed of it.
+    """The kernel that the prepared process becomes, with the methods of `subprocess.Popen` that are
+    needed.
 
     Arguments:
         connection: path of its connection file.
 
     Raises:
-        OSError: there is no such process here, or it has become none; it is gone then.
+        OSError: there is no such process, or it did not become a kernel and was killed.
     """
 
     def __init__(self, connection: str) -> None:
@@ -159,14 +160,14 @@ class PreparedKernel:
                 _send(near, request)
                 _receive(near)
             except BaseException:
-                # Another kernel takes its place, on the same sockets.
+                # Another kernel will use the same sockets.
                 self.kill()
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self.pid, 0)
                 raise
 
     def poll(self) -> int | None:
-        """How it ended, as `subprocess.Popen.poll` says it; None while it runs."""
+        """Return its exit status as `subprocess.Popen.poll` does; None while it runs."""
         with self._lock:
             if self.returncode is None:
                 try:
@@ -174,7 +175,7 @@ class PreparedKernel:
                     if pid:
                         self.returncode = os.waitstatus_to_exitcode(status)
                 except ChildProcessError:
-                    # Code of a cell in this process has waited for it.
+                    # A cell's code in this process has waited for it.
                     self.returncode = -signal.SIGKILL
             return self.returncode
 
@@ -185,27 +186,27 @@ class PreparedKernel:
                 os.kill(self.pid, signal.SIGKILL)
 
 
-class LateDebugger:
-    """In place of ipykernel's debugger, which a kernel imports when it starts: 8 MB and a tenth of
-    a second, and hardly a notebook is debugged. It is imported with the first request to it."""
+class LazyDebugger:
+    """Replaces ipykernel's debugger until its first request: its import takes 8 MB and a tenth of a
+    second at a kernel's start, and few notebooks are debugged."""
 
     MODULE = "ipykernel.debugger"
 
     @classmethod
-    def take_its_place(cls) -> None:
-        """Before there is a kernel. Without debugpy, ipykernel says so itself."""
+    def install(cls) -> None:
+        """Install it; call this before a kernel starts. Without debugpy, ipykernel reports that."""
         if importlib.util.find_spec("debugpy") is not None:
-            sys.modules[cls.MODULE] = _LateModule(cls.MODULE)
+            sys.modules[cls.MODULE] = _LazyModule(cls.MODULE)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._arguments, self._named = arguments, named
-        self._made: Any = None
+        self._debugger: Any = None
         self._wanted: asyncio.Event | None = None
-        # The files that it does not step into: the kernel's list.
+        # The kernel's list of files that the debugger does not step into.
         (self.kernel_modules,) = (it for it in arguments if isinstance(it, list))
 
-    def _make(self) -> Any:
-        if self._made is None:
+    def _load(self) -> Any:
+        if self._debugger is None:
             before = set(sys.modules)
             module = _import_debugger()
             self.kernel_modules += [
@@ -213,37 +214,37 @@ class LateDebugger:
                 for name in set(sys.modules) - before
                 if (file := getattr(sys.modules[name], "__file__", None))
             ]
-            self._made = module.Debugger(*self._arguments, **self._named)
+            self._debugger = module.Debugger(*self._arguments, **self._named)
             if self._wanted is not None:
                 self._wanted.set()
-        return self._made
+        return self._debugger
 
     async def process_request(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer a request, in the thread of the control channel."""
-        answer: dict[str, Any] = await self._make().process_request(request)
+        answer: dict[str, Any] = await self._load().process_request(request)
         return answer
 
     async def handle_stopped_event(self) -> None:
-        """Wait for code that stops, and say so; asked again and again, in the same thread."""
-        if self._made is None:
+        """Wait for code that stops, and report it; called again and again, in the same thread."""
+        if self._debugger is None:
             self._wanted = asyncio.Event()
             await self._wanted.wait()
-        await self._made.handle_stopped_event()
+        await self._debugger.handle_stopped_event()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._make(), name)
+        return getattr(self._load(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_") or name in ("kernel_modules", "process_request"):
             super().__setattr__(name, value)
         else:
-            setattr(self._make(), name, value)
+            setattr(self._load(), name, value)
 
 
-class _LateModule(types.ModuleType):
-    """What ipykernel asks its module of the debugger for when a kernel starts."""
+class _LazyModule(types.ModuleType):
+    """Replaces ipykernel's module of the debugger: what a kernel reads of it when it starts."""
 
-    Debugger = LateDebugger
+    Debugger = LazyDebugger
     _is_debugpy_available = True
 
     def __getattr__(self, name: str) -> Any:
@@ -253,14 +254,14 @@ class _LateModule(types.ModuleType):
 
 
 def _import_debugger() -> types.ModuleType:
-    """ipykernel's module, imported without its warning: this Python has frozen modules."""
-    if isinstance(sys.modules.get(LateDebugger.MODULE), _LateModule):
-        del sys.modules[LateDebugger.MODULE]
+    """Import ipykernel's module without its warning about frozen modules."""
+    if isinstance(sys.modules.get(LazyDebugger.MODULE), _LazyModule):
+        del sys.modules[LazyDebugger.MODULE]
     quiet = "PYDEVD_DISABLE_FILE_VALIDATION"
     is_set = quiet in os.environ
     os.environ.setdefault(quiet, "1")
     try:
-        return importlib.import_module(LateDebugger.MODULE)
+        return importlib.import_module(LazyDebugger.MODULE)
     finally:
         if not is_set:
             del os.environ[quiet]

@@ -1,4 +1,4 @@
-"""The Python of a local session: IPython's shell in a process that the session's agent starts.
+"""The Python worker of a local session: IPython's shell in a process that the agent starts.
 
 Run as a script. It reads requests from the socket that AGENTBAY_WORKER_FDS names and writes frames
 to it, both as lines of JSON:
@@ -9,15 +9,15 @@ to it, both as lines of JSON:
   {"event": "display", "data", "metadata", "transient", "update"},
   {"event": "result", "data", "metadata"},
   {"event": "failing"}, {"event": "error", "name", "value", "stack"},
-  and at last {"event": "done", "count"}.
+  and last {"event": "done", "count"}.
 
 Of a run's output the first `head` bytes and the last `tail` bytes are sent. {"event": "cutting"}
-comes where the first ones end, and {"event": "cut", "stdout", "stderr", "displays", "displayed"}
-before the last ones: characters, a number, and bytes that are left out.
+comes after the first ones, and {"event": "cut", "stdout", "stderr", "displays", "displayed"}
+before the last ones: the characters, the number of displays and the bytes that are left out.
 
-A write blocks while nobody reads. Output belongs to the cell that runs; between cells it is
-dropped. SIGINT raises KeyboardInterrupt in the code of the cell that runs and does nothing else
-(`interrupts.py`). Needs Python 3.9 and IPython, nothing of Jupyter.
+A write blocks while nobody reads. Output belongs to the running cell; between cells it is dropped.
+SIGINT only raises KeyboardInterrupt in the running cell's code (`interrupts.py`). Needs Python 3.9
+and IPython, nothing else of Jupyter.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # Imports leave next to nothing to collect, and looking for it is a tenth of their time.
+    # Imports leave almost no garbage, and collections take a tenth of their time.
     gc.disable()
-    # Until the handler is there, which comes with IPython.
+    # Until `Interrupts`, which needs IPython, installs its handler.
     signal.signal(signal.SIGINT, lambda *_: None)
-    # The script's own directory; what is ours is imported from two above it, and cells import
-    # from neither.
+    # Instead of the script's directory, import from the one that contains the package. Cells must
+    # import from neither.
     sys.path[0] = os.path.abspath(f"{__file__}/../../..")  # noqa: PTH100
 from agentbay_kernel.sandbox import prepared_kernel
 from agentbay_kernel.sandbox.interrupts import Interrupts
@@ -79,24 +79,24 @@ except ImportError as missing:
     sys.exit(MISSING.format(failure=missing))
 
 MEGABYTE = 1024 * 1024
-# Larger displays are refused here: neither the agent nor the runtime may hold them.
+# Larger displays are refused: the runtime must not hold them.
 FRAME_LIMIT = 12 * MEGABYTE
-# The part of a display that is not text grows when it is parsed.
+# Of a display without its strings: that part takes more memory when parsed.
 STRUCTURE_LIMIT = 2 * MEGABYTE
 ERROR_LIMIT = 256 * 1024
 OUTPUTS = ("stdout", "stderr", "display", "result")
-# What is left out, by kind.
+# Counts of what is left out.
 CUT = ("stdout", "stderr", "displays", "displayed")
-# What a frame takes beside its bytes.
+# Bytes that a frame takes beside its line.
 OVERHEAD = 128
-# Pieces of a stream: so many characters, or what is there after so many seconds.
+# A piece of a stream is sent at this many characters, or after this many seconds.
 PIECE = 64 * 1024
 FLUSH_S = 0.1
-# What a pipe can hold at most, so that draining one ends although its writer does not.
+# Most bytes of a pipe: draining one must end even if its writer continues.
 PIPE_SIZE = MEGABYTE
-# A child can't have written anything within a shorter time.
+# In a shorter time, a child process can't have written anything.
 CHILD_S = 0.0001
-# Nothing came for so long after the start.
+# Idle time after the start, before `_load_tracebacks`.
 IDLE_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -116,7 +116,7 @@ def encode(frame: dict[str, Any]) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON has for a value that it does not know."""
+    """Return a JSON value for an object that JSON does not know."""
     if isinstance(value, (datetime.datetime, datetime.date)):
         return value.isoformat()
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -131,7 +131,7 @@ def plain(value: Any) -> Any:
 
 
 def cleaned(value: Any) -> Any:
-    """Return a value with everything that JSON has no word for replaced."""
+    """Return a value with everything replaced that JSON can't represent."""
     if isinstance(value, dict):
         return {str(key): cleaned(item) for key, item in value.items()}
     if isinstance(value, float):
@@ -156,18 +156,18 @@ def shortened(text: str) -> str:
 
 
 class Guard:
-    """A lock whose holder is not interrupted: an interrupt comes when it is released."""
+    """A lock that postpones interrupts of its holder until it is released."""
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt
         self._lock = threading.RLock()
         self._depth = 0
-        # An interrupt that waits.
+        # Does an interrupt wait?
         self.pending = False
 
     @property
     def held(self) -> bool:
-        """Does the main thread hold it, or wait for it?"""
+        """Whether the main thread holds it, or waits for it."""
         return self._depth > 0
 
     def __enter__(self) -> None:
@@ -185,7 +185,7 @@ class Guard:
 
 
 class Tail:
-    """The end of a run's output: the middle is left out and counted.
+    """The end of a run's output; what is dropped before it is counted.
 
     Arguments:
         room: bytes that are kept.
@@ -198,7 +198,7 @@ class Tail:
         self._cut = dict.fromkeys(CUT, 0)
 
     def add(self, frame: dict[str, Any], size: int, data: bytes) -> None:
-        """Take a frame; the oldest ones go."""
+        """Add a frame; drop the oldest ones if there are too many bytes."""
         self._kept.append((frame["event"], len(frame.get("text", "")), size, data))
         self._size += size
         while self._size > self._room:
@@ -211,7 +211,7 @@ class Tail:
                 self._cut["displayed"] += size
 
     def end(self, run: int) -> bytes:
-        """Return what is to be sent, and begin again."""
+        """Return what must be sent, and reset."""
         lines = [data for _, _, _, data in self._kept]
         if any(self._cut.values()):
             lines.insert(0, encode({"id": run, "event": "cut", **self._cut}))
@@ -222,18 +222,18 @@ class Tail:
 
 
 class Output:
-    """Everything that leaves the process: frames, in order, and the text that is still collected.
+    """The output of the process: sends frames in order, and collects text into pieces.
 
     Arguments:
         channel: the socket.
-        interrupt: called when an interrupt came at an unsuitable time.
+        interrupt: called when a postponed interrupt may be raised.
     """
 
     def __init__(self, channel: socket.socket, interrupt: Callable[[], None]) -> None:
         self._channel = channel
         self._pid = os.getpid()
         self.guard = Guard(interrupt)
-        # The run that output belongs to; None: to nobody.
+        # The run that output belongs to; None between runs.
         self.run: int | None = None
         self._room = 0
         self._tail = Tail(0)
@@ -251,17 +251,17 @@ class Output:
 
     @property
     def here(self) -> bool:
-        """Is this the process that the frames are of, and not one that a cell has forked?"""
+        """Whether this is the worker's process, and not one that a cell has forked."""
         return os.getpid() == self._pid
 
     def begin(self, request: dict[str, Any]) -> None:
-        """Output belongs to this run from now on."""
+        """Start a run, which output belongs to from now on."""
         self.run = request["id"]
         self._room = request.get("head", sys.maxsize)
         self._tail = Tail(request.get("tail", 0))
 
     def capture(self) -> None:
-        """Take over descriptors 1 and 2, which children and C code write to."""
+        """Capture descriptors 1 and 2, which child processes and C code write to."""
         for name, fd in (("stdout", 1), ("stderr", 2)):
             read_end, write_end = os.pipe()
             os.dup2(write_end, fd)
@@ -334,13 +334,13 @@ class Output:
                 self._flush_text()
 
     def flush_all(self) -> None:
-        """Send all that was written, by children too."""
+        """Send all that was written, by child processes too."""
         with self.guard:
             self._drain_pipes()
             self._flush_text()
 
     def send(self, frame: dict[str, Any]) -> None:
-        """Send a frame of the run that is running, behind the text before it."""
+        """Send a frame of the current run, after the text before it."""
         if self.here:
             with self.guard:
                 self._drain_pipes()
@@ -353,7 +353,7 @@ class Output:
         frame = {"id": self.run, **frame}
         data = encode_display(frame) if "data" in frame else encode(frame)
         if frame["event"] in OUTPUTS:
-            # As the runtime counts: an answer is JSON in JSON in JSON, where each escape doubles.
+            # As the runtime counts: a response is JSON in JSON in JSON, each escape doubles twice.
             size = len(data) - 1 + 2 * data.count(b"\\") + OVERHEAD
             if size > self._room >= 0:
                 self.put({"id": self.run, "event": "cutting"})
@@ -367,13 +367,13 @@ class Output:
         self._put(data)
 
     def put(self, frame: dict[str, Any]) -> None:
-        """Send a frame as it is."""
+        """Send a frame without limits."""
         self._put(encode(frame))
 
     def _put(self, data: bytes) -> None:
         with self.guard:
             self._unsent += data
-            # A destructor can print while the frame before is being sent.
+            # A destructor can print while another frame is being sent.
             if not self._sending:
                 self._sending = True
                 try:
@@ -389,7 +389,7 @@ class Output:
             except BlockingIOError:
                 select.select([], [self._channel], [], FLUSH_S)
                 if main and self.guard.pending:
-                    # What is not sent goes before the next frame: a line is never torn.
+                    # The rest is sent before the next frame: no line is left incomplete.
                     return
             except OSError:
                 self._unsent.clear()
@@ -399,7 +399,7 @@ class Output:
 
 def encode_display(frame: dict[str, Any]) -> bytes:
     """Return a display as a line, or a note in its place if it is too large."""
-    # A text that is too large is not copied first.
+    # Checked first, so that a string that is too large is not copied.
     size = sum(len(value) for value in frame["data"].values() if isinstance(value, (str, bytes)))
     most = FRAME_LIMIT
     if size <= most:
@@ -418,7 +418,7 @@ def encode_display(frame: dict[str, Any]) -> bytes:
 
 
 class TextStream(io.TextIOBase):
-    """What `sys.stdout` and `sys.stderr` are."""
+    """A replacement of `sys.stdout` or `sys.stderr`."""
 
     def __init__(self, output: Output, name: str, fd: int) -> None:
         self._output = output
@@ -527,24 +527,24 @@ class Publisher(DisplayPublisher):
             self.shell.output.send(frame)
 
     def clear_output(self, wait: bool = False) -> None:
-        """Do nothing: an answer can't take back what it holds."""
+        """Do nothing: output that was sent can't be removed."""
 
 
 class Kernel:
-    """What `get_ipython().kernel` is, for libraries that look for one."""
+    """The value of `get_ipython().kernel`, for libraries that look for one."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
 
     @property
     def comm_manager(self) -> Any:
-        """The comm package's own manager: what it sends goes nowhere."""
+        """The comm package's default manager, which sends nothing."""
         import comm
 
         return comm.get_comm_manager()
 
 
-# Libraries know a notebook by this name of the shell's class: pandas, rich, tqdm and others.
+# Libraries recognise a notebook by this class name: pandas, rich, tqdm and others.
 class ZMQInteractiveShell(InteractiveShell):
     """IPython's shell, whose output goes to an `Output`."""
 
@@ -556,7 +556,7 @@ class ZMQInteractiveShell(InteractiveShell):
     interrupts: Any = AnyTrait()
 
     def init_environment(self) -> None:
-        """Set what makes programs write colours and no pages."""
+        """Set variables that make programs write colours and use no pager."""
         os.environ.update(
             TERM="xterm-color",
             CLICOLOR="1",
@@ -567,7 +567,7 @@ class ZMQInteractiveShell(InteractiveShell):
         )
 
     def init_hooks(self) -> None:
-        """Show what goes to a pager in a terminal as a display."""
+        """Show as a display what a terminal shows in a pager."""
         super().init_hooks()
         self.set_hook("show_in_pager", page.as_hook(page.display_page), 99)
 
@@ -581,14 +581,14 @@ class ZMQInteractiveShell(InteractiveShell):
         self.exit_now = True
 
     def showtraceback(self, *args: Any, **arguments: Any) -> None:
-        """Report an error; that it is on its way comes first, because a traceback takes time."""
+        """Report an error; first that it comes, because a traceback takes time."""
         self.output.send({"event": "failing"})
         super().showtraceback(*args, **arguments)
 
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
         name = str(etype.__name__)
         if self.interrupts.cancelled and issubclass(etype, asyncio.CancelledError):
-            # An async cell's interrupt has the name that a sync one has.
+            # The name that an interrupt of a sync cell has.
             name = "KeyboardInterrupt"
         try:
             value = str(evalue)
@@ -626,7 +626,7 @@ class Engine:
         os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         config = Config()
         config.HistoryManager.enabled = False
-        # Where tqdm looks for a notebook.
+        # tqdm reads it to recognise a notebook.
         config.IPKernelApp.engine = "agentbay"
         shell: Any = ZMQInteractiveShell.instance(config=config, output=self._output)
         shell.kernel = Kernel(shell)
@@ -644,7 +644,7 @@ class Engine:
         self._output.put({"event": "ready"})
         self._loop.call_later(IDLE_S, _load_tracebacks)
         while not self._ended:
-            # A task of the user's that ends by SystemExit ends the loop, but not the session.
+            # SystemExit in a user's task ends the loop, but must not end the session.
             with contextlib.suppress(KeyboardInterrupt, SystemExit):
                 self._loop.run_forever()
 
@@ -696,10 +696,10 @@ class Engine:
         try:
             await self._execute(request["code"], request.get("silent", False))
         except BaseException:
-            # Raised outside the code that IPython looks after.
+            # Raised outside the code whose errors IPython shows.
             shell.showtraceback()
         if not output.here:
-            # A child that the cell forked and that came back from it.
+            # A child that the cell has forked, whose code has ended.
             os._exit(0)
         self._interrupts.end()
         output.guard.pending = False
@@ -744,7 +744,8 @@ class Engine:
                 shell.events.trigger("post_run_cell", result)
 
     def _postponed(self) -> bool:
-        """Is output being written? A line is never torn; the guard calls `_settle` afterwards."""
+        """Return whether output is being written: no line may be left incomplete. The guard calls
+        `_settle` afterwards."""
         guard = self._output.guard
         guard.pending = guard.pending or guard.held
         return guard.held
@@ -754,7 +755,7 @@ class Engine:
 
 
 def _load_tracebacks() -> None:
-    """Import what a traceback needs, while nobody waits: an interrupted cell has little time."""
+    """Import what a traceback needs: an interrupted cell has little time for that."""
     with contextlib.suppress(ImportError):
         for name in ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data"):
             importlib.import_module(name)
@@ -768,7 +769,7 @@ def main() -> None:
         sys.argv.remove(prepared_kernel.NO_KERNEL)
     else:
         prepared_kernel.prepare()
-    # As in ipykernel: cells import what is in their directory. All of ours has been imported.
+    # As in ipykernel, cells import from their directory. All of our modules have been imported.
     sys.path.insert(0, "")
     Engine(socket.socket(fileno=fd)).start()
 

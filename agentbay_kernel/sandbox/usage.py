@@ -1,7 +1,7 @@
-"""What the sandbox's kernel and what it started use: processor and memory, as Jupyter asks for it.
+"""Processor and memory of the sandbox's kernel and its child processes, for a usage_request.
 
-Read from Linux's /proc; elsewhere there is only the name of the host. It travels with the bridge's
-answers, so nobody makes a call for it.
+Read from Linux's /proc; elsewhere there is only the name of the host. The bridge sends it with its
+answers, so it needs no call.
 
 Runs inside a sandbox, with Python 3.9 or newer.
 """
@@ -15,27 +15,27 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Seconds for which figures are valid: while something runs, and for the last answer before nothing
-# does, which stays the latest until the next cell.
+# Seconds for which figures are valid: while requests are in progress, and for the answer after the
+# last one, whose figures are shown until the next cell.
 VALID_S, LAST_VALID_S = 5.0, 0.5
-# Fields of /proc/PID/stat behind the name: session, times in user and kernel mode, resident pages.
+# Fields of /proc/PID/stat after the name: session, times in user and kernel mode, resident pages.
 SESSION, USER, KERNEL, RESIDENT = 3, 11, 12, 21
 
 
 class Usage:
-    """The figures of one process, which leads a session (setsid), and of the others in it."""
+    """The figures of all processes of a session (setsid), by the id of its leader."""
 
     def __init__(self, leader: int) -> None:
         self.leader = leader
         self.read_at = 0.0
-        # Seconds of processor by process, at that time.
+        # Processor time of each process, at that time.
         self.seconds: dict[str, float] = {}
 
     def is_due(self, is_last: bool) -> bool:
-        """Are the figures that were read no longer valid?
+        """Return whether the last figures are no longer valid.
 
         Arguments:
-            is_last: does nothing run any more?
+            is_last: whether no request is in progress.
         """
         valid_s = LAST_VALID_S if is_last else VALID_S
         return not self.read_at or time.monotonic() - self.read_at >= valid_s

@@ -1,9 +1,7 @@
 """Lists the variables of the sandbox's Python: name, type, shape or length, size, short value.
 
-Nothing of the user's is run: no `__repr__`, no `__len__`, no property, no metaclass. Values are of
-types whose own code is known; of others the instance's dictionary is shown.
-
-In: a namespace. Out: rows of text as JSON; the size in bytes is a number or None.
+It runs no code of the user: no `__repr__`, no `__len__`, no property, no metaclass. It reads values
+of types whose code is known; of others it shows the instance's dictionary.
 
 Runs inside a sandbox, with Python 3.9 or newer.
 """
@@ -20,7 +18,7 @@ import sys
 import types
 from typing import Any
 
-# Rows, characters of a text, parts of a container that are shown, levels of containers.
+# Most rows, characters of a string, items of a container, levels of containers that are shown.
 MOST_ROWS, LONGEST, MOST_PARTS, DEEPEST = 500, 120, 5, 3
 SKIPPED = frozenset(("In", "Out", "exit", "quit", "open", "get_ipython"))
 HIDDEN = (
@@ -45,22 +43,22 @@ PATHS = (pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.
 
 
 def is_one_of(kind: type, kinds: Any) -> bool:
-    """Is it one of these classes? `in` would ask its metaclass."""
+    """Return whether it is one of these classes; `in` would run its metaclass."""
     return any(kind is one for one in kinds)
 
 
 def class_name(value: Any) -> str:
-    """The name of a value's class, whatever its metaclass says."""
+    """Return the name of a value's class without running its metaclass."""
     return str(type.__dict__["__name__"].__get__(type(value)))[:LONGEST]
 
 
 def cut(text: str) -> str:
-    """As much of a text as is shown."""
+    """Return the part of a string that is shown."""
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\u2026"
 
 
 def is_known(value: Any, module: str, *names: str) -> bool:
-    """Is its class, and not one derived from it, of that name in a package that was imported?"""
+    """Return whether a value's own class has one of these names in an imported package."""
     package = sys.modules.get(module)
     if type(package) is not types.ModuleType:
         return False
@@ -68,7 +66,7 @@ def is_known(value: Any, module: str, *names: str) -> bool:
 
 
 def short(value: Any, depth: int = DEEPEST) -> str:
-    """A short text of a value."""
+    """Return a short string for a value."""
     kind = type(value)
     if kind is int:
         return str(value) if value.bit_length() < 400 else f"a number of {value.bit_length()} bits"
@@ -93,14 +91,14 @@ def short(value: Any, depth: int = DEEPEST) -> str:
 
 
 def listed(texts: Any, brackets: str) -> str:
-    """The first texts between brackets, and a sign for more."""
+    """Return the first strings in brackets, with an ellipsis if there are more."""
     found = list(itertools.islice(texts, MOST_PARTS + 1))
     inner = ", ".join(found[:MOST_PARTS]) + (", \u2026" if len(found) > MOST_PARTS else "")
     return brackets[0] + inner + brackets[1]
 
 
 def parts(value: Any, depth: int) -> str:
-    """A container by its first parts."""
+    """Return a string for a container, with its first items."""
     is_sequence = is_one_of(type(value), SEQUENCES)
     brackets = SEQUENCES[type(value)] if is_sequence else "{}"
     if depth <= 0:
@@ -112,7 +110,7 @@ def parts(value: Any, depth: int) -> str:
 
 
 def array(value: Any, depth: int) -> str:
-    """An array by its first elements, if they are plain ones."""
+    """Return a string for an array, with its first elements if they are plain values."""
     first = value.flat[: MOST_PARTS + 1].tolist() if value.dtype.kind in "biufcSU" else []
     kind = f"{value.dtype.kind}{8 * value.dtype.itemsize}" if value.dtype.names else value.dtype
     return (
@@ -121,7 +119,7 @@ def array(value: Any, depth: int) -> str:
 
 
 def instance(value: Any, depth: int) -> str:
-    """A value of another type by its attributes, as far as they are in its dictionary."""
+    """Return a string for a value of another type, with attributes from its dictionary."""
     try:
         fields = object.__getattribute__(value, "__dict__")
     except Exception:
@@ -133,7 +131,7 @@ def instance(value: Any, depth: int) -> str:
 
 
 def extent(value: Any) -> str:
-    """Its shape or its length, if it has one."""
+    """Return a value's shape or length, if it has one."""
     kind = type(value)
     if is_one_of(kind, (*SEQUENCES, *MAPPINGS, *BYTES, range)):
         return str(len(value))
@@ -149,7 +147,7 @@ def extent(value: Any) -> str:
 
 
 def size(value: Any) -> int | None:
-    """Its bytes, without what a container holds; None if only its own code could say."""
+    """Return a value's bytes, without a container's items; None if that needs the value's code."""
     kind = type(value)
     if is_known(value, "numpy", "ndarray"):
         return int(value.nbytes)
@@ -164,7 +162,7 @@ def size(value: Any) -> int | None:
 
 
 def row(name: str, value: Any) -> list[Any]:
-    """One row. What fails, of a package that was changed, is left empty."""
+    """Return a row; what can't be read is left empty."""
     found: list[Any] = [cut(name), class_name(value)]
     for read, missing in ((extent, ""), (size, None), (short, "")):
         try:
@@ -175,7 +173,7 @@ def row(name: str, value: Any) -> list[Any]:
 
 
 def listing(names: dict[str, Any]) -> str:
-    """The rows, sorted by name, and how many there are."""
+    """Return the rows as JSON, sorted by name, and the number of all variables."""
     shown = [
         (name, value)
         for name, value in dict(names).items()

@@ -2,7 +2,7 @@
 
 Out: Python source for `run_code`, self-contained: the modules of `sandbox/` that the bridge is
 made of travel packed in it. Run again where a bridge of the same source is at work, it leaves that
-one alone; each time it prints where the bridge is and where its streams stand (`bridge.tell`).
+one alone; each time it prints where the bridge is and where its streams stand (`bridge.attach`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BOUND = 64 * 1024 * 1024
 _MODULES = {
     f"agentbay_kernel.sandbox.{name}": f"{name}.py"
     for name in (
-        "whole_output",
+        "full_output",
         "outbox",
         "interrupts",
         "completion_cache",
@@ -54,7 +54,7 @@ if module is None or module.digest != {digest!r} or not module.bridge.alive:
         exec(source, module.__dict__)
     module.digest = {digest!r}
     module.start({bound!r}, {worker!r}, {hooks!r}, sources[{interrupts!r}])
-module.tell()
+module.attach()
 """
 
 
@@ -109,7 +109,7 @@ _ENDING_CODE = """(lambda bridge: bridge and bridge.close())(
     getattr(__import__('sys').modules.pop({module!r}, None), 'bridge', None))
 """
 
-_FATES = ("unknown", "running", "ended")
+_STATUSES = ("unknown", "running", "ended")
 
 
 def request_status(session: Session, message_id: str, module: str = MODULE) -> str:
@@ -123,17 +123,17 @@ def request_status(session: Session, message_id: str, module: str = MODULE) -> s
         BridgeError: there is no bridge any more.
         CommandError: the service failed.
     """
-    code = f"__import__('sys').modules[{module!r}].fate({message_id!r})"
+    code = f"__import__('sys').modules[{module!r}].request_status({message_id!r})"
     result = session.code.run_code(code, "python", _CALL_TIMEOUT_S)
     if not result.success:
         raise BridgeError(f"The bridge did not respond: {result.error_message}")
     try:
-        fate = decode_json("".join(result.logs.stdout))
+        status = decode_json("".join(result.logs.stdout))
     except ValueError:
-        fate = None
-    if fate not in _FATES:
+        status = None
+    if status not in _STATUSES:
         raise BridgeError("The bridge did not report what became of the cell.")
-    return str(fate)
+    return str(status)
 
 
 def end_bridge(session: Session, module: str = MODULE) -> None:

@@ -1,7 +1,6 @@
-"""All that the cells of a session print, kept in the sandbox: a front end folds what is too long.
+"""The full output of the latest cells, stored in the sandbox: the page shows only a part of it.
 
-In: the texts that a cell prints. Out: a file with all of the latest cell's, and one with those of
-the cell before. Bounded: what a cell prints beyond that is not kept.
+One file has the output of the latest cell, another that of the cell before, each up to a limit.
 
 Runs inside a sandbox, with Python 3.9 or newer.
 """
@@ -12,15 +11,15 @@ import contextlib
 import os
 from typing import Any
 
-# Bytes of one cell that are kept.
+# Bytes of one cell that are stored.
 BOUND = 1024 * 1024 * 1024
 
 
-class WholeOutput:
-    """Keeps what the latest cells printed.
+class FullOutput:
+    """Stores what the latest cells printed.
 
     Arguments:
-        folder: the bridge's private one.
+        folder: the bridge's private directory.
     """
 
     def __init__(self, folder: str) -> None:
@@ -31,18 +30,18 @@ class WholeOutput:
         self.file: Any = None
 
     def begin(self, request: str) -> None:
-        """From now on this request's output is kept."""
+        """Start to store this request's output."""
         self.end()
         with contextlib.suppress(OSError):
             os.replace(self.path, self.before)
         self.request, self.size = request, 0
-        # A full disk costs the copy, not the cell.
+        # If the disk is full, only the file fails, not the cell.
         with contextlib.suppress(OSError):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             self.file = os.fdopen(descriptor, "wb")
 
     def add(self, request: str, text: str) -> None:
-        """A piece of what a request printed."""
+        """Store a piece of a request's output."""
         if self.file is None or request != self.request:
             return
         data = text.encode("utf-8", "replace")
@@ -54,13 +53,13 @@ class WholeOutput:
             self.end()
 
     def flush(self, request: str) -> None:
-        """The request has ended: what is kept can be read from the file."""
+        """Write buffered output to the file: the request has ended."""
         if self.file is not None and request == self.request:
             with contextlib.suppress(OSError):
                 self.file.flush()
 
     def end(self) -> None:
-        """Keep no more."""
+        """Stop storing."""
         file, self.file = self.file, None
         if file is not None:
             with contextlib.suppress(OSError):
