@@ -40,7 +40,7 @@ EventHandler = Callable[[dict[str, Any]], None]
 
 
 class AgentError(Exception):
-    """The agent could not do what was asked; `errno` is the operating system's, or -1."""
+    """A call of the agent failed; `errno` is the operating system's, or -1."""
 
     def __init__(self, errno: int, message: str) -> None:
         super().__init__(message)

@@ -64,8 +64,8 @@ async def text_of(session: Session, name: str, arguments: dict[str, Any]) -> Spo
 
     def take(piece: bytes) -> None:
         if text.size > TEXT_LIMIT:
-            words = f"the text is larger than {TEXT_LIMIT >> 20} MB"
-            raise AgentError(errno.EFBIG, words)
+            message = f"the text is larger than {TEXT_LIMIT >> 20} MB"
+            raise AgentError(errno.EFBIG, message)
         text.add(decoder.decode(piece).encode())
 
     try:

@@ -171,8 +171,8 @@ class ActionHandler(BodyHandler):
         self._searched = max(0, self._body.rfind(b"&"))
         if self._size > KEYLESS_LIMIT:
             self.drop()
-            words = f"The key must come within the first {KEYLESS_LIMIT:,} bytes of the form."
-            self.refuse(413, "InvalidRequest", words)
+            message = f"The key must come within the first {KEYLESS_LIMIT:,} bytes of the form."
+            self.refuse(413, "InvalidRequest", message)
         elif self._size > SMALL_BODY and not self._held:
             self._room = self.runtime.anteroom
             await super()._enter(KEYLESS_LIMIT)

@@ -63,8 +63,8 @@ class Tools:
     ) -> ToolResult:
         """Run one tool for a request, to its end even if the client has gone."""
         if session.status != "RUNNING":
-            words = f"The session is {session.status}: resume it first. Nothing was run."
-            return ToolResult(words, is_error=True)
+            message = f"The session is {session.status}: resume it first. Nothing was run."
+            return ToolResult(message, is_error=True)
         with (
             session.in_use(),
             self._behaviour.recorded(session.id, call_id, name, arguments, fault),
@@ -88,8 +88,8 @@ class Tools:
             return ToolResult(str(failure), is_error=True)
         except OSError as failure:
             # The disk is full.
-            words = f"The result of {name} could not be stored: {failure}"
-            return ToolResult(words, is_error=True)
+            message = f"The result of {name} could not be stored: {failure}"
+            return ToolResult(message, is_error=True)
 
     def run(
         self, session: Session, code: Any, language: Any, timeout_s: Any, streams: bool = True
