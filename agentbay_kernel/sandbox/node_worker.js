@@ -1,27 +1,27 @@
-// The JavaScript engine: runs scripts, or a notebook's cells, one after the other in one
-// persistent context. Started with the argument `notebook` it has a notebook's manners:
-// `display`, completion, inspection, and word of what goes on after a cell.
+// The JavaScript worker: runs scripts, or a notebook's cells, one after the other in one persistent
+// context. With the argument `notebook` it has what a notebook needs: `display`, completion,
+// inspection, and a report of whether anything continues after a cell.
 //
 // In: JSON lines on the first descriptor of AGENTBAY_WORKER_FDS:
 //   {"id", "op": "run", "code", "source", "define", "await", "name", "offset", "shifts",
 //    "expressions", "asks", "head", "tail", "timeout"}
-//       run a script; with `await` a promise that is its value is waited for, `offset` columns of
-//       its first line are not the user's; nor are the [line, column, length] of `shifts`; `define`
-//       is a script that runs before; `source` is what the user wrote; `expressions` are evaluated behind it, by name, `asks`
-//       says that the user can be asked; with `head` so many bytes of the beginning of its output and `tail` of its end are sent;
-//       a script without a notebook's manners is interrupted after `timeout` milliseconds
+//       run a script; `await`: wait for a promise that is its value; `offset`: columns of the first
+//       line that are not the user's; `shifts`: the same as [line, column, length]; `define`: a
+//       script to run before; `source`: the user's code; `expressions`: evaluated after it, by name;
+//       `asks`: can the user be asked for input? `head`, `tail`: bytes at the start and at the end
+//       of its output that are sent; `timeout`: milliseconds, without `notebook`
 //   {"id", "op": "complete", "before", "after"}   the code around the cursor
 //   {"id", "op": "inspect", "before", "after", "detail"}
 //   {"id", "op": "variables", "source"}           `variables.js`
 //   {"id", "op": "interrupt"}                     wait no longer for that cell's promise
 //
-// A notebook's cell is interrupted by SIGINT and may be once: whoever takes the byte that the
-// worker puts into its third descriptor out of the fourth decides. The sender of SIGINT takes it
-// before it signals; the worker takes it when the code has ended, or waits for the signal. While a
-// promise is waited for, SIGINT only reaches what the cell started; a line ends the wait. What the
-// user types comes as JSON lines by a fifth descriptor, {"number", "text"} or {"number"} for an
-// interrupt: the code that asks waits there, whatever else it could do meanwhile. So it does until
-// the output of a child is taken that it has waited for: {"number"}.
+// A notebook's cell is interrupted by SIGINT, at most once. For each cell the worker writes a byte
+// to its third descriptor. The sender of SIGINT reads it from the fourth before it signals; the
+// worker reads it when the code has ended, and waits for the signal if it is gone. While the cell
+// waits for a promise, SIGINT is for its child processes; a line ends the wait. The user's input
+// comes as JSON lines on the fifth descriptor, {"number", "text"}, or {"number"} for an interrupt:
+// code that asks for it blocks until then. After a child process it blocks until its output has
+// been read: {"number"}.
 //
 // Out: JSON lines on the second descriptor:
 //   {"event": "ready", "version"}                        once
@@ -30,21 +30,21 @@
 //   {"id", "event": "stdout" | "stderr", "text"}         as they happen, also after `done`
 //   {"id", "event": "display", "data", "metadata", "transient", "update"}
 //   {"id", "event": "clear", "wait"}
-//   {"id", "event": "input", "number", "prompt", "password"}   the code waits for what is typed
-//   {"event": "ran", "number"}          a child that was waited for has ended: take its output
+//   {"id", "event": "input", "number", "prompt", "password"}   the code waits for the user's input
+//   {"event": "ran", "number"}          a child process has ended: read its output
 //   {"id", "event": "result", "data", "metadata"}        the value of the last expression
 //   {"id", "event": "error", "name", "value", "stack", "interrupted"}   the script failed
-//   {"id", "event": "cutting"}                           the beginning ends here
+//   {"id", "event": "cutting"}                           `head` bytes have been sent
 //   {"id", "event": "cut", "stdout", "stderr", "displays", "displayed"}
-//       characters, a number and bytes that are left out; before the end of the output
+//       before the last `tail` bytes: characters, number and bytes that are left out
 //   {"id", "event": "done", "alive", "names", "expressions", "pages"}
-//       always the last of a run; may it print more later? which globals are not Node's? what is
-//       to be read in the pager?
-//   {"event": "quiet"}                                   nothing goes on any more
-//   {"event": "signalled"}                               SIGINT has arrived and did nothing here
+//       always the last of a run; may it print more later? which globals are not Node's? what does
+//       the pager show?
+//   {"event": "quiet"}                                   nothing continues that could print
+//   {"event": "signalled"}                               SIGINT has arrived and interrupted nothing
 //   {"id", "event": "reply", "content"}                  to `complete`, `inspect` and `variables`
-// An interrupt leaves the context alive. The end of the input ends the worker. Descriptors 1 and 2
-// stay free for what children of the script write.
+// An interrupt keeps the context. The end of the input ends the worker. Descriptors 1 and 2 are for
+// the output of child processes.
 'use strict';
 
 const { AsyncLocalStorage } = require('node:async_hooks');
@@ -57,7 +57,7 @@ const { pathToFileURL } = require('node:url');
 const util = require('node:util');
 const vm = require('node:vm');
 
-// A cell's `const process = ...` takes the place of the global; what is needed here is kept.
+// Kept here, because a cell's `const process = ...` replaces the global.
 const world = globalThis;
 const { Atomics, Buffer, Date, Error, Int32Array, JSON, Map, Math, Object, Promise, Set, SharedArrayBuffer, String, Symbol, TypeError, Uint8Array, clearTimeout, process, setImmediate, setTimeout } = world;
 const nodeRequire = require;
@@ -66,13 +66,13 @@ const [inFd, outFd, giveFd, takeFd, answerFd] = process.env.AGENTBAY_WORKER_FDS.
 delete process.env.AGENTBAY_WORKER_FDS;
 const notebook = process.argv.splice(2, 1)[0] === 'notebook';
 
-// Which run an asynchronous continuation belongs to: late output is tagged with its own script.
+// The run of an asynchronous continuation: late output has the id of its own script.
 const owner = new AsyncLocalStorage();
 let current = null;
 let latest = null;
 let interruptPending = null;
 
-// Node 18 to 22 mark what is made while the storage is in use with symbols that everybody sees.
+// Node 18 to 22 add visible symbols to objects that are made while the storage is in use.
 function hideMarks() {
   const make = () => [Promise.resolve(), setTimeout(() => {}, 0), setImmediate(() => {})];
   const plain = make();
@@ -90,14 +90,14 @@ function hideMarks() {
 hideMarks();
 
 function wellFormed(key, value) {
-  // Half a character, as in '😀'[0], is no Unicode: it would not pass through the next encoder.
+  // Half a character, as in '😀'[0], is not valid Unicode: the next encoder would fail.
   return typeof value === 'string' ? value.replace(/\p{Surrogate}/gu, '\ufffd') : value;
 }
 
 const OUTPUTS = ['stdout', 'stderr', 'display', 'result'];
 const PIECE = 65536;
 
-// The beginning and the end of a run's output; the middle is left out and counted.
+// Limits a run's output: the middle is left out and counted.
 class Limits {
   constructor({ head, tail }) {
     this.room = head;
@@ -112,7 +112,7 @@ class Limits {
     this.cut = { stdout: 0, stderr: 0, displays: 0, displayed: 0 };
   }
 
-  // Is the frame to be sent now?
+  // Returns whether to send the frame now.
   pass(frame, data) {
     let size = data.length - 1 + 128;
     for (let at = data.indexOf(92); at >= 0; at = data.indexOf(92, at + 1)) size += 2;
@@ -181,7 +181,7 @@ function write(data) {
       offset += fs.writeSync(outFd, data, offset);
     } catch (error) {
       if (error.code === 'EPIPE') process.exit(0);
-      // A full pipe that became non-blocking: what is not written now would be lost.
+      // The pipe is full and non-blocking: wait, or the rest would be lost.
       if (error.code !== 'EAGAIN') throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
     }
@@ -201,7 +201,7 @@ function redirect(name) {
   const stream = process[name];
   stream.write = (chunk, encoding, callback) => {
     const text = typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString('utf8');
-    // Between scripts nobody reads: a timer that prints would wait for the next one.
+    // Not between scripts: nobody reads then, and a timer that prints would block.
     if (text && notebook) send({ id: runId(), event: name, text });
     else if (text && current) sendText(runId(), name, text);
     const done = typeof encoding === 'function' ? encoding : callback;
@@ -212,8 +212,8 @@ function redirect(name) {
 redirect('stdout');
 redirect('stderr');
 
-// A value that can't be shown does not fail its cell: a proxy's traps are not sprung, and code of
-// the value's own that throws is left out.
+// A value that can't be shown must not fail its cell: a proxy's traps are not run, and errors of the
+// value's own code are ignored.
 function inspect(value) {
   const options = notebook ? { showProxy: true } : { depth: 4, showProxy: true };
   try {
@@ -240,16 +240,16 @@ function nameOf(error) {
   return made && BUILT_IN_ERRORS.has(name) && !BUILT_IN_ERRORS.has(made) && !Object.hasOwn(error, 'name') ? made : name;
 }
 
-// Where columns of a cell's script are not the user's, by the cell's name.
+// Columns of cells' scripts that are not the user's, by cell name.
 const shifts = new Map();
 
-// A column of V8 (from 1) as one of the user's, and whether it is in what was put in.
+// Converts a column of V8 (from 1) to the user's; `isAdded`: is it in code that was inserted?
 function movedBack(name, line, column) {
   let moved = column;
   let isAdded = false;
   for (const [at, start, length] of shifts.get(name) || []) {
     if (at !== line - 1 || column <= start) continue;
-    // Within what was put in, it is the place behind that.
+    // Within inserted code, it is the column after that.
     moved -= length > 0 ? Math.min(length, column - 1 - start) : length;
     isAdded ||= column <= start + length;
   }
@@ -263,7 +263,7 @@ function placed(frame) {
   return String(frame).replace(`${name}:${line}:${column}`, `${name}:${line}:${movedBack(name, line, column).moved}`);
 }
 
-// The call of the function that a cell with `await` is made is the last of its frames.
+// A cell with `await` is made a function: its call is the last frame, and is removed.
 function withoutCall(frames) {
   const frame = frames.at(-1);
   const name = frame && frame.getFileName();
@@ -271,10 +271,10 @@ function withoutCall(frames) {
   return isCall ? frames.slice(0, -1) : frames;
 }
 
-// A stack ends where the script does: what lies below is Node and this worker.
+// A stack ends with the script: the frames below are Node's and this worker's.
 Error.prepareStackTrace = (error, frames) => {
   const below = frames.findIndex((frame) => frame.getFileName() === 'node:vm');
-  // What was added before a cell's first line stands at negative columns, which V8 gives as null.
+  // Code that was added before a cell's first line has negative columns, which V8 returns as null.
   const isAdded = (frame) => frame.getFileName() && frame.getLineNumber() !== null && !(frame.getColumnNumber() > 0);
   const own = (below < 0 ? frames : frames.slice(0, below)).filter((frame) => frame.getFileName() !== __filename && !isAdded(frame));
   const isNodes = typeof error.code === 'string' && error.code.startsWith('ERR_');
@@ -282,13 +282,13 @@ Error.prepareStackTrace = (error, frames) => {
   return [head, ...withoutCall(own).map((frame) => `    at ${placed(frame)}`)].join('\n');
 };
 
-// Node puts an error that has no frames into brackets, as it does where one stands in a value.
+// Node shows an error without frames in brackets, as it does inside a value.
 function shown(error) {
   const text = inspect(error);
   return text.startsWith('[') && text.endsWith(']') ? text.slice(1, -1) : text;
 }
 
-// `thrown` is what stands before a value that is no error.
+// `thrown` is the prefix of a thrown value that is not an error.
 function describe(error, thrown = 'Uncaught ') {
   try {
     if ((!util.types.isProxy(error) && error instanceof Error) || util.types.isNativeError(error)) {
@@ -300,9 +300,8 @@ function describe(error, thrown = 'Uncaught ') {
   }
 }
 
-// An interrupt reaches what a script started too; a child that it waits for may end first, and
-// the script then fails before its own interrupt is noticed. A plain script has no other interrupt
-// than its timeout.
+// An interrupt reaches child processes too; if the script waits for one that ends first, it fails
+// before its own interrupt is noticed. The only interrupt of a plain script is its timeout.
 function isInterrupt(error, mayBeChild) {
   try {
     return INTERRUPTS.includes(error.code) || (mayBeChild && error.signal === 'SIGINT');
@@ -311,7 +310,7 @@ function isInterrupt(error, mayBeChild) {
   }
 }
 
-// `_` and `_error`, as in Node's REPL: until a cell gives the name another meaning.
+// `_` and `_error`, as in Node's REPL, until a cell defines them.
 const last = { _: undefined, _error: undefined };
 for (const name of notebook ? Object.keys(last) : []) {
   Object.defineProperty(world, name, {
@@ -328,7 +327,7 @@ function fail(id, error, mayBeChild) {
     return;
   }
   const what = notebook ? 'the cell' : 'the script';
-  const value = error.waited ? `${what} is no longer waited for; what it began may go on` : `${what} was interrupted`;
+  const value = error.waited ? `${what} was interrupted while it waited; what it started may continue` : `${what} was interrupted`;
   send({ id, event: 'error', name: 'KeyboardInterrupt', value, stack: `KeyboardInterrupt: ${value}`, interrupted: true });
 }
 
@@ -349,7 +348,7 @@ function isThenable(value) {
   return util.types.isPromise(value) || (isObject(value) && typeof value.then === 'function');
 }
 
-// A MIME bundle as it travels: bytes in base64, JSON as it is, all else as text.
+// Prepares a MIME bundle for JSON: bytes as base64, JSON unchanged, all else as text.
 function packed(given) {
   if (typeof given !== 'object' || given === null) throw new TypeError('a MIME bundle is an object of types and contents');
   const data = {};
@@ -367,7 +366,7 @@ function bundle(value) {
   try {
     if (notebook && isObject(value)) way = value[SHOW];
   } catch {
-    // A getter's failure is not the cell's.
+    // A getter that fails must not fail the cell.
   }
   if (typeof way !== 'function') return { 'text/plain': inspect(value) };
   const complete = (given) => {
@@ -380,7 +379,7 @@ function bundle(value) {
 
 const MIME_TYPES = { html: 'text/html', markdown: 'text/markdown', latex: 'text/latex', svg: 'image/svg+xml', png: 'image/png', jpeg: 'image/jpeg', json: 'application/json', javascript: 'application/javascript' };
 
-// `{html: ...}`, `{'text/html': ...}`: a MIME bundle, if every name is a type's.
+// `{html: ...}`, `{'text/html': ...}`: a MIME bundle, if every name is a MIME type.
 function named(value) {
   if (!isObject(value) || Object.getPrototypeOf(value) !== Object.prototype) return undefined;
   const fields = Object.getOwnPropertyDescriptors(value);
@@ -397,7 +396,7 @@ function display(value, options = {}) {
   const publish = (data) => send({ id: run && run.id, event: 'display', data, metadata, transient: id ? { display_id: String(id) } : {}, update });
   const given = raw ? value : named(value);
   const data = given ? packed(given) : bundle(value);
-  // The cell lasts until all that it displays is there.
+  // The cell ends only when all its displays are sent.
   if (isThenable(data)) run.displays.push(data.then(publish));
   else publish(data);
   return id === undefined || update ? undefined : new DisplayHandle(String(id));
@@ -407,7 +406,7 @@ for (const [name, mime] of Object.entries(MIME_TYPES)) {
 }
 display.clear = ({ wait = false } = {}) => send({ id: runId(), event: 'clear', wait: Boolean(wait) });
 
-// What the user types
+// The user's input
 
 let questions = 0;
 
@@ -420,7 +419,7 @@ function ask(asker, prompt, password = false) {
   return text;
 }
 
-// Send a frame and wait for its answer, and do nothing else meanwhile.
+// Sends a frame and blocks until its answer comes.
 function answered(frame) {
   const number = ++questions;
   send({ ...frame, number });
@@ -431,14 +430,14 @@ function answered(frame) {
     pieces.push(Buffer.from(buffer.subarray(0, size)));
     if (buffer[size - 1] !== 10) continue;
     const answers = Buffer.concat(pieces).toString().trimEnd().split('\n').map((line) => JSON.parse(line));
-    // What was meant for an earlier question is passed over.
+    // Ignore answers to earlier questions.
     const answer = answers.find((one) => one.number === number);
     if (answer) return answer;
     pieces = [];
   }
 }
 
-// As Deno's kernel has them.
+// As in Deno's kernel.
 const DIALOGS = {
   prompt(message = 'Prompt', byDefault = null, { password = false } = {}) {
     const hint = byDefault === null || byDefault === '' ? '' : ` [${byDefault}]`;
@@ -448,9 +447,9 @@ const DIALOGS = {
   alert(message = 'Alert') { ask('alert', `${message} [Enter] `); },
 };
 
-// Lines of a cell that are no JavaScript: `!command`, `name?`. They come as calls of these.
+// Lines of a cell that are not JavaScript, `!command` and `name?`, come as calls of these functions.
 
-// The command's output goes by the worker's own descriptors.
+// The command writes to the worker's own descriptors.
 function shell(command) {
   const { error, signal } = spawnSync(command, { shell: true, stdio: ['ignore', 1, 2] });
   answered({ event: 'ran' });
@@ -467,8 +466,8 @@ function help(name, detail) {
 
 // Runs
 
-// SIGINT ends what runs on this stage, and its code ends nowhere else: Node keeps an interrupt that
-// comes at the end of a script for the next one.
+// SIGINT interrupts code that runs on this stage. A script must end on it, too: otherwise Node would
+// keep an interrupt that comes at its end for the next script.
 const stage = { body: null };
 vm.createContext(stage);
 const onStage = new vm.Script('body()');
@@ -495,7 +494,7 @@ function evaluate(script, timeout, begin = () => {}) {
     } catch (error) {
       ended = () => { throw error; };
     }
-    // The signal is on its way.
+    // The byte is gone: wait for the signal.
     if (!taken()) Atomics.wait(never, 0, 0, SIGNAL_MS);
   };
   onStage.runInContext(stage, { breakOnSigint: true, displayErrors: false });
@@ -516,7 +515,7 @@ async function settle(promise, timeout) {
   }
 }
 
-// Where an `import()` of the script begins to look: in the working directory.
+// Resolves an `import()` of the script from the working directory.
 const LOADER = (vm.constants && vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER) || ((specifier, _, attributes) => {
   const found = /^(node|data|file|https?):/.test(specifier) ? specifier : world.require.resolve(specifier);
   return import(path.isAbsolute(found) ? pathToFileURL(found).href : found, { with: attributes });
@@ -531,7 +530,7 @@ function compiled({ code, source, offset = 0 }, filename) {
   }
 }
 
-// The line and the mark above the words of a syntax error, as the user wrote it.
+// Shows the user's own line, with the mark, above the message of a syntax error.
 function withSource(stack, source, filename, offset) {
   const [head, , mark, ...rest] = stack.split('\n');
   const line = head.startsWith(`${filename}:`) ? Number(head.slice(filename.length + 1)) : NaN;
@@ -570,7 +569,7 @@ function run(request) {
     if (!notebook) Promise.resolve().then(() => process.nextTick(finish));
     else {
       expressions = evaluated(request.expressions || {});
-      // What only waits for its turn is not counted as going on.
+      // Later, so that jobs that are ready now don't count as continuing.
       setImmediate(finish);
     }
   };
@@ -603,7 +602,7 @@ function run(request) {
 function evaluated(expressions) {
   return Object.fromEntries(Object.entries(expressions).map(([name, code]) => {
     try {
-      // Not on the stage: an interrupt is for the cell's code.
+      // Not on the stage: an interrupt is only for the cell's code.
       const value = new vm.Script(code).runInThisContext({ displayErrors: false });
       return [name, { status: 'ok', data: { 'text/plain': inspect(value) }, metadata: {} }];
     } catch (error) {
@@ -613,7 +612,7 @@ function evaluated(expressions) {
   }));
 }
 
-// The one way to Node's own loader, and it warns of itself.
+// Without Node's warning about the only way to use its default loader.
 const { emitWarning } = process;
 process.emitWarning = (warning, ...more) => {
   if (!String(warning).startsWith('vm.USE_MAIN_CONTEXT_DEFAULT_LOADER')) emitWarning(warning, ...more);
@@ -624,7 +623,7 @@ function next() {
   if (current === null && waiting.length) run(waiting.shift());
 }
 
-// What goes on after a cell: all that keeps the event loop busy, beyond what did at the start.
+// What continues after a cell: all that keeps the event loop busy and did not at the start.
 
 let usual = null;
 let watching = null;
@@ -642,14 +641,14 @@ function isAlive() {
 function watch(pause = 20) {
   clearTimeout(watching);
   watching = owner.exit(() => setTimeout(() => {
-    if (current !== null) return; // the end of that cell looks again
+    if (current !== null) return; // the end of that cell checks again
     if (isAlive()) watch(pause < 300 ? pause * 2 : pause);
     else send({ event: 'quiet' });
   }, pause));
   watching.unref();
 }
 
-// Completion and inspection: nothing of the user's is run, so no getter either.
+// Completion and inspection: no code of the user is run, and so no getter.
 
 const WORD = /[\p{ID_Continue}$]*$/u;
 const NAME = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u;
@@ -659,7 +658,7 @@ const REGEX = /(?:^|[=(,:[!&|?{};+\n]|\breturn)\s*\/(?![*/])(?:[^\\/[\n]|\\.|\[(
 const MODULE = /(?:\brequire\s*\(|\bimport\s*\(?|\bfrom)\s*(['"])([\w:/.-]*)$/;
 const KEYWORDS = 'async await break case catch class const continue debugger default delete do else export extends false finally for function if import in instanceof let new null of return static super switch this throw true try typeof undefined var void while with yield'.split(' ');
 const LITERALS = { null: null, undefined, true: true, false: false };
-// The getter of a constant that is meant strictly: it gives its value or throws.
+// How the getter of a cell's constant starts: it returns the value or throws.
 const CONSTANT = '()=>s?x:early(';
 let nodesNames;
 
@@ -694,7 +693,7 @@ function resolve(chain) {
   let value;
   if (first === 'this' || first === 'globalThis') value = world;
   else if (first in world) value = property(world, first);
-  // What a script declared that was run as it is: it is in no object.
+  // A plain script's `let`, `const` or `class`: it is not a property of any object.
   else value = new vm.Script(first).runInThisContext();
   for (const link of links) value = property(value, link);
   return value;
@@ -710,7 +709,7 @@ function members(value) {
   for (let holder = Object(value); holder !== null && !util.types.isProxy(holder); holder = Object.getPrototypeOf(holder)) {
     for (const name of Object.getOwnPropertyNames(holder)) {
       if (name in found || !NAME.test(name)) continue;
-      // Node makes some of its globals when they are first looked at.
+      // Node makes some of its globals when they are first read.
       if (holder === world && nodesNames.has(name)) { found[name] = 'global'; continue; }
       const { value: member, get } = Object.getOwnPropertyDescriptor(holder, name);
       found[name] = get ? 'property' : kindOf(member);
@@ -735,7 +734,7 @@ function candidates(before) {
   return { ...Object.fromEntries(sorted), ...Object.fromEntries(KEYWORDS.map((word) => [word, 'keyword'])) };
 }
 
-// A key in brackets, up to the cursor: what has it, and how much of it is there.
+// A key in brackets, up to the cursor: the object, and the start of the key.
 const KEY = /^([^]*[\p{ID_Continue}$\])]\s*)\[\s*(['"])((?:(?!\2)[^\\\n])*)$/u;
 
 function keys(value) {
@@ -759,7 +758,7 @@ function packages() {
   }
 }
 
-// Does the cursor stand in a comment or a string, where no name is meant?
+// Returns whether the cursor is in a comment or a string.
 function isText(before) {
   const open = [];
   for (let at = 0; at < before.length; at++) {
@@ -794,14 +793,14 @@ function complete({ before }) {
     else if (module) found = Object.fromEntries(builtinModules.filter((name) => !name.startsWith('_')).flatMap((name) => [[name, 'module'], [`node:${name}`, 'module']]).concat(packages()));
     else found = candidates(before.slice(0, before.length - word.length));
   } catch {
-    // A name that is not there, a value that may not be asked for: nothing is known.
+    // An unknown name, or a value that may not be read: no matches.
   }
   const names = Object.keys(found).filter((name) => name.startsWith(word) && (word.startsWith('_') || !name.startsWith('__')));
   return { word, matches: names, types: names.map((name) => found[name]) };
 }
 
-// What JavaScript's own functions take, which their sources don't say: an object, a function that
-// is called with or without \`new\`, and its methods.
+// Parameters of JavaScript's built-in functions, which their sources don't contain: an object, then
+// functions, which are called with or without `new`.
 const SIGNATURES = `
 globalThis: decodeURI(encodedURI) decodeURIComponent(encodedComponent) encodeURI(uri) encodeURIComponent(component) escape(string) eval(script) isFinite(number) isNaN(number) parseFloat(string) parseInt(string, radix?) unescape(string)
 globalThis: Array(...elements) BigInt(value) Boolean(value?) Date(value?) Error(message?, options?) EvalError(message?, options?) Function(...parameters, body) Number(value?) Object(value?) RangeError(message?, options?) ReferenceError(message?, options?) RegExp(pattern, flags?) String(value?) Symbol(description?) SyntaxError(message?, options?) TypeError(message?, options?) URIError(message?, options?)
@@ -857,14 +856,14 @@ function knownSignature(value) {
   return known.get(value);
 }
 
-// The parameters as they are written, from a function's source.
+// Returns a function's parameters, as written in its source.
 function signature(value, name) {
   const source = Function.prototype.toString.call(value);
   const arrow = /^(?:async\s+)?([\p{ID_Start}$_][\p{ID_Continue}$]*)\s*=>/u.exec(source);
   if (arrow) return `${name}(${arrow[1]})`;
   const from = /^class\b/.test(source) ? source.search(/\bconstructor\s*\(/) : 0;
   if (from < 0) {
-    // It takes what the class takes that it extends.
+    // It takes the parameters of the class that it extends.
     const base = Object.getPrototypeOf(value);
     return base === Function.prototype || typeof base !== 'function' || util.types.isProxy(base) ? `new ${name}()` : `new ${signature(base, name).replace(/^new /, '')}`;
   }
@@ -887,7 +886,7 @@ function signature(value, name) {
   return `${name}(...)`;
 }
 
-// The call whose parentheses the cursor stands in.
+// Finds the call whose parentheses contain the cursor.
 function calledBefore(text) {
   let depth = 0;
   for (let at = text.length - 1; at >= 0; at--) {
@@ -952,7 +951,7 @@ if (notebook) {
   const script = new Module(file);
   script.filename = file;
   script.paths = Module._nodeModulePaths(process.cwd());
-  // A script has no `import.meta`: a cell that names it is sent with this name in its place.
+  // A script has no `import.meta`: in a cell's code, this name replaces it.
   const meta = { dirname: process.cwd(), filename: file, url: pathToFileURL(file).href, resolve: (specifier) => (builtinModules.includes(specifier.replace(/^node:/, '')) ? `node:${specifier.replace(/^node:/, '')}` : pathToFileURL(world.require.resolve(specifier)).href) };
   Object.defineProperty(world, 'import_meta', { value: meta, writable: true, configurable: true });
   for (const [name, value] of Object.entries({ module: script, exports: script.exports, __dirname: process.cwd(), __filename: file })) {
@@ -960,7 +959,7 @@ if (notebook) {
   }
 }
 for (const [name, value] of Object.entries(notebook ? { display, ...DIALOGS } : {})) Object.defineProperty(world, name, { value, writable: true, configurable: true });
-// What the scripts that cells are made of know of each other; nobody sees it.
+// State that the cells' scripts share; the user does not see it.
 for (const [name, value] of Object.entries(notebook ? { lines: { shell, help }, names: new Set(), cell: undefined } : {})) Object.defineProperty(world, Symbol.for(`agentbay.${name}`), { value, writable: true });
 nodesNames = new Set(Object.getOwnPropertyNames(world));
 process.exitCode = 0;

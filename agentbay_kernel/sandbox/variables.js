@@ -1,8 +1,8 @@
 // Lists the variables of the sandbox's JavaScript: name, type, length, size, short value.
 //
-// Nothing of the user's is run: no getter, no trap of a proxy, no toString.
-// In: the global object, the names that are Node's, `util.types.isProxy`, and whether a property's
-// getter is known to be harmless. Out: {rows, total}.
+// It runs no code of the user: no getter, no trap of a proxy, no toString.
+// In: the global object, whether a name is Node's, `util.types.isProxy`, and a function that reads a
+// global without running a getter that may be the user's. Out: {rows, total}.
 (({ world, isNodes, isProxy, read }) => {
   const [MOST_ROWS, LONGEST, MOST_PARTS] = [500, 120, 5];
   const cut = (text) => (text.length <= LONGEST ? text : `${text.slice(0, LONGEST - 1)}\u2026`);
@@ -12,7 +12,7 @@
   const bytes = [ofPrototype(Object.getPrototypeOf(Uint8Array), 'byteLength'), ofPrototype(ArrayBuffer, 'byteLength')];
   const first = (getters, value) => {
     for (const get of getters) {
-      // Only what it is meant for has it.
+      // It throws for a value of another type.
       try { return Reflect.apply(get, value, []); } catch { continue; }
     }
     return null;
