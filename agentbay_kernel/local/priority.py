@@ -111,7 +111,7 @@ class Runs:
         self._recent: dict[Priority, asyncio.TimerHandle] = {}
 
     def begin(self, run: Priority) -> asyncio.TimerHandle:
-        """Note that a run starts; returns an argument for `end`."""
+        """Note that a run starts; return an argument for `end`."""
         loop = asyncio.get_running_loop()
         if run in self._recent:
             self._recent[run].cancel()
@@ -127,7 +127,7 @@ class Runs:
 
     @contextmanager
     def command(self, agent: AgentClient, proc: Path) -> Iterator[str]:
-        """Count a command as a run; gives the name under which the agent reports its start.
+        """Count a command as a run; yield the name under which the agent reports its start.
 
         Arguments:
             agent: starts it.

@@ -60,7 +60,7 @@ class BodyHandler(LoopbackHandler):
     """The base of a route that needs the whole body."""
 
     def initialize(self, runtime: Runtime) -> None:
-        """Called by tornado with the route's arguments."""
+        """Take the route's arguments; tornado calls it."""
         super().initialize(runtime)
         self._body = bytearray()
 

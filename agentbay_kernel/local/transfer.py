@@ -25,7 +25,7 @@ class FileHandler(LoopbackHandler):
     held_in_memory = False
 
     def initialize(self, runtime: Runtime) -> None:
-        """Called by tornado with the route's arguments."""
+        """Take the route's arguments; tornado calls it."""
         super().initialize(runtime)
         self._file: IO[bytes] | None = None
         self._path: Path | None = None

@@ -584,7 +584,7 @@ def work(exchange: str, folder: str, pickler: dict[str, str]) -> None:
     worker = Worker(folder, send)
     unsent = ""
     while True:
-        # The end of an item and the begin of the next are sent together if the next one waits.
+        # An item's outcome and the next one's `begin` are sent together if the next one waits.
         if lines.empty():
             send(unsent)
             unsent = ""

@@ -60,7 +60,7 @@ class CellRegister:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Hold the lock; give the file's descriptor.
+        """Hold the lock; yield the file's descriptor.
 
         Raises:
             OSError: the file can't be opened.

@@ -68,8 +68,8 @@ class Outbox:
             self.wake_call()
 
     def full(self) -> bool:
-        """Return whether the limit is exceeded, without the largest message: that alone must not
-        make later ones dropped."""
+        """Return whether the limit is exceeded. The largest message does not count: alone, it must
+        not cause others to be dropped."""
         return len(self.kept) - self.largest > self.bound
 
     def keep(self, line: bytes) -> None:
