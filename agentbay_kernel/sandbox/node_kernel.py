@@ -294,28 +294,34 @@ class NodeKernel:
         return True
 
     def read_both(self, worker: Worker, fd: int) -> None:
-        """Read the worker's frames, which may be older, then this output of a child process."""
-        self.read_frames(worker)
-        self.read_output(worker, fd)
+        """Read this output of a child process; handle the worker's frames, which may be older,
+        before it is published."""
+        data = worker.read(fd)
+        if data:
+            worker.unpublished.append((fd, data))
+            self.read_frames(worker)
+            self.publish_output(worker)
+        else:
+            self.note_end(fd, data)
 
     def read_outputs(self, worker: Worker) -> None:
-        """Read all output of child processes that has arrived."""
+        """Read and publish all output of child processes that has arrived."""
+        self.publish_output(worker)
         for fd in worker.outputs:
-            while self.read_output(worker, fd):
-                pass
-
-    def read_output(self, worker: Worker, fd: int) -> bool:
-        """Read output of child processes or of Node itself; return whether there was data."""
-        data = worker.read(fd)
-        if not data:
+            while data := worker.read(fd):
+                worker.unpublished.append((fd, data))
+                self.publish_output(worker)
             self.note_end(fd, data)
-            return False
-        text = worker.decoders[fd].decode(data)
-        if not worker.version:
-            worker.startup_output += text
-        elif text:
-            self.stream(self.latest, worker.outputs[fd], text)
-        return True
+
+    def publish_output(self, worker: Worker) -> None:
+        """Publish output of child processes or of Node itself that was read."""
+        while worker.unpublished:
+            fd, data = worker.unpublished.pop(0)
+            text = worker.decoders[fd].decode(data)
+            if not worker.version:
+                worker.startup_output += text
+            elif text:
+                self.stream(self.latest, worker.outputs[fd], text)
 
     def note_end(self, fd: int, data: bytes | None) -> None:
         """Stop reading a pipe that has ended."""

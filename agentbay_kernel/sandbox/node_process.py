@@ -77,6 +77,8 @@ class Worker:
         self.decoders = {fd: make_decoder("replace") for fd in self.outputs}
         for fd in (self.input, self.frames, *self.outputs):
             os.set_blocking(fd, False)
+        # Output that was read, by its descriptor; older frames come before it.
+        self.unpublished: list[tuple[int, bytes]] = []
         self.unsent = bytearray()
         self.line = bytearray()
         self.version = ""
