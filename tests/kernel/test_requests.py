@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.kernel.conftest import LOCAL
@@ -279,11 +281,23 @@ def test_what_nobody_sees_creates_no_session_and_runs_first() -> None:
         assert kernel.run("print(order)").text() == "['hidden', 'too', 'now']\n"
 
 
+def has_child(pid: int, command: list[str]) -> bool:
+    """Whether such a process runs below that one; others may end meanwhile."""
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.cmdline() == command:
+                return True
+    return False
+
+
 def test_stop_ends_what_nobody_sees_and_the_cell_behind_it() -> None:
     with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_START": "first-cell"}) as kernel:
-        kernel.run(BALLAST, silent=True)
+        kernel.run("import subprocess\nsubprocess.run(['sleep', '987.25'])", silent=True)
         running = kernel.send("print('must not run')")
-        usage_with_ballast(kernel)
+        deadline = time.monotonic() + ANSWER_S
+        while not has_child(kernel.pid, ["sleep", "987.25"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         kernel.manager.interrupt_kernel()
         ran = kernel.finish(running)
         assert ran.reply["ename"] == "KeyboardInterrupt" and not ran.text()
