@@ -487,6 +487,7 @@ async def lies(message):
         "x", {"name": "a", "value": "v" * 5_000, "type": "t"}] * 2000}}
 debugger.static_debug_handlers["inspectVariables"] = lies
 """
+TRUE = "debugger.static_debug_handlers['inspectVariables'] = debugger.inspectVariables"
 
 
 def test_what_code_forges_is_rebuilt(page: Page) -> None:
@@ -500,7 +501,7 @@ def test_what_code_forges_is_rebuilt(page: Page) -> None:
     listed = page.body("inspectVariables")["variables"]
     assert len(listed) <= 2_001 and set(listed[0]) == set()
     assert set(listed[1]) == {"name", "value", "type"} and len(listed[1]["value"]) <= 2_001
-    page.kernel.run("debugger.static_debug_handlers['inspectVariables'] = debugger.inspectVariables")
+    page.kernel.run(TRUE)
 
 
 def test_a_session_that_is_lost_ends_debugging(debugged: Debugged) -> None:
