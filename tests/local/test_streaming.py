@@ -18,10 +18,12 @@ def connect(session: Any, token: str | None = None) -> websocket.WebSocket:
     )
 
 
-def ask(socket: websocket.WebSocket, method: str, target: str, **params: Any) -> None:
-    """Send one frame with the id `1`."""
+def ask(
+    socket: websocket.WebSocket, method: str, target: str, invocation: str = "1", **params: Any
+) -> None:
+    """Send one frame."""
     frame = {
-        "invocationId": "1",
+        "invocationId": invocation,
         "source": "SDK",
         "target": target,
         "data": {"method": method, "mode": "stream", "params": params},
