@@ -370,7 +370,14 @@ def test_value_and_again(context: Context, name: str) -> None:
     assert again.value == expected or name in COUNTING
 
 
-@pytest.mark.parametrize("name", VALUES)
+# Each needs a context of its own: `make test` has every fourth.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * bool(number % 4))
+        for number, name in enumerate(VALUES)
+    ],
+)
 def test_the_same_values_where_constants_are_strict(context: Context, name: str) -> None:
     cells, expected = VALUES[name]
     for code in cells[:-1]:
