@@ -97,8 +97,8 @@ def results(ran: Ran) -> list[dict[str, Any]]:
     return [one for one in found if not str(one.get("text/plain")).startswith("AgentBay: ")]
 
 
-# The magic runs cells as the kernel does, and direct execution rewrites them as both do. Of what has
-# no error, hint or question of its own there, `make test` has every eighth row in them.
+# The magic runs cells as the kernel does, and direct execution rewrites them as both do. Of what
+# has no error, hint or question of its own there, `make test` has every eighth row in them.
 TOLD = [
     row
     for number, row in enumerate(ROWS)

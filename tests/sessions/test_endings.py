@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from jupyter_client.manager import KernelManager
 
-from tests.kernels import RunningKernel, running_kernel
+from tests.kernels import RunningKernel, running_kernel, wait_until_ready
 from tests.sessions.conftest import Service, wait_until
 
 GRACE_MIN = "0.02"
@@ -55,7 +55,7 @@ def _started(env: dict[str, str]) -> Iterator[RunningKernel]:
     client = manager.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        wait_until_ready(manager, client)
         yield RunningKernel(manager, client)
     finally:
         client.stop_channels()
