@@ -111,7 +111,8 @@ def test_an_attached_session_by_an_address_of_this_machine(address: dict[str, st
         (session,) = [row for row in sessions if row["whose"] == "of this notebook"]
         # The first cell of a notebook, also with the local backend.
         for backend in ({}, {"AGENTBAY_BACKEND": "local"}):
-            with running_kernel("agentbay-python", {**address, **backend}) as guest:
+            settings = {**address, **backend, "AGENTBAY_START": "first-cell"}
+            with running_kernel("agentbay-python", settings) as guest:
                 assert "Attached" in said(guest, f"%agentbay attach {session['id']}")
                 status = said(guest, "%agentbay status")
                 assert "its owner decides when it ends" in status and "Released" not in status
