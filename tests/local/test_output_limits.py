@@ -105,7 +105,9 @@ def five(client: Any, runtime: LocalRuntimeProcess) -> Iterator[list[Any]]:
     "kind",
     [
         pytest.param(
-            kind, marks=[pytest.mark.slow] * (kind in ("written to the descriptor", "of threads"))
+            kind,
+            marks=[pytest.mark.slow]
+            * (kind in ("written to the descriptor", "quotes to be escaped", "of threads")),
         )
         for kind in FLOODS
     ],
@@ -192,7 +194,9 @@ def test_what_code_writes_to_the_engines_socket_harms_itself_alone(
     "command",
     [
         "echo first; yes | head -c 200000000; echo last",
-        "echo first; head -c 200000000 /dev/urandom; echo last",
+        pytest.param(
+            "echo first; head -c 200000000 /dev/urandom; echo last", marks=pytest.mark.slow
+        ),
         pytest.param(
             "echo first; yes '\"' | head -c 300000000 | tee /dev/stderr; echo last",
             marks=pytest.mark.slow,

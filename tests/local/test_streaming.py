@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import websocket
 
+from tests.local.conftest import drop
 from tests.runtime import LocalRuntimeProcess
 
 
@@ -171,10 +172,12 @@ def test_the_handshake_wants_the_sessions_token(make_session: Any) -> None:
     assert refused.value.status_code == 401
 
 
-def test_the_connection_ends_with_the_session(make_session: Any) -> None:
+def test_the_connection_ends_with_the_session(
+    runtime: LocalRuntimeProcess, make_session: Any
+) -> None:
     session = make_session()
     socket = connect(session)
-    assert session.delete().success
+    drop(runtime, session)
     assert socket.recv() in ("", b"")
 
 

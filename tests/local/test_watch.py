@@ -363,7 +363,13 @@ def test_what_is_shared_counts_once(emptied: Any, way: str) -> None:
 
 
 @first
-@pytest.mark.parametrize("way", [way for way in SHARED if way != "forked copies"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "multiprocessing's shared memory, mapped by four",
+        pytest.param("a mapped file", marks=pytest.mark.slow),
+    ],
+)
 def test_what_else_is_shared_counts_once(emptied: Any, way: str) -> None:
     test_what_is_shared_counts_once(emptied, way)
 
