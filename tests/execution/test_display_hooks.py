@@ -193,7 +193,13 @@ def test_a_library_imported_unseen_is_prepared_before_the_next_cell(kernel: Benc
     assert bundle["text/plain"] == "'agentbay'"
 
 
-@pytest.mark.parametrize("streams", [True, False], ids=["streaming", "answered"])
+@pytest.mark.parametrize(
+    "streams",
+    [
+        pytest.param(True, id="streaming"),
+        pytest.param(False, id="answered", marks=pytest.mark.slow),
+    ],
+)
 def test_charts_of_direct_cells_bring_their_scripts_too(
     streams: bool, open_bench: Callable[..., Bench]
 ) -> None:

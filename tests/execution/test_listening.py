@@ -47,6 +47,9 @@ class Late:
         return text_of([as_message(one) for one in self.carried])
 
 
+@pytest.mark.parametrize(
+    "route", ["websocket", "action", pytest.param("link", marks=pytest.mark.slow)]
+)
 def test_late_output_is_collected_on_every_route(bench: Bench) -> None:
     late = Late(bench.tunnel)
     cell = Cell(LATE, "python", listen_s=LISTEN_S)

@@ -22,8 +22,8 @@ GRACE_MIN = "0.02"
 # Of these a kernel learns in time; its session is deleted at once.
 TOLD = ("shutdown", "SIGTERM", "parent")
 WAYS = (*TOLD, "restart", "SIGHUP", "SIGKILL", "create")
-# A shutdown is in other tests below, a restart in `test_taking_back.py`. Of a SIGHUP a kernel learns
-# as little as of a SIGKILL.
+# A shutdown is in other tests below, a restart in `test_taking_back.py`; of a SIGHUP a kernel
+# learns as little as of a SIGKILL.
 QUICK_WAYS = ("SIGTERM", "parent", "SIGKILL", "create")
 # Starts a kernel, lets it have a session, says so, and is killed.
 PARENT = """
