@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 # So many in `make test`, and in `make test-all`.
-FEW, MANY = 60, 3_000
+FEW, MANY = 30, 3_000
 
 texts = st.text(st.characters(), max_size=20) | st.sampled_from(
     [

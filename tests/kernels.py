@@ -125,6 +125,29 @@ class RunningKernel:
         return self.finish(self.send(code, **options), timeout)
 
 
+def wait_until_ready(manager: KernelManager, client: BlockingKernelClient) -> None:
+    """Wait for the answer to a question, and read what is published up to its end.
+
+    The client's own function reads on until nothing has come for a while, with each kernel.
+    """
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        asked = client.kernel_info()
+        message: dict[str, Any] = {"parent_header": {}}
+        while message["parent_header"].get("msg_id") != asked:
+            assert manager.is_alive(), "the kernel died before it answered"
+            assert time.monotonic() < deadline, "the kernel does not answer"
+            with contextlib.suppress(queue.Empty):
+                message = client.get_shell_msg(timeout=1)
+        # What was published before this client was connected is lost: asked again.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = client.get_iopub_msg(timeout=0.2)
+                ended = message["content"].get("execution_state") == "idle"
+                if ended and message["parent_header"].get("msg_id") == asked:
+                    return
+
+
 @contextlib.contextmanager
 def running_kernel(
     name: str, env: dict[str, str] | None = None, folder: Path | None = None
@@ -139,7 +162,7 @@ def running_kernel(
     client = manager.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=ANSWER_S)
+        wait_until_ready(manager, client)
         yield RunningKernel(manager, client)
     finally:
         client.stop_channels()

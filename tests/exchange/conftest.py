@@ -91,13 +91,27 @@ def benches_of(runtime: LocalRuntimeProcess, route: str) -> Iterator[dict[str, B
     set_profile()
 
 
-@pytest.fixture(scope="module", params=ROUTES)
+@pytest.fixture(scope="module")
+def benches_by_route(runtime: LocalRuntimeProcess) -> Iterator[Callable[[str], dict[str, Bench]]]:
+    """Gives the session on a route, which the tests of a module share."""
+    made: dict[str, dict[str, Bench]] = {}
+    with contextlib.ExitStack() as stack:
+
+        def of(route: str) -> dict[str, Bench]:
+            if route not in made:
+                made[route] = stack.enter_context(benches_of(runtime, route))
+            made[route]["direct"].set_profile()
+            return made[route]
+
+        yield of
+
+
+@pytest.fixture(params=ROUTES)
 def benches(
-    runtime: LocalRuntimeProcess, request: pytest.FixtureRequest
-) -> Iterator[dict[str, Bench]]:
-    """Route after route."""
-    with benches_of(runtime, request.param) as made:
-        yield made
+    benches_by_route: Callable[[str], dict[str, Bench]], request: pytest.FixtureRequest
+) -> dict[str, Bench]:
+    """Every route."""
+    return benches_by_route(request.param)
 
 
 @pytest.fixture(params=["direct", "bridged"])

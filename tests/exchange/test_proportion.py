@@ -310,7 +310,13 @@ DEAR: dict[str, Callable[[], tuple[Any, list[bytes]]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", DEAR)
+# Slow to make; `make test` has others whose keys are alike.
+SLOW = ("keys along one path",)
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in DEAR]
+)
 def test_what_is_dear_to_build_is_refused(kind: str) -> None:
     node, blobs = DEAR[kind]()
     text = node if isinstance(node, str) else json.dumps(node)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 import pandas
 import pyarrow
+import pytest
 
 from agentbay_kernel.exchange import Progress
 from tests.exchange.codec import same
@@ -37,6 +38,22 @@ VALUES: dict[str, Any] = {
 }
 
 
+# `make test` has every route, and both executions.
+everywhere = pytest.mark.parametrize(
+    ("benches", "every_bench"),
+    [
+        ("websocket", "bridged"),
+        ("link", "bridged"),
+        ("action", "direct"),
+        pytest.param("websocket", "direct", marks=pytest.mark.slow),
+        pytest.param("link", "direct", marks=pytest.mark.slow),
+        pytest.param("action", "bridged", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
+
+
+@everywhere
 def test_values_there_and_back(every_bench: Bench) -> None:
     exchange = every_bench.exchange
     assert exchange.send(VALUES) == []
@@ -48,6 +65,7 @@ def test_values_there_and_back(every_bench: Bench) -> None:
     assert same(fetched.values, VALUES) and fetched.notes == []
 
 
+@everywhere
 def test_tables_there_and_back(every_bench: Bench) -> None:
     array = numpy.arange(100_000.0).reshape(-1, 4)
     table = pyarrow.table({"a": range(1000), "b": [{"x": 1}] * 1000})
@@ -62,6 +80,7 @@ def test_tables_there_and_back(every_bench: Bench) -> None:
     assert numpy.array_equal(fetched.values["array"], array) and fetched.values["table"] == table
 
 
+@everywhere
 def test_javascript_there_and_back(every_bench: Bench) -> None:
     values = {
         "plain": {"a": [1, 2.5, None, True, "é"], "__proto__": 1, "$": "int"},
@@ -90,6 +109,12 @@ def test_javascript_there_and_back(every_bench: Bench) -> None:
     assert back["rows"] == [{"x": 1, "y": "a"}, {"x": 2, "y": None}]
 
 
+# By the action route they are many calls.
+@pytest.mark.parametrize(
+    "benches",
+    ["websocket", *(pytest.param(it, marks=pytest.mark.slow) for it in ("link", "action"))],
+    indirect=True,
+)
 def test_five_megabytes_with_progress(benches: dict[str, Bench]) -> None:
     frame = pandas.DataFrame({"x": numpy.random.default_rng(1).normal(size=600_000)})
     sent: list[Progress] = []
@@ -103,6 +128,7 @@ def test_five_megabytes_with_progress(benches: dict[str, Bench]) -> None:
         assert {tick.what for tick in ticks} == {"big"}
 
 
+@everywhere
 def test_lost_answers_do_no_harm(every_bench: Bench) -> None:
     data = bytes(range(256)) * 4000
     faults = [
@@ -119,6 +145,7 @@ def test_lost_answers_do_no_harm(every_bench: Bench) -> None:
         every_bench.set_profile()
 
 
+@everywhere
 def test_files_there_and_back(every_bench: Bench, tmp_path: Path) -> None:
     content = {"a.txt": b"A", "sub/large.bin": bytes(range(256)) * 2000}
     for name, data in content.items():

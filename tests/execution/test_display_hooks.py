@@ -47,6 +47,12 @@ def kernel(open_bench: Callable[..., Bench]) -> Iterator[Bench]:
     bench.session.delete(wait=False)
 
 
+@pytest.fixture(scope="module")
+def imported(open_bench: Callable[..., Bench]) -> Bench:
+    """A session for the tests that import one library after the other, in their order."""
+    return open_bench()
+
+
 def bundles(messages: list[Message]) -> list[dict[str, Any]]:
     """What was shown."""
     failed = [message.content for message in messages if message.type == "error"]
@@ -136,7 +142,8 @@ display(IFrame("page.html", 1, 1))
     assert loaded(odd) == ["page.html"]
 
 
-def test_nothing_of_it_is_seen(kernel: Bench) -> None:
+def test_nothing_of_it_is_seen(imported: Bench) -> None:
+    kernel = imported
     # The first cell is the first, and its namespace is empty.
     count = [message.content.get("execution_count") for message in kernel.run("%who_ls")]
     (bundle,) = bundles(kernel.run("[name for name in dir() if not name.startswith('_')]"))
@@ -148,7 +155,7 @@ def test_nothing_of_it_is_seen(kernel: Bench) -> None:
     assert bundle["text/plain"] == "[]"
 
 
-def test_an_import_is_what_it_was(kernel: Bench) -> None:
+def test_an_import_is_what_it_was(imported: Bench) -> None:
     code = """\
 import importlib.util, inspect, plotly.io, sys
 spec = plotly.io.__spec__
@@ -156,11 +163,12 @@ print(type(spec).__name__, type(spec.loader).__name__, spec._initializing)
 print(importlib.reload(plotly.io).__name__, inspect.getsource(plotly.io) != "")
 print(importlib.util.find_spec("altair").name, "altair" in sys.modules, repr(sys.meta_path) != "")
 """
-    lines = text_of(kernel.run(code)).splitlines()
+    lines = text_of(imported.run(code)).splitlines()
     assert lines == ["ModuleSpec SourceFileLoader False", "plotly.io True", "altair False True"]
 
 
-def test_an_import_that_fails_fails_as_ever(kernel: Bench) -> None:
+def test_an_import_that_fails_fails_as_ever(imported: Bench) -> None:
+    kernel = imported
     # In front of the installed one, as a file of that name in the notebook's folder is.
     kernel.run(
         "from pathlib import Path\nimport sys\nsys.path.insert(0, '')\n"
@@ -185,7 +193,13 @@ def test_a_library_imported_unseen_is_prepared_before_the_next_cell(kernel: Benc
     assert bundle["text/plain"] == "'agentbay'"
 
 
-@pytest.mark.parametrize("streams", [True, False], ids=["streaming", "answered"])
+@pytest.mark.parametrize(
+    "streams",
+    [
+        pytest.param(True, id="streaming"),
+        pytest.param(False, id="answered", marks=pytest.mark.slow),
+    ],
+)
 def test_charts_of_direct_cells_bring_their_scripts_too(
     streams: bool, open_bench: Callable[..., Bench]
 ) -> None:

@@ -356,7 +356,14 @@ VALUES: dict[str, tuple[list[str], str]] = {
 COUNTING = {"captured across cells", "typeof before", "await closure"}
 
 
-@pytest.mark.parametrize("name", VALUES)
+# Each needs a context of its own: `make test` has every other one, and strictly every fourth.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * bool(number % 2))
+        for number, name in enumerate(VALUES)
+    ],
+)
 def test_value_and_again(context: Context, name: str) -> None:
     cells, expected = VALUES[name]
     for code in cells[:-1]:
@@ -370,7 +377,13 @@ def test_value_and_again(context: Context, name: str) -> None:
     assert again.value == expected or name in COUNTING
 
 
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * bool(number % 4))
+        for number, name in enumerate(VALUES)
+    ],
+)
 def test_the_same_values_where_constants_are_strict(context: Context, name: str) -> None:
     cells, expected = VALUES[name]
     for code in cells[:-1]:

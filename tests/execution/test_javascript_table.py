@@ -97,8 +97,8 @@ def results(ran: Ran) -> list[dict[str, Any]]:
     return [one for one in found if not str(one.get("text/plain")).startswith("AgentBay: ")]
 
 
-# The magic runs cells as the kernel does. Of what has no error, hint or question of its own there,
-# `make test` has every eighth row in it.
+# The magic runs cells as the kernel does, and direct execution rewrites them as both do. Of what
+# has no error, hint or question of its own there, `make test` has every eighth row in them.
 TOLD = [
     row
     for number, row in enumerate(ROWS)
@@ -151,7 +151,9 @@ def test_a_cell(route: Route, row: Row) -> None:
 
 @pytest.mark.parametrize("row", PLAIN, ids=lambda row: row.name)
 @pytest.mark.parametrize(
-    "route", ["kernel", pytest.param("magic", marks=pytest.mark.slow), "direct"], indirect=True
+    "route",
+    ["kernel", *(pytest.param(it, marks=pytest.mark.slow) for it in ("magic", "direct"))],
+    indirect=True,
 )
 def test_a_plain_cell(route: Route, row: Row) -> None:
     test_a_cell(route, row)

@@ -47,6 +47,9 @@ class Late:
         return text_of([as_message(one) for one in self.carried])
 
 
+@pytest.mark.parametrize(
+    "route", ["websocket", "action", pytest.param("link", marks=pytest.mark.slow)]
+)
 def test_late_output_is_collected_on_every_route(bench: Bench) -> None:
     late = Late(bench.tunnel)
     cell = Cell(LATE, "python", listen_s=LISTEN_S)
@@ -94,6 +97,9 @@ def test_a_cell_behind_a_call_that_listened_is_not_held_up(
     assert bench.calls_of(lambda: None) == 0
 
 
+@pytest.mark.parametrize(
+    "route", ["websocket", "action", pytest.param("link", marks=pytest.mark.slow)]
+)
 def test_listening_ends_at_its_time(bench: Bench) -> None:
     bench.run("import threading; forever = threading.Event()")
     bench.run("threading.Thread(target=forever.wait, daemon=True).start()", listen_s=1.0)
@@ -173,8 +179,10 @@ def test_what_a_cell_loses_is_told_in_that_cell(short_of_space: Bench, what: str
     assert shown[-1].type == "execute_reply"
 
 
+# What an earlier holder sends is refused on the other routes in `test_tunnel.py`.
 @pytest.mark.parametrize(
-    "route", ["websocket", "action", pytest.param("link", marks=pytest.mark.slow)]
+    "route",
+    ["websocket", *(pytest.param(it, marks=pytest.mark.slow) for it in ("action", "link"))],
 )
 def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench) -> None:
     begun = threading.Event()

@@ -47,13 +47,13 @@ def test_a_long_cell_costs_one_call_where_it_streams(bench: Bench, route: str) -
 )
 def test_a_timeout_does_not_count_what_a_cell_waits_for(bench: Bench) -> None:
     bench.warm_up()
-    first = threading.Thread(target=bench.run, args=("import time; time.sleep(4)",))
+    first = threading.Thread(target=bench.run, args=("import time; time.sleep(2.5)",))
     first.start()
     ends_at = time.monotonic() + SOON_S
     while not bench.bridged._cells:
         assert time.monotonic() < ends_at
         time.sleep(0.01)
-    waited = bench.run("'in time'", timeout=3)
+    waited = bench.run("'in time'", timeout=1.5)
     first.join()
     assert value_of(waited) == "'in time'"
     stopped = bench.run("import time; time.sleep(600)", timeout=0.5)
@@ -203,14 +203,14 @@ def test_an_end_that_stays_away_is_not_waited_for_for_ever(
     assert value_of(bench.run("7 * 7")) == "49"
 
 
-# Where each has a session to itself, `make test` leaves out the link: to what is shown here it is a
-# service without a WebSocket, as the action route is.
-destructive = pytest.mark.parametrize(
-    "route", ["websocket", "action", pytest.param("link", marks=pytest.mark.slow)]
-)
+def destructive(quick: str) -> pytest.MarkDecorator:
+    """Each has a session to itself: `make test` has them in turn with a WebSocket and without."""
+    return pytest.mark.parametrize(
+        "route", [pytest.param(it, marks=[pytest.mark.slow] * (it != quick)) for it in ROUTES]
+    )
 
 
-@destructive
+@destructive("action")
 def test_without_a_shell_calls_wait_less_and_input_still_works(
     open_bench: Callable[..., Bench], route: str
 ) -> None:
@@ -233,14 +233,14 @@ def test_calls_that_a_gateway_ends_early_are_made_shorter(
     assert text_of(bench.run(code)) == "".join(f"{i}\n" for i in range(6))
 
 
-@destructive
+@destructive("websocket")
 def test_a_kernel_that_ends_is_told(open_bench: Callable[..., Bench], route: str) -> None:
     bench = open_bench(**ROUTES[route])
     with pytest.raises(BridgeError, match="status 3"):
         bench.run("import os; os._exit(3)")
 
 
-@destructive
+@destructive("websocket")
 def test_a_sandbox_whose_python_is_killed_keeps_no_kernel_and_can_have_another_bridge(
     open_bench: Callable[..., Bench], route: str
 ) -> None:
@@ -267,7 +267,7 @@ def test_a_sandbox_whose_python_is_killed_keeps_no_kernel_and_can_have_another_b
     assert value_of(list(BridgedPython(again).execute(Cell("6*7", "python")))) == "42"
 
 
-@destructive
+@destructive("action")
 def test_what_an_earlier_holder_sent_and_comes_late_is_not_taken(
     open_bench: Callable[..., Bench], route: str
 ) -> None:

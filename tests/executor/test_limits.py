@@ -194,6 +194,8 @@ def test_minutes_that_are_used_up_are_the_last(service: AgentBay) -> None:
         pool.submit(double, 1)
 
 
+# `make test` has what is told when the minutes are used up above, and items that are cancelled.
+@pytest.mark.slow
 def test_who_waits_for_a_cancelled_item_is_told_when_the_minutes_are_used_up(
     service: AgentBay,
 ) -> None:

@@ -12,13 +12,11 @@ LOCAL = {"AGENTBAY_BACKEND": "local"}
 
 
 @pytest.fixture(scope="module", params=["bridged", "direct"])
-def python_kernel(request: pytest.FixtureRequest) -> Iterator[RunningKernel]:
+def python_kernel(request: pytest.FixtureRequest) -> RunningKernel:
     """One "AgentBay Python" for the tests of a module, in either execution."""
-    with running_kernel(
-        "agentbay-python", {**LOCAL, "AGENTBAY_EXECUTION": request.param}
-    ) as kernel:
-        kernel.run("1")  # the first cell's output also says where it runs
-        yield kernel
+    # The one that other tests of the module have.
+    kernel: RunningKernel = request.getfixturevalue(f"{request.param}_kernel")
+    return kernel
 
 
 @pytest.fixture(scope="module")

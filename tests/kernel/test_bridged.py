@@ -88,17 +88,13 @@ def test_counts_are_the_notebooks(bridged_kernel: RunningKernel) -> None:
     assert f"In[{before + 4}]" in "\n".join(ran.of_type("error")[0]["traceback"])
 
 
-def test_a_cell_is_stopped_at_its_timeout_and_says_so() -> None:
-    with running_kernel("agentbay-python", {**BRIDGED, "AGENTBAY_TIMEOUT": "1"}) as kernel:
+def test_output_beyond_the_limit_is_told_once_and_a_timeout_stops_a_cell() -> None:
+    settings = {"AGENTBAY_OUTPUT_LIMIT": "10000", "AGENTBAY_TIMEOUT": "3"}
+    with running_kernel("agentbay-python", {**BRIDGED, **settings}) as kernel:
         ran = kernel.run("kept = 5\nimport time\ntime.sleep(600)")
         assert ran.reply["ename"] == "KeyboardInterrupt"
-        assert "longer than 1 s" in ran.text("stderr")
+        assert "longer than 3 s" in ran.text("stderr")
         assert kernel.run("print(kept)").text() == "5\n"
-
-
-def test_output_beyond_the_limit_is_told_once() -> None:
-    with running_kernel("agentbay-python", {**BRIDGED, "AGENTBAY_OUTPUT_LIMIT": "10000"}) as kernel:
-        kernel.run("1")
         ran = kernel.run("for i in range(2000): print('x' * 99, flush=True)\n'the value'")
         assert ran.reply["status"] == "ok"
         assert set(ran.text()) == {"x", "\n"}
@@ -146,24 +142,25 @@ def test_without_ipykernel_in_the_sandbox_cells_run_directly_and_status_says_why
 # The kernel in the sandbox, and the Python process that has forked it and
 # holds the bridge: what uses too much memory may cost either.
 @pytest.mark.parametrize("victim", ["os.getpid()", "os.getppid()"])
-def test_a_kernel_that_is_killed_is_told_and_the_next_cell_gets_a_new_one(victim: str) -> None:
-    with running_kernel("agentbay-python", LOCAL) as kernel:
-        kernel.run("gone = 1")
-        ran = kernel.run(
-            f"import os, signal, time\nos.kill({victim}, signal.SIGKILL)\ntime.sleep(60)"
-        )
-        assert ran.reply["ename"] == "KernelEndedError"
-        assert "variables" in ran.reply["evalue"]
-        count = ran.reply["execution_count"]
-        ran = kernel.run("h = display('gone' in globals(), display_id='d')\nlen(In)")
-        # What says that a new kernel is being started is gone when the cell shows something.
-        shown, _ = (output["content"] for output in ran.kept())
-        assert shown["data"] == {"text/plain": "False"}
-        assert shown["transient"] == {"display_id": "d"}
-        # The numbers go on.
-        (result,) = ran.of_type("execute_result")
-        assert result["execution_count"] == count + 1
-        assert result["data"] == {"text/plain": str(count + 2)}
+def test_a_kernel_that_is_killed_is_told_and_the_next_cell_gets_a_new_one(
+    bridged_kernel: RunningKernel, victim: str
+) -> None:
+    bridged_kernel.run("gone = 1")
+    ran = bridged_kernel.run(
+        f"import os, signal, time\nos.kill({victim}, signal.SIGKILL)\ntime.sleep(60)"
+    )
+    assert ran.reply["ename"] == "KernelEndedError"
+    assert "variables" in ran.reply["evalue"]
+    count = ran.reply["execution_count"]
+    ran = bridged_kernel.run("h = display('gone' in globals(), display_id='d')\nlen(In)")
+    # What says that a new kernel is being started is gone when the cell shows something.
+    shown, _ = (output["content"] for output in ran.kept())
+    assert shown["data"] == {"text/plain": "False"}
+    assert shown["transient"] == {"display_id": "d"}
+    # The numbers go on.
+    (result,) = ran.of_type("execute_result")
+    assert result["execution_count"] == count + 1
+    assert result["data"] == {"text/plain": str(count + 2)}
 
 
 @pytest.mark.slow

@@ -96,6 +96,11 @@ def test_javascript_in_the_same_session(python_kernel: RunningKernel) -> None:
     assert ran.reply["status"] == "ok", ran
     assert ran.text() == "from Python\n"
     assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "11"
+    # Each language keeps its own names.
+    ran = python_kernel.run("'text' in globals()")
+    assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "False"
+    ran = python_kernel.run("%%agentbay js\ntext.length")
+    assert ran.of_type("execute_result")[0]["data"]["text/plain"] == "11"
 
 
 def test_an_unknown_language_is_an_error_in_the_cell(python_kernel: RunningKernel) -> None:

@@ -43,9 +43,10 @@ def new_machine(tmp_path: Path) -> dict[str, str]:
     return {**LOCAL, "AGENTBAY_EXECUTION": "bridged", "JUPYTER_DATA_DIR": str(tmp_path)}
 
 
-def test_a_cold_session_completes_at_once_and_with_jedi_a_little_later(
-    new_machine: dict[str, str],
+def test_a_cold_session_completes_at_once_and_later_ones_start_warm(
+    new_machine: dict[str, str], tmp_path: Path
 ) -> None:
+    made = tmp_path / "agentbay" / "completion"
     with running_kernel("agentbay-python", new_machine) as kernel:
         # Its sandbox was made before anything could have been prepared.
         kernel.run("1")
@@ -56,22 +57,7 @@ def test_a_cold_session_completes_at_once_and_with_jedi_a_little_later(
         reply = complete(kernel, "pri")
         assert reply["matches"] == ["print"]
         assert reply["metadata"][TYPES][0]["type"] == "function"
-
-
-def test_what_the_user_set_meanwhile_stays(bridged_kernel: RunningKernel) -> None:
-    bridged_kernel.run(WITHOUT_JEDI)
-    bridged_kernel.run(WITH_JEDI)
-    assert jedi_in_use(bridged_kernel)
-    bridged_kernel.run("%config Completer.use_jedi = False")
-    bridged_kernel.run(WITH_JEDI)
-    assert not jedi_in_use(bridged_kernel)
-    bridged_kernel.run("%config Completer.use_jedi = True")
-    assert jedi_in_use(bridged_kernel)
-
-
-def test_later_sessions_start_warm(new_machine: dict[str, str], tmp_path: Path) -> None:
-    made = tmp_path / "agentbay" / "completion"
-    with running_kernel("agentbay-python", new_machine):
+        # Its runtime has prepared what later ones bring along.
         wait_until(lambda: list(made.glob("*-*/*/*.pkl")))
     (cache,) = made.glob("*-*")
     with running_kernel("agentbay-python", new_machine) as kernel:
@@ -91,10 +77,27 @@ def test_later_sessions_start_warm(new_machine: dict[str, str], tmp_path: Path) 
     assert all(path.stat().st_size for path in cache.rglob("*.pkl"))
 
 
-def test_fifty_completions_beside_a_running_cell(bridged_kernel: RunningKernel) -> None:
+def test_what_the_user_set_meanwhile_stays(bridged_kernel: RunningKernel) -> None:
+    bridged_kernel.run(WITHOUT_JEDI)
+    bridged_kernel.run(WITH_JEDI)
+    assert jedi_in_use(bridged_kernel)
+    bridged_kernel.run("%config Completer.use_jedi = False")
+    bridged_kernel.run(WITH_JEDI)
+    assert not jedi_in_use(bridged_kernel)
+    bridged_kernel.run("%config Completer.use_jedi = True")
+    assert jedi_in_use(bridged_kernel)
+
+
+# What waits for a busy interpreter takes long: fifty in all are slow.
+@pytest.mark.parametrize(
+    ("idle", "busy"), [(4, 1), pytest.param(20, 5, marks=pytest.mark.slow)], ids=["few", "fifty"]
+)
+def test_completions_beside_a_running_cell(
+    bridged_kernel: RunningKernel, idle: int, busy: int
+) -> None:
     bridged_kernel.run("lighthouse = 'bay'")
     # One that sleeps, and one that leaves the interpreter only when it must.
-    for work, times in ("time.sleep(.01)", 20), ("pass", 5):
+    for work, times in ("time.sleep(.01)", idle), ("pass", busy):
         running = bridged_kernel.send(f"print('go')\nimport time\nwhile True: {work}")
         bridged_kernel.wait_for_output(running, "stream")
         found = [complete(bridged_kernel, code)["matches"] for code in ("lightho", "pri") * times]

@@ -6,7 +6,7 @@ import os
 import unittest
 
 import pytest
-from jupyter_kernel_test import IopubWelcomeTests, KernelTests
+from jupyter_kernel_test import IopubWelcomeTests, KernelTests, validate_message
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,6 +26,20 @@ class _OnLocalRuntime(KernelTests):  # type: ignore[misc]
         super().setUpClass()
         # The first cell has an output more than others: it says where it runs.
         cls.kc.execute_interactive("1", timeout=60)
+
+    def flush_channels(self) -> None:
+        """Read what is left of earlier requests; theirs waits for 0.2 s each time."""
+        asked = self.kc.kernel_info()
+        for get, last in (
+            (self.kc.get_shell_msg, "kernel_info_reply"),
+            (self.kc.get_iopub_msg, "idle"),
+        ):
+            ended = False
+            while not ended:
+                message = get(timeout=60)
+                validate_message(message)
+                kinds = (message["msg_type"], message["content"].get("execution_state"))
+                ended = message["parent_header"].get("msg_id") == asked and last in kinds
 
 
 class TestAgentBayPython(_OnLocalRuntime, unittest.TestCase):

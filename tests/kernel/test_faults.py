@@ -83,6 +83,9 @@ def test_a_fault_is_a_named_error_in_the_cell(
     assert server.counts["run_code"] == before + 2
 
 
+# Slow: a timeout and its margin. `make test` has an answer that is lost otherwise (`closed`), and
+# one that is too slow in `tests/service`.
+@pytest.mark.slow
 def test_a_silent_server_ends_the_cell_at_its_timeout(
     server: MalformedServer, kernel: RunningKernel
 ) -> None:
@@ -94,7 +97,8 @@ def test_a_silent_server_ends_the_cell_at_its_timeout(
     assert server.codes.count("'never answered'") == 1
 
 
-@pytest.mark.parametrize("execution", ["direct", "bridged"])
+# `make test` has bridged cells in `tests/sessions/test_losses.py`.
+@pytest.mark.parametrize("execution", ["direct", pytest.param("bridged", marks=pytest.mark.slow)])
 def test_a_service_that_went_away_is_named(execution: str) -> None:
     with running_local_runtime() as runtime:
         env = {

@@ -161,7 +161,7 @@ PYTHON_CELL = "import time\nprint('go')\ntime.sleep(0.2)"
 def test_an_interrupt_at_a_cells_end_does_not_reach_the_next_cell(
     bridged_kernel: RunningKernel,
 ) -> None:
-    assert next_cells_hit(bridged_kernel, 8, PYTHON_CELL, "print('n')\nprint('m')") == 0
+    assert next_cells_hit(bridged_kernel, 5, PYTHON_CELL, "print('n')\nprint('m')") == 0
 
 
 # One half of each time the script runs, in the other it waits for a promise.
@@ -176,7 +176,7 @@ def test_an_interrupt_at_a_scripts_end_does_not_reach_the_next_one(
     javascript_kernel: RunningKernel,
 ) -> None:
     javascript_kernel.run("var kept = 7")
-    assert next_cells_hit(javascript_kernel, 8, SCRIPT, NEXT_SCRIPT) == 0
+    assert next_cells_hit(javascript_kernel, 5, SCRIPT, NEXT_SCRIPT) == 0
     assert javascript_kernel.run("console.log(kept)").text() == "7\n"
 
 

@@ -16,12 +16,25 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 
 
 @pytest.fixture(scope="module", params=["bridged", "direct"])
-def either(request: pytest.FixtureRequest) -> Iterator[RunningKernel]:
-    """One "AgentBay JavaScript" in either execution."""
-    with running_kernel(
-        "agentbay-javascript", {**LOCAL, "AGENTBAY_EXECUTION": request.param}
-    ) as kernel:
-        kernel.run("1")
+def either(request: pytest.FixtureRequest) -> RunningKernel:
+    """One "AgentBay JavaScript" in either execution, which other tests have too."""
+    name = {"bridged": "javascript_kernel", "direct": "direct_js"}[request.param]
+    kernel: RunningKernel = request.getfixturevalue(name)
+    return kernel
+
+
+@pytest.fixture(scope="module")
+def direct_js() -> Iterator[RunningKernel]:
+    """One in direct execution."""
+    with running_kernel("agentbay-javascript", {**LOCAL, "AGENTBAY_EXECUTION": "direct"}) as kernel:
+        yield kernel
+
+
+@pytest.fixture(scope="module")
+def changed() -> Iterator[RunningKernel]:
+    """One with other settings."""
+    settings = {"AGENTBAY_TIMEOUT": "2", "AGENTBAY_STRICT_CONST": "1"}
+    with running_kernel("agentbay-javascript", {**LOCAL, **settings}) as kernel:
         yield kernel
 
 
@@ -241,33 +254,18 @@ def test_history_is_the_notebooks(javascript_kernel: RunningKernel) -> None:
     assert [entry[1] for entry in ranged["history"]] == [count]
 
 
-def test_a_cell_is_stopped_at_its_timeout_and_says_so() -> None:
-    with running_kernel("agentbay-javascript", {**LOCAL, "AGENTBAY_TIMEOUT": "1"}) as kernel:
-        ran = kernel.run("let kept = 5; await new Promise(() => {})")
-        assert ran.reply["ename"] == "KeyboardInterrupt"
-        assert "longer than 1 s" in ran.text("stderr")
-        assert value(kernel.run("kept")) == "5"
+def test_a_cell_is_stopped_at_its_timeout_and_says_so(changed: RunningKernel) -> None:
+    ran = changed.run("let kept = 5; await new Promise(() => {})")
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert "longer than 2 s" in ran.text("stderr")
+    assert value(changed.run("kept")) == "5"
 
 
-def test_constants_can_be_meant_strictly() -> None:
-    with running_kernel("agentbay-javascript", {**LOCAL, "AGENTBAY_STRICT_CONST": "1"}) as kernel:
-        kernel.run("const fixed = 1")
-        ran = kernel.run("fixed = 2")
-        assert ran.reply["ename"] == "TypeError"
-        assert value(kernel.run("const fixed = 3; fixed")) == "3"
-
-
-def test_both_languages_share_a_session(bridged_kernel: RunningKernel) -> None:
-    bridged_kernel.run("open('/tmp/shared', 'w').write('by python')")
-    ran = bridged_kernel.run(
-        "%%agentbay js\nconst text = require('fs').readFileSync('/tmp/shared', 'utf8'); text"
-    )
-    assert value(ran) == "'by python'"
-    # Each language keeps its own names.
-    assert bridged_kernel.run("'text' in globals()").of_type("execute_result")[0]["data"] == {
-        "text/plain": "False"
-    }
-    assert value(bridged_kernel.run("%%agentbay js\ntext.length")) == "9"
+def test_constants_can_be_meant_strictly(changed: RunningKernel) -> None:
+    changed.run("const fixed = 1")
+    ran = changed.run("fixed = 2")
+    assert ran.reply["ename"] == "TypeError"
+    assert value(changed.run("const fixed = 3; fixed")) == "3"
 
 
 @pytest.mark.parametrize(
@@ -444,9 +442,3 @@ def test_what_direct_execution_can_not_do_is_said(code: str, direct_js: RunningK
     ran = direct_js.run(code)
     assert ran.reply["status"] == "error"
     assert "bridged execution" in ran.text("stderr")
-
-
-@pytest.fixture(scope="module")
-def direct_js() -> Iterator[RunningKernel]:
-    with running_kernel("agentbay-javascript", {**LOCAL, "AGENTBAY_EXECUTION": "direct"}) as kernel:
-        yield kernel

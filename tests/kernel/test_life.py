@@ -107,6 +107,8 @@ def test_a_session_is_created_when_the_notebook_opens_if_asked() -> None:
                 time.sleep(0.05)
 
 
+# `make test` has this in `tests/sessions/test_losses.py`.
+@pytest.mark.slow
 def test_a_released_session_is_told_and_the_next_cell_gets_a_new_one() -> None:
     with running_local_runtime() as runtime:
         env = {

@@ -39,9 +39,12 @@ def test_a_slow_start_is_shown_and_taken_back(slow_profile: Path) -> None:
         assert kinds[:2] == ["display_data", "clear_output"]
         assert "Starting" in ran.outputs[0]["content"]["data"]["text/plain"]
         assert ran.text() == "done\n"
+        assert {output["msg_type"] for output in ran.kept()} == {"stream"}
         assert kernel.run("1").notices() == ""
 
 
+# `make test` has what is left of the outputs above.
+@pytest.mark.slow
 def test_the_stored_notebook_does_not_show_it(
     slow_profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

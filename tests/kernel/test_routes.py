@@ -14,7 +14,12 @@ from tests.kernels import ANSWER_S, RunningKernel, running_kernel
 from tests.runtime import running_local_runtime
 
 # Where the local runtime offers a WebSocket, the other tests of this folder use it.
-_WAYS = [(route, how) for route in ("link", "action") for how in ("bridged", "direct")]
+# Cells that are run directly differ least on the link route.
+_WAYS = [
+    pytest.param((route, how), marks=[pytest.mark.slow] * ((route, how) == ("link", "direct")))
+    for route in ("link", "action")
+    for how in ("bridged", "direct")
+]
 
 
 @dataclass

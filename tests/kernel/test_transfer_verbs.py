@@ -96,6 +96,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+# `make test` has what is refused in `test_hostile_verbs.py`.
+@pytest.mark.slow
 def test_untrusted_cells_bring_no_files(folder: Path) -> None:
     with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_UNTRUSTED": "1"}, folder) as kernel:
         before = _contents(folder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 from tests.kernel.conftest import LOCAL
 from tests.kernels import RunningKernel, running_kernel
+from tests.runtime import running_local_runtime
 
 
 def said(kernel: RunningKernel, command: str) -> str:
@@ -24,17 +23,8 @@ def said(kernel: RunningKernel, command: str) -> str:
 @pytest.fixture(scope="module")
 def address() -> Iterator[dict[str, str]]:
     """Variables that name a local runtime by its address, as if it were the service."""
-    serve = subprocess.Popen(
-        [sys.executable, "-m", "agentbay_kernel", "serve", "--die-with-parent"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert serve.stdout is not None and serve.stdin is not None
-    line = json.loads(serve.stdout.readline())
-    yield {"AGENTBAY_ENDPOINT": line["endpoint"], "AGENTBAY_API_KEY": line["api_key"]}
-    serve.stdin.close()
-    serve.wait(60)
-    serve.stdout.close()
+    with running_local_runtime() as runtime:
+        yield {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
 
 
 def test_nothing_runs(bridged_kernel: RunningKernel) -> None:
@@ -82,20 +72,21 @@ def test_only_what_was_sent_is_counted(tmp_path: Path) -> None:
 def test_setup_says_what_untrusted_cells_do_not_get(tmp_path: Path) -> None:
     (tmp_path / "agentbay.toml").write_text('pip = ["x"]\nfiles = ["one.csv"]\n')
     (tmp_path / "one.csv").write_text("1")
-    untrusted = {**LOCAL, "AGENTBAY_UNTRUSTED": "1"}
+    # Neither needs a session.
+    settings = {**LOCAL, "AGENTBAY_START": "first-cell"}
+    untrusted = {**settings, "AGENTBAY_UNTRUSTED": "1"}
     with running_kernel("agentbay-python", untrusted, tmp_path) as kernel:
         assert "left out (`untrusted` is on)  one.csv" in said(kernel, "%agentbay setup")
-    with running_kernel("agentbay-python", LOCAL, tmp_path) as kernel:
+    with running_kernel("agentbay-python", settings, tmp_path) as kernel:
         assert "left out" not in said(kernel, "%agentbay setup")
 
 
-def test_the_hint_for_a_missing_package_knows_the_sandbox() -> None:
+def test_the_hint_for_a_missing_package_knows_the_sandbox(bridged_kernel: RunningKernel) -> None:
     # Installed here. Both use the same interpreter, so the sandbox would find it.
     missing = "raise ModuleNotFoundError(\"No module named 'papermill'\", name='papermill')"
-    with running_kernel("agentbay-python", LOCAL) as kernel:
-        hint = kernel.run(missing).text("stderr")
-        assert "has no network" in hint
-        assert f"{sys.executable} -m pip install papermill" in hint
+    hint = bridged_kernel.run(missing).text("stderr")
+    assert "has no network" in hint
+    assert f"{sys.executable} -m pip install papermill" in hint
     with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_LOCAL_NETWORK": "1"}) as kernel:
         hint = kernel.run(missing).text("stderr")
         assert "`%pip install papermill`" in hint and "no network" not in hint
@@ -120,7 +111,8 @@ def test_an_attached_session_by_an_address_of_this_machine(address: dict[str, st
         (session,) = [row for row in sessions if row["whose"] == "of this notebook"]
         # The first cell of a notebook, also with the local backend.
         for backend in ({}, {"AGENTBAY_BACKEND": "local"}):
-            with running_kernel("agentbay-python", {**address, **backend}) as guest:
+            settings = {**address, **backend, "AGENTBAY_START": "first-cell"}
+            with running_kernel("agentbay-python", settings) as guest:
                 assert "Attached" in said(guest, f"%agentbay attach {session['id']}")
                 status = said(guest, "%agentbay status")
                 assert "its owner decides when it ends" in status and "Released" not in status

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.conftest import LOCAL
+from tests.kernel.test_debugger import INITIALIZE, Page
 from tests.kernels import RunningKernel, running_kernel
 
 PLAIN = """
@@ -177,3 +178,11 @@ def test_an_inspector_creates_no_session_and_works_with_one(inspected: RunningKe
     assert inspected.run("print('run')", store_history=False).text() == "run\n"
     inspected.run("seen = 1")
     assert query(inspected, "_inspector_list()") == {"seen": "1", "items": 5}
+
+
+def test_direct_execution_has_no_debugger(direct_kernel: RunningKernel) -> None:
+    page = Page(direct_kernel)
+    assert page.body("inspectVariables") == {"variables": []}
+    reply = page.ask("initialize", **INITIALIZE)
+    assert not reply["success"] and "needs bridged execution" in reply["message"]
+    assert "needs bridged execution" in direct_kernel.run("1").text("stderr")

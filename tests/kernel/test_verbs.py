@@ -26,12 +26,22 @@ def kernel(folder: Path) -> Iterator[RunningKernel]:
         yield kernel
 
 
-@pytest.fixture(scope="module", params=["bridged", "direct"])
-def either(request: pytest.FixtureRequest, folder: Path) -> Iterator[RunningKernel]:
-    """One in either execution."""
-    environment = {**LOCAL, "AGENTBAY_EXECUTION": request.param}
+@pytest.fixture(scope="module")
+def direct(folder: Path) -> Iterator[RunningKernel]:
+    """One in direct execution."""
+    environment = {**LOCAL, "AGENTBAY_EXECUTION": "direct"}
     with running_kernel("agentbay-python", environment, folder) as kernel:
         yield kernel
+
+
+@pytest.fixture(params=["bridged", "direct"])
+def either(request: pytest.FixtureRequest) -> Iterator[RunningKernel]:
+    """One in either execution, with a low limit of output."""
+    name = {"bridged": "kernel", "direct": "direct"}[request.param]
+    kernel: RunningKernel = request.getfixturevalue(name)
+    kernel.run("%agentbay config output_limit=10000")
+    yield kernel
+    kernel.run("%agentbay config output_limit=20000000")
 
 
 def shown(kernel: RunningKernel, code: str) -> dict[str, Any]:
@@ -97,7 +107,6 @@ def test_last(kernel: RunningKernel, folder: Path) -> None:
 def test_last_saves_all_of_an_output_that_was_folded(
     either: RunningKernel, folder: Path, language: str
 ) -> None:
-    either.run("%agentbay config output_limit=10000")
     code = "for line in range(5000): print('line', line)"
     if language == "js":
         code = "for (let line = 0; line < 5000; line++) console.log('line', line)"

@@ -30,7 +30,8 @@ def documented(execution: str) -> list[str]:
     return [row["file"] for row in rows if row[execution]]
 
 
-@pytest.mark.parametrize("execution", ["bridged", "direct"])
+# `make test` has the longer way.
+@pytest.mark.parametrize("execution", ["bridged", pytest.param("direct", marks=pytest.mark.slow)])
 def test_a_print_passes_the_files_that_the_page_lists(
     execution: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

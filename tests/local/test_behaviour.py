@@ -220,20 +220,29 @@ def test_chance_is_repeatable(runtime: LocalRuntimeProcess, session: Any, behave
 def _streamed(session: Any) -> tuple[list[str], bool]:
     """Phases of a streamed run, and whether the connection broke."""
     socket = websocket.create_connection(
-        session.ws_url, header={"X-Access-Token": session.token}, timeout=1.5
+        session.ws_url, header={"X-Access-Token": session.token}, timeout=60
     )
-    ask(socket, "run_code", "wuying_codespace", code="print('a')", language="python")
-    phases: list[str] = []
+    phases: dict[str, list[str]] = {"1": [], "2": []}
     try:
-        while True:
+        for invocation in phases:
+            # What the first call does not send has not come when the next one has ended.
+            ask(
+                socket,
+                "run_code",
+                "wuying_codespace",
+                invocation,
+                code="print('a')",
+                language="python",
+            )
+        while "end" not in phases["2"]:
             text = socket.recv()
             if not text:
-                return phases, True
-            phases.append(json.loads(text)["data"]["phase"])
-    except websocket.WebSocketTimeoutException:
-        return phases, False
+                return phases["1"], True
+            told = json.loads(text)
+            phases[told["invocationId"]].append(told["data"]["phase"])
+        return phases["1"], False
     except (websocket.WebSocketException, OSError):
-        return phases, True
+        return phases["1"], True
     finally:
         socket.close()
 

@@ -280,7 +280,8 @@ def test_what_is_no_file_is_not_copied(runtime: LocalRuntimeProcess, session: An
     assert contexts.delete(context).success
 
 
-@pytest.mark.parametrize("tool", ["write_file", "run_code"])
+# Node looks at each body for two seconds.
+@pytest.mark.parametrize("tool", ["write_file", pytest.param("run_code", marks=pytest.mark.slow)])
 def test_large_bodies_with_a_wide_character_share_the_memory(
     runtime: LocalRuntimeProcess, session: Any, tool: str
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from agentbay import CreateSessionParams
 
 from tests.local.conftest import drop, official_client
-from tests.local.test_watch import ordinary_user, users
+from tests.local.test_watch import first, ordinary_user, users
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 pytestmark = pytest.mark.sandboxed
@@ -84,6 +84,7 @@ def repeated(*calls: Callable[[], object]) -> Iterator[None]:
             it.result()
 
 
+# As an ordinary user, `make test` has this one.
 def test_a_long_cell_is_put_behind_short_ones(sessions: list[Any]) -> None:
     long, short = sessions
     with repeated(lambda: python(short, "1 + 1")):
@@ -92,6 +93,7 @@ def test_a_long_cell_is_put_behind_short_ones(sessions: list[Any]) -> None:
     python(long, "wait('self', 0)")
 
 
+@first
 def test_a_long_command_is_put_behind_short_cells(sessions: list[Any]) -> None:
     long, short = sessions
     # So is the agent, which reads what the command prints.
@@ -105,6 +107,7 @@ def test_a_long_command_is_put_behind_short_cells(sessions: list[Any]) -> None:
     assert done.stdout == "seen\n", done.error_message
 
 
+@first
 def test_work_with_files_is_put_behind_cells(sessions: list[Any]) -> None:
     busy, short = sessions
     prepare = """

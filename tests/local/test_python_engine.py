@@ -134,7 +134,7 @@ def test_tasks_go_on_in_later_cells(session: Any) -> None:
 )
 def test_a_timeout_interrupts_and_keeps_the_variables(session: Any, code: str) -> None:
     run(session, "kept = 7")
-    document = failure_of(session.code.run_code(code, "python", timeout_s=0.5))
+    document = failure_of(session.code.run_code(code, "python", timeout_s=0.3))
     assert "variables are kept" in document["executionError"]
     assert run(session, "kept").result == "7"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.local.conftest import official_client
+from tests.local.conftest import drop, official_client
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
@@ -110,7 +110,7 @@ def test_two_clients_share_nothing_but_the_runtime(runtime: LocalRuntimeProcess)
     assert not sessions[1].code.run_code("x", "python").success
     assert sessions[1].command.execute_command("ls").stdout == ""
     for session in sessions:
-        assert session.delete().success
+        drop(runtime, session)
 
 
 def test_a_paused_session_rests_until_it_is_resumed(client: Any, make_session: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import websocket
 
+from tests.local.conftest import drop
 from tests.runtime import LocalRuntimeProcess
 
 
@@ -18,10 +19,12 @@ def connect(session: Any, token: str | None = None) -> websocket.WebSocket:
     )
 
 
-def ask(socket: websocket.WebSocket, method: str, target: str, **params: Any) -> None:
-    """Send one frame with the id `1`."""
+def ask(
+    socket: websocket.WebSocket, method: str, target: str, invocation: str = "1", **params: Any
+) -> None:
+    """Send one frame."""
     frame = {
-        "invocationId": "1",
+        "invocationId": invocation,
         "source": "SDK",
         "target": target,
         "data": {"method": method, "mode": "stream", "params": params},
@@ -169,10 +172,12 @@ def test_the_handshake_wants_the_sessions_token(make_session: Any) -> None:
     assert refused.value.status_code == 401
 
 
-def test_the_connection_ends_with_the_session(make_session: Any) -> None:
+def test_the_connection_ends_with_the_session(
+    runtime: LocalRuntimeProcess, make_session: Any
+) -> None:
     session = make_session()
     socket = connect(session)
-    assert session.delete().success
+    drop(runtime, session)
     assert socket.recv() in ("", b"")
 
 

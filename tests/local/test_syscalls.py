@@ -312,7 +312,9 @@ with zipfile.ZipFile("/tmp/tiny-1-py3-none-any.whl", "w") as wheel:
 """
     python(session, code)
     done = session.command.execute_command(
-        "python -m venv /tmp/venv && /tmp/venv/bin/python -m pip install --no-index "
+        # Its own pip would be unpacked for seconds.
+        "python -m venv --without-pip /tmp/venv && "
+        "python -m pip --python /tmp/venv/bin/python install --no-index "
         "/tmp/tiny-1-py3-none-any.whl && /tmp/venv/bin/python -c 'import tiny; print(tiny.value)'",
         timeout_ms=50000,
     )

@@ -31,6 +31,17 @@ def users() -> list[str]:
     return ["root", "user"] if os.geteuid() == 0 else ["user"]
 
 
+# What shows the same whoever started the runtime: `make test` has it once.
+first = pytest.mark.parametrize(
+    "runtime",
+    [
+        pytest.param(who, marks=[pytest.mark.slow] * bool(place))
+        for place, who in enumerate(users())
+    ],
+    indirect=True,
+)
+
+
 def ordinary_user() -> tuple[str, ...]:
     """A command of root's that runs another one as an ordinary user, who can read this Python."""
     command = ["bwrap", "--dev-bind", "/", "/", "--cap-add", "ALL", "--die-with-parent"]
@@ -193,6 +204,7 @@ def test_no_process_has_the_agents_descriptors_or_rights(lasting: Any) -> None:
         assert uid.strip() not in agent.stdout
 
 
+@first
 def test_processes_that_ended_are_collected(lasting: Any) -> None:
     code = """
         import subprocess
@@ -292,14 +304,6 @@ except ChildProcessError:
 # read, and those that are no more what they were.
 AS_USER = ("one process", "files and memory", "not readable", "a process without its first thread")
 # `make test` has the other ways as one of the two.
-first = pytest.mark.parametrize(
-    "runtime",
-    [
-        pytest.param(who, marks=[pytest.mark.slow] * bool(place))
-        for place, who in enumerate(users())
-    ],
-    indirect=True,
-)
 
 
 @pytest.mark.parametrize("way", AS_USER)
@@ -359,7 +363,13 @@ def test_what_is_shared_counts_once(emptied: Any, way: str) -> None:
 
 
 @first
-@pytest.mark.parametrize("way", [way for way in SHARED if way != "forked copies"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "multiprocessing's shared memory, mapped by four",
+        pytest.param("a mapped file", marks=pytest.mark.slow),
+    ],
+)
 def test_what_else_is_shared_counts_once(emptied: Any, way: str) -> None:
     test_what_is_shared_counts_once(emptied, way)
 

@@ -155,7 +155,7 @@ def open_session(server: MalformedServer) -> Iterator[tuple[AgentBay, Session]]:
         yield client, session
 
 
-@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("link", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "examples", [FEW, pytest.param(1_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )

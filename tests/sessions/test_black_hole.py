@@ -29,7 +29,7 @@ def test_a_create_without_any_answer_ends_and_leaves_nothing(
     manager: Callable[..., SessionManager],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", "1000")
+    monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", "500")
     service.behave(faults=SILENT)
     one = manager()
     with pytest.raises(ResponseLostError, match=DID_NOT_RUN):

@@ -15,13 +15,16 @@ from collections.abc import Iterator
 import pytest
 from jupyter_client.manager import KernelManager
 
-from tests.kernels import RunningKernel, running_kernel
+from tests.kernels import RunningKernel, running_kernel, wait_until_ready
 from tests.sessions.conftest import Service, wait_until
 
 GRACE_MIN = "0.02"
 # Of these a kernel learns in time; its session is deleted at once.
 TOLD = ("shutdown", "SIGTERM", "parent")
 WAYS = (*TOLD, "restart", "SIGHUP", "SIGKILL", "create")
+# A shutdown is in other tests below, a restart in `test_taking_back.py`; of a SIGHUP a kernel
+# learns as little as of a SIGKILL.
+QUICK_WAYS = ("SIGTERM", "parent", "SIGKILL", "create")
 # Starts a kernel, lets it have a session, says so, and is killed.
 PARENT = """
     import os, sys, time
@@ -55,7 +58,7 @@ def _started(env: dict[str, str]) -> Iterator[RunningKernel]:
     client = manager.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        wait_until_ready(manager, client)
         yield RunningKernel(manager, client)
     finally:
         client.stop_channels()
@@ -134,8 +137,7 @@ def test_however_a_kernel_ends_no_session_is_left_and_none_of_others_touched(
     service: Service,
 ) -> None:
     others = _others(service)
-    # A shutdown is in the tests below.
-    for number, way in enumerate(way for way in WAYS if way != "shutdown"):
+    for number, way in enumerate(QUICK_WAYS):
         # Without a bridge they start sooner.
         _end_a_kernel(service, way, "bridged" if number % 2 else "direct")
         if way in TOLD:

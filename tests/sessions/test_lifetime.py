@@ -72,7 +72,7 @@ def test_the_warning_comes_in_the_running_cell(
 def test_a_cell_that_runs_for_too_long_is_followed_no_more_and_can_be_waited_for(
     service: Service, manager: Callable[..., SessionManager]
 ) -> None:
-    one = manager(keep_alive_minutes=0.05)
+    one = manager(keep_alive_minutes=0.03)
     live = one.open(language="python")
     code = """
 kept = 1

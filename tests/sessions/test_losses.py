@@ -59,7 +59,7 @@ def _expired(service: Service) -> None:
     service.behave(faults=[{"kind": "expired", "at": [1]}])
 
 
-@pytest.mark.parametrize("execution", ["bridged", "direct"])
+@pytest.mark.parametrize("execution", ["bridged", pytest.param("direct", marks=pytest.mark.slow)])
 def test_a_lost_session_is_told_in_one_line_and_the_next_cell_gets_a_new_one(
     service: Service, tmp_path: Path, execution: str
 ) -> None:

@@ -38,7 +38,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("execution", ["direct", "bridged"])
+# Files come by the same calls whatever runs the cells.
+@pytest.mark.parametrize("execution", ["bridged", pytest.param("direct", marks=pytest.mark.slow)])
 def test_each_new_session_gets_read_only_copies(
     service: Service, manager: MakeManager, folder: Path, execution: str
 ) -> None:
@@ -164,16 +165,23 @@ def test_the_setting_names_only_what_is_below(value: str, monkeypatch: pytest.Mo
         load_settings()
 
 
+NOTEBOOKS = {**LOCAL, "AGENTBAY_SESSION_FILES": "data, ., script.py", "AGENTBAY_UNTRUSTED": "1"}
+
+
 def test_a_notebook_shows_them_and_can_not_configure_them(folder: Path) -> None:
-    env = {**LOCAL, "AGENTBAY_SESSION_FILES": "data, ., script.py", "AGENTBAY_UNTRUSTED": "1"}
-    with running_kernel("agentbay-python", env, folder) as kernel:
+    with running_kernel("agentbay-python", NOTEBOOKS, folder) as kernel:
         first = kernel.run("print(sum(len(open('data/' + n).name) for n in ['prices.csv']))")
         assert "AgentBay: copied 4 files, 256,025 bytes" in first.notices()
         refused = kernel.run("%agentbay config session_files=.")
         assert refused.of_type("error")[0]["ename"] == "NotAllowedError"
         shown = kernel.run("%agentbay setup").of_type("display_data")[0]["data"]["text/plain"]
         assert "data, ., script.py" in shown
-    with running_kernel("python3", env, folder) as kernel:
+
+
+# `make test` has the kernel's; the magics use the same manager of sessions.
+@pytest.mark.slow
+def test_a_notebook_of_another_kernel_shows_them_too(folder: Path) -> None:
+    with running_kernel("python3", NOTEBOOKS, folder) as kernel:
         kernel.run("%load_ext agentbay_kernel")
         told = kernel.run("%%agentbay python\nprint(open('script.py').read())")
         assert "copied 4 files" in told.notices() and "imported" in told.text()

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.kernels import RunningKernel, running_kernel
+from tests.kernels import RunningKernel, running_kernel, wait_until_ready
 from tests.sessions.conftest import Service, wait_until
 
 # Cells that stop half-way until there is a file `go`.
@@ -41,7 +41,7 @@ def _kill(kernel: RunningKernel) -> None:
 def _start_again(kernel: RunningKernel) -> None:
     """As a Jupyter server does with a kernel that was killed: again, by the same file."""
     kernel.manager.restart_kernel(now=True)
-    kernel.client.wait_for_ready(timeout=60)
+    wait_until_ready(kernel.manager, kernel.client)
 
 
 def _killed_and_restarted(kernel: RunningKernel) -> None:
@@ -108,6 +108,8 @@ def test_what_was_shown_before_a_kill_is_not_shown_again(
         assert lines == [f"line {number}" for number in range(6, 12)]
 
 
+# The bridge takes up either language in the same way; `make test` has Python.
+@pytest.mark.slow
 def test_javascript_variables_and_output_are_back_too(service: Service) -> None:
     with running_kernel("agentbay-javascript", service.env()) as kernel:
         kernel.run("1")
@@ -161,7 +163,7 @@ def test_a_restarted_kernel_is_attached_again_and_says_so(service: Service) -> N
         kernel.run(f"%agentbay attach {gone} -s second")
         kernel.run("kept = 6")
         kernel.manager.restart_kernel()
-        kernel.client.wait_for_ready(timeout=60)
+        wait_until_ready(kernel.manager, kernel.client)
         ran = kernel.run("kept")
         assert "6" in str(ran.of_type("execute_result"))
         assert session_id in ran.notices() and "detach" in ran.notices()
@@ -211,7 +213,8 @@ def test_a_session_that_ended_meanwhile_is_told(service: Service) -> None:
         assert session_id not in service.ids()
 
 
-@pytest.mark.parametrize("what", ["interpreter", "session"])
+# A new session in the place of one that is gone is above.
+@pytest.mark.parametrize("what", ["interpreter", pytest.param("session", marks=pytest.mark.slow)])
 def test_a_restart_begins_anew_as_the_setting_says(service: Service, what: str) -> None:
     with running_kernel("agentbay-python", service.env(on_restart=what)) as kernel:
         kernel.run("kept = 6; open('kept', 'w').write('six')")
@@ -220,7 +223,7 @@ def test_a_restart_begins_anew_as_the_setting_says(service: Service, what: str) 
         kernel.wait_for_output(sent, "stream")
         (before,) = service.ids()
         kernel.manager.restart_kernel()
-        kernel.client.wait_for_ready(timeout=60)
+        wait_until_ready(kernel.manager, kernel.client)
         ran = kernel.run("import os; print(os.path.exists('kept')); kept")
         assert ran.reply["ename"] == "NameError", ran
         assert ran.text() == f"{what == 'interpreter'}\n"
@@ -236,7 +239,7 @@ def test_a_session_that_waited_for_a_restarted_kernel_ends_with_that_also_withou
     with running_kernel("agentbay-python", service.env()) as kernel:
         kernel.run("1")
         kernel.manager.restart_kernel()
-        kernel.client.wait_for_ready(timeout=60)
+        wait_until_ready(kernel.manager, kernel.client)
         assert len(service.ids()) == 1
         wait_until(lambda: _is_ours(service, kernel.pid), "the new kernel has taken it")
     wait_until(lambda: service.ids() == set(), "it is deleted")
