@@ -135,6 +135,6 @@ def test_the_demo_runs_where_the_configuration_says(tmp_path: Path) -> None:
     assert done.returncode == 1 and "--local" in done.stderr
     # As an administrator's file in /etc/jupyter does.
     (tmp_path / "jupyter_agentbay_config.py").write_text("c.AgentBaySettings.backend = 'local'\n")
-    done = run("demo", JUPYTER_CONFIG_PATH=str(tmp_path))
+    done = call("demo", JUPYTER_CONFIG_PATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "285" in done.stdout and "local runtime on this machine" in done.stdout

@@ -16,7 +16,7 @@ import pytest
 
 from agentbay_kernel.cli import main
 from agentbay_kernel.service import AgentBay
-from tests.cli.test_main import call, run
+from tests.cli.test_main import call
 from tests.cli.test_run import notebook
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
@@ -65,7 +65,7 @@ def test_each_notebook_is_a_row(runtime: LocalRuntimeProcess, tmp_path: Path) ->
     (source / "broken.ipynb").write_text("{")
     notebook(source / ".ipynb_checkpoints" / "old.ipynb", "1/0")
     notebook(source / "x.executed.ipynb", "1/0")
-    done = run("run", str(source), "-j", "3", "--output-dir", str(output), **environment(runtime))
+    done = call("run", str(source), "-j", "3", "--output-dir", str(output), **environment(runtime))
     assert done.returncode == 1, done.stderr
     found = rows(done.stdout)
     assert {name: row[:2] for name, row in found.items()} == {

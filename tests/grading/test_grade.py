@@ -40,6 +40,7 @@ from agentbay_kernel.grading import (
     same,
 )
 from agentbay_kernel.service import AgentBay
+from tests.cli.test_main import call
 from tests.grading.class_of_students import CHECKS, HOSTILE, Student, write_class
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
@@ -373,19 +374,15 @@ def test_outputs_of_a_notebook_are_not_looked_at(
 
 
 def test_what_the_teacher_has_beside_is_no_submission(
-    runtime: LocalRuntimeProcess, tmp_path: Path
+    runtime: LocalRuntimeProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "checks.py").write_text("def check_x(it): assert it.value('x') == 1\n")
     (tmp_path / "helper.py").write_text("x = 2")
     (tmp_path / "ada.py").write_text("from helper import x; x = 1")
-    command = [sys.executable, "-m", "agentbay_kernel", "grade", ".", "--checks", "checks.py"]
     for _ in range(2):
-        subprocess.run(
-            [*command, "--files", "helper.py"],
-            cwd=tmp_path,
-            env={**os.environ, **environment(runtime)},
-            check=True,
-        )
+        arguments = ("grade", ".", "--checks", "checks.py", "--files", "helper.py")
+        assert call(*arguments, **environment(runtime)).returncode == 0
         assert set(table(tmp_path / "grades")) == {"ada.py"}
 
 
