@@ -105,7 +105,8 @@ def execute(
     # What a kernel says on its own is for when it ends too early.
     with tempfile.TemporaryFile() as said:
         try:
-            execution: dict[str, Any] = {"env": environment, "stderr": said}
+            # A kernel manager that is given is left with its kernel running, unless this is said.
+            execution: dict[str, Any] = {"env": environment, "stderr": said, "cleanup_kc": True}
             if runs is None:
                 client.execute(**execution)
             else:

@@ -250,7 +250,8 @@ class HostileLab:
 
     To load JupyterLab takes longer than what is tried in a notebook. Each notebook has a kernel of
     its own, which goes on while it is closed and opened again: a kernel draws only so many live
-    charts. After a failure there is a new page, since traces stay.
+    charts. Of ordinary outputs, the next notebook may have the kernel. After a failure there is a
+    new page, since traces stay.
     """
 
     def __init__(
@@ -269,12 +270,23 @@ class HostileLab:
             write_notebook(self._path_of(kernel), kernel, [])
 
     @contextlib.contextmanager
-    def running(self, kernel: str, cells: list[str]) -> Iterator[None]:
-        """A notebook whose cells have all run; it is closed afterwards."""
+    def running(
+        self, kernel: str, cells: list[str], *, kernel_stays: bool = False
+    ) -> Iterator[None]:
+        """A notebook whose cells have all run; it is closed afterwards.
+
+        Arguments:
+            kernel_stays: its kernel is the next notebook's of that name.
+        """
         try:
             self.run(kernel, cells)
             yield
-            self.notebook.close_listed()
+            if kernel_stays:
+                # The dialog of a notebook that is closed has been there.
+                self.notebook.close_listed(accept=False)
+                self._close()
+            else:
+                self.notebook.close_listed()
         except BaseException:
             if self._kernel:
                 self.notebook.take_picture(f"{self._folder}-{kernel}")

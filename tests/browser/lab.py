@@ -333,12 +333,14 @@ class NotebookPage:
         self.page.locator(".jp-DirListing-item", has_text=name).dblclick()
         panels.nth(number).locator(".jp-CodeCell").first.wait_for()
 
-    def close_listed(self) -> None:
-        """File menu, "Close and Shut Down Notebook", and accept the dialog."""
+    def close_listed(self, *, accept: bool = True) -> None:
+        """File menu, "Close and Shut Down Notebook", and accept the dialog, or refuse it."""
         self.page.get_by_role("menuitem", name="File", exact=True).click()
         self.page.get_by_role("menuitem", name="Close and Shut Down Notebook").click()
-        self.page.locator(".jp-Dialog .jp-mod-accept").click()
-        self.page.locator(".jp-NotebookPanel").wait_for(state="detached")
+        answer = "accept" if accept else "reject"
+        self.page.locator(f".jp-Dialog .jp-mod-{answer}").click()
+        gone = self.page.locator(".jp-NotebookPanel" if accept else ".jp-Dialog")
+        gone.wait_for(state="detached")
 
     def start_again(self) -> None:
         """Leave the page as it is, with its kernels, and show the launcher in a new one."""

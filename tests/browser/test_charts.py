@@ -202,13 +202,15 @@ class Drawn:
     stored: dict[str, Any]
 
 
-def draw(lab: HostileLab, charts: dict[str, tuple[str, str, str]]) -> Drawn:
+def draw(
+    lab: HostileLab, charts: dict[str, tuple[str, str, str]], *, kernel_stays: bool = False
+) -> Drawn:
     """A notebook of charts, drawn, passed over and clicked."""
     cells = [DATA, *(code for code, _, _ in charts.values())]
     pictures = SCREENSHOTS / "charts"
     pictures.mkdir(parents=True, exist_ok=True)
     seen = {}
-    with lab.running(PYTHON, cells):
+    with lab.running(PYTHON, cells, kernel_stays=kernel_stays):
         notebook = lab.notebook
         for number, (name, (_, place, selector)) in enumerate(charts.items(), 1):
             cell = notebook.cell(number)
@@ -231,8 +233,8 @@ def draw(lab: HostileLab, charts: dict[str, tuple[str, str, str]]) -> Drawn:
 
 @pytest.fixture(scope="module")
 def drawn(lab: HostileLab) -> Drawn:
-    """A notebook with a chart of each kind."""
-    return draw(lab, CHARTS)
+    """A notebook with a chart of each kind; its kernel, which has the scripts, draws on."""
+    return draw(lab, CHARTS, kernel_stays=True)
 
 
 def check_drawn(drawn: Drawn, charts: dict[str, tuple[str, str, str]]) -> None:

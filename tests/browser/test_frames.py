@@ -270,23 +270,27 @@ def _said(
 ) -> list[str]:
     """What the frames said to their page until the last of each page was up for two seconds.
 
+    The pages wait side by side.
+
     Arguments:
         awaited: what is waited for beyond that, by the number of the frame that says it.
     """
     said: list[str] = []
     last = framed("<script>setTimeout(()=>top.postMessage('end','*'),2000)</script>")
-    for at in range(0, len(frames), _AT_ONCE):
-        page = browser.new_page()
+    pages = {at: browser.new_page() for at in range(0, len(frames), _AT_ONCE)}
+    for at, page in pages.items():
         page.set_content(
             "<script>said=[];addEventListener('message',event=>said.push(event.data))</script>"
             + "".join(frames[at : at + _AT_ONCE])
             + last,
             wait_until="commit",
         )
+    for at, page in pages.items():
         page.wait_for_function("said.includes('end')")
         for number, message in awaited.items():
             if at <= number < at + _AT_ONCE:
                 page.wait_for_function("message => said.includes(message)", arg=message)
+    for page in pages.values():
         said += [str(it) for it in page.evaluate("said") if it != "end"]
         page.close()
     return said

@@ -71,12 +71,15 @@ def test_a_widget_calls_code_in_the_sandbox(notebook: NotebookPage) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", [pytest.param(it, marks=[pytest.mark.slow] * (it == "interact")) for it in SLIDERS]
+    ("way", "times"),
+    [("output", 4), *(pytest.param(it, 10, marks=pytest.mark.slow) for it in SLIDERS)],
 )
-def test_a_dragged_slider_is_followed_to_its_last_value(notebook: NotebookPage, way: str) -> None:
+def test_a_dragged_slider_is_followed_to_its_last_value(
+    notebook: NotebookPage, way: str, times: int
+) -> None:
     here = notebook.last
     notebook.run(here, SLIDERS[way])
-    drag_to_and_fro(notebook.cell(here), 10)
+    drag_to_and_fro(notebook.cell(here), times)
 
 
 def test_twenty_thousand_lines_arrive_and_the_page_stays_usable(notebook: NotebookPage) -> None:

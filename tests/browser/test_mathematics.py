@@ -151,7 +151,7 @@ def look_at_ordinary_outputs(lab: HostileLab, kernel: str) -> list[object]:
     pictures.mkdir(parents=True, exist_ok=True)
     code = [cell.replace("import ipywidgets as w", "") for cell in cells]
     looks = []
-    with lab.running(kernel, code):
+    with lab.running(kernel, code, kernel_stays=kernel == PYTHON):
         notebook = lab.notebook
         for number, (*_, formulas) in enumerate(ORDINARY, 1):
             output = notebook.cell(number).locator(".jp-OutputArea-output").first

@@ -197,6 +197,8 @@ def test_the_film_of_a_first_session(browser: Browser, server: LabServer, scheme
         film.save("film", 8000)
 
 
+# That no hostile cell acts here is in `test_containment.py`.
+@pytest.mark.slow
 def test_a_hostile_cell_in_an_ordinary_kernel_and_here(browser: Browser, server: LabServer) -> None:
     keys = server.notebooks.parent / ".ssh"
     keys.mkdir()

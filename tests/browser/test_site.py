@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.docs.site import build, serving
+from tests.docs.site import built, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -23,7 +23,7 @@ SEARCHED = {
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the site is served."""
-    with serving(build(tmp_path_factory.mktemp("site"))) as served:
+    with serving(built(tmp_path_factory)) as served:
         yield served
 
 

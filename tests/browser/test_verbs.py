@@ -26,6 +26,8 @@ def test_verbs_in_an_agentbay_notebook(notebook: NotebookPage) -> None:
     expect(notebook.outputs(5)).to_contain_text("Downloaded 1 file, 6 bytes, to made.json")
 
 
+# That the first cell stores one output is in tests/headless, and the options are in tests/magics.
+@pytest.mark.slow
 def test_options_in_a_notebook_of_another_kernel(notebook: NotebookPage) -> None:
     notebook.open_notebook("Python 3 (ipykernel)")
     notebook.run(0, "%load_ext agentbay_kernel\nnumbers = [1, 2, 3]")

@@ -11,7 +11,7 @@ import pytest
 
 from agentbay_kernel.config import load_settings
 from agentbay_kernel.sessions import SessionManager
-from tests.cli.test_main import run
+from tests.cli.test_main import call, run
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
@@ -43,20 +43,20 @@ def test_all_is_well_with_a_service(service: dict[str, str]) -> None:
 
 
 def test_what_is_missing_is_told_with_what_to_do(runtime: LocalRuntimeProcess) -> None:
-    done = run("doctor", AGENTBAY_ENDPOINT=runtime.endpoint)
+    done = call("doctor", AGENTBAY_ENDPOINT=runtime.endpoint)
     assert done.returncode == 1
     assert "FAIL key: missing\n     Fix: set AGENTBAY_API_KEY" in done.stdout
 
 
 def test_a_key_that_is_refused_is_told(runtime: LocalRuntimeProcess) -> None:
-    done = run("doctor", AGENTBAY_ENDPOINT=runtime.endpoint, AGENTBAY_API_KEY="akm-wrong-key")
+    done = call("doctor", AGENTBAY_ENDPOINT=runtime.endpoint, AGENTBAY_API_KEY="akm-wrong-key")
     assert done.returncode == 1
     assert "FAIL account:" in done.stdout
     assert "akm-wrong-key" not in done.stdout + done.stderr
 
 
 def test_a_service_that_is_not_reached_is_told() -> None:
-    done = run("doctor", AGENTBAY_ENDPOINT="http://127.0.0.1:9", AGENTBAY_API_KEY="akm-x")
+    done = call("doctor", AGENTBAY_ENDPOINT="http://127.0.0.1:9", AGENTBAY_API_KEY="akm-x")
     assert done.returncode == 1
     assert "FAIL connection: 127.0.0.1 can't be reached" in done.stdout
 
@@ -65,16 +65,16 @@ def test_a_service_that_is_not_reached_is_told() -> None:
 def test_a_certificate_that_is_not_accepted_is_told() -> None:
     with running_local_runtime("--tls") as runtime:
         service = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
-        done = run("doctor", **service)
+        done = call("doctor", **service)
         assert done.returncode == 1
         assert "FAIL TLS:" in done.stdout
         ca_file = runtime.announcement["ca_file"]
-        done = run("doctor", **service, REQUESTS_CA_BUNDLE=ca_file, SSL_CERT_FILE=ca_file)
+        done = call("doctor", **service, REQUESTS_CA_BUNDLE=ca_file, SSL_CERT_FILE=ca_file)
         assert "OK   TLS:" in done.stdout
 
 
 def test_wrong_settings_are_told() -> None:
-    done = run("doctor", AGENTBAY_EXECUTION="magic")
+    done = call("doctor", AGENTBAY_EXECUTION="magic")
     assert done.returncode == 1
     assert "FAIL settings: invalid" in done.stdout
 
@@ -86,20 +86,20 @@ def test_isolation_that_is_required_and_missing_must_be_fixed(tmp_path: Path) ->
     )
     bwrap.chmod(0o755)
     local = {"AGENTBAY_BACKEND": "local", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    done = run("doctor", "--json", **local, AGENTBAY_LOCAL_ISOLATION="required")
+    done = call("doctor", "--json", **local, AGENTBAY_LOCAL_ISOLATION="required")
     assert done.returncode == 1
     found = checks(done.stdout)["isolation"]
     assert found["state"] == "FAIL"
     assert "No permissions" in found["found"]
     assert "a container must be started so" in found["fix"]
-    done = run("doctor", "--json", **local)
+    done = call("doctor", "--json", **local)
     assert done.returncode == 0
     assert checks(done.stdout)["isolation"]["state"] == "WARN"
 
 
 def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path: Path) -> None:
     report = tmp_path / "probe.json"
-    done = run("doctor", "--probe", "--report", str(report), **service)
+    done = call("doctor", "--probe", "--report", str(report), **service)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
     assert found["state"]["python"] is True
@@ -118,7 +118,7 @@ def test_the_probe_finds_out_and_keeps_secrets(service: dict[str, str], tmp_path
     for secret in (service["AGENTBAY_API_KEY"], service["AGENTBAY_ENDPOINT"], "session-"):
         assert secret not in report.read_text()
     # Nothing is left of it.
-    assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == {
+    assert json.loads(call("sessions", "list", "--all", "--json", **service).stdout) == {
         "sessions": []
     }
 
@@ -133,7 +133,7 @@ def test_the_probe_finds_out_how_much_a_request_carries_and_how_long_it_may_take
     with running_local_runtime("--profile", str(tmp_path / "profile.json")) as runtime:
         service = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
         report = tmp_path / "probe.json"
-        done = run("doctor", "--probe", "--long", "--report", str(report), **service)
+        done = call("doctor", "--probe", "--long", "--report", str(report), **service)
         assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
     assert found["sizes"]["sent_bytes"]["most_that_went"] == 50_000, found["sizes"]
@@ -148,33 +148,33 @@ def test_sessions_are_listed_and_deleted(
 ) -> None:
     # What other tests wrote down may still be ending.
     service = {**service, "AGENTBAY_STATE_DIR": str(tmp_path)}
-    assert "No session of yours" in run("sessions", "list", **service).stdout
+    assert "No session of yours" in call("sessions", "list", **service).stdout
     for name, value in service.items():
         monkeypatch.setenv(name, value)
     manager = SessionManager(load_settings())
     try:
         session_id = manager.open("named").session.session_id
-        (row,) = json.loads(run("sessions", "list", "--json", **service).stdout)["sessions"]
+        (row,) = json.loads(call("sessions", "list", "--json", **service).stdout)["sessions"]
         assert (row["id"], row["name"]) == (session_id, "named")
-        assert session_id in run("sessions", "list", "--all", **service).stdout
-        # It is in use, so prune leaves it.
+        assert session_id in call("sessions", "list", "--all", **service).stdout
+        # It is in use, so another process's prune leaves it.
         assert "no session is left behind" in run("sessions", "prune", **service).stdout
-        done = run("sessions", "delete", session_id, **service)
+        done = call("sessions", "delete", session_id, **service)
         assert done.stdout == f"Deleted {session_id}\n"
-        assert json.loads(run("sessions", "list", "--all", "--json", **service).stdout) == {
+        assert json.loads(call("sessions", "list", "--all", "--json", **service).stdout) == {
             "sessions": []
         }
     finally:
         manager.close()
-    done = run("sessions", "delete", "session-nowhere", **service)
+    done = call("sessions", "delete", "session-nowhere", **service)
     assert done.returncode == 1
     assert "Not deleted: session-nowhere" in done.stderr
-    assert run("sessions", "delete", **service).returncode == 2
-    assert run("sessions", **service).returncode == 2
+    assert call("sessions", "delete", **service).returncode == 2
+    assert call("sessions", **service).returncode == 2
 
 
 def test_the_demo_says_where_it_would_run() -> None:
-    done = run("demo")
+    done = call("demo")
     assert done.returncode == 1
     assert "jupyter agentbay demo --local" in done.stderr
 
@@ -189,7 +189,7 @@ def test_the_demo_runs() -> None:
 
 @pytest.mark.parametrize("command", ["doctor", "run", "demo", "sessions", "install", "uninstall"])
 def test_every_command_has_help(command: str) -> None:
-    done = run(command, "--help")
+    done = call(command, "--help")
     assert done.returncode == 0
     assert "usage: jupyter agentbay" in done.stdout
     assert command.endswith("install") or f"  jupyter agentbay {command}" in done.stdout

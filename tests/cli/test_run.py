@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,19 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.cli.test_main import run
+from tests.cli.test_main import call, run
+from tests.runtime import running_local_runtime
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[dict[str, str]]:
+    """Variables that lead to a local runtime."""
+    with running_local_runtime() as runtime:
+        yield {
+            "AGENTBAY_BACKEND": "local",
+            "AGENTBAY_ENDPOINT": runtime.endpoint,
+            "AGENTBAY_API_KEY": runtime.api_key,
+        }
 
 
 def notebook(path: Path, *sources: str, language: str = "python") -> Path:
@@ -44,32 +57,35 @@ def test_a_failed_cell_is_told_and_what_was_reached_is_written(tmp_path: Path) -
     ],
 )
 def test_the_notebook_names_the_same_kernel_afterwards(
-    tmp_path: Path, metadata: dict[str, Any]
+    local: dict[str, str], tmp_path: Path, metadata: dict[str, Any]
 ) -> None:
     path = tmp_path / "n.ipynb"
     hostname = "import socket\nprint(socket.gethostname())"
     nbformat.write(new_notebook(cells=[new_code_cell(hostname)], metadata=metadata), path)
-    done = run("run", str(path), "--inplace", AGENTBAY_BACKEND="local")
+    done = call("run", str(path), "--inplace", **local)
     assert done.returncode == 0, done.stderr
     written = nbformat.read(path, as_version=4)
     assert written.metadata == metadata
     assert written.cells[0].outputs[0].text.strip() not in ("", socket.gethostname())
 
 
-def test_an_error_that_is_only_displayed_is_no_failure(tmp_path: Path) -> None:
+def test_an_error_that_is_only_displayed_is_no_failure_and_one_that_ends_a_cell_is(
+    local: dict[str, str], tmp_path: Path
+) -> None:
     displayed = "try:\n    1/0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()"
-    path = notebook(tmp_path / "n.ipynb", displayed, "print('reached')")
-    done = run("run", str(path), AGENTBAY_BACKEND="local")
-    assert done.returncode == 0 and done.stderr.count("ok, ") == 2
-    path = notebook(tmp_path / "n.ipynb", "raise ExceptionGroup('several', [ValueError('one')])")
-    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    raised = "raise ExceptionGroup('several', [ValueError('one')])"
+    path = notebook(tmp_path / "n.ipynb", displayed, "print('reached')", raised)
+    done = call("run", str(path), **local)
+    assert done.stderr.count("ok, ") == 2 and done.stderr.count("failed, ") == 1
     assert done.returncode == 1 and "A cell failed: ExceptionGroup" in done.stderr
 
 
 @pytest.mark.slow
-def test_errors_can_be_allowed_and_javascript_is_known(tmp_path: Path) -> None:
+def test_errors_can_be_allowed_and_javascript_is_known(
+    local: dict[str, str], tmp_path: Path
+) -> None:
     path = notebook(tmp_path / "n.ipynb", "null.x", "[1, 2].length", language="javascript")
-    done = run("run", str(path), "--allow-errors", "--inplace", AGENTBAY_BACKEND="local")
+    done = call("run", str(path), "--allow-errors", "--inplace", **local)
     assert done.returncode == 1
     assert "1 cells failed" in done.stderr
     written = nbformat.read(path, as_version=4)
@@ -77,10 +93,10 @@ def test_errors_can_be_allowed_and_javascript_is_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_untrusted_cells_reach_no_file(tmp_path: Path) -> None:
+def test_untrusted_cells_reach_no_file(local: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "data.csv").touch()
     path = notebook(tmp_path / "n.ipynb", "%agentbay upload data.csv")
-    done = run("run", str(path), "--untrusted", AGENTBAY_BACKEND="local")
+    done = call("run", str(path), "--untrusted", **local)
     assert done.returncode == 1
     assert "NotAllowedError" in done.stderr
 
@@ -93,28 +109,32 @@ def test_untrusted_cells_reach_no_file(tmp_path: Path) -> None:
         pytest.param("no JSON", "is not a notebook", marks=pytest.mark.slow),
     ],
 )
-def test_what_is_no_notebook_is_told(tmp_path: Path, content: str | None, told: str) -> None:
+def test_what_is_no_notebook_is_told(
+    local: dict[str, str], tmp_path: Path, content: str | None, told: str
+) -> None:
     path = tmp_path / "n.ipynb"
     if content is not None:
         path.write_text(content)
-    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    done = call("run", str(path), **local)
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_language_that_agentbay_does_not_run_is_told(tmp_path: Path) -> None:
+def test_a_language_that_agentbay_does_not_run_is_told(
+    local: dict[str, str], tmp_path: Path
+) -> None:
     path = notebook(tmp_path / "n.ipynb", "1", language="R")
-    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    done = call("run", str(path), **local)
     assert done.returncode == 1
     assert "'R'" in done.stderr and "--language python" in done.stderr
 
 
 def test_the_demo_runs_where_the_configuration_says(tmp_path: Path) -> None:
-    done = run("demo")
+    done = call("demo")
     assert done.returncode == 1 and "--local" in done.stderr
     # As an administrator's file in /etc/jupyter does.
     (tmp_path / "jupyter_agentbay_config.py").write_text("c.AgentBaySettings.backend = 'local'\n")
-    done = run("demo", JUPYTER_CONFIG_PATH=str(tmp_path))
+    done = call("demo", JUPYTER_CONFIG_PATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "285" in done.stdout and "local runtime on this machine" in done.stdout

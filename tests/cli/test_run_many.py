@@ -16,7 +16,7 @@ import pytest
 
 from agentbay_kernel.cli import main
 from agentbay_kernel.service import AgentBay
-from tests.cli.test_main import run
+from tests.cli.test_main import call
 from tests.cli.test_run import notebook
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
@@ -24,6 +24,13 @@ from tests.runtime import LocalRuntimeProcess, running_local_runtime
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[LocalRuntimeProcess]:
     with running_local_runtime() as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[LocalRuntimeProcess]:
+    """An account that allows one session."""
+    with running_local_runtime("--max-sessions", "1") as runtime:
         yield runtime
 
 
@@ -58,7 +65,7 @@ def test_each_notebook_is_a_row(runtime: LocalRuntimeProcess, tmp_path: Path) ->
     (source / "broken.ipynb").write_text("{")
     notebook(source / ".ipynb_checkpoints" / "old.ipynb", "1/0")
     notebook(source / "x.executed.ipynb", "1/0")
-    done = run("run", str(source), "-j", "3", "--output-dir", str(output), **environment(runtime))
+    done = call("run", str(source), "-j", "3", "--output-dir", str(output), **environment(runtime))
     assert done.returncode == 1, done.stderr
     found = rows(done.stdout)
     assert {name: row[:2] for name, row in found.items()} == {
@@ -113,15 +120,13 @@ def test_ctrl_c_ends_all_and_keeps_what_is_done(
     assert sessions_left(runtime) == []
 
 
-def test_an_account_with_too_few_sessions_is_told_of(tmp_path: Path) -> None:
+def test_an_account_with_too_few_sessions_is_told_of(
+    small: LocalRuntimeProcess, tmp_path: Path
+) -> None:
     for number in range(2):
         notebook(tmp_path / f"{number}.ipynb", "1")
-    with (
-        running_local_runtime("--max-sessions", "1") as small,
-        AgentBay(small.api_key, endpoint=small.endpoint) as client,
-        client.session(),
-    ):
-        done = run("run", str(tmp_path), "-j", "2", **environment(small))
+    with AgentBay(small.api_key, endpoint=small.endpoint) as client, client.session():
+        done = call("run", str(tmp_path), "-j", "2", **environment(small))
     assert done.returncode == 1
     assert [row[0] for row in rows(done.stdout).values()] == ["failed", "failed"]
     assert "2 notebooks had no session: the account allows fewer than 2." in done.stderr
@@ -148,11 +153,11 @@ def test_invalid_arguments_exit_with_2(
     assert told in capsys.readouterr().err
 
 
-def test_a_configured_number_of_sessions_holds(
-    runtime: LocalRuntimeProcess, tmp_path: Path
-) -> None:
+def test_a_configured_number_of_sessions_holds(small: LocalRuntimeProcess, tmp_path: Path) -> None:
+    # A notebook that has run holds no session: the account has one for all of them.
     for name in "ab":
         notebook(tmp_path / f"{name}.ipynb", "print('ran')")
-    done = run("run", str(tmp_path), "-j", "2", AGENTBAY_MAX_SESSIONS="1", **environment(runtime))
+    done = call("run", str(tmp_path), "-j", "2", AGENTBAY_MAX_SESSIONS="1", **environment(small))
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "At most 1 at a time" in done.stderr
+    assert sessions_left(small) == []

@@ -24,8 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentbay_kernel.config import AgentBaySettings
-from agentbay_kernel.containment import vega
+from agentbay_kernel.containment import messages, plotly, vega
 from agentbay_kernel.containment.bundle import HTML, PLAIN, Contained, contain_bundle
+from agentbay_kernel.containment.chart_frames import ChartBudget
 from agentbay_kernel.containment.messages import CellContainment, Containment
 from agentbay_kernel.containment.policy import Policy
 from agentbay_kernel.execution.messages import Message
@@ -72,6 +73,14 @@ def document_of(found: Contained) -> str:
     return html.unescape(outer) + inner
 
 
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts in a frame are short: those of the libraries take a tenth of a second each time,
+    and the tests that look into the frame have them."""
+    monkeypatch.setattr(vega, "_scripts", lambda *_: "vega()")
+    monkeypatch.setattr(plotly, "_read", lambda *_: "plotly()")
+
+
 ALTAIR = {
     "bar": alt.Chart(SHIPS).mark_bar().encode(x="ship", y="n", color="ship", tooltip=["ship", "n"]),
     "line": alt.Chart(SHIPS).mark_line(point=True).encode(x="day:T", y="mean(n)"),
@@ -103,6 +112,7 @@ ALTAIR = {
 }
 
 
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("name", ALTAIR)
 def test_charts_of_marks_and_encodings_are_data_in_the_versions_that_the_page_draws(
     name: str,
@@ -222,6 +232,7 @@ HOSTILE: list[tuple[str, Any]] = [
 ]
 
 
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize(("key", "value"), HOSTILE)
 def test_what_could_act_is_drawn_in_a_frame(key: str, value: Any) -> None:
     spec = {**BAR, key: value}
@@ -523,6 +534,7 @@ def test_one_form_of_a_chart_is_shown() -> None:
     assert (text.data, text.refused) == ({PLAIN: "p"}, ())
 
 
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize(
     "beside",
     [
@@ -637,6 +649,12 @@ def make() -> Containment:
     return Containment(lambda: chosen)
 
 
+# A tenth of all sizes, for what does not depend on them.
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "ChartBudget", lambda: ChartBudget(LIMIT // 10))
+
+
 def display(cell: CellContainment, data: Any, kind: str = "display_data", name: str = "") -> str:
     """What is stored of a displayed chart, as the notebook's JSON has it."""
     transient = {"display_id": name} if name else {}
@@ -644,10 +662,10 @@ def display(cell: CellContainment, data: Any, kind: str = "display_data", name: 
     return str(message.content["data"][HTML])
 
 
-def chart_of(library: str, extra: str = "") -> dict[str, str]:
+def chart_of(library: str, size: int = 1_500_000) -> dict[str, str]:
     """A chart in HTML with scripts that don't compress."""
-    script = base64.b64encode(library.encode() + os.urandom(1_500_000)).decode()
-    return {HTML: f"<script>'{script}'</script><p>{extra}</p>", "image/png": PICTURE, PLAIN: "p"}
+    script = base64.b64encode(library.encode() + os.urandom(size)).decode()
+    return {HTML: f"<script>'{script}'</script>", "image/png": PICTURE, PLAIN: "p"}
 
 
 def is_static(stored: str) -> bool:
@@ -679,8 +697,9 @@ def test_ten_charts_of_vega_and_small_html_are_all_live() -> None:
         assert message.content["data"] == {LITE: BAR}
 
 
+@pytest.mark.usefixtures("small")
 def test_a_chart_that_is_replaced_takes_no_room() -> None:
-    chart = chart_of("library")
+    chart = chart_of("library", 150_000)
     containment = make()
     for _ in range(MANY):
         assert not is_static(display(containment.for_cell("again"), chart))
@@ -696,13 +715,14 @@ def test_a_chart_that_is_replaced_takes_no_room() -> None:
         assert not is_static(display(cell, chart, "update_display_data", "updated"))
 
 
+@pytest.mark.usefixtures("small")
 def test_a_display_that_is_shown_at_many_places_is_stored_at_each() -> None:
-    chart, containment = chart_of("library"), make()
+    chart, containment = chart_of("library", 150_000), make()
     stored = [display(containment.for_cell(f"c{n}"), chart, name="same") for n in range(MANY)]
     assert is_static(stored[-1])
     containment = make()
     for number in range(MANY):
-        display(containment.for_cell(f"c{number}"), chart_of("a"), name=f"d{number % 2}")
+        display(containment.for_cell(f"c{number}"), chart_of("a", 150_000), name=f"d{number % 2}")
     small = {HTML: "<script>1</script>", PLAIN: "p"}
     containment = make()
     for number in range(10):
@@ -710,10 +730,11 @@ def test_a_display_that_is_shown_at_many_places_is_stored_at_each() -> None:
     assert is_static(display(containment.for_cell("last"), chart, "update_display_data", "same"))
 
 
+@pytest.mark.usefixtures("small")
 def test_a_front_end_without_cell_ids_has_every_cell_counted() -> None:
-    chart, containment = chart_of("library"), make()
+    chart, containment = chart_of("library", 150_000), make()
     stored = [display(containment.for_cell(), chart) for _ in range(MANY)]
-    assert sum(map(len, stored)) <= LIMIT
+    assert sum(map(len, stored)) <= LIMIT // 10
     assert is_static(stored[-1])
 
 

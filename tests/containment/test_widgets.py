@@ -89,9 +89,11 @@ def shown(containment: Containment, comm_id: str, state: Any, **more: Any) -> li
     return containment.for_cell()(opening)
 
 
+SETTINGS = AgentBaySettings()
+
+
 def new() -> Containment:
-    settings = AgentBaySettings()
-    return Containment(lambda: settings)
+    return Containment(lambda: SETTINGS)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -18,15 +20,29 @@ import pytest
 from tests.docs.pages import FOLDER
 
 
-def build(folder: Path) -> Path:
-    """Build it below a directory, warnings as errors, and return where its pages are."""
+def built(factory: pytest.TempPathFactory) -> Path:
+    """Where its pages are; of all the workers of a run, the first that asks builds it."""
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with (place / "site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "site" / "complete").exists():
+            # What a build that failed left says nothing.
+            shutil.rmtree(place / "site", ignore_errors=True)
+            _build(place / "site")
+            (place / "site" / "complete").touch()
+    return place / "site" / "html"
+
+
+def _build(folder: Path) -> None:
+    """Build it below a directory, warnings as errors."""
     if not shutil.which("dot"):
         pytest.skip("graphviz is not installed")
     command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going"]
     command += ["-d", str(folder / "doctrees"), str(FOLDER), str(folder / "html")]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "html"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class _Quiet(SimpleHTTPRequestHandler):

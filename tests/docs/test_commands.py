@@ -36,9 +36,17 @@ PROGRAMS = {
     "tutorials/kernel": "test_guides.py",
     "tutorials/magics": "test_guides.py",
 }
-# Three commands or more that run a notebook or ask a service each; shorter blocks and tests/cli run
-# the same ones.
-LONG = {"reference/command-line:1", "reference/command-line:2", "reference/command-line:6"}
+# Several commands that run a notebook, grade, or ask a service each, and what another page has too:
+# shorter blocks, tests/cli, tests/grading and tests/headless run the same ones.
+LONG = {
+    "how-to/every-notebook:1",
+    "how-to/every-notebook:3",
+    "reference/command-line:1",
+    "reference/command-line:2",
+    "reference/command-line:3",
+    "reference/command-line:6",
+    "tutorials/kernel:4",
+}
 IN_GUIDES = blocks("how-to/ci", "sh")[0]
 
 

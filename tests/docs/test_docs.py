@@ -25,7 +25,7 @@ from tests.docs.pages import (
     name_of,
     words_of,
 )
-from tests.docs.site import build
+from tests.docs.site import built
 
 # Sphinx takes some seconds; beside other tests, more.
 pytestmark = pytest.mark.timeout(300)
@@ -38,14 +38,14 @@ REFERENCE = ("reference/", "project/code", "project/changelog")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built documentation."""
-    return build(tmp_path_factory.mktemp("site"))
+    return built(tmp_path_factory)
 
 
 def test_every_page_is_built(site: Path) -> None:
-    built = {it.relative_to(site).with_suffix("").as_posix() for it in site.rglob("*.html")}
-    assert {name_of(page) for page in PAGES} <= built
+    pages = {it.relative_to(site).with_suffix("").as_posix() for it in site.rglob("*.html")}
+    assert {name_of(page) for page in PAGES} <= pages
     notebooks = {f"course/{path.stem}" for path in ROOT.glob("notebooks/*.ipynb")}
-    assert notebooks and notebooks <= built
+    assert notebooks and notebooks <= pages
 
 
 def test_a_notebooks_page_shows_its_stored_outputs(site: Path) -> None:

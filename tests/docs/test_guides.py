@@ -35,22 +35,35 @@ def is_configuration(code: str) -> bool:
     return re.search(r"^c\.|get_config\(\)", code, re.M) is not None
 
 
+@pytest.fixture(scope="module")
+def service() -> Iterator[dict[str, str]]:
+    """Variables that lead programs to a local runtime."""
+    with running_local_runtime() as runtime:
+        yield {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
+
+
 @pytest.mark.parametrize(
     ("page", "kernel", "expected"),
     [
         ("tutorials/kernel", "agentbay-python", ["42", "[ 1, 4, 9 ]", "step 4", "Uploaded"]),
         ("tutorials/magics", "python3", ["Ada", "(False, 'ZeroDivisionError')", "done"]),
-        ("how-to/data", "python3", ["3.0", "{'mean': 2.0}", "Downloaded 1 file"]),
+        # The tutorial's cells send and fetch values too; files are transferred in tests/exchange.
+        pytest.param(
+            *("how-to/data", "python3", ["3.0", "{'mean': 2.0}", "Downloaded 1 file"]),
+            marks=pytest.mark.slow,
+        ),
         ("how-to/debugger", "agentbay-python", ["weights"]),
     ],
 )
 def test_the_cells_of_a_page_run(
-    page: str, kernel: str, expected: list[str], tmp_path: Path
+    page: str, kernel: str, expected: list[str], service: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "notebooks").mkdir()
     shutil.copy(PAGES.parent / "notebooks" / "ships.csv", tmp_path / "notebooks")
     told = ""
-    with running_kernel(kernel, LOCAL, tmp_path) as running:
+    # A tutorial's runtime is the kernel's own.
+    place = LOCAL if page.startswith("tutorials/") else LOCAL | service
+    with running_kernel(kernel, place, tmp_path) as running:
         for code in blocks(page, "python"):
             if is_configuration(code):
                 continue
@@ -62,21 +75,14 @@ def test_the_cells_of_a_page_run(
         assert "mean,376.25,8.5" in (tmp_path / "summary.csv").read_text()
 
 
-def test_a_package_is_unpacked_in_the_sandbox(tmp_path: Path) -> None:
+def test_a_package_is_unpacked_in_the_sandbox(service: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     with zipfile.ZipFile(tmp_path / "wheels" / "doubtful-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("doubtful/__init__.py", "answer = 6 * 7")
     (cell,) = (it for it in blocks("how-to/data", "text") if "zipfile" in it)
-    with running_kernel("agentbay-python", LOCAL, tmp_path) as running:
+    with running_kernel("agentbay-python", LOCAL | service, tmp_path) as running:
         ran = running.run(f"{cell}\nimport doubtful\nprint(doubtful.__file__, doubtful.answer)")
     assert "/packages/doubtful/__init__.py 42" in ran.text(), ran
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[dict[str, str]]:
-    """Variables that lead programs to a local runtime."""
-    with running_local_runtime() as runtime:
-        yield {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
 
 
 def run_program(program: str, service: dict[str, str], folder: Path, *arguments: str) -> str:
@@ -130,7 +136,11 @@ AGENTS = {
 }
 
 
-@pytest.mark.parametrize("named", AGENTS)
+@pytest.mark.parametrize(
+    "named",
+    # The official SDK takes long to import; a program of it runs above.
+    [pytest.param(it, marks=[pytest.mark.slow] * (it == "SdkAgentBay")) for it in AGENTS],
+)
 def test_the_agent_developers_programs_run(
     named: str, service: dict[str, str], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell
 
 from tests.headless.conftest import MARK, Run, texts
 from tests.kernels import RunningKernel
@@ -84,8 +84,8 @@ def hostile(
     (module / "sitecustomize.py").write_text(f"open({str(tmp_path / MARK)!r}, 'w').close()")
     kernelspec(folder, "python3")
     paths = {"PYTHONPATH": str(module), "LD_PRELOAD": str(module / "none.so")}
-    kernelspec(folder, "by-env", env={**paths, "AGENTBAY_API_KEY": "akm-other"})
-    kernelspec(folder, "by-signal", interrupt_mode="signal", language="Python")
+    environment = {**paths, "AGENTBAY_API_KEY": "akm-other"}
+    kernelspec(folder, "all", env=environment, interrupt_mode="signal", language="Python")
     kernelspec(folder, "js", language="javascript")
     kernelspec(folder, "other", language="R")
     for name, value in {**service, **DEFAULT, "JUPYTER_PATH": str(folder)}.items():
@@ -99,7 +99,7 @@ def hostile(
 
 
 @pytest.mark.usefixtures("hostile")
-@pytest.mark.parametrize("name", ["python3", "by-env", "by-signal", "js"])
+@pytest.mark.parametrize("name", ["python3", "all", "js"])
 def test_of_a_kernelspec_only_name_and_language_are_used(name: str) -> None:
     manager = KernelManager(kernel_name=name)
     manager.start_kernel(env=dict(os.environ))
@@ -123,6 +123,9 @@ def test_of_a_kernelspec_only_name_and_language_are_used(name: str) -> None:
         manager.restart_kernel()
         client.wait_for_ready(timeout=60)
         assert kernel.run("1 + 1").of_type("execute_result")[0]["data"]["text/plain"] == "2"
+        # No notebook can trust a kernel.
+        trusting = kernel.run("%agentbay config trusted_kernels=python3")
+        assert trusting.reply["ename"] == "NotAllowedError"
     finally:
         client.stop_channels()
         manager.shutdown_kernel()
@@ -147,12 +150,3 @@ def test_a_kernel_that_the_configuration_trusts_runs_here(
     manager.shutdown_kernel(now=True)
     # Taken away again: the fixture fails for it.
     (tmp_path / MARK).unlink()
-
-
-def test_a_notebook_cannot_trust_a_kernel(run: Run, submission: Path) -> None:
-    notebook = new_notebook(cells=[new_code_cell("%agentbay config trusted_kernels=python3")])
-    notebook.metadata = nbformat.read(submission, as_version=4).metadata
-    nbformat.write(notebook, submission)
-    done = run(*RUNNERS["jupyter execute"], **DEFAULT)
-    assert done.returncode != 0
-    assert "NotAllowedError" in done.stderr

@@ -149,7 +149,8 @@ def magics_hit(notebook: RunningKernel, count: int, language: str) -> int:
     return next_cells_hit(notebook, count, first_line + cell, first_line + after, replied=False)
 
 
-@pytest.mark.parametrize("language", ["python", "js"])
+# JavaScript's are interrupted in tests/kernel, and below.
+@pytest.mark.parametrize("language", ["python", pytest.param("js", marks=pytest.mark.slow)])
 def test_an_interrupt_at_a_magic_cells_end_does_not_reach_the_next_one(
     notebook: RunningKernel, language: str
 ) -> None:

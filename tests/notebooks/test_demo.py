@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.notebooks.course import FOLDER, SETTINGS, Outputs, agree, code_cells, read
 from tests.notebooks.test_notebooks import check
@@ -42,19 +45,24 @@ def test_make_demo(tmp_path: Path) -> None:
     assert (tmp_path / "total.txt").read_text() == "1505 containers on 4 ships"
 
 
-def test_make_demo_says_what_failed(tmp_path: Path) -> None:
+def test_make_demo_says_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # A service that refuses connections: the first cell fails, as it must not.
-    done = demo(
-        tmp_path,
-        AGENTBAY_BACKEND="cloud",
-        AGENTBAY_API_KEY="akm-test",
-        AGENTBAY_ENDPOINT="http://127.0.0.1:9",
-    )
-    assert done.returncode == 1
-    assert "the AgentBay service" in done.stdout
-    assert "A cell failed that was not meant to" in done.stderr
-    assert "127.0.0.1" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "akm-test" not in done.stdout + done.stderr
+    for name, value in (
+        ("AGENTBAY_BACKEND", "cloud"),
+        ("AGENTBAY_API_KEY", "akm-test"),
+        ("AGENTBAY_ENDPOINT", "http://127.0.0.1:9"),
+    ):
+        monkeypatch.setenv(name, value)
+    script = FOLDER / "run_demo.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path)])
+    assert runpy.run_path(str(script))["main"]() == 1
+    done = capsys.readouterr()
+    assert "the AgentBay service" in done.out
+    assert "A cell failed that was not meant to" in done.err
+    assert "127.0.0.1" in done.err
+    assert "Traceback" not in done.err
+    assert "akm-test" not in done.out + done.err
     # What was executed is kept, the error included.
     assert Outputs(read(tmp_path / f"{NAME}.ipynb"), "berths = {").error.evalue

@@ -39,10 +39,13 @@ pytestmark = pytest.mark.timeout(600)
 # attack is on the page. Those that it executes in the browser are in tests/browser/test_course.py.
 ELSEWHERE = {"01-first-steps", "02-break-the-sandbox"}
 # Many sandboxes, or nbgrader. What they use is tried in tests/cli, tests/grading, tests/executor
-# and tests/docs; `make test` runs their exercises.
+# and tests/docs.
 LONG = {"07-run-submissions", "08-grade-by-values", "09-test-students-code"}
-# Others that take a quarter of a minute and more: most of it is waiting, for an agent or a timeout.
-LEISURELY = {"05-long-work", "10-agent-session", "12-prompt-injection"}
+# Others that take a quarter of a minute and more: most of it is waiting, for an agent or a timeout;
+# or large libraries, as in the first.
+LEISURELY = {"03-data-analysis", "05-long-work", "10-agent-session", "12-prompt-injection"}
+# Of those, the ones whose exercises `make test` solves.
+QUICK = {"02-break-the-sandbox", "09-test-students-code"}
 # What a reader keeps of a notebook.
 KEPT = {"01-first-steps": ("total.txt",)}
 # Ten minutes. Cells that are folded hold what a reader need not read.
@@ -314,8 +317,8 @@ def test_executed_it_gives_what_is_stored(path: Path, folder: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "name",
     [
-        # The others grade many submissions, too, or execute a class's.
-        pytest.param(name, marks=[pytest.mark.slow] * (name == "08-grade-by-values"))
+        # Those of the second have attacks, those of the ninth many sandboxes and grades.
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
         for name in sorted(ELSEWHERE | LONG)
     ],
 )
