@@ -187,6 +187,19 @@ def test_many_files_share_one_answer(
     check_memory(runtime)
 
 
+def test_a_response_that_is_too_large_is_an_error_and_ends_no_session(session: Any) -> None:
+    for number in range(5):
+        envs = [{"key": f"LARGE{number}", "value": "x" * 7 * MEGABYTE}]
+        assert call(session, "set_env", envs=envs) == (True, '{"success": true}')
+    keys = [f"LARGE{number}" for number in range(5)]
+    succeeded, text = call(session, "get_env", keys=keys)
+    assert not succeeded and "larger than 32 MB" in text
+    assert call(session, "get_env", keys=keys[:1])[0]
+    # Later commands would be started with these.
+    call(session, "set_env", envs=[{"key": key, "value": ""} for key in keys])
+    assert session.code.run_code("1", "python").success
+
+
 def test_only_small_files_are_edited(runtime: LocalRuntimeProcess, session: Any) -> None:
     for name in ("sparse", "escapes", "ten/0000"):
         done, text = call(session, "edit_file", path=name, edits=[{"oldText": "a", "newText": "b"}])

@@ -44,7 +44,7 @@ from agentbay_kernel.local.agent.workers import FirstCall, Worker
 OUTPUT_LIMIT = 2 * 1024 * 1024
 TAIL_LIMIT = 256 * 1024
 # The local runtime takes no larger frame.
-FRAME_LIMIT = 64 * 1024 * 1024
+FRAME_LIMIT = 32 * 1024 * 1024
 # How long to wait for the end of the output: a background process (`cmd &`) keeps the pipes open.
 OUTPUT_GRACE_S = 0.1
 CHUNK = 65536
