@@ -234,15 +234,22 @@ def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:
     except ValueError as error:
         if answer.status >= 400:
             raise _fault(answer, {}, place=place, quote=quote) from None
-        start = answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
+        shown = quote(_start(answer.body)) or f"{len(answer.body):,} bytes"
         raise InvalidResponseError(
             f"{place} returned something that is not a response of AgentBay ({quote(error)}): "
-            f"{quote(start) or 'nothing'}. Whether the code ran is unknown. If it happens again, "
-            "check AGENTBAY_ENDPOINT and the proxy settings."
+            f"{shown}. Whether the code ran is unknown. If it happens again, check "
+            "AGENTBAY_ENDPOINT and the proxy settings."
         ) from None
     if answer.status >= 400:
         raise _fault(answer, fields, place=place, quote=quote)
     return fields
+
+
+def _start(body: bytes) -> str:
+    """Return the start of a page (of a proxy, for example), to be shown. Nothing of broken JSON:
+    its keys don't say which values are secrets."""
+    start = body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
+    return "" if start.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"') else start
 
 
 def _decode_nested(text: str, place: str, quote: Quote) -> Any:
@@ -277,7 +284,7 @@ def _fault(answer: Answer, fields: dict[str, Any], *, place: str, quote: Quote) 
     # The service wraps its words in the status and the request's id, which are kept elsewhere.
     message = _WRAPPING.sub("", message)
     if not fields:
-        message = answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
+        message = _start(answer.body)
     said = quote(f"[{code}] {message}" if code else message) or f"HTTP {status}"
     if status == 429 or code.startswith("Throttling") or _says_wait(answer):
         return ThrottledError(

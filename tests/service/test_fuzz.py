@@ -200,6 +200,20 @@ frames = st.lists(
 )
 
 
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n ", "[", '"'])
+def test_broken_json_is_not_repeated(status: int, start: str) -> None:
+    """Its secrets have no key that tells them."""
+    body = f'{start}{{"Aut\x1bhCode": "{AUTH_CODE}"'.encode()
+    answer = Answer(status, {}, body)
+    with pytest.raises(CommandError) as raised:
+        read_envelope(answer, place="The service", quote=Quote())
+    shows_nothing(str(raised.value))
+    page = Answer(status, {}, b"<h1>Log in to the proxy</h1>")
+    with pytest.raises(CommandError, match="Log in to the proxy"):
+        read_envelope(page, place="The service", quote=Quote())
+
+
 @pytest.mark.parametrize(
     "examples", [FEW, pytest.param(1_500, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
