@@ -46,10 +46,10 @@ def apply(limits: dict[str, Any]) -> None:
         _limit(resource.RLIMIT_NPROC, limits["processes"])
 
 
-def _limit(which: int, value: int, beyond: int | None = 0) -> None:
-    """Set a limit; code may raise it by `beyond`, or without limit if that is None."""
+def _limit(which: int, value: int, beyond: int = 0) -> None:
+    """Set a limit; code may raise it by `beyond`."""
     hard = resource.getrlimit(which)[1]
-    most = hard if beyond is None else value + beyond
+    most = value + beyond
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
         value = min(value, most)
