@@ -339,7 +339,7 @@ def stream_frames(event: Event, failure: Failure | None) -> Iterator[dict[str, A
             frame = {"phase": "event", "eventType": "result", "result": result}
             if len(json.dumps(frame)) > FRAME_LIMIT:
                 yield from _chunks("stderr", _too_large(data))
-                frame["result"] = {**result, "mime": _small_part(data)}
+                frame["result"] = {"isMainResult": main, "mime": _small_part(data)}
             yield frame
         case Failure():
             yield from _chunks("stderr", event.traceback)
@@ -370,5 +370,12 @@ def _too_large(data: dict[str, Any]) -> str:
 
 
 def _small_part(data: dict[str, Any]) -> dict[str, Any]:
-    small = {mime: value for mime, value in data.items() if len(json.dumps(value)) < CHUNK}
+    """Return the parts of a bundle that fit into a frame, the smallest first."""
+    sizes = {mime: len(json.dumps({mime: value})) for mime, value in data.items()}
+    small: dict[str, Any] = {}
+    room = FRAME_LIMIT - CHUNK
+    for mime in sorted(sizes, key=lambda mime: sizes[mime]):
+        room -= sizes[mime]
+        if sizes[mime] < CHUNK and room > 0:
+            small[mime] = data[mime]
     return small or {"text/plain": "<a result too large to be streamed>"}

@@ -94,10 +94,23 @@ def test_large_output_comes_in_frames_that_the_client_accepts(session: Any) -> N
     assert "".join(result.logs.stdout) == "ü" * 3_000_000 + "\n"
 
 
-def test_a_result_that_fits_no_frame_is_told(session: Any) -> None:
-    result = session.code.run_code("'x' * 3_000_000", "python", stream_beta=True)
-    assert result.success
+@pytest.mark.parametrize(
+    "data, metadata",
+    [
+        ("{'text/plain': 'x' * 3_000_000}", "{}"),
+        ("{'text/plain': 'small', **{f'a/{n}': 'x' * 100_000 for n in range(20)}}", "{}"),
+        ("{'text/plain': 'small', 'a/' + 'x' * 2_000_000: ''}", "{}"),
+        ("{'text/plain': 'small'}", "{'text/plain': 'x' * 1_500_000}"),
+    ],
+    ids=["one part", "many parts", "a key", "metadata"],
+)
+def test_a_result_that_fits_no_frame_is_told(session: Any, data: str, metadata: str) -> None:
+    code = f"from IPython.display import display\ndisplay({data}, metadata={metadata}, raw=True)"
+    result = session.code.run_code(code, "python", stream_beta=True)
+    assert result.success, result.error_message
     assert "larger than a streaming frame" in "".join(result.logs.stderr)
+    if "small" in data:
+        assert result.results[0].text == "small"
 
 
 def test_the_async_client_streams(runtime: LocalRuntimeProcess) -> None:
