@@ -44,6 +44,8 @@ _LARGEST_PIECE = 1_000_000
 _WORKERS = 8
 _CALL_S, _SHELL_S = 60, 10
 _PATIENCE_S = 60.0
+# A session without isolation has a directory of its own for temporary files, removed with it.
+_MAKE = 'mktemp -d "${TMPDIR:-/tmp}/ab-XXXXXXXXXX"'
 _PATH = re.compile(r"/[\w./-]{1,200}")
 
 Done = TypeVar("Done")
@@ -66,7 +68,7 @@ class ByteTransfer:
             CommandError: the service failed.
         """
         if not self._folder:
-            done = self._session.run_shell("mktemp -d /tmp/ab-XXXXXXXXXX", _SHELL_S)
+            done = self._session.run_shell(_MAKE, _SHELL_S)
             made = _stdout(done.data).strip()
             if not done.success or not _PATH.fullmatch(made):
                 raise ExchangeError(

@@ -21,6 +21,7 @@ import pytest
 from agentbay_kernel.errors import RemoteError, UnsupportedValueError
 from agentbay_kernel.executor import RemoteTraceback, SandboxExecutor
 from agentbay_kernel.service import AgentBay
+from tests.sessions.conftest import wait_until
 
 THRESHOLD = 10
 
@@ -75,6 +76,17 @@ def test_a_function_runs_there_with_what_it_captures(pool: SandboxExecutor) -> N
     assert pool.submit(os.getpid).result() != os.getpid()
     outer = 3
     assert pool.submit(lambda x, *, y=1: outer * x + y, 2, y=5).result() == 11
+
+
+def temporary_directory() -> str:
+    return os.environ["TMPDIR"]
+
+
+def test_what_is_sent_is_removed_with_its_session(service: AgentBay) -> None:
+    with SandboxExecutor(1, notify=lambda _: None) as pool:
+        temporary = Path(pool.submit(temporary_directory).result())
+        assert len(list(temporary.glob("ab-*/items.py"))) == 1
+    wait_until(lambda: not temporary.exists(), "the session's directories are removed")
 
 
 def test_map_keeps_the_order_and_takes_several_iterables(pool: SandboxExecutor) -> None:
