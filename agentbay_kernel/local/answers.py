@@ -6,7 +6,6 @@ the `data` of streaming frames (AgentBay wire protocol, run_code).
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import tempfile
@@ -78,12 +77,38 @@ class Spool:
 
 def escaped(text: str, levels: int) -> bytes:
     """Return a string in UTF-8, escaped as in that many nested strings of JSON."""
-    if not levels:
-        return text.encode("utf-8", "replace")
-    data = _dumped(text)[1:-1].encode("utf-8", "replace")
-    for _ in range(levels - 1):
+    return _escaped_bytes(text.encode("utf-8", "replace"), levels)
+
+
+# Each has an escape of two characters; other control characters have one of six.
+_SHORT = b"\b\t\n\f\r"
+_CONTROL = bytes(range(0x20))
+
+
+def _escaped_bytes(data: bytes, levels: int) -> bytes:
+    """Return a part of a text in UTF-8, escaped as in that many nested strings of JSON."""
+    if levels and len(data.translate(None, _CONTROL)) < len(data):
+        # Any byte is a character here, and stays one byte.
+        data = _dumped(data.decode("latin-1"))[1:-1].encode("latin-1")
+        levels -= 1
+    for _ in range(levels):
         data = data.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     return data
+
+
+def _escaped_size(data: bytes, levels: int) -> int:
+    """Return the number of bytes that `_escaped_bytes` returns."""
+    size, backslashes, quotes = len(data), data.count(b"\\"), data.count(b'"')
+    if not levels:
+        return size
+    control = size - len(data.translate(None, _CONTROL))
+    if control:
+        short = sum(map(data.count, _SHORT))
+        size += short + 5 * (control - short)
+    for level in range(levels):
+        size += backslashes + quotes
+        backslashes = 2 * backslashes + quotes + (0 if level else control)
+    return size
 
 
 # Start and end in a spool.
@@ -198,9 +223,11 @@ class ToolResult:
 
     def escaped(self, levels: int) -> Iterator[bytes]:
         """Yield the text, escaped as in that many nested strings of JSON."""
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        for part in self.parts():
-            yield escaped(decoder.decode(part), levels)
+        return (_escaped_bytes(part, levels) for part in self.parts())
+
+    def escaped_sizes(self, levels: int) -> Iterator[int]:
+        """Yield the length in bytes of each part that `escaped` yields."""
+        return (_escaped_size(part, levels) for part in self.parts())
 
     def close(self) -> None:
         """Delete the text."""

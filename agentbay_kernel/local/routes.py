@@ -102,9 +102,9 @@ class BodyHandler(LoopbackHandler):
             # The last one: the client's own strings come before it.
             before, _, behind = around.rpartition(_PLACEHOLDER.encode())
             size = len(before) + len(behind)
-            for part in result.escaped(levels):
-                size += len(part)
-                if len(part) > SMALL_BODY // 2:
+            for length in result.escaped_sizes(levels):
+                size += length
+                if length > SMALL_BODY // 2:
                     async with bulk:
                         await asyncio.sleep(0)
             body = itertools.chain([before], result.escaped(levels), [behind])

@@ -13,10 +13,18 @@ from typing import Any
 from agentbay_kernel.errors import UnsupportedLanguageError
 from agentbay_kernel.languages import find_language
 from agentbay_kernel.local import file_tools
-from agentbay_kernel.local.agent_client import AgentError
+from agentbay_kernel.local.agent_client import AgentError, bulk
 from agentbay_kernel.local.answers import RunResult, ToolResult, tool_result
 from agentbay_kernel.local.behaviour import Behaviour
-from agentbay_kernel.local.events import COLLECTED_LIMIT, HEAD_LIMIT, EngineError, Event, limited
+from agentbay_kernel.local.events import (
+    COLLECTED_LIMIT,
+    HEAD_LIMIT,
+    EngineError,
+    Event,
+    Result,
+    Stream,
+    limited,
+)
 from agentbay_kernel.local.priority import runs
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session
@@ -25,6 +33,8 @@ DEFAULT_TIMEOUT_S = 60.0
 # The languages that have an engine; others that the package knows are refused.
 _ENGINES = ("python", "javascript")
 DEFAULT_SHELL_MS = 50_000
+# An event of more takes longer to collect than a short cell's.
+MANY_CHARACTERS = 32 * 1024
 
 
 class ToolError(Exception):
@@ -136,6 +146,10 @@ class Tools:
         try:
             async with aclosing(events) as running:
                 async for event in running:
+                    if _characters(event) > MANY_CHARACTERS:
+                        # One of all sessions in each turn of the loop: it takes a while.
+                        async with bulk:
+                            await asyncio.sleep(0)
                     run.add(event)
         except BaseException:
             run.close()
@@ -188,3 +202,12 @@ class Tools:
 
     async def _get_env(self, session: Session, keys: list[str] | None = None) -> str:
         return json.dumps(await session.sandbox.agent.call("get_env", keys=keys))
+
+
+def _characters(event: Event) -> int:
+    """Return how much text an event has."""
+    if isinstance(event, Stream):
+        return len(event.text)
+    if isinstance(event, Result):
+        return sum(len(value) for value in event.data.values() if isinstance(value, str))
+    return 0
