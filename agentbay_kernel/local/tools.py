@@ -146,7 +146,7 @@ class Tools:
         try:
             async with aclosing(events) as running:
                 async for event in running:
-                    if _characters(event) > MANY_CHARACTERS:
+                    if _takes_long(event):
                         # One of all sessions in each turn of the loop: it takes a while.
                         async with bulk:
                             await asyncio.sleep(0)
@@ -204,10 +204,12 @@ class Tools:
         return json.dumps(await session.sandbox.agent.call("get_env", keys=keys))
 
 
-def _characters(event: Event) -> int:
-    """Return how much text an event has."""
+def _takes_long(event: Event) -> bool:
+    """Return whether an event may take longer to collect than one of a short cell."""
     if isinstance(event, Stream):
-        return len(event.text)
+        return len(event.text) > MANY_CHARACTERS
     if isinstance(event, Result):
-        return sum(len(value) for value in event.data.values() if isinstance(value, str))
-    return 0
+        # Values that are not text may have any size.
+        values = (*event.data.values(), *event.metadata.values())
+        return any(not isinstance(it, str) or len(it) > MANY_CHARACTERS for it in values)
+    return False

@@ -201,7 +201,7 @@ class LazyDebugger:
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._arguments, self._named = arguments, named
         self._debugger: Any = None
-        self._wanted: asyncio.Event | None = None
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         # The kernel's list of files that the debugger does not step into.
         (self.kernel_modules,) = (it for it in arguments if isinstance(it, list))
 
@@ -215,8 +215,10 @@ class LazyDebugger:
                 if (file := getattr(sys.modules[name], "__file__", None))
             ]
             self._debugger = module.Debugger(*self._arguments, **self._named)
-            if self._wanted is not None:
-                self._wanted.set()
+            if self._waiting is not None:
+                # A cell's code may be what asks first, in another thread.
+                loop, loaded = self._waiting
+                loop.call_soon_threadsafe(loaded.set)
         return self._debugger
 
     async def process_request(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -227,8 +229,9 @@ class LazyDebugger:
     async def handle_stopped_event(self) -> None:
         """Wait for code that stops, and report it; called again and again, in the same thread."""
         if self._debugger is None:
-            self._wanted = asyncio.Event()
-            await self._wanted.wait()
+            loaded = asyncio.Event()
+            self._waiting = asyncio.get_running_loop(), loaded
+            await loaded.wait()
         await self._debugger.handle_stopped_event()
 
     def __getattr__(self, name: str) -> Any:

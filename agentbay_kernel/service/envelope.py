@@ -246,10 +246,10 @@ def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:
 
 
 def _start(body: bytes) -> str:
-    """Return the start of a page (of a proxy, for example), to be shown. Nothing of broken JSON:
-    its keys don't say which values are secrets."""
-    start = body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace")
-    return "" if start.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"') else start
+    """Return the start of a page (of a proxy, for example), to be shown: HTML, or words up to the
+    first bracket or quote. The keys of broken JSON don't say which values are secrets."""
+    start = body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    return start if start.startswith("<") else re.split(r"[^\w\s.,:;()!?/-]", start, maxsplit=1)[0]
 
 
 def _decode_nested(text: str, place: str, quote: Quote) -> Any:
