@@ -7,10 +7,10 @@ needs nothing of Jupyter, so nothing is imported here before it is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agentbay_kernel._version import __version__ as __version__
 
+# Not from `typing`: a session's agent imports this module while its Python waits to be started.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 

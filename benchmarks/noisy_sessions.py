@@ -18,6 +18,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from agentbay_kernel.service import AgentBay
 from benchmarks.kernels import Spread, table
 from benchmarks.local_runtime import Client, seconds, serving
 
@@ -48,9 +49,12 @@ def cell(code: str) -> tuple[tuple[str, dict[str, Any]], ...]:
     return (("run_code", {"code": code, "language": "python"}),)
 
 
+STREAMED = cell(f"{LOOP}print('x' * 10**6)")
+
 BUSY = {
     "computing": cell(f"{LOOP}pass"),
     "printing 1 MB at a time": cell(f"{LOOP}print('x' * 10**6)"),
+    "printing 1 MB at a time, streamed": STREAMED,
     "displaying 1 MB at a time": cell(
         f"{DISPLAY}{LOOP}display({{'text/plain': 'x' * 10**6}}, raw=True)"
     ),
@@ -64,7 +68,9 @@ def tool(client: Client, session: str, name: str, arguments: dict[str, Any]) -> 
     client.act("CallMcpTool", SessionId=session, Name=name, Args=json.dumps(arguments))
 
 
-def disturb(told: dict[str, Any], sessions: list[str], calls: Any, stop: Event) -> None:
+def disturb(
+    told: dict[str, Any], sessions: list[str], calls: Any, streamed: bool, stop: Event
+) -> None:
     """Make calls in all sessions at a time until `stop`; the body of the others' process."""
     os.setsid()
 
@@ -74,7 +80,17 @@ def disturb(told: dict[str, Any], sessions: list[str], calls: Any, stop: Event) 
             for name, arguments in calls:
                 tool(client, session, name, arguments)
 
-    threads = [threading.Thread(target=one, args=(session,)) for session in sessions]
+    def stream(session: str) -> None:
+        client = AgentBay(told["api_key"], endpoint=told["endpoint"])
+        found = client.get(session).session
+        assert found is not None
+        while not stop.is_set():
+            for _, arguments in calls:
+                for _ in found.code.stream_code(arguments["code"], arguments["language"]):
+                    pass
+
+    work = stream if streamed else one
+    threads = [threading.Thread(target=work, args=(session,)) for session in sessions]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -86,7 +102,9 @@ def disturbed(told: dict[str, Any], sessions: list[str], calls: Any) -> Iterator
     """While the sessions are busy."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    process = context.Process(target=disturb, args=(told, sessions, calls, stop))
+    # A process of its own gets a copy of the calls.
+    streamed = calls is STREAMED
+    process = context.Process(target=disturb, args=(told, sessions, calls, streamed, stop))
     process.start()
     try:
         time.sleep(SETTLE_S)

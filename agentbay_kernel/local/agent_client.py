@@ -16,6 +16,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from agentbay_kernel.local.turns import give_way
+
 # Code of the session could take over its agent, but must not exhaust the runtime.
 FRAME_LIMIT = 32 * 1024 * 1024
 
@@ -45,10 +47,6 @@ class AgentError(Exception):
     def __init__(self, errno: int, message: str) -> None:
         super().__init__(message)
         self.errno = errno
-
-
-# Held for each small step of a large transfer: one step in each turn of the event loop.
-bulk = asyncio.Lock()
 
 
 class Turn:
@@ -227,8 +225,7 @@ class AgentClient:
                     del data
                     # Let others run between two frames.
                     if size > SMALL:
-                        async with bulk:
-                            await asyncio.sleep(0)
+                        await give_way(pauses=False)
                     else:
                         await asyncio.sleep(0)
                     continue

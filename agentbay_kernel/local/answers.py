@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from agentbay_kernel.local.events import Event, Failure, Finished, Result, Stream
+from agentbay_kernel.local.turns import give_way
 
 # The official client closes the connection on a frame of 1 MiB; JSON may double a chunk's size.
 CHUNK = 128 * 1024
@@ -21,6 +22,8 @@ FRAME_LIMIT = 1000 * 1024
 # Bytes of a response in memory; a larger one is in a file that has no name.
 IN_MEMORY = 32 * 1024
 PIECE = 64 * 1024
+# A larger piece takes longer than all of a short cell's.
+MUCH = 32 * 1024
 
 
 class Spool:
@@ -40,27 +43,6 @@ class Spool:
         self._file.write(data)
         self.size += len(data)
 
-    def add_text(self, text: str, levels: int = 0) -> None:
-        """Append a string, escaped as in that many nested strings of JSON."""
-        for at in range(0, len(text), PIECE):
-            self.add(escaped(text[at : at + PIECE], levels))
-
-    def add_json(self, value: Any, levels: int = 0) -> None:
-        """Append a value as JSON; an object's long strings are never copied as a whole."""
-        if isinstance(value, dict):
-            before = "{"
-            for key, item in value.items():
-                self.add_text(f"{before}{_dumped(str(key))}: ", levels)
-                self.add_json(item, levels)
-                before = ", "
-            self.add_text("}" if value else "{}", levels)
-        elif isinstance(value, str):
-            self.add_text('"', levels)
-            self.add_text(value, levels + 1)
-            self.add_text('"', levels)
-        else:
-            self.add_text(_dumped(value), levels)
-
     def parts(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the bytes between two offsets."""
         end = self.size if end is None else end
@@ -75,40 +57,44 @@ class Spool:
         self._file.close()
 
 
-def escaped(text: str, levels: int) -> bytes:
-    """Return a string in UTF-8, escaped as in that many nested strings of JSON."""
-    return _escaped_bytes(text.encode("utf-8", "replace"), levels)
+def text_pieces(text: str, levels: int = 0) -> Iterator[bytes]:
+    """Yield a string in UTF-8, escaped as in that many nested strings of JSON."""
+    for at in range(0, len(text), PIECE):
+        yield _escaped(text[at : at + PIECE].encode("utf-8", "replace"), levels)
 
 
-# Each has an escape of two characters; other control characters have one of six.
-_SHORT = b"\b\t\n\f\r"
+def json_pieces(value: Any, levels: int = 0) -> Iterator[bytes]:
+    """Yield a value as JSON, escaped as above; an object's long strings are never copied whole."""
+    if isinstance(value, dict):
+        before = "{"
+        for key, item in value.items():
+            yield from text_pieces(f"{before}{_dumped(str(key))}: ", levels)
+            yield from json_pieces(item, levels)
+            before = ", "
+        yield from text_pieces("}" if value else "{}", levels)
+    elif isinstance(value, str):
+        yield from text_pieces('"', levels)
+        yield from text_pieces(value, levels + 1)
+        yield from text_pieces('"', levels)
+    else:
+        yield from text_pieces(_dumped(value), levels)
+
+
 _CONTROL = bytes(range(0x20))
 
 
-def _escaped_bytes(data: bytes, levels: int) -> bytes:
-    """Return a part of a text in UTF-8, escaped as in that many nested strings of JSON."""
-    if levels and len(data.translate(None, _CONTROL)) < len(data):
+def _escaped(data: bytes, levels: int, control: bool = True) -> bytes:
+    """Return a part of a text in UTF-8, escaped as in that many nested strings of JSON.
+
+    `control` is False if it has no control characters, as JSON has none.
+    """
+    if control and levels and len(data.translate(None, _CONTROL)) < len(data):
         # Any byte is a character here, and stays one byte.
         data = _dumped(data.decode("latin-1"))[1:-1].encode("latin-1")
         levels -= 1
     for _ in range(levels):
         data = data.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     return data
-
-
-def _escaped_size(data: bytes, levels: int) -> int:
-    """Return the number of bytes that `_escaped_bytes` returns."""
-    size, backslashes, quotes = len(data), data.count(b"\\"), data.count(b'"')
-    if not levels:
-        return size
-    control = size - len(data.translate(None, _CONTROL))
-    if control:
-        short = sum(map(data.count, _SHORT))
-        size += short + 5 * (control - short)
-    for level in range(levels):
-        size += backslashes + quotes
-        backslashes = 2 * backslashes + quotes + (0 if level else control)
-    return size
 
 
 # Start and end in a spool.
@@ -133,24 +119,28 @@ class RunResult:
         self.count: int | None = None
         self.seconds = 0.0
 
-    def add(self, event: Event) -> None:
-        """Add an event."""
+    async def add(self, event: Event) -> None:
+        """Add an event, piece by piece."""
         match event:
             case Stream(name, text):
-                start = self._spool.size
-                if self.shape == "plain":
-                    self._spool.add_text(text)
-                else:
-                    self._spool.add_json(text)
-                self._streams[name].append((start, self._spool.size))
+                pieces = text_pieces(text) if self.shape == "plain" else json_pieces(text)
+                self._streams[name].append(await self._store(pieces))
             case Result():
-                self._add_result(event)
+                await self._add_result(event)
             case Failure():
                 self.failure = event
             case Finished(count, seconds):
                 self.count, self.seconds = count, seconds
 
-    def _add_result(self, result: Result) -> None:
+    async def _store(self, pieces: Iterable[bytes]) -> Span:
+        start = self._spool.size
+        for piece in pieces:
+            self._spool.add(piece)
+            if len(piece) > MUCH:
+                await give_way()
+        return start, self._spool.size
+
+    async def _add_result(self, result: Result) -> None:
         """Add a result; one that updates a display replaces it, as a document has no updates."""
         replaced = None
         main, name = result.main, result.display_id
@@ -159,17 +149,15 @@ class RunResult:
                 if other_name == name:
                     replaced, main = index, other_main
                     break
-        start = self._spool.size
+        pieces: Iterable[bytes]
         if self.shape == "plain":
-            self._spool.add_text(str(result.data.get("text/plain", "")))
+            pieces = text_pieces(str(result.data.get("text/plain", "")))
         elif self.shape == "legacy":
-            self._spool.add_json(_legacy_item(result, main))
+            pieces = json_pieces(_legacy_item(result, main))
         else:
             # JSON in a string.
-            self._spool.add(b'"')
-            self._spool.add_json(_item(result, main), levels=1)
-            self._spool.add(b'"')
-        entry = (start, self._spool.size), main, name
+            pieces = itertools.chain([b'"'], json_pieces(_item(result, main), levels=1), [b'"'])
+        entry = await self._store(pieces), main, name
         if replaced is None:
             self._results.append(entry)
         else:
@@ -206,7 +194,8 @@ class ToolResult:
         self._run = text if isinstance(text, RunResult) else None
         self._spool = text if isinstance(text, Spool) else Spool()
         if isinstance(text, str):
-            self._spool.add_text(text)
+            for piece in text_pieces(text):
+                self._spool.add(piece)
 
     def parts(self) -> Iterator[bytes]:
         """Yield the text in UTF-8."""
@@ -223,11 +212,8 @@ class ToolResult:
 
     def escaped(self, levels: int) -> Iterator[bytes]:
         """Yield the text, escaped as in that many nested strings of JSON."""
-        return (_escaped_bytes(part, levels) for part in self.parts())
-
-    def escaped_sizes(self, levels: int) -> Iterator[int]:
-        """Yield the length in bytes of each part that `escaped` yields."""
-        return (_escaped_size(part, levels) for part in self.parts())
+        control = self._run is None or self._run.shape == "plain"
+        return (_escaped(part, levels, control) for part in self.parts())
 
     def close(self) -> None:
         """Delete the text."""
@@ -363,11 +349,11 @@ def stream_frames(event: Event, failure: Failure | None) -> Iterator[dict[str, A
             result: dict[str, Any] = {"isMainResult": main, "mime": data}
             if metadata:
                 result["metadata"] = metadata
-            frame = {"phase": "event", "eventType": "result", "result": result}
-            if len(json.dumps(frame)) > FRAME_LIMIT:
+            sizes = {mime: _json_size(mime, value) for mime, value in data.items()}
+            if sum(sizes.values()) + _json_size("metadata", metadata) > FRAME_LIMIT:
                 yield from _chunks("stderr", _too_large(data))
-                frame["result"] = {"isMainResult": main, "mime": _small_part(data)}
-            yield frame
+                result = {"isMainResult": main, "mime": _small_part(data, sizes)}
+            yield {"phase": "event", "eventType": "result", "result": result}
         case Failure():
             yield from _chunks("stderr", event.traceback)
             error = {"code": event.name, "message": event.value, "traceId": uuid.uuid4().hex}
@@ -396,9 +382,15 @@ def _too_large(data: dict[str, Any]) -> str:
     )
 
 
-def _small_part(data: dict[str, Any]) -> dict[str, Any]:
+def _json_size(key: str, value: Any) -> int:
+    """Return the length of an object's item as JSON; of a text beyond the limit, at least that."""
+    if isinstance(value, str) and len(value) > FRAME_LIMIT:
+        return len(value)
+    return len(json.dumps({key: value}))
+
+
+def _small_part(data: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
     """Return the parts of a bundle that fit into a frame, the smallest first."""
-    sizes = {mime: len(json.dumps({mime: value})) for mime, value in data.items()}
     small: dict[str, Any] = {}
     room = FRAME_LIMIT - CHUNK
     for mime in sorted(sizes, key=lambda mime: sizes[mime]):

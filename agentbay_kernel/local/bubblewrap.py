@@ -28,6 +28,7 @@ from agentbay_kernel.local.confinement import (
     Confinement,
     Folders,
     Interpreter,
+    Launch,
 )
 from agentbay_kernel.local.memory_watch import MemoryWatch
 from agentbay_kernel.local.node import candidates
@@ -112,7 +113,7 @@ class BubblewrapConfinement(Confinement):
         self._cgroups: list[Cgroup] = []
         self.folders = Folders(WORKSPACE, TEMPORARY, RUN, "", LIBRARY)
 
-    def _command(self, fd: int) -> list[str]:
+    def _command(self, fd: int, first: Launch) -> list[str]:
         limits = self._settings.limits
         most = {MEMORY: limits.memory + RUN_SIZE, PROCESSES: limits.processes + OWN_PROCESSES}
         try:
@@ -133,6 +134,7 @@ class BubblewrapConfinement(Confinement):
         )
         groups = _text(f"root:x:0:\nsandbox:x:{self._uid}:\n")
         self._passed_fds += [info, users, groups]
+        uids = (self._uid + 1, self._uid) if self._own_uid else None
         names: list[str] = []
         if not self._settings.network:
             hosts = _text(f"127.0.0.1 localhost {HOSTNAME}\n")
@@ -147,8 +149,8 @@ class BubblewrapConfinement(Confinement):
             *names,
             *cache,
             *("--remount-ro", "/", "--"),
-            *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY, str(fd)),
-            self._options(owner=False, uids=(self._uid + 1, self._uid) if self._own_uid else None),
+            *(self._interpreter.path, "-I", "-S", "-c", START, LIBRARY),
+            *self.agent_arguments(fd, first, owner=False, uids=uids),
         ]
 
     def _completion_cache(self) -> Path | None:
@@ -262,8 +264,9 @@ def sandbox_command(settings: Settings, interpreter: Interpreter, own_uid: bool)
     shown = {path: path for path in _needed_folders(interpreter)}
     for inside in ("sandbox", "local/agent"):
         shown[str(PACKAGE / inside)] = f"{package}/{inside}"
-    for module in ("__init__.py", "_version.py"):
-        shown[str(PACKAGE / module)] = f"{package}/{module}"
+    # A package of that name may be among the session's own: without this file, that one would be
+    # imported. Not the real one: that would be compiled for each session.
+    shown[str(PACKAGE / "sandbox/__init__.py")] = f"{package}/__init__.py"
     for source, target in shown.items():
         for parent in reversed(Path(target).parents[:-1]):
             command += ["--perms", "0755", "--dir", str(parent)]

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -75,6 +76,15 @@ def inspect_interpreter(python: str) -> Interpreter:
         ) from failure
 
 
+@dataclass(frozen=True)
+class Launch:
+    """A worker that is to be started: its name, its command, and its end of its socket."""
+
+    name: str
+    argv: list[str]
+    socket: socket.socket
+
+
 class Confinement:
     """The environment of one session: started, then ended with all its processes."""
 
@@ -87,16 +97,16 @@ class Confinement:
         self.folders: Folders
         self._passed_fds: list[int] = []
 
-    async def start(self) -> None:
-        """Start the agent and wait for its first response."""
+    async def start(self, first: Launch) -> None:
+        """Start the agent with the first worker, and wait for its first response."""
         self.agent.open()
         theirs = self.agent.far
         try:
-            argv = self._command(theirs.fileno())
+            argv = self._command(theirs.fileno(), first)
             self._process = await asyncio.create_subprocess_exec(
                 *argv,
                 env=self._environment(),
-                pass_fds=(theirs.fileno(), *self._passed_fds),
+                pass_fds=(theirs.fileno(), first.socket.fileno(), *self._passed_fds),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -105,6 +115,7 @@ class Confinement:
             )
         finally:
             theirs.close()
+            first.socket.close()
             for fd in self._passed_fds:
                 os.close(fd)
         try:
@@ -121,9 +132,9 @@ class Confinement:
             await self.end()
             raise LocalRuntimeError(f"The session's sandbox did not start: {errors}") from failure
 
-    def _command(self, fd: int) -> list[str]:
-        """Return the command that starts the agent on an inherited socket; may add to
-        `_passed_fds`."""
+    def _command(self, fd: int, first: Launch) -> list[str]:
+        """Return the command that starts the agent on an inherited socket, with the first worker;
+        may add to `_passed_fds`."""
         raise NotImplementedError
 
     def _before_exec(self) -> None:
@@ -183,24 +194,36 @@ class Confinement:
     def _system_path(self) -> list[str]:
         raise NotImplementedError
 
-    def _options(self, owner: bool, uids: tuple[int, int] | None) -> str:
+    def agent_arguments(
+        self, fd: int, first: Launch, owner: bool, uids: tuple[int, int] | None
+    ) -> list[str]:
+        """Return the arguments of the agent's process, after those of its interpreter.
+
+        Arguments:
+            fd: of the agent's socket.
+            first: the worker that it starts with.
+            owner: whether it must end the session's processes, as no PID namespace does.
+            uids: of the agent and of cells, if they differ; that needs root.
+        """
         limits = self._settings.limits
-        return json.dumps(
-            {
-                "run": self.folders.run,
-                "workspace": self.folders.workspace,
-                "owner": owner,
-                "uids": uids,
-                "limits": {
-                    "data": limits.data,
-                    "memory": limits.memory,
-                    # Without a separate user id, all of the user's processes would count.
-                    "processes": None if owner else limits.processes,
-                    "file_size": limits.file_size,
-                    "cpu_s": limits.cpu_s,
-                },
-            }
-        )
+        agent_uid, cells_uid = uids or ("", "")
+        options = {
+            "socket": fd,
+            "worker_socket": first.socket.fileno(),
+            "run": self.folders.run,
+            "workspace": self.folders.workspace,
+            "owner": "yes" if owner else "",
+            "agent_uid": agent_uid,
+            "cells_uid": cells_uid,
+            "data": limits.data,
+            "memory": limits.memory,
+            # Without a separate user id, all of the user's processes would count.
+            "processes": "" if owner else limits.processes,
+            "file_size": limits.file_size,
+            "cpu_s": limits.cpu_s,
+        }
+        words = (f"{name}={value}" for name, value in options.items())
+        return [*words, "--", first.name, *first.argv]
 
     async def end(self) -> None:
         """Kill every process of the session and remove its files."""

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from agentbay_kernel.local import file_tools
-from agentbay_kernel.local.agent_client import AgentError, bulk
+from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.sessions import Session
+from agentbay_kernel.local.turns import give_way
 
 URL_LIFE_S = 3600
 # Bytes of a file that are copied at once.
@@ -279,8 +280,7 @@ async def _copy_in(session: Session, path: str, stored: Path) -> None:
             # A read of a piece that is cached takes less than a change of thread.
             while piece := file.read(CHUNK):
                 await loop.sock_sendall(ours, piece)
-                async with bulk:
-                    await asyncio.sleep(0)
+                await give_way()
             ours.shutdown(socket.SHUT_WR)
 
 
@@ -292,8 +292,7 @@ async def _copy_out(session: Session, path: str, stored: Path) -> None:
                 file.write(piece)
                 if file.tell() > FILE_LIMIT:
                     raise ContextsFull(f"{path} has more than {FILE_LIMIT:,} bytes.")
-                async with bulk:
-                    await asyncio.sleep(0)
+                await give_way()
 
 
 @asynccontextmanager

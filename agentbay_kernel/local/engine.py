@@ -11,7 +11,8 @@ import contextlib
 import itertools
 import signal
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any
 
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.confinement import Confinement
@@ -67,31 +68,35 @@ class Engine:
     async def prepare(self) -> None:
         """Prepare the worker for a run."""
 
-    def start(self) -> None:
-        """Start the worker in the background; `execute` waits for it."""
-        if self._starting is None:
-            self._starting = asyncio.get_running_loop().create_task(self._start())
-            # Without this, asyncio warns about a failure that no run has waited for.
-            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
-
     async def ready(self) -> None:
         """Wait until the worker is ready.
 
         Raises:
             EngineError: it does not start.
         """
-        self.start()
-        assert self._starting is not None
+        starting = self._starting or self._begin(self._start())
         try:
-            self._worker = await asyncio.shield(self._starting)
+            self._worker = await asyncio.shield(starting)
         except EngineError:
             self._starting = None
             raise
 
+    def _begin(self, starting: Coroutine[Any, Any, Worker]) -> asyncio.Task[Worker]:
+        """Start the worker in the background; `ready` waits for it."""
+        self._starting = asyncio.get_running_loop().create_task(starting)
+        # Without this, asyncio warns about a failure that no run has waited for.
+        self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._starting
+
+    def _new_worker(self) -> Worker:
+        name = f"{self.language.lower()}{next(self._numbers)}"
+        return Worker(self._agent, name, lambda: self._confinement.proc)
+
     async def _start(self) -> Worker:
         argv = await self.argv()
-        name = f"{self.language.lower()}{next(self._numbers)}"
-        worker = Worker(self._agent, name, lambda: self._confinement.proc)
+        return await self._started(self._new_worker(), argv)
+
+    async def _started(self, worker: Worker, argv: list[str] | None) -> Worker:
         try:
             problem = await started(worker, argv, START_TIMEOUT_S)
             if problem:

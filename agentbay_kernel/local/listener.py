@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 from tornado import httputil, iostream, web
 from tornado.httpserver import HTTPServer
 
+from agentbay_kernel.local import turns
 from agentbay_kernel.local.actions import Actions
-from agentbay_kernel.local.agent_client import bulk
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.contexts import Contexts
 from agentbay_kernel.local.sessions import Sessions
@@ -222,6 +222,7 @@ class LoopbackHandler(web.RequestHandler):
         self._size = 0
         self._held = 0
         self._room = runtime.room
+        self._young = turns.begin()
 
     def admit(self) -> int | None:
         """Check the sender; return the largest body in bytes.
@@ -342,8 +343,7 @@ class LoopbackHandler(web.RequestHandler):
                     if waiting >= SEND_PIECE:
                         waiting = 0
                         await self.flush()
-                        async with bulk:
-                            await asyncio.sleep(0)
+                        await turns.give_way()
                 await self.finish()
         except iostream.StreamClosedError:
             # The client is gone.
@@ -363,6 +363,7 @@ class LoopbackHandler(web.RequestHandler):
         self._leave()
 
     def _leave(self) -> None:
+        turns.end(self._young)
         held, self._held = self._held, 0
         if held:
             self._room.leave(held)

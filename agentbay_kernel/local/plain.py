@@ -20,6 +20,7 @@ from agentbay_kernel.local.confinement import (
     Confinement,
     Folders,
     Interpreter,
+    Launch,
 )
 from agentbay_kernel.local.node import major_version
 from agentbay_kernel.local.settings import Settings
@@ -45,9 +46,9 @@ class PlainConfinement(Confinement):
             library=str(PACKAGE.parent),
         )
 
-    def _command(self, fd: int) -> list[str]:
-        argv = [sys.executable, "-I", "-S", "-c", START, self.folders.library, str(fd)]
-        return [*argv, self._options(owner=True, uids=None)]
+    def _command(self, fd: int, first: Launch) -> list[str]:
+        python = [sys.executable, "-I", "-S", "-c", START, self.folders.library]
+        return [*python, *self.agent_arguments(fd, first, owner=True, uids=None)]
 
     def node_flags(self, node: str) -> list[str]:
         """Return the flags of Node's permissions: no writes elsewhere, no child processes."""

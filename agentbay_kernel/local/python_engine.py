@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentbay_kernel.local.confinement import Confinement
+from agentbay_kernel.local.confinement import Confinement, Launch
 from agentbay_kernel.local.engine import Engine
 from agentbay_kernel.local.hiding import hiding
 from agentbay_kernel.local.worker import Worker
@@ -30,8 +30,18 @@ class PythonEngine(Engine):
         self.bridgeable = self.prepared_kernel = True
         self._hidden_from: Worker | None = None
 
+    def first_worker(self) -> Launch:
+        """Return a new session's worker, which starts with the sandbox's agent."""
+        worker = self._new_worker()
+        first = Launch(worker.name, self._argv(), worker.open())
+        self._begin(self._started(worker, None))
+        return first
+
     async def argv(self) -> list[str]:
         """Return the command of the interpreter and its script."""
+        return self._argv()
+
+    def _argv(self) -> list[str]:
         library = self._confinement.folders.library
         return [
             *self._confinement.python_argv(),

@@ -82,10 +82,8 @@ class Sandboxes:
     async def _make(self) -> Sandbox:
         confinement = self._isolation.make(self.folder)
         python = PythonEngine(confinement, prepares_kernel=self._settings.kernels)
-        # The agent's first call, so that Python starts while the agent still imports.
-        python.start()
         try:
-            await confinement.start()
+            await confinement.start(python.first_worker())
         except BaseException:
             python.close()
             raise

@@ -13,7 +13,7 @@ from typing import Any
 from agentbay_kernel.errors import UnsupportedLanguageError
 from agentbay_kernel.languages import find_language
 from agentbay_kernel.local import file_tools
-from agentbay_kernel.local.agent_client import AgentError, bulk
+from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import RunResult, ToolResult, tool_result
 from agentbay_kernel.local.behaviour import Behaviour
 from agentbay_kernel.local.events import (
@@ -21,8 +21,6 @@ from agentbay_kernel.local.events import (
     HEAD_LIMIT,
     EngineError,
     Event,
-    Result,
-    Stream,
     limited,
 )
 from agentbay_kernel.local.priority import runs
@@ -33,8 +31,6 @@ DEFAULT_TIMEOUT_S = 60.0
 # The languages that have an engine; others that the package knows are refused.
 _ENGINES = ("python", "javascript")
 DEFAULT_SHELL_MS = 50_000
-# An event of more takes longer to collect than a short cell's.
-MANY_CHARACTERS = 32 * 1024
 
 
 class ToolError(Exception):
@@ -146,11 +142,7 @@ class Tools:
         try:
             async with aclosing(events) as running:
                 async for event in running:
-                    if _takes_long(event):
-                        # One of all sessions in each turn of the loop: it takes a while.
-                        async with bulk:
-                            await asyncio.sleep(0)
-                    run.add(event)
+                    await run.add(event)
         except BaseException:
             run.close()
             raise
@@ -202,14 +194,3 @@ class Tools:
 
     async def _get_env(self, session: Session, keys: list[str] | None = None) -> str:
         return json.dumps(await session.sandbox.agent.call("get_env", keys=keys))
-
-
-def _takes_long(event: Event) -> bool:
-    """Return whether an event may take longer to collect than one of a short cell."""
-    if isinstance(event, Stream):
-        return len(event.text) > MANY_CHARACTERS
-    if isinstance(event, Result):
-        # Values that are not text may have any size.
-        values = (*event.data.values(), *event.metadata.values())
-        return any(not isinstance(it, str) or len(it) > MANY_CHARACTERS for it in values)
-    return False

@@ -17,10 +17,10 @@ from typing import Any
 
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from agentbay_kernel.local import file_tools
+from agentbay_kernel.local import file_tools, turns
 from agentbay_kernel.local.agent_client import AgentError
-from agentbay_kernel.local.answers import stream_frames
-from agentbay_kernel.local.events import EngineError, Failure
+from agentbay_kernel.local.answers import MUCH, stream_frames
+from agentbay_kernel.local.events import EngineError, Failure, Result, Stream
 from agentbay_kernel.local.faults import reset
 from agentbay_kernel.local.listener import LoopbackHandler, as_json
 from agentbay_kernel.local.parsing import read_object
@@ -166,11 +166,14 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
         self.close(code, reason[:100])
 
     async def _handle(self, handler: Callable[[_Call], Awaitable[None]], call: _Call) -> None:
+        young = turns.begin()
         with self.session.in_use():
             try:
                 await handler(call)
             except (AgentError, TypeError, ValueError, OverflowError) as failure:
                 await self._send(call.number, call.target, {"error": f"{failure}"})
+            finally:
+                turns.end(young)
 
     async def _send(self, number: str, source: str, data: dict[str, Any]) -> None:
         """Send a frame, and wait until the client has taken it."""
@@ -248,7 +251,10 @@ class SocketHandler(WebSocketHandler, LoopbackHandler):
                 async for event in running:
                     if isinstance(event, Failure):
                         failure = event
+                    much = isinstance(event, Stream | Result) and event.size > MUCH
                     for data in stream_frames(event, failure):
+                        if much:
+                            await turns.give_way()
                         sequence += 1
                         data |= {"method": "run_code", "mode": "stream", "seq": sequence}
                         if kind == "hang" or (kind == "end_missing" and data["phase"] == "end"):

@@ -26,18 +26,17 @@ from agentbay_kernel.local.agent_client import (
     AgentError,
     Turn,
     as_bytes,
-    bulk,
 )
 from agentbay_kernel.local.events import killed
 from agentbay_kernel.local.priority import Priority
+from agentbay_kernel.local.turns import give_way
 
 MEGABYTE = 2**20
 # A little more than the workers' own limit (`sandbox/python_engine.py`).
 LINE_LIMIT = 13 * MEGABYTE
 # Of a line without its strings: when parsed, that takes much more memory than its bytes.
 STRUCTURE_LIMIT = 3 * MEGABYTE
-# Small: in a turn of the loop, each session that floods it is read once.
-CHUNK = 32 * 1024
+CHUNK = 128 * 1024
 # Bytes of frames that wait for the reader of a run.
 INBOX_LIMIT = MEGABYTE
 # Bytes that a frame takes beside its line.
@@ -88,8 +87,16 @@ class Worker:
         # The agent's event, when the process has ended.
         self.exit: dict[str, Any] | None = None
         self.exited = asyncio.Event()
+        agent.on("started", self._on_started)
         agent.on("exit", self._on_exit)
         agent.on("closed", self._on_closed)
+
+    def open(self) -> socket.socket:
+        """Make the socket; return the worker's end."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._socket = ours
+        return theirs
 
     async def start(self, argv: list[str]) -> None:
         """Start the process.
@@ -97,20 +104,17 @@ class Worker:
         Raises:
             AgentError: the agent could not.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._socket = ours
-        try:
-            self._pid = int(
-                await self._agent.call("start", name=self.name, argv=argv, pass_fd=theirs.fileno())
-            )
-        finally:
-            theirs.close()
+        with self.open() as theirs:
+            await self._agent.call("start", name=self.name, argv=argv, pass_fd=theirs.fileno())
 
     @cached_property
     def priority(self) -> Priority:
         """The weight of its processes."""
         return Priority(self._proc() / str(self._pid))
+
+    def _on_started(self, event: dict[str, Any]) -> None:
+        if event["name"] == self.name:
+            self._pid = int(event["pid"])
 
     def _on_exit(self, event: dict[str, Any]) -> None:
         if event["name"] == self.name and self.exit is None:
@@ -195,8 +199,7 @@ class Worker:
                 self._unread += data
                 # Let others run between two reads.
                 if self.floods:
-                    async with bulk:
-                        await asyncio.sleep(0)
+                    await give_way()
                 else:
                     await asyncio.sleep(0)
                 return True
@@ -208,6 +211,7 @@ class Worker:
     def close(self) -> None:
         """Close the socket."""
         self.turn.end()
+        self._agent.off("started", self._on_started)
         self._agent.off("exit", self._on_exit)
         self._agent.off("closed", self._on_closed)
         if self._socket is not None:
@@ -237,7 +241,9 @@ def _parse(line: bytes) -> Frame | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     # A response is JSON in JSON in JSON: each escape doubles twice.
-    size = len(line) + 2 * line.count(b"\\") + OVERHEAD
+    # Looking for one takes much less time than counting.
+    escapes = line.count(b"\\") if b"\\" in line else 0
+    size = len(line) + 2 * escapes + OVERHEAD
     return Frame(event, data, size) if valid else None
 
 
@@ -338,11 +344,13 @@ class Inbox:
                 return
 
 
-async def started(worker: Worker, argv: list[str], timeout_s: float) -> str:
-    """Start a worker and wait until it is ready; return why it failed, or an empty string."""
+async def started(worker: Worker, argv: list[str] | None, timeout_s: float) -> str:
+    """Start a worker, unless it starts with its sandbox, and wait until it is ready; return why it
+    failed, or an empty string."""
     try:
         async with asyncio.timeout(timeout_s):
-            await worker.start(argv)
+            if argv is not None:
+                await worker.start(argv)
             while (frame := await worker.read()) is not None:
                 worker.turn.end()
                 if frame.event == "ready":

@@ -96,7 +96,7 @@ FLUSH_S = 0.1
 PIPE_SIZE = MEGABYTE
 # In a shorter time, a child process can't have written anything.
 CHILD_S = 0.0001
-# Idle time after the start, before `_load_tracebacks`.
+# Idle time after the start, before `_warm_up`.
 IDLE_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -642,7 +642,7 @@ class Engine:
         self._serving = self._loop.create_task(self._serve())
         gc.enable()
         self._output.put({"event": "ready"})
-        self._loop.call_later(IDLE_S, _load_tracebacks)
+        self._loop.call_later(IDLE_S, self._warm_up)
         while not self._ended:
             # SystemExit in a user's task ends the loop, but must not end the session.
             with contextlib.suppress(KeyboardInterrupt, SystemExit):
@@ -753,12 +753,15 @@ class Engine:
     def _settle(self) -> None:
         self._interrupts.settle()
 
-
-def _load_tracebacks() -> None:
-    """Import what a traceback needs: an interrupted cell has little time for that."""
-    with contextlib.suppress(ImportError):
-        for name in ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data"):
-            importlib.import_module(name)
+    def _warm_up(self) -> None:
+        """Do ahead what the first cell, and the first traceback, would wait for. An interrupted
+        cell has little time for its traceback."""
+        with contextlib.suppress(ImportError):
+            for name in ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data"):
+                importlib.import_module(name)
+        # These compile regular expressions and find printers.
+        self._shell.transform_cell("0")
+        self._shell.display_formatter.format(0)
 
 
 def main() -> None:

@@ -183,3 +183,29 @@ def test_a_session_that_is_just_starting_ends_too(
             runtime.process.wait(15)
         wait_until_gone(processes)
         wait_until_gone([it for it in psutil.process_iter() if is_below(it, place)])
+
+
+def loaded(process: psutil.Process, name: str) -> bool:
+    """Whether a process has loaded a library whose file has this word in its name."""
+    return name in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+def test_the_agent_of_a_session_that_only_runs_cells_loads_little(place: Path) -> None:
+    with running_local_runtime("--no-kernels") as runtime:
+        session = AgentBay(runtime.api_key, endpoint=runtime.endpoint).create().session
+        assert session is not None
+        assert session.code.run_code("1 + 1", "python").success
+        (agent,) = [
+            process
+            for process in descendants(runtime.process.pid)
+            if process.name() != "bwrap" and "agent.main" in " ".join(process.cmdline())
+        ]
+        assert loaded(agent, "_ctypes") and not loaded(agent, "_asyncio")
+        # An orphan that ends must be reaped, which is more to do.
+        orphan = "import subprocess; subprocess.run(['sh', '-c', 'true &'])"
+        assert session.code.run_code(orphan, "python").success
+        while not loaded(agent, "_asyncio"):
+            time.sleep(0.05)
+        while any(child.status() == psutil.STATUS_ZOMBIE for child in agent.children()):
+            time.sleep(0.05)
+        assert session.call_mcp_tool("shell", {"command": "true"}).success

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import json
 import os
 import signal
@@ -29,7 +30,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agentbay_kernel.local.agent import files, metrics
+from agentbay_kernel.local.agent import files, metrics, operations
 from agentbay_kernel.local.agent.identity import Identity
 from agentbay_kernel.local.agent.process_tree import (
     adopt_orphans,
@@ -38,7 +39,7 @@ from agentbay_kernel.local.agent.process_tree import (
     watch_memory,
 )
 from agentbay_kernel.local.agent.terminals import Terminals
-from agentbay_kernel.local.agent.workers import FirstCall, Worker
+from agentbay_kernel.local.agent.workers import Worker
 
 # Bytes at the start and at the end of each output of a command that are kept.
 OUTPUT_LIMIT = 2 * 1024 * 1024
@@ -52,6 +53,7 @@ CHUNK = 65536
 PART = b"\0"
 
 Operation = Callable[..., Awaitable[Any]]
+Waiting = tuple[dict[str, Any], deque[int]]
 
 
 class Capture:
@@ -125,7 +127,7 @@ class Agent:
         # Process groups to kill: not every system can list processes.
         self.leaders: set[int] = set()
         self._terminals = Terminals(self._emit, self.leaders, identity)
-        self._files = files.FileOperations(workspace, identity.run)
+        self._files = files.FileOperations(workspace, functools.partial(operations.run, identity))
         self._operations: dict[str, Operation] = {
             "hello": self._hello,
             "start": self._start,
@@ -140,16 +142,20 @@ class Agent:
             "weigh": self._weigh,
         }
 
-    async def serve(self, first_call: FirstCall) -> None:
-        """Serve until the socket ends, then leave nothing running."""
+    async def serve(self, first: Worker, waiting: Waiting | None) -> None:
+        """Serve until the socket ends, then leave nothing running.
+
+        Arguments:
+            first: the first worker.
+            waiting: a frame that has been read, and the descriptors that came with it.
+        """
         self._socket.setblocking(False)
-        self._received_fds += first_call.fds
         try:
-            if first_call.worker is None:
-                self._dispatch(first_call.frame)
-            else:
-                started = self._add_worker(first_call.worker)
-                self._spawn(self._respond(first_call.frame["id"], started))
+            self._add_worker(first)
+            if waiting is not None:
+                frame, fds = waiting
+                self._received_fds += fds
+                self._dispatch(frame)
             while True:
                 size = struct.unpack(">I", await self._read(4))[0]
                 # A large frame's bytes are freed before its string, up to four times as large, is
@@ -242,38 +248,35 @@ class Agent:
     async def _hello(self) -> dict[str, Any]:
         return {"pid": os.getpid()}
 
-    async def _start(self, name: str, argv: list[str], fd: int) -> int:
-        """Start a worker and return its process id; `fd` is its socket."""
-        return await self._add_worker(
-            Worker(name, argv, fd, self._run, self._workspace, self._identity)
-        )
+    async def _start(self, name: str, argv: list[str], fd: int) -> None:
+        """Start a worker; `fd` is its socket."""
+        worker = Worker(name, argv, fd, self._run, self._workspace, self._identity)
+        self._add_worker(worker)
+        await self._emit({"event": "started", "name": name, "pid": worker.pid})
 
-    async def _add_worker(self, worker: Worker | OSError) -> int:
-        if isinstance(worker, OSError):
-            raise worker
-        self.leaders.add(worker.process.pid)
+    def _add_worker(self, worker: Worker) -> None:
+        self.leaders.add(worker.pid)
         self._workers[worker.name] = worker
         self._spawn(self._watch(worker))
-        return worker.process.pid
 
     async def _watch(self, worker: Worker) -> None:
-        code = await _ended(worker.process)
+        code = await _ended(worker)
         await self._emit(
             {
                 "event": "exit",
                 "name": worker.name,
                 "code": code,
-                "memory": worker.process.pid in self.killed_for_memory,
+                "memory": worker.pid in self.killed_for_memory,
                 "log": worker.log_tail(),
             }
         )
 
     async def _signal(self, name: str, signal: int) -> None:
         worker = self._workers.get(name)
-        if worker is None or worker.process.returncode is not None:
+        if worker is None or worker.code is not None:
             return
         # The whole group: a child that the worker waits for would keep it blocked.
-        os.killpg(worker.process.pid, signal)
+        os.killpg(worker.pid, signal)
 
     async def _shell(
         self, name: str, command: str, timeout_s: float, cwd: str | None, envs: dict[str, str]
@@ -374,31 +377,32 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-async def _ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait until a process has ended; return its exit code."""
+async def _ended(worker: Worker) -> int:
+    """Wait until a worker has ended; return its exit code."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     try:
-        fd = os.pidfd_open(process.pid)
+        fd = os.pidfd_open(worker.pid)
     except (AttributeError, OSError):
         # macOS. Only there, because a thread counts as a process.
-        return await loop.run_in_executor(None, process.wait)
+        return await loop.run_in_executor(None, worker.wait)
     loop.add_reader(fd, ended.set)
     try:
         await ended.wait()
     finally:
         loop.remove_reader(fd)
         os.close(fd)
-    return process.wait()
+    return worker.wait()
 
 
 def serve(
     sock: socket.socket,
-    options: dict[str, Any],
+    options: dict[str, str],
     identity: Identity,
     weight: int | None,
-    first_call: FirstCall,
+    first_worker: Worker,
+    waiting: Waiting | None,
 ) -> None:
-    """Serve the socket's calls until it ends, then end this process. See `main`."""
+    """Serve the socket's calls until it ends, then end this process. See `idle.serve`."""
     # File operations fork while other threads run; the child uses nothing that needs their locks.
     warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
     if sys.platform == "linux" and sys.version_info < (3, 12):
@@ -408,18 +412,17 @@ def serve(
             asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
     async def run() -> None:
-        owner, first = options["owner"], os.getpid() == 1
+        owner, first = bool(options["owner"]), os.getpid() == 1
         agent = Agent(sock, options["run"], options["workspace"], owner, identity, weight)
         tasks = []
         if owner:
             # Nothing outside can tell the session's processes from others.
-            memory = options["limits"]["memory"]
-            tasks.append(watch_memory(memory, agent.killed_for_memory))
+            tasks.append(watch_memory(int(options["memory"]), agent.killed_for_memory))
         if first or (owner and adopt_orphans()):
             tasks.append(reap_orphans(agent.leaders))
         running = [asyncio.create_task(task) for task in tasks]
         try:
-            await agent.serve(first_call)
+            await agent.serve(first_worker, waiting)
         finally:
             for task in running:
                 task.cancel()

@@ -5,10 +5,8 @@ No resource limit covers the memory of all processes together: `process_tree.wat
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import resource
-from typing import Any
 
 # From malloc.h; blocks of at least this size go back to the system when they are freed.
 M_MMAP_THRESHOLD = -3
@@ -21,29 +19,30 @@ def free_at_once() -> None:
     glibc raises its threshold to the largest block that was freed, up to 32 MB, and keeps smaller
     ones (mallopt(3)): after one request of 16 MB, two such blocks for ever.
     """
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
-def apply(limits: dict[str, Any]) -> None:
+def apply(limits: dict[str, str]) -> None:
     """Set the limits of this process, which its children inherit.
 
     Arguments:
         limits: "data" (bytes of one process), "memory" (bytes of all), "processes" (a count or
-            None), "file_size" (bytes), "cpu_s" (seconds of one process).
+            empty), "file_size" (bytes), "cpu_s" (seconds of one process).
     """
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 4096)
     # So that an allocation that is far too large raises MemoryError. Not RLIMIT_AS: V8 reserves
     # gigabytes of addresses for WebAssembly, which `fetch` needs, and never uses them.
-    _limit(resource.RLIMIT_DATA, limits["data"])
+    _limit(resource.RLIMIT_DATA, int(limits["data"]))
     # Linux does not enforce this one, but code can read it. `watch_memory` enforces the limit.
-    _limit(resource.RLIMIT_RSS, limits["memory"])
-    _limit(resource.RLIMIT_FSIZE, limits["file_size"])
+    _limit(resource.RLIMIT_RSS, int(limits["memory"]))
+    _limit(resource.RLIMIT_FSIZE, int(limits["file_size"]))
     # The soft limit sends SIGXCPU, which shows the reason; the hard limit kills.
-    _limit(resource.RLIMIT_CPU, limits["cpu_s"], beyond=5)
-    if limits["processes"] is not None:
-        _limit(resource.RLIMIT_NPROC, limits["processes"])
+    _limit(resource.RLIMIT_CPU, int(limits["cpu_s"]), beyond=5)
+    if limits["processes"]:
+        _limit(resource.RLIMIT_NPROC, int(limits["processes"]))
 
 
 def _limit(which: int, value: int, beyond: int = 0) -> None:
@@ -54,5 +53,7 @@ def _limit(which: int, value: int, beyond: int = 0) -> None:
         most = min(most, hard)
         value = min(value, most)
     # macOS refuses some of them.
-    with contextlib.suppress(ValueError, OSError):
+    try:
         resource.setrlimit(which, (value, most))
+    except (ValueError, OSError):
+        return

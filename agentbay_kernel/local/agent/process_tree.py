@@ -69,6 +69,8 @@ async def reap_orphans(own_children: Container[int]) -> None:
     """Reap adopted processes as they end; `own_children` are waited for elsewhere."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, ended.set)
+    # Some may have ended before.
+    ended.set()
     seen: set[int] = set()
     while True:
         # A child that has just been started may not be in `own_children` yet. So a session leader

@@ -143,8 +143,7 @@ class Terminals:
     ) -> dict[str, str]:
         if len(self._terminals) >= TERMINALS_LIMIT:
             raise OSError(errno.EAGAIN, f"A session has at most {TERMINALS_LIMIT} terminals")
-        with self._identity.as_cells_user():
-            ours, theirs = pty.openpty()
+        ours, theirs = self._identity.as_cells(pty.openpty)
         try:
             _resize(ours, cols, rows)
             process = await asyncio.create_subprocess_exec(
