@@ -24,6 +24,7 @@ pytestmark = pytest.mark.sandboxed
 LIMITS = ("--memory", "200", "--disk", "125", "--processes", "90")
 NOBODY = 65534
 PIDS = Path("/sys/fs/cgroup/pids")
+VERSION_2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
 def users() -> list[str]:
@@ -394,9 +395,16 @@ def test_a_cgroup_can_be_switched_off() -> None:
 
 @pytest.fixture
 def delegated() -> Iterator[Path]:
-    """A cgroup that a runtime may use, with a limit on processes."""
-    path = PIDS / f"agentbay-test-{os.getpid()}"
+    """A cgroup that a runtime may use, with a limit on processes: of version 2 if that has one."""
+    parent = PIDS
+    for mount in VERSION_2:
+        controllers = mount / "cgroup.controllers"
+        if controllers.exists() and "pids" in controllers.read_text().split():
+            parent = mount
+    path = parent / f"agentbay-test-{os.getpid()}"
     try:
+        if parent in VERSION_2:
+            (parent / "cgroup.subtree_control").write_text("+pids")
         path.mkdir()
     except OSError as failure:
         pytest.skip(f"a cgroup can't be made here: {failure}")
