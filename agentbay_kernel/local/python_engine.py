@@ -53,7 +53,9 @@ class PythonEngine(Engine):
         """Hide what the profile hides, once for each worker."""
         if self._hidden_from is self._worker:
             return
-        code = "" if self.prepared_kernel else f"__import__('os').environ.pop({VARIABLE!r}, None)\n"
+        code = ""
+        if self._prepares_kernel and not self.prepared_kernel:
+            code += f"__import__('os').environ.pop({VARIABLE!r}, None)\n"
         if not self.bridgeable:
             code += hiding(f"{self._confinement.folders.run}/hidden")
         if not code:

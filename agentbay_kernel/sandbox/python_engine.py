@@ -566,6 +566,27 @@ class ZMQInteractiveShell(InteractiveShell):
             GIT_PAGER="cat",
         )
 
+    def init_completer(self) -> None:
+        """Do nothing yet: requests ask for no completions, and it takes 10 ms."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "Completer":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        super().init_completer()
+        return self.__dict__[name]
+
+    @property
+    def configurables(self) -> list[Any]:
+        """What `%config` finds, the completer too."""
+        if self.kernel is not None:
+            # Not while the shell is being made.
+            _ = self.Completer
+        return self._configurables
+
+    @configurables.setter
+    def configurables(self, all_of_them: list[Any]) -> None:
+        self._configurables = all_of_them
+
     def init_hooks(self) -> None:
         """Show as a display what a terminal shows in a pager."""
         super().init_hooks()
@@ -628,9 +649,13 @@ class Engine:
         config.HistoryManager.enabled = False
         # tqdm reads it to recognise a notebook.
         config.IPKernelApp.engine = "agentbay"
-        shell: Any = ZMQInteractiveShell.instance(config=config, output=self._output)
-        shell.kernel = Kernel(shell)
+        # Where IPython would find it too, after imports that take 5 ms.
+        ipython_dir = os.environ.get("IPYTHONDIR")
+        shell: Any = ZMQInteractiveShell.instance(
+            config=config, output=self._output, ipython_dir=ipython_dir
+        )
         shell.extension_manager.load_extension("storemagic")
+        shell.kernel = Kernel(shell)
         self._shell = shell
         self._interrupts = Interrupts(shell, postponed=self._postponed)
         shell.interrupts = self._interrupts

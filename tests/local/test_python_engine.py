@@ -293,6 +293,24 @@ def test_the_shell_is_known_as_a_notebooks(session: Any) -> None:
     assert run(session, "Out[max(Out)], In[-2][:8]").result == "('ZMQInteractiveShell', 'get_ipyt')"
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%config IPCompleter.use_jedi = False\nassert get_ipython().Completer.use_jedi is False\n"
+        "value_of_mine = 1\nassert get_ipython().complete('value_of_m')[1] == ['value_of_mine']",
+        "assert hasattr(get_ipython(), 'Completer') and not hasattr(get_ipython(), 'nothing')\n"
+        "names = [type(it).__name__ for it in get_ipython().configurables]\n"
+        "assert names.count('IPCompleter') == 1",
+    ],
+)
+def test_the_completer_is_there_for_who_asks(make_session: Callable[..., Any], code: str) -> None:
+    made = make_session()
+    loaded = "import sys; assert ('IPython.core.completer' in sys.modules) is "
+    # A session's shell makes it when it is asked for.
+    for cell in (f"{loaded}False", code, f"{loaded}True"):
+        assert made.code.run_code(cell, "python").success, cell
+
+
 def test_the_workspace_can_not_break_the_start(make_session: Callable[..., Any]) -> None:
     session = make_session()
     names = "('IPython', 'json', 'asyncio', 'files')"
