@@ -17,6 +17,7 @@ from playwright.sync_api import Browser
 from agentbay_kernel.containment import frame
 from agentbay_kernel.containment.frame import framed
 from tests.browser.beacon import Beacon, listening_beacon
+from tests.browser.lab import PATIENCE_MS
 
 pytestmark = pytest.mark.browser
 
@@ -279,6 +280,8 @@ def _said(
     last = framed("<script>setTimeout(()=>top.postMessage('end','*'),2000)</script>")
     pages = {at: browser.new_page() for at in range(0, len(frames), _AT_ONCE)}
     for at, page in pages.items():
+        # Beside another browser, many frames take longer than the default.
+        page.set_default_timeout(PATIENCE_MS)
         page.set_content(
             "<script>said=[];addEventListener('message',event=>said.push(event.data))</script>"
             + "".join(frames[at : at + _AT_ONCE])
