@@ -1,8 +1,8 @@
 """Whose turn it is in the runtime's event loop, which all sessions share.
 
 A short cell takes a dozen turns of the loop, from its request to its response. Large transfers are
-made in steps, at most one in each turn; and while a request of another client is young, they pause
-after each step. So a short cell waits for few of them, and they are never held up for long.
+made in steps, at most one in each turn; and while another request is young, they pause after each
+step. So a short cell waits for few of them, and they are never held up for long.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ def end(request: object) -> None:
 async def give_way(pauses: bool = True) -> None:
     """Let others run, between two steps of a large transfer.
 
-    `pauses` is False if this task is not of one request, so that it could be the young one's.
+    `pauses` is False if this task is not of one request, so that it could be a young one's.
     """
+    if _young.get(_own.get(), 0.0) > time.monotonic():
+        # It does not wait for those that pause for it.
+        await asyncio.sleep(0)
+        return
     async with _steps:
         await asyncio.sleep(0)
         latest = time.monotonic() + PAUSE_S
-        while pauses and _is_another_young() and time.monotonic() < latest:
+        while pauses and _is_one_young() and time.monotonic() < latest:
             await asyncio.sleep(PAUSE_S / 2)
 
 
-def _is_another_young() -> bool:
-    own, now = _own.get(), time.monotonic()
-    for request, until in list(_young.items()):
-        if until < now:
-            del _young[request]
-        elif request is not own:
-            return True
-    return False
+def _is_one_young() -> bool:
+    now = time.monotonic()
+    for request in [request for request, until in _young.items() if until < now]:
+        del _young[request]
+    return bool(_young)

@@ -10,35 +10,30 @@ from agentbay_kernel.local import turns
 TURNS = 20
 
 
-async def steps(own: bool) -> int:
-    """The steps that a large transfer takes while a request takes its turns: its own or another."""
-    taken = 0
+async def steps() -> tuple[int, int]:
+    """The steps of two large transfers while a request takes its turns: another's, and its own."""
+    taken = [0, 0]
 
-    async def transfer() -> None:
-        nonlocal taken
+    async def transfer(which: int) -> None:
         while True:
             await turns.give_way()
-            taken += 1
+            taken[which] += 1
 
     async def request() -> None:
         young = turns.begin()
-        transferring = asyncio.create_task(transfer()) if own else None
+        own = asyncio.create_task(transfer(1))
         for _ in range(TURNS):
             await asyncio.sleep(0)
         turns.end(young)
-        if transferring is not None:
-            transferring.cancel()
+        own.cancel()
 
-    other = None if own else asyncio.create_task(transfer())
+    other = asyncio.create_task(transfer(0))
     await asyncio.create_task(request())
-    if other is not None:
-        other.cancel()
-    return taken
+    other.cancel()
+    return taken[0], taken[1]
 
 
-def test_a_large_transfer_pauses_for_the_request_of_another() -> None:
-    assert asyncio.run(steps(own=False)) <= TURNS // 4
-
-
-def test_a_large_transfer_does_not_pause_for_its_own_request() -> None:
-    assert asyncio.run(steps(own=True)) >= TURNS // 2
+def test_large_transfers_pause_for_a_request_and_not_for_their_own() -> None:
+    others, own = asyncio.run(steps())
+    assert others <= TURNS // 4
+    assert own >= TURNS // 2
