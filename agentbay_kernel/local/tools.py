@@ -16,13 +16,7 @@ from agentbay_kernel.local import file_tools
 from agentbay_kernel.local.agent_client import AgentError
 from agentbay_kernel.local.answers import RunResult, ToolResult, tool_result
 from agentbay_kernel.local.behaviour import Behaviour
-from agentbay_kernel.local.events import (
-    COLLECTED_LIMIT,
-    HEAD_LIMIT,
-    EngineError,
-    Event,
-    limited,
-)
+from agentbay_kernel.local.events import COLLECTED_LIMIT, HEAD_LIMIT, EngineError, Event, limited
 from agentbay_kernel.local.priority import runs
 from agentbay_kernel.local.profile import FaultPlan
 from agentbay_kernel.local.sessions import Session

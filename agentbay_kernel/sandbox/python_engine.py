@@ -784,9 +784,11 @@ class Engine:
         with contextlib.suppress(ImportError):
             for name in ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data"):
                 importlib.import_module(name)
-        # These compile regular expressions and find printers.
-        self._shell.transform_cell("0")
-        self._shell.display_formatter.format(0)
+        # These compile regular expressions and find printers. A cell has done that itself, and may
+        # have registered functions, which must not be called between cells.
+        if self._output.run is None and self._shell.execution_count == 1:
+            self._shell.transform_cell("0")
+            self._shell.display_formatter.format(0)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import psutil
 import pytest
 
 from agentbay_kernel import threads
+from agentbay_kernel.local.agent.identity import Identity
+from agentbay_kernel.local.agent.workers import NOT_STARTED, Worker
 from agentbay_kernel.service import AgentBay
 from tests.local.conftest import official_client
 from tests.runtime import running_local_runtime
@@ -209,3 +212,12 @@ def test_the_agent_of_a_session_that_only_runs_cells_loads_little(place: Path) -
         while any(child.status() == psutil.STATUS_ZOMBIE for child in agent.children()):
             time.sleep(0.05)
         assert session.call_mcp_tool("shell", {"command": "true"}).success
+
+
+def test_a_worker_that_can_not_be_executed_says_why(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        folder = str(tmp_path)
+        worker = Worker("x", ["/nowhere/python"], theirs.detach(), folder, folder, Identity())
+        assert worker.wait() == worker.code == NOT_STARTED
+        assert "/nowhere/python: [Errno 2]" in worker.log_tail()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -291,6 +293,23 @@ def test_what_notebooks_do_works(session: Any, code: str) -> None:
 def test_the_shell_is_known_as_a_notebooks(session: Any) -> None:
     assert run(session, "get_ipython().__class__.__name__").result == "'ZMQInteractiveShell'"
     assert run(session, "Out[max(Out)], In[-2][:8]").result == "('ZMQInteractiveShell', 'get_ipyt')"
+
+
+def test_nothing_that_cells_register_is_called_between_them(
+    make_session: Callable[..., Any],
+) -> None:
+    made = make_session()
+    register = """
+        called = []
+        note = lambda it, *_: (called.append(it), it)[1]
+        get_ipython().input_transformers_post.append(note)
+        get_ipython().display_formatter.formatters["text/html"].for_type(int, note)
+        """
+    run(made, textwrap.dedent(register))
+    # What the engine does ahead comes soon after its start.
+    time.sleep(1)
+    run(made, "others = [it for it in called if 'others' not in str(it)]")
+    assert run(made, "others, len(called) > 0").result == "([], True)"
 
 
 @pytest.mark.parametrize(
