@@ -231,16 +231,6 @@ class ChartBudget:
         self._most = most
         self._stored: list[_Stored] = []
 
-    def for_cell(self, cell: str | None = None) -> CellCharts:
-        """Return what counts the charts of a cell that starts to run.
-
-        Arguments:
-            cell: its id in the notebook, if the front end sends one.
-        """
-        key = cell if cell is not None else object()
-        self.forget(key)
-        return CellCharts(self, key)
-
     def forget(self, cell: Any) -> None:
         """Take notice that a cell's outputs are cleared."""
         self._stored = [it for it in self._stored if it.cell != cell]
@@ -270,14 +260,15 @@ class ChartBudget:
 
 @dataclass
 class CellCharts:
-    """The charts of one run of a cell."""
+    """The charts of one run of a cell.
+
+    Arguments:
+        budget: what the charts of its notebook take up.
+        cell: names it; the same name for the same cell of the notebook.
+    """
 
     budget: ChartBudget
-    cell: Any
-
-    def clear(self) -> None:
-        """Take notice of a clear_output."""
-        self.budget.forget(self.cell)
+    cell: object
 
     def fit(
         self,

@@ -61,7 +61,8 @@ class Containment:
         self._find_settings = find_settings
         self._told: set[str] = set()
         self._widgets = Widgets(lambda: self.policy)
-        self._charts = ChartBudget()
+        # Made for the first output that is shown: most cells print.
+        self._charts: ChartBudget | None = None
 
     @property
     def policy(self) -> Policy:
@@ -69,9 +70,19 @@ class Containment:
         settings = self._find_settings()
         return Policy() if settings is None else Policy.of(settings)
 
+    @property
+    def _trusts(self) -> bool:
+        """Does everything pass unchanged?"""
+        settings = self._find_settings()
+        return settings is not None and settings.html == "trust"
+
     def for_cell(self, cell: str | None = None) -> CellContainment:
         """What contains the messages of one request; `cell` is the notebook's id of the cell."""
-        return CellContainment(self, self._charts.for_cell(cell))
+        key = cell if cell is not None else object()
+        if self._charts is not None:
+            # What it showed when it ran before is gone.
+            self._charts.forget(key)
+        return CellContainment(self, key)
 
     def prepare(self) -> None:
         """Import what the first HTML needs."""
@@ -81,12 +92,12 @@ class Containment:
         """Take notice of a comm message that the page sends."""
         self._widgets.note_from_page(kind, content)
 
-    def contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
+    def contain(self, message: Message, streams: StreamText, cell: object) -> list[Message]:
         """The messages to publish in the place of a remote one, notes on what is not shown last."""
-        if self.policy.trusts:
+        if self._trusts:
             return [message]
         try:
-            return self._contain(message, streams, charts)
+            return self._contain(message, streams, cell)
         except Exception:
             # Closed is the safe side; what failed is in the log, not in the page. It is a fault of
             # ours, so stderr is its place.
@@ -96,7 +107,7 @@ class Containment:
 
     def inspection(self, reply: JsonObject) -> JsonObject:
         """An inspect_reply's content: the plain text of it."""
-        if self.policy.trusts:
+        if self._trusts:
             return reply
         data = reply.get("data")
         found = reply.get("found") is True and isinstance(data, dict) and PLAIN in data
@@ -106,7 +117,7 @@ class Containment:
 
     def completions(self, reply: JsonObject) -> JsonObject:
         """A complete_reply's content: only matches that read as what they are."""
-        if self.policy.trusts:
+        if self._trusts:
             return reply
         if excess(reply, _MOST_COMPLETIONS_BYTES):
             # More than anyone reads, and each character of it would be looked at.
@@ -132,7 +143,7 @@ class Containment:
 
     def history(self, reply: JsonObject) -> JsonObject:
         """A history_reply's content, its lines visible."""
-        if self.policy.trusts:
+        if self._trusts:
             return reply
         history = _list(reply.get("history"))
         if excess(history, MOST_TEXT):
@@ -140,14 +151,14 @@ class Containment:
         entries = [it for it in history if isinstance(it, list | tuple)]
         return {**_status(reply), "history": [all_visible(list(entry)) for entry in entries]}
 
-    def _contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
+    def _contain(self, message: Message, streams: StreamText, cell: object) -> list[Message]:
         content = message.content
         if message.type == "stream":
             name = "stderr" if content.get("name") == "stderr" else "stdout"
             text = streams.visible(name, as_text(content.get("text")))
             return [stream(name, text)] if text else []
         if message.type in _SHOWN:
-            return self._displayed(message, charts)
+            return self._displayed(message, cell)
         if message.type == "error":
             return [Message("error", _error(content))]
         if message.type in _COMMS:
@@ -156,7 +167,8 @@ class Containment:
                 return self._notes((contained,))
             return [contained] if contained is not None else []
         if message.type == "clear_output":
-            charts.clear()
+            if self._charts is not None:
+                self._charts.forget(cell)
             return [Message("clear_output", {"wait": content.get("wait") is True})]
         if message.type == "input_request":
             text = prompt(as_text(content.get("prompt"))[:_LONGEST_PROMPT])
@@ -169,14 +181,16 @@ class Containment:
             return [*notes, replace(message, content=reply, metadata=metadata, buffers=())]
         return []
 
-    def _displayed(self, message: Message, charts: CellCharts) -> list[Message]:
+    def _displayed(self, message: Message, cell: object) -> list[Message]:
+        if self._charts is None:
+            self._charts = ChartBudget()
         content = message.content
         transient = _transient(content.get("transient"))
         shown = contain_bundle(
             content.get("data"),
             content.get("metadata"),
             self.policy,
-            charts,
+            CellCharts(self._charts, cell),
             transient.get("display_id"),
             message.type == "update_display_data",
         )
@@ -277,14 +291,14 @@ _TYPES = "_jupyter_types_experimental"
 class CellContainment:
     """Contains the messages of one request, whose streams may come in pieces."""
 
-    def __init__(self, containment: Containment, charts: CellCharts) -> None:
+    def __init__(self, containment: Containment, cell: object) -> None:
         self._containment = containment
-        self._charts = charts
+        self._cell = cell
         self._streams = StreamText()
 
     def __call__(self, message: Message) -> list[Message]:
         """The messages to publish in the place of a remote one."""
-        return self._containment.contain(message, self._streams, self._charts)
+        return self._containment.contain(message, self._streams, self._cell)
 
 
 def _error(content: JsonObject) -> JsonObject:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,50 +130,43 @@ async def _answer_of(ask: Callable[[], JsonObject | None]) -> JsonObject | None:
     return asked.result() if done and asked.exception() is None else None
 
 
-# (session, line number, input), as in a history_reply.
-Entry = tuple[int, int, str]
 _SESSION = 1
 
 
-class History:
-    """Inputs by their numbers."""
+def find_inputs(
+    inputs: Iterable[tuple[int, str]],
+    access: str,
+    *,
+    session: int | None = None,
+    start: int | None = None,
+    stop: int | None = None,
+    n: int | None = None,
+    pattern: str | None = None,
+    unique: bool = False,
+    output: bool = False,
+) -> JsonObject:
+    """Answer a history_request from a notebook's inputs; its fields are the other arguments.
 
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
+    Arguments:
+        inputs: the number and the code of each cell, oldest first.
+        session: 0 and 1 are this notebook's, negative ones and others are not known here.
 
-    def add(self, number: int, code: str) -> None:
-        """A cell was run under that number."""
-        self._entries.append((_SESSION, number, code))
-
-    def reply(
-        self,
-        access: str,
-        *,
-        session: int | None = None,
-        start: int | None = None,
-        stop: int | None = None,
-        n: int | None = None,
-        pattern: str | None = None,
-        unique: bool = False,
-        output: bool = False,
-    ) -> dict[str, object]:
-        """Answer a history_request; its fields are the arguments.
-
-        `session` 0 and 1 are this notebook's, negative ones and others are not known here.
-        """
-        entries = self._entries
-        if access == "range":
-            known = (session or 0) in (0, _SESSION)
-            last = start or 0, float("inf") if stop is None else stop
-            entries = [e for e in entries if known and last[0] <= e[1] < last[1]]
-        elif access == "search":
-            entries = [e for e in entries if fnmatch.fnmatchcase(e[2], pattern or "*")]
-            if unique:
-                # The latest of each.
-                latest = {entry[2]: entry for entry in entries}
-                entries = sorted(latest.values(), key=lambda entry: entry[1])
-        if access != "range" and n is not None:
-            entries = entries[-n:] if n else []
-        if output:
-            return {"status": "ok", "history": [(s, num, (code, None)) for s, num, code in entries]}
-        return {"status": "ok", "history": list(entries)}
+    Returns:
+        The content of the history_reply.
+    """
+    found = list(inputs)
+    if access == "range":
+        known = (session or 0) in (0, _SESSION)
+        last = float("inf") if stop is None else stop
+        found = [it for it in found if known and (start or 0) <= it[0] < last]
+    elif access == "search":
+        found = [it for it in found if fnmatch.fnmatchcase(it[1], pattern or "*")]
+        if unique:
+            # The latest of each.
+            found = sorted({code: (number, code) for number, code in found}.values())
+    if access != "range" and n is not None:
+        found = found[-n:] if n else []
+    return {
+        "status": "ok",
+        "history": [(_SESSION, it[0], (it[1], None) if output else it[1]) for it in found],
+    }

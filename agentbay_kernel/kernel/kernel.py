@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agentbay_kernel.execution.bridge.python import BridgedPython
     from agentbay_kernel.kernel.cell_run import CellRun
     from agentbay_kernel.kernel.debugger import Debugger
-    from agentbay_kernel.kernel.introspection import History, Introspection
+    from agentbay_kernel.kernel.introspection import Introspection
     from agentbay_kernel.sessions import LiveSession, SessionManager
 
 JsonObject = dict[str, Any]
@@ -103,6 +103,8 @@ class AgentBayKernel(ConcurrentKernel):
         # Jupyter starts a kernel in its notebook's folder.
         self._folder = Path.cwd()
         self._last: CellResult | None = None
+        # Number and code of each cell, for a history that the sandbox does not keep.
+        self._inputs: list[tuple[int, str]] = []
 
     # What the kernel is
 
@@ -242,7 +244,7 @@ class AgentBayKernel(ConcurrentKernel):
             count=None if silent else shown,
         )
         if store_history and not silent:
-            self._history.add(shown, code)
+            self._inputs.append((shown, code))
         from agentbay_kernel.kernel.cell_run import CellRun
 
         run = CellRun(
@@ -497,13 +499,11 @@ class AgentBayKernel(ConcurrentKernel):
         reply = await self._questions.history(
             {"hist_access_type": hist_access_type, "raw": raw, **wanted}
         )
-        return reply or self._history.reply(hist_access_type, **wanted)
+        if reply is not None:
+            return reply
+        from agentbay_kernel.kernel.introspection import find_inputs
 
-    @cached_property
-    def _history(self) -> History:
-        from agentbay_kernel.kernel.introspection import History
-
-        return History()
+        return find_inputs(self._inputs, hist_access_type, **wanted)
 
     @property
     def _questions(self) -> Introspection:

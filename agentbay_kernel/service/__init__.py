@@ -35,7 +35,7 @@ from agentbay_kernel.service.asynchronous import (
     AsyncSession,
 )
 from agentbay_kernel.service.client import AgentBay
-from agentbay_kernel.service.code import Code
+from agentbay_kernel.service.code import Code, CodeChunk, CodeEvent, CodeStream
 from agentbay_kernel.service.creation import CREATE_LABEL, CreateSessionParams
 from agentbay_kernel.service.endpoint import Credentials, Endpoint, find_credentials
 from agentbay_kernel.service.files import FileEntry, Files
@@ -56,7 +56,6 @@ from agentbay_kernel.service.results import (
     ToolResult,
 )
 from agentbay_kernel.service.session import Session, SessionResult
-from agentbay_kernel.service.streaming import CodeChunk, CodeEvent, CodeStream
 
 __all__ = [
     "CREATE_LABEL",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from agentbay_kernel import threads
 from agentbay_kernel.service.client import AgentBay, opened
-from agentbay_kernel.service.code import Code
+from agentbay_kernel.service.code import Code, CodeChunk, CodeEvent
 from agentbay_kernel.service.creation import CreateSessionParams
 from agentbay_kernel.service.files import LIMIT, FileEntry, Files
 from agentbay_kernel.service.jobs import KEPT, Job, JobStatus
@@ -32,7 +32,6 @@ from agentbay_kernel.service.results import (
     ToolResult,
 )
 from agentbay_kernel.service.session import Session
-from agentbay_kernel.service.streaming import CodeChunk, CodeEvent
 
 T = TypeVar("T")
 

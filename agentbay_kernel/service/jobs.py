@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import ExchangeError, MalformedValueError, SessionError
+from agentbay_kernel.service.code import CodeChunk
 from agentbay_kernel.service.results import ShellResult
-from agentbay_kernel.service.streaming import CodeChunk
 from agentbay_kernel.service.tools import Tools, patiently
 
 _FOLDER = "/tmp/agentbay-jobs"

@@ -34,7 +34,7 @@ from agentbay_kernel.service.actions import (
     is_passing_fault,
     repeat,
 )
-from agentbay_kernel.service.code import LONGEST_TIMEOUT_S, Code
+from agentbay_kernel.service.code import LONGEST_TIMEOUT_S, Code, CodeStream
 from agentbay_kernel.service.endpoint import place_of
 from agentbay_kernel.service.envelope import (
     Envelope,
@@ -56,7 +56,6 @@ from agentbay_kernel.service.results import (
     ToolResult,
     refused,
 )
-from agentbay_kernel.service.streaming import CodeStream
 from agentbay_kernel.service.tools import Capacity, read_shell
 from agentbay_kernel.service.websocket import WebSocketCall, WebSocketRoute
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import selectors
+import socket
+import ssl
 import threading
 import time
 import uuid
@@ -27,7 +30,6 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.service.actions import USER_AGENT
 from agentbay_kernel.service.deadline import Deadlines, Exchange
-from agentbay_kernel.service.duplex import Duplex, TooMuchError
 from agentbay_kernel.service.endpoint import place_of
 from agentbay_kernel.service.envelope import Quote, decode_json
 from agentbay_kernel.service.log import get_logger
@@ -49,6 +51,8 @@ _HANDSHAKE_S = 10.0
 _SEND_S = 30.0
 _LOOK_S = 1.0
 _CONTROL_PLANE = "WEBSOCKET_SERVER"
+# A socket that does not block has nothing to read now, or no room for what is sent.
+_WANT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _deadlines = Deadlines()
 _log = get_logger("websocket")
@@ -238,12 +242,12 @@ class WebSocketRoute:
 
         connected = self._transport.connect(self._url)
         duplex = Duplex(connected, _HANDSHAKE_S, _SEND_S)
-        socket: Any = WebSocket(skip_utf8_validation=True)
+        opened: Any = WebSocket(skip_utf8_validation=True)
         failure: CommandError
         try:
             with Exchange(_deadlines, _HANDSHAKE_S) as exchange:
                 exchange.begin(connected)
-                socket.connect(
+                opened.connect(
                     self._url,
                     socket=duplex,
                     header={"X-Access-Token": self._token, "User-Agent": USER_AGENT},
@@ -251,7 +255,7 @@ class WebSocketRoute:
                     redirect_limit=0,
                 )
             if not exchange.expired:
-                return _Connection(socket, duplex, self._place, self._quote)
+                return _Connection(opened, duplex, self._place, self._quote)
             failure = self._unopened("no whole response in time")
         except WebSocketBadStatusException as refusal:
             failure = self._refused(refusal.status_code)
@@ -279,8 +283,8 @@ class WebSocketRoute:
 class _Connection:
     """One open connection; a thread reads from it until it ends."""
 
-    def __init__(self, socket: WebSocket, duplex: Duplex, place: str, quote: Quote) -> None:
-        self._socket = socket
+    def __init__(self, opened: WebSocket, duplex: Duplex, place: str, quote: Quote) -> None:
+        self._opened = opened
         self._duplex = duplex
         self._place = place
         self._quote = quote
@@ -307,7 +311,7 @@ class _Connection:
             self._calls[call.id] = call
             self._used_at = time.monotonic()
         try:
-            self._socket.send_text(frame)
+            self._opened.send_text(frame)
         except Exception as error:
             with self._lock:
                 self._calls.pop(call.id, None)
@@ -333,7 +337,7 @@ class _Connection:
                 # A pong is proof of life too.
                 opcode = None
                 with contextlib.suppress(WebSocketTimeoutException):
-                    opcode, data = self._socket.recv_data(control_frame=True)
+                    opcode, data = self._opened.recv_data(control_frame=True)
                 if opcode == ABNF.OPCODE_CLOSE:
                     why = f"the other side closed it ({_status(data)})"
                     break
@@ -347,7 +351,7 @@ class _Connection:
                     if heard_at < pinged_at:
                         why = f"nothing came for {now - heard_at:.0f} s"
                         break
-                    self._socket.ping()
+                    self._opened.ping()
                     pinged_at = now
                 if self._close_if_idle(now):
                     break
@@ -440,3 +444,98 @@ class _Connection:
 
 def _status(close: bytes) -> str:
     return f"status {int.from_bytes(close[:2], 'big')}" if len(close) >= 2 else "without a status"
+
+
+class TooMuchError(Exception):
+    """More arrived than was allowed."""
+
+
+class Duplex:
+    """Wraps a socket, TLS or not, for one reader and many writers: what the library needs of it.
+
+    Arguments:
+        connected: the socket; it belongs to this object from now on.
+        read_within_s: seconds after which a read without data is a TimeoutError; may be changed.
+        write_within_s: seconds after which data that does not leave is a TimeoutError.
+    """
+
+    def __init__(
+        self, connected: socket.socket, read_within_s: float, write_within_s: float
+    ) -> None:
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected
+        self.read_within_s = read_within_s
+        self._write_within_s = write_within_s
+        # A TLS connection may not be read and written at the same moment.
+        self._turn = threading.Lock()
+        self._readable = selectors.DefaultSelector()
+        self._readable.register(connected, selectors.EVENT_READ)
+        self._closed = False
+        # Bytes that may still arrive; whoever reads sets it anew for each message.
+        self.allowance = 64 * 1024
+
+    def gettimeout(self) -> None:
+        """The library is told that calls block: waiting is done here."""
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Ignored: waiting is done here."""
+
+    def fileno(self) -> int:
+        """The socket's own."""
+        return self._socket.fileno()
+
+    def recv(self, size: int) -> bytes:
+        """Some bytes, b"" at the end.
+
+        Raises:
+            TimeoutError: nothing came in time.
+            TooMuchError: more came than `allowance`.
+        """
+        ends_at = time.monotonic() + self.read_within_s
+        while True:
+            try:
+                with self._turn:
+                    data = self._socket.recv(size)
+            except _WANT:
+                left_s = ends_at - time.monotonic()
+                if left_s <= 0 or not self._readable.select(left_s):
+                    raise TimeoutError("nothing arrived") from None
+                continue
+            self.allowance -= len(data)
+            if self.allowance < 0:
+                raise TooMuchError
+            return data
+
+    def send(self, data: bytes) -> int:
+        """Send some of it; returns how much.
+
+        Raises:
+            TimeoutError: nothing left in time.
+        """
+        ends_at = time.monotonic() + self._write_within_s
+        while True:
+            try:
+                with self._turn:
+                    return self._socket.send(data)
+            except _WANT:
+                left_s = ends_at - time.monotonic()
+                if left_s <= 0 or self._closed:
+                    raise TimeoutError("nothing left") from None
+                with selectors.DefaultSelector() as writable:
+                    writable.register(self._socket, selectors.EVENT_WRITE)
+                    writable.select(left_s)
+
+    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
+        """End the connection; a waiting reader sees its end. From any thread."""
+        self._closed = True
+        # Not SSLSocket.shutdown, which would pull TLS from under the reading thread.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, how)
+
+    def close(self) -> None:
+        """Let go of the socket. By the reading thread, when it is done."""
+        self.shutdown()
+        with self._turn:
+            self._readable.close()
+            self._socket.close()

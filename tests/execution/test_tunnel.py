@@ -34,6 +34,19 @@ def test_cells_that_follow_each_other_cost_one_call_each(bench: Bench) -> None:
     assert len(bench.calls("shell")) == before
 
 
+def test_a_sandbox_is_asked_for_a_way_in_when_a_cell_takes_longer(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench(**ROUTES["websocket"])
+    for number in range(5):
+        bench.run(str(number))
+    assert not bench.calls("shell")
+    assert not bench.tunnel._wakeable
+    bench.warm_up()
+    bench.settle()
+    assert len(bench.calls("shell")) == 1
+
+
 def test_a_long_cell_costs_one_call_where_it_streams(bench: Bench, route: str) -> None:
     code = "import time\nfor i in range(5): print(i, flush=True); time.sleep(0.2)"
     shown: list[Message] = []

@@ -153,7 +153,8 @@ class BridgeClient:
         self._asked_at = 0.0  # when the exchange began that is under way
         self._wakeup = Wakeup(session, "", 0)
         self._holder = 0
-        self._wakeable = False  # is the bridge reached while a call waits?
+        self._probed = False  # was it tried whether the bridge is reached while a call waits?
+        self._wakeable = False  # is it?
         self._deaf = False  # was it, and is no longer?
         self._waking = False
         self._late_window = LateOutputWindow()  # to what may come unasked
@@ -199,8 +200,6 @@ class BridgeClient:
             self._pending.expect_left_behind()
         self._holder = start.holder
         self._wakeup = Wakeup(self._session, start.pipe, start.holder)
-        # Until an answer says that the bridge heard it, no call waits for long.
-        threading.Thread(target=self._wakeup.probe, name="agentbay-probe", daemon=True).start()
 
     def post(
         self,
@@ -261,7 +260,19 @@ class BridgeClient:
             elif waits and self._wakeable and not self._waking:
                 self._waking = True
                 threading.Thread(target=self._wake, name="agentbay-wake", daemon=True).start()
+            elif waits:
+                self._probe()
         return request
+
+    def _probe(self) -> None:
+        """Try whether the bridge is reached while a call waits; the lock is held.
+
+        Until an answer says that it was, no call waits for long. For cells that end in their first
+        call this is not needed, and a sandbox has less to do without.
+        """
+        if not self._probed:
+            self._probed = True
+            threading.Thread(target=self._wakeup.probe, name="agentbay-probe", daemon=True).start()
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -288,6 +299,7 @@ class BridgeClient:
         with self._lock:
             self._late_window.begin(what, seconds)
             self._pending.listen()
+            self._probe()
             if not self._pumping:
                 self._start_pump()
 
@@ -396,6 +408,10 @@ class BridgeClient:
         try:
             for answer in self._calls.answers(call):
                 self._receive(answer)
+            with self._lock:
+                if self._call_waits and self._pending:
+                    # It waited, and what it waited for takes longer.
+                    self._probe()
         except PASSING_FAILURES as error:
             if not isinstance(error, ServiceUnreachableError | ThrottledError):
                 with self._lock:
