@@ -252,7 +252,7 @@ class _Overrun:
 
     def start(self) -> None:
         """Interrupt the run."""
-        self._inbox.hurry()
+        self._inbox.drop_output()
         self.failing.clear()
         loop = asyncio.get_running_loop()
         self._interrupt = loop.create_task(self._signal(signal.SIGINT))

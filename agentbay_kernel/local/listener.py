@@ -62,7 +62,7 @@ _DIGITS = 15
 _log = logging.getLogger(__name__)
 
 
-class BodyRoom:
+class BodyBudget:
     """The memory that large bodies share, given in the order of requests.
 
     Arguments:
@@ -74,11 +74,11 @@ class BodyRoom:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
-    def crowded(self) -> bool:
+    def is_crowded(self) -> bool:
         """Whether too many requests wait already."""
         return len(self._waiting) >= WAITING_LIMIT
 
-    async def enter(self, size: int) -> None:
+    async def take(self, size: int) -> None:
         """Wait until that many bytes are free, and take them."""
         if not self._waiting and size <= self._free:
             self._free -= size
@@ -95,7 +95,7 @@ class BodyRoom:
             self._admit()
             raise
 
-    def leave(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Release bytes."""
         self._free += size
         self._admit()
@@ -119,8 +119,8 @@ class Runtime:
     contexts: Contexts
     behaviour: Behaviour
     # For large bodies, and for bodies whose key has not come yet.
-    room: BodyRoom
-    anteroom: BodyRoom
+    bodies: BodyBudget
+    keyless_bodies: BodyBudget
 
 
 class _Server(HTTPServer):
@@ -221,7 +221,7 @@ class LoopbackHandler(web.RequestHandler):
         self._limit = 0
         self._size = 0
         self._held = 0
-        self._room = runtime.room
+        self._budget = runtime.bodies
         self._young = turns.begin()
 
     def admit(self) -> int | None:
@@ -282,13 +282,13 @@ class LoopbackHandler(web.RequestHandler):
         return headers.get("Content-Type", "").partition(";")[0].strip() == self.content_type
 
     async def _enter(self, size: int) -> None:
-        room = self._room
-        if room.crowded:
+        budget = self._budget
+        if budget.is_crowded:
             self.refuse(503, "Throttling", "Too many large requests at once; try again.")
             return
         try:
             async with asyncio.timeout(BODY_S):
-                await room.enter(size)
+                await budget.take(size)
         except TimeoutError:
             self.refuse(503, "Throttling", "Too many large requests at once; try again.")
             return
@@ -366,7 +366,7 @@ class LoopbackHandler(web.RequestHandler):
         turns.end(self._young)
         held, self._held = self._held, 0
         if held:
-            self._room.leave(held)
+            self._budget.release(held)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Send an unexpected error in the service's form too."""

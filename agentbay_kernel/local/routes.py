@@ -163,7 +163,7 @@ class ActionHandler(BodyHandler):
                 self._refused(refusal)
                 return
             self._leave()
-            self._room = self.runtime.room
+            self._budget = self.runtime.bodies
             if self._expected:
                 await super()._enter(self._expected)
             return
@@ -173,7 +173,7 @@ class ActionHandler(BodyHandler):
             message = f"The key must come within the first {KEYLESS_LIMIT:,} bytes of the form."
             self.refuse(413, "InvalidRequest", message)
         elif self._size > SMALL_BODY and not self._held:
-            self._room = self.runtime.anteroom
+            self._budget = self.runtime.keyless_bodies
             await super()._enter(KEYLESS_LIMIT)
 
     async def post(self) -> None:

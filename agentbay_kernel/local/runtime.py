@@ -16,7 +16,7 @@ from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.listener import (
     KEYLESS_BODIES,
     LARGE_BODIES,
-    BodyRoom,
+    BodyBudget,
     Runtime,
     serve_application,
 )
@@ -60,9 +60,9 @@ class LocalRuntime:
             address=lambda path: self.endpoint + path,
             told=self._told,
         )
-        room, anteroom = BodyRoom(LARGE_BODIES), BodyRoom(KEYLESS_BODIES)
+        bodies, keyless = BodyBudget(LARGE_BODIES), BodyBudget(KEYLESS_BODIES)
         application = make_application(
-            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, room, anteroom)
+            Runtime(api_key, self._sessions, tools, actions, contexts, behaviour, bodies, keyless)
         )
         self._filling: asyncio.Task[None] | None = None
         context = self._certificate.context() if self._certificate else None

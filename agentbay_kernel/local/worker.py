@@ -80,7 +80,7 @@ class Worker:
         self._unread = bytearray()
         self._scanned = 0
         # Has it sent so much that others come first?
-        self.floods = False
+        self.prints_much = False
         # Held while its line is large, or the reader has a large frame.
         self.turn = Turn()
         self._skipping = False
@@ -198,7 +198,7 @@ class Worker:
             if data:
                 self._unread += data
                 # Let others run between two reads.
-                if self.floods:
+                if self.prints_much:
                     await give_way()
                 else:
                     await asyncio.sleep(0)
@@ -255,8 +255,8 @@ def _left_out() -> Frame:
 class Inbox:
     """A queue of one run's frames, between the worker and the run's reader.
 
-    While it is full, the worker is not read. After `hurry` it drops output instead: the run must
-    end, even if its reader has stalled.
+    While it is full, the worker is not read. After `drop_output` it drops output instead: the run
+    must end, even if its reader has stalled.
 
     Arguments:
         worker: sends the frames.
@@ -269,7 +269,7 @@ class Inbox:
         self._passed = 0
         self._frames: deque[Frame | None] = deque()
         self._size = 0
-        self._hurried = False
+        self._drops = False
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self.left_out = 0
@@ -278,7 +278,7 @@ class Inbox:
 
     async def put(self, frame: Frame | None) -> None:
         """Wait for room, then add a frame, or None for the end of the process."""
-        while self._size > INBOX_LIMIT and not self._hurried:
+        while self._size > INBOX_LIMIT and not self._drops:
             self._room.clear()
             await self._room.wait()
         if frame is not None:
@@ -291,7 +291,7 @@ class Inbox:
         self._frames.append(frame)
         self._filled.set()
         # Nothing is read while a large frame is in memory.
-        while self._large and not self._hurried:
+        while self._large and not self._drops:
             self._room.clear()
             await self._room.wait()
 
@@ -319,15 +319,15 @@ class Inbox:
         self._frames.clear()
         self._worker.turn.end()
 
-    def hurry(self) -> None:
-        """Don't wait for the reader from now on."""
-        self._hurried = True
+    def drop_output(self) -> None:
+        """Drop output from now on, instead of waiting for the reader."""
+        self._drops = True
         self._room.set()
 
     async def fill(self, run: int) -> None:
         """Read a run's frames from the worker, to its end."""
         while True:
-            self._worker.floods = self._passed > MUCH
+            self._worker.prints_much = self._passed > MUCH
             if self._passed > FLOOD:
                 await asyncio.sleep(FLOOD_PAUSE_S)
             frame = await self._worker.read()

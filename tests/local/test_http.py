@@ -16,7 +16,7 @@ import websocket
 from hypothesis import strategies as st
 from tornado import web
 
-from agentbay_kernel.local.listener import BodyRoom, serve_application
+from agentbay_kernel.local.listener import BodyBudget, serve_application
 from tests.fuzzing import FEW, broken, encoded, fuzz, mutated, texts
 from tests.local.test_sessions import post
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
@@ -717,21 +717,21 @@ def test_a_connection_that_is_closed_says_so(
 
 def test_bodies_share_a_bounded_memory() -> None:
     async def use() -> None:
-        room = BodyRoom(10)
-        await room.enter(6)
-        waiting = [asyncio.ensure_future(room.enter(size)) for size in (6, 3)]
+        budget = BodyBudget(10)
+        await budget.take(6)
+        waiting = [asyncio.ensure_future(budget.take(size)) for size in (6, 3)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
-        room.leave(6)
+        budget.release(6)
         await asyncio.gather(*waiting)
         # One that gives up leaves no trace.
-        gives_up = asyncio.ensure_future(room.enter(5))
+        gives_up = asyncio.ensure_future(budget.take(5))
         await asyncio.sleep(0)
         gives_up.cancel()
         await asyncio.gather(gives_up, return_exceptions=True)
-        room.leave(6)
-        room.leave(3)
-        await room.enter(10)
+        budget.release(6)
+        budget.release(3)
+        await budget.take(10)
 
     asyncio.run(use())
 
