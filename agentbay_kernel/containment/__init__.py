@@ -1,10 +1,10 @@
-"""What remote output may do in a notebook page.
+"""Limits on what remote output may do in a notebook page.
 
-In: Jupyter messages of a sandbox. Out: messages that a page can render without harm to it, to the
-Jupyter server or to anything that the browser reaches. A page trusts what an executed cell shows,
-so whatever is not known to be inert is changed, put into a sandboxed frame, or left out.
+Jupyter messages of a sandbox come in. Messages come out that can't harm the page, the Jupyter
+server or anything that the browser reaches. A page trusts the output of an executed cell, so
+anything that is not known to be inert is changed, put into a sandboxed frame, or left out.
 
-A message's way: `messages.Containment` -> `bundle` (MIME types) -> `markup` and `markdown`
-(inline or not), `frame` (what is not), `chart_frames` (of `vega` and `plotly`), `charts` (SVG),
+The path of a message: `messages.Containment` -> `bundle` (MIME types) -> `markup` and `markdown`
+(inline or not), `frame` (if not inline), `chart_frames` (with `vega` and `plotly`), `svg`,
 `text`; `widgets` for comms.
 """

@@ -1,8 +1,8 @@
 """MIME bundles: what is shown of an output, type by type.
 
-`TYPES` is the table: each row says which types it is for, what becomes of them and why. What is
-on no row is not passed on. What reaches a page in a type of its own is text, a raster image, HTML
-that was sanitised or framed here, or data that were rebuilt from an allow list.
+`TYPES` is the table: each row has types, how they are shown, and why. A type without a row is not
+passed on. The types that a page gets unchanged are text, raster images, HTML that was sanitised or
+framed here, and data that were rebuilt from an allow list.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _base64 = re.compile(r"[A-Za-z0-9+/\s]*+(?:={1,2}\s*+)?+\Z", re.A)
 _identifier = re.compile(r"[\w-]{1,100}\Z", re.A)
 # `isolated` puts an output into a frame that has the page's own rights.
 _RENDERING = UNSAFE_NAMES | {"isolated", "embed_options"}
-# What JupyterLab's renderers read, and what it must be.
+# The metadata that JupyterLab's renderers read, and their types.
 _RENDERED: dict[str, Any] = {
     "width": (int, float),
     "height": (int, float),
@@ -63,11 +63,11 @@ _RENDERED: dict[str, Any] = {
 _MB = 1_000_000
 # Data with more values than this keep a page busy.
 _MOST_VALUES = 1_000_000
-# JupyterLab may show a tree of data unfolded up to here.
+# JupyterLab may show a tree of data unfolded up to this number of values.
 _MOST_UNFOLDED = 2_000
-# Beside what is shown, metadata say a few words about it.
+# Metadata only need a few words about the output.
 _MOST_METADATA_BYTES, _MOST_METADATA_VALUES = _MB, 10_000
-# A bundle has a few types, with names that RFC 6838 keeps short.
+# A bundle has few types, with names that RFC 6838 keeps short.
 _MOST_TYPES, _LONGEST_TYPE = 100, 255
 
 _NAMED = {
@@ -81,9 +81,10 @@ _NAMED = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """What is not shown: a type, a widget. `kind` tells refusals apart, each is told once.
+    """A type or a widget that is not shown; each `kind` of refusal is reported once.
 
-    `instead` is the text to show where the output has no other.
+    `reason` is part of the note, without a full stop. `instead` is the text to show if the output
+    has no other.
     """
 
     kind: str
@@ -92,7 +93,7 @@ class Refusal:
 
     @property
     def text(self) -> str:
-        """What is told of it."""
+        """The text of the note."""
         what = _NAMED.get(self.kind) or f"Output of type {self.kind}"
         return f"{one_line(what)[:120]} is not shown: {self.reason}."
 
@@ -108,7 +109,7 @@ class Contained:
 
 @dataclass(frozen=True)
 class _Output:
-    """One type of an output, and what the output holds beside it."""
+    """One type of an output, and the rest of the output."""
 
     mime: str
     value: Any
@@ -127,14 +128,14 @@ class TypeRow:
     """A row of the table of types.
 
     Arguments:
-        types: as they are written in the documentation.
-        shown: what becomes of them.
+        types: the types as the documentation writes them.
+        shown: how they are shown.
         why: the reason.
         pattern: matches a whole type.
-        contain: makes what is shown, or refuses.
-        in_text: does it hold where `html` is `text` too?
-        most: bytes that a value may have, None where a longer text is shortened.
-        most_values: how many values its data may hold.
+        contain: returns the contained output, or a refusal.
+        in_text: whether the row also applies if `html` is `text`.
+        most: bytes that a value may have; None if a longer text is shortened.
+        most_values: number of values that its data may have.
     """
 
     types: str
@@ -155,12 +156,13 @@ def contain_bundle(
     display: str | None = None,
     is_update: bool = False,
 ) -> Contained:
-    """The bundle as a page may have it; always with something to show if it had anything.
+    """Return the bundle as a page may get it; it shows something if the output had anything.
 
     Arguments:
-        cell_charts: counts what the cell's charts store, and makes pictures of too many.
+        cell_charts: counts the stored size of the cell's charts, and replaces charts that don't fit
+            by pictures.
         display: the display's id, if it has one.
-        is_update: it replaces what that display shows.
+        is_update: whether it replaces the content of that display.
     """
     if policy.trusts:
         return Contained(data, metadata)
@@ -168,7 +170,7 @@ def contain_bundle(
     metadata = metadata if isinstance(metadata, dict) else {}
     data, metadata, refused = _bounded(data, metadata)
     if HTML in data and WIDGET in data and policy.widget_packages <= CORE_WIDGETS:
-        # No core widget has HTML beside it: it is for pages that don't open this one.
+        # No core widget comes with HTML: that is for pages that don't open this widget.
         data = {mime: value for mime, value in data.items() if mime != WIDGET}
     charts = contain_charts(data, metadata, policy)
     kept: MimeBundle = dict(charts.kept)
@@ -181,7 +183,7 @@ def contain_bundle(
         if isinstance(outcome, Refusal):
             refused.append(outcome)
         elif not (charts.kept and HTML in outcome):
-            # A chart that is shown is not replaced by what is said beside it.
+            # HTML of another type does not replace a shown chart.
             kept.update(outcome)
     if data and not kept:
         told = "".join(refusal.instead for refusal in refused)
@@ -193,9 +195,9 @@ def contain_bundle(
 
 
 def contain_html(source: str, policy: Policy, plain: str = "", static: str = "") -> str:
-    """HTML as a page may have it: as it is, sanitised, or in a frame.
+    """Return HTML as a page may get it: unchanged, sanitised, or in a frame.
 
-    `static` is inert HTML that is shown where a frame is taken out.
+    `static` is inert HTML that is shown if the frame is taken out.
     """
     source = _without_surrogates(source)
     if policy.html == "text":
@@ -205,13 +207,13 @@ def contain_html(source: str, policy: Policy, plain: str = "", static: str = "")
         return judged.html or sanitized(source)
     judged = judge(source)
     if judged.fate is Fate.FOREIGN or (source and not judged.html):
-        # Where a frame is taken out, MathJax reads the text in it.
+        # If a frame is taken out, MathJax reads the text in it.
         return framed(source, policy.hosts, plain if is_safe_tex(plain) else "", static)
     return judged.html
 
 
 def row_of(mime: str) -> TypeRow | None:
-    """The row of a type; None for a type that is on no row."""
+    """Return the row of a type; None if it has no row."""
     if len(mime) > _LONGEST_TYPE:
         return None
     return next((row for row in TYPES if row.pattern.fullmatch(mime)), None)
@@ -220,7 +222,7 @@ def row_of(mime: str) -> TypeRow | None:
 def _bounded(
     data: MimeBundle, metadata: dict[str, Any]
 ) -> tuple[MimeBundle, dict[str, Any], list[Refusal]]:
-    """As many types as a bundle may have, its plain text among them, and bounded metadata."""
+    """Return at most as many types as allowed, plain text among them, and limited metadata."""
     refused = []
     if len(data) > _MOST_TYPES:
         refused.append(Refusal("types", f"it has more than {_MOST_TYPES} types"))
@@ -235,11 +237,11 @@ def _bounded(
 def _contain_one(output: _Output) -> MimeBundle | Refusal:
     row = row_of(output.mime)
     if output.policy.html == "text" and not (row is not None and row.in_text):
-        # It was asked for, so nothing is told of it.
+        # The setting requests it, so there is no note.
         return {}
     if row is None:
         return Refusal(output.mime, f"what its renderer does in the page is not known. {_DATA}")
-    # Before anything reads it.
+    # Checked before anything reads it.
     if row.most is not None and (reason := excess(output.value, row.most, row.most_values)):
         return Refusal(output.mime, f"{reason}. {_DATA}")
     return row.contain(output)
@@ -253,14 +255,14 @@ def _contain_plain(output: _Output) -> MimeBundle:
 
 
 def _bounded_text(text: str) -> str:
-    # A character that is made visible becomes up to nine.
+    # A character that is made visible takes up to nine characters.
     bounded = shortened(text)
     shown = visible(bounded)
     return shown if len(shown) == len(bounded) else shortened(shown)
 
 
 def _contain_as_text(output: _Output) -> MimeBundle:
-    """Text that no front end has a harmless drawing for."""
+    """Return the text of a type that no front end draws harmlessly."""
     return {} if PLAIN in output.data else {PLAIN: _bounded_text(output.text)}
 
 
@@ -307,7 +309,7 @@ def _contain_latex(output: _Output) -> MimeBundle:
     source = visible(_without_surrogates(output.text))
     if is_inert_tex(source):
         return {LATEX: source}
-    # Where there is a picture or a table too, it says the same.
+    # A picture or a table beside it shows the same.
     others = set(output.data) - {PLAIN, LATEX}
     return {} if others else {HTML: as_safe_html(source)}
 
@@ -323,7 +325,7 @@ def _contain_markdown(output: _Output) -> MimeBundle | Refusal:
     source = output.text
     if markdown.is_inert(source):
         return {MARKDOWN: source}
-    # Where there is HTML too, it says the same.
+    # HTML beside it shows the same.
     if HTML in output.data:
         return {}
     return _shown_as_html(output, markdown.as_html(source))
@@ -333,7 +335,7 @@ def _contain_svg(output: _Output) -> MimeBundle | Refusal:
     judged = judge_svg(output.text)
     if judged.fate == "kept":
         return {SVG: judged.source}
-    # Where there is HTML too, it shows the same.
+    # HTML beside it shows the same.
     if HTML in output.data:
         return {}
     if judged.fate == "picture":
@@ -341,13 +343,13 @@ def _contain_svg(output: _Output) -> MimeBundle | Refusal:
     return Refusal(SVG, f"{judged.why}. {_DATA}, or show it as PNG")
 
 
-# Of pandas' `table_schema` (Table Schema, `Field descriptors`).
+# Fields of pandas' `table_schema` (Table Schema, `Field descriptors`).
 _FIELD = frozenset(("name", "type", "title", "extDtype", "tz", "freq", "constraints", "format"))
 _SCHEMA = frozenset(("primaryKey", "pandas_version", "missingValues"))
 
 
 def _contain_table(output: _Output) -> MimeBundle | Refusal:
-    """Columns and rows of plain values, and nothing else."""
+    """Return columns and rows of plain values, and nothing else."""
     value = output.value
     schema = value.get("schema") if isinstance(value, dict) else None
     rows = value.get("data") if isinstance(value, dict) else None
@@ -368,7 +370,7 @@ def _contain_table(output: _Output) -> MimeBundle | Refusal:
 
 
 def _contain_widget_view(output: _Output) -> MimeBundle | Refusal:
-    """Only which widget it is: what the widget holds is contained where it is opened."""
+    """Return only the id of the widget: its content is contained when it is opened."""
     value = output.value
     model_id = value.get("model_id") if isinstance(value, dict) else None
     if not isinstance(model_id, str) or not _identifier.match(model_id):
@@ -382,7 +384,7 @@ def _contain_widget_view(output: _Output) -> MimeBundle | Refusal:
 
 
 def _contain_metadata(metadata: dict[str, Any], kept: MimeBundle) -> dict[str, Any]:
-    """The metadata without what changes how a type is rendered."""
+    """Return the metadata without entries that change how a type is rendered."""
     contained: dict[str, Any] = {}
     for name, value in metadata.items():
         if not isinstance(name, str) or name in _RENDERING:
@@ -418,10 +420,10 @@ _MAP = (
     "the data"
 )
 
-# Charts are settled before the table is asked (`chart_frames`); what is left of one is refused.
+# `chart_frames` handles charts before this table; any chart that is left is refused.
 _CHART = _refuse("it is no chart that can be drawn")
 
-# The first row that matches counts.
+# The first matching row applies.
 TYPES: tuple[TypeRow, ...] = (
     TypeRow(
         "`text/plain`",
@@ -462,7 +464,7 @@ TYPES: tuple[TypeRow, ...] = (
         "What acts, loads or styles the page has no place in it",
         _types(r"text/html"),
         _contain_html,
-        # Films and pictures may stand in it.
+        # It may contain videos and pictures.
         most=30 * _MB,
     ),
     TypeRow(
@@ -592,7 +594,7 @@ TYPES: tuple[TypeRow, ...] = (
         most=None,
     ),
 )
-# What is told of types that are on no row.
+# The description of types without a row.
 OTHER_TYPES = (
     "every other type",
     "the plain text, and a note the first time",

@@ -1,9 +1,9 @@
-"""Charts in a bundle: which representation is shown, in what frame, and how many fit a notebook.
+"""Charts in a bundle: the shown representation, its frame, and the limit for a notebook.
 
 A library sends a chart as a specification, as HTML, as a picture, or as several of them. One live
-form is kept: a specification that the page can draw, else HTML that has its scripts with it, else
-a specification in a frame with scripts of this side. Where there is none, the picture or the text
-stays, and a note says what to type.
+form is kept: a specification that the page can draw, otherwise HTML that includes its scripts,
+otherwise a specification in a frame with scripts of this machine. If there is none, the picture or
+the text stays, and a note suggests what to type.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from agentbay_kernel.containment.text import as_text, excess, visible
 _HTML, _PLAIN, _PNG = "text/html", "text/plain", "image/png"
 _SCRIPTS = frozenset(("application/javascript", "text/javascript"))
 
-# What a browser still draws.
+# A browser still draws a chart of this size.
 MOST_BYTES = 20_000_000
-# What charts of one library may take up in a notebook.
+# The most that charts of one library may take up in a notebook.
 MOST_STORED = 12_000_000
 # A script of this size is a library.
 _LIBRARY_CHARS = 100_000
@@ -50,10 +50,11 @@ _HOLOVIEWS = (
 
 @dataclass
 class Charts:
-    """The charts of a bundle: what is shown, of which types that is all, and what is refused.
+    """The charts of a bundle: what is shown, the types that this settles, and refusals.
 
-    `source` is the HTML of the chart that is framed, `refused` has a type and the reason for it, to
-    be followed by a full stop.
+    `source` is the HTML of the framed chart, `kept` and `metadata` are parts of the contained
+    bundle, and `settled` are the types that need no further handling. `refused` has a type and the
+    reason for it, without a full stop.
     """
 
     source: str = ""
@@ -69,12 +70,12 @@ def is_chart(mime: str) -> bool:
 
 
 def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Policy) -> Charts:
-    """Return what is shown of a bundle's charts."""
+    """Return the contained charts of a bundle."""
     mimes = [mime for mime in data if isinstance(mime, str) and is_chart(mime)]
     if not mimes:
         return Charts(source=as_text(data.get(_HTML)))
     if policy.html == "text":
-        # It was asked for, so nothing is told of it.
+        # The setting requests it, so there is no note.
         return Charts(settled=frozenset(mimes))
     charts = Charts(source=as_text(data.get(_HTML)))
     is_complete = policy.html == "contain" and bool(_library(charts.source))
@@ -107,7 +108,7 @@ def contain_charts(data: dict[str, Any], metadata: dict[str, Any], policy: Polic
 def _add_frame(
     charts: Charts, mime: str, spec: dict[str, Any], data: dict[str, Any], policy: Policy
 ) -> None:
-    """Add a frame that draws a specification of a bundle, or why there is none."""
+    """Add a frame that draws a specification of a bundle, or the reason why there is none."""
     document, reason = None, _INSTALL
     try:
         document = _document(mime, spec)
@@ -118,7 +119,7 @@ def _add_frame(
         plain = visible(as_text(data.get(_PLAIN)))
         charts.kept[_HTML] = framed(document, policy.hosts, plain, picture_of(data))
     elif _HTML in data and policy.hosts:
-        # Its scripts may come from a host that is allowed.
+        # Its scripts may come from an allowed host.
         charts.settled -= {_HTML}
     else:
         charts.refused.append((mime, reason))
@@ -151,7 +152,7 @@ def _notebook_mode(mime: str) -> tuple[str, str] | None:
 
 
 def _specification(value: Any) -> dict[str, Any] | str:
-    """Return a specification without options of its embedding, or why it is not shown."""
+    """Return a specification without its embedding options, or why it is not shown."""
     if reason := excess(value, MOST_BYTES):
         return f"{reason}. {_SMALLER}"
     if isinstance(value, str):
@@ -181,14 +182,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            # Which of them counts depends on the reader.
+            # Which of them is used depends on the reader.
             raise _TwiceError(name)
         found[name] = value
     return found
 
 
 def _script_data(value: Any) -> str:
-    """Return a value as JSON that may stand in a script element: ASCII, without `<`."""
+    """Return a value as JSON that is safe in a script element: ASCII, without `<`."""
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:
@@ -197,7 +198,7 @@ def _script_data(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return a value of limited depth in which a number that JSON can't have is missing."""
+    """Return a value of limited depth, in which numbers that JSON can't have are None."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -207,7 +208,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-# --- How many charts fit ----------------------------------------------------------------------
+# --- The limit of charts ----------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -221,10 +222,10 @@ class _Stored:
 
 
 class ChartBudget:
-    """What the charts of each library take up in the notebook of one kernel.
+    """The size of each library's charts in the notebook of one kernel.
 
-    A cell that runs again and a display that is updated replace what they had stored. What an
-    earlier kernel process left in the notebook is not known.
+    A cell that runs again and a display that is updated replace what they had stored. The charts
+    that an earlier kernel process left in the notebook are not known.
     """
 
     def __init__(self, most: int = MOST_STORED) -> None:
@@ -232,7 +233,7 @@ class ChartBudget:
         self._stored: list[_Stored] = []
 
     def forget(self, cell: Any) -> None:
-        """Take notice that a cell's outputs are cleared."""
+        """Note that a cell's outputs are cleared."""
         self._stored = [it for it in self._stored if it.cell != cell]
 
     def admit(
@@ -241,8 +242,8 @@ class ChartBudget:
         """Return whether an output fits, and count it.
 
         Arguments:
-            display: the display's id; an update replaces all that was shown under it.
-            library: what is stored, with `size`; empty for an output without a library.
+            display: the display's id; an update replaces all outputs under it.
+            library: the library of the stored chart of `size` characters; empty if it has none.
         """
         old = [it for it in self._stored if is_update and it.display == display]
         others = [it for it in self._stored if it not in old]
@@ -263,8 +264,8 @@ class CellCharts:
     """The charts of one run of a cell.
 
     Arguments:
-        budget: what the charts of its notebook take up.
-        cell: names it; the same name for the same cell of the notebook.
+        budget: the charts that its notebook stores.
+        cell: identifies it; equal for the same cell of the notebook.
     """
 
     budget: ChartBudget
@@ -277,13 +278,13 @@ class CellCharts:
         display: str | None = None,
         is_update: bool = False,
     ) -> dict[str, Any]:
-        """Return a contained bundle as it is, or with a picture for a chart that does not fit.
+        """Return a contained bundle unchanged, or with a picture for a chart that does not fit.
 
         Arguments:
             shown: the contained bundle.
             source: the HTML that was framed for it.
             display: the display's id.
-            is_update: it replaces what that display shows.
+            is_update: whether it replaces the content of that display.
         """
         frame = as_text(shown.get(_HTML))
         library = _library(source) if "<iframe" in frame else ""
@@ -293,7 +294,7 @@ class CellCharts:
         return {**shown, _HTML: f"{static}<p><small>{_full(source)}</small></p>"}
 
 
-# What only charts of a library have in their HTML, and what stores a chart in a file of its own.
+# Strings that only charts of a library have in their HTML, and code that saves a chart to a file.
 _SAVES = {
     "Plotly.newPlot(": 'fig.write_html("chart.html")',
     "vegaEmbed('#": 'chart.save("chart.html", inline=True)',
@@ -301,7 +302,7 @@ _SAVES = {
 
 
 def _full(source: str) -> str:
-    """Return what is told of a chart that does not fit."""
+    """Return the note on a chart that does not fit."""
     told = (
         f"The charts of this library already take up {MOST_STORED // 1_000_000} MB of this "
         "notebook, so this one is not live. To see it live, "
@@ -319,7 +320,7 @@ _script = re.compile(r"<script\b", re.I)
 
 
 def _library(source: str) -> str:
-    """Return what tells the library whose script HTML has with it; empty if it has none."""
+    """Return an identifier of the library whose script is in the HTML; empty if there is none."""
     largest, end = "", 0
     while (found := _script.search(source, end)) is not None:
         start = source.find(">", found.end()) + 1
@@ -332,5 +333,5 @@ def _library(source: str) -> str:
             largest = source[start:end]
     if not largest:
         return ""
-    # Charts whose data stand in the same script differ after their library.
+    # If the data are in the same script, charts differ only after the library's code.
     return hashlib.sha256(largest[:_PREFIX_CHARS].encode("utf-8", "replace")).hexdigest()

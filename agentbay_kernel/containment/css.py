@@ -1,7 +1,7 @@
 """CSS that can style its own output and nothing else.
 
-In: a `style` attribute or the text of a style element. Out: may it stay? What is laid over the
-page, what loads from an address, and what reaches elements of others may not.
+It checks whether a `style` attribute or the text of a style element may stay. Styles may not cover
+the page, load from an address, or reach other elements.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _PROPERTIES = frozenset(
 _FUNCTIONS = frozenset(
     "rgb rgba hsl hsla linear-gradient radial-gradient calc min max repeat minmax var".split()
 )
-# What a value consists of: names, strings, colours, numbers without a sign. No backslash, colon, @
-# or <: neither escapes nor addresses. A minus stands within a name only, so that no length is
-# negative: that moves what it is set on out of its place.
+# The parts of a value: names, strings, colours, numbers without a sign. No backslash, colon, @ or
+# <: neither escapes nor addresses. A minus may only be in a name, so that no length is negative: a
+# negative length moves an element out of its place.
 _PIECES = (
     r"[\s,()]|/(?!\*)|-{0,2}[a-z][\w-]*+|#[0-9a-f]++"
     r"|\+?(?:\d++(?:\.\d++)?+|\.\d++)(?:%|[a-z]++)?+(?![\w.-])"
@@ -39,7 +39,7 @@ _PIECES = (
 _END = r")*+(?:!\s*+important)?+\s*+\Z"
 _value = re.compile(f"(?:{_PIECES}{_END}", re.A | re.I)
 _size = re.compile(rf"(?:{_PIECES}|[+-](?=\s)|\*(?!/){_END}", re.A | re.I)
-# What they come to may be less than zero, which only a size can't be.
+# Their result may be negative, which only a size can't be.
 _calculates = re.compile(r"\b(?:calc|min|max)\(", re.I)
 _SIZES = frozenset(
     """
@@ -49,19 +49,19 @@ _SIZES = frozenset(
 )
 _function = re.compile(r"(?<![\w-])([\w-]*+)\(")
 _declaration = re.compile(r"\s*([a-z-]+)\s*:([^;{}]*)\Z", re.I)
-# Each selector begins at the output's own table. `+` and `~` would reach beside it.
+# Each selector starts at the output's own table. `+` and `~` would reach its siblings.
 _own_table = re.compile(r"\s*+#T_\w++(?:[\s>]*+[\w.:#-]|\(\w++\))*+\s*+\Z", re.A)
 _any_table = re.compile(r"\s*+\.dataframe(?:[\s>]++[a-z]++(?::[a-z-]++)?+)*+\s*+\Z")
 _rule = re.compile(r"([^{}]*+)\{([^{}]*+)\}")
-# All that pandas itself says of `.dataframe`, which is in other outputs too.
+# The properties that pandas itself sets for `.dataframe`, which is in other outputs too.
 _OF_ANY_TABLE = frozenset(("vertical-align", "text-align"))
 
 
 def is_safe_value(value: str, name: str = "") -> bool:
-    """Can this value only look like something?
+    """Return whether this value only affects the look.
 
     Arguments:
-        name: the property that it is for.
+        name: the property of the value.
     """
     is_size = name.lower() in _SIZES
     if (_size if is_size else _value).match(value) is None:
@@ -72,12 +72,12 @@ def is_safe_value(value: str, name: str = "") -> bool:
 
 
 def is_safe_style(declarations: str) -> bool:
-    """May a `style` attribute stay as it is?"""
+    """Return whether a `style` attribute may stay unchanged."""
     return _allowed(declarations, _PROPERTIES)
 
 
 def is_safe_block(css: str) -> bool:
-    """May a style element stay as it is? Those of pandas' tables and of its Styler may."""
+    """Return whether a style element may stay unchanged, as those of pandas and its Styler may."""
     at = 0
     while (rule := _rule.match(css, at)) is not None:
         at = rule.end()

@@ -1,9 +1,9 @@
-"""What a sandbox's debugger says to a page, rebuilt from an allow list.
+"""Messages of a sandbox's debugger for a page, rebuilt from an allow list.
 
-In: contents of debug_reply and debug_event messages (Debug Adapter Protocol 1.6, and ipykernel's
-additions). Out: the same with known fields alone, each of the type that the protocol says; strings
-visible and bounded. JupyterLab renders what `richInspectVariables` returns as trusted: it passes
-the containment of outputs (`bundle`).
+They are the contents of debug_reply and debug_event messages (Debug Adapter Protocol 1.6, and
+ipykernel's additions). Only known fields stay, if they have the protocol's type; strings are made
+visible and limited. JupyterLab renders the result of `richInspectVariables` as trusted, so it
+passes the containment of outputs (`bundle`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from agentbay_kernel.containment.policy import Policy
 from agentbay_kernel.containment.text import one_line, shortened, visible
 
 JsonObject = dict[str, Any]
-# Returns the contained value, or None for what is not of its type.
+# Returns the contained value, or None if it is not of its type.
 Shape = Callable[[Any], Any]
 
-# Characters: a name or a path, what a grid shows of a value, what is copied or read on.
+# Characters: of a name or a path, of a value in a grid, of a text that is copied or read.
 _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_TEXT = 1_000, 2_000, 1_000_000
-# Entries of a list; what a page draws of more keeps it busy.
+# Entries of a list; drawing more keeps a page busy.
 _MOST_ENTRIES = 2_000
 # Larger whole numbers are not exact in a page.
 _LARGEST = 2**53
@@ -56,7 +56,7 @@ def _identity(value: Any) -> int | str | None:
 
 def _list(shape: Shape, most: int = _MOST_ENTRIES) -> Shape:
     def contain(value: Any) -> list[Any]:
-        # A page runs through it without asking whether it is there.
+        # A page iterates over it without a check that it is there.
         entries = map(shape, value[:most]) if isinstance(value, list) else ()
         return [entry for entry in entries if entry is not None]
 
@@ -148,7 +148,7 @@ _scope = _record(
     name=_name, presentationHint=_name, expensive=_flag, source=_source, **_children, **_position
 )
 
-# The commands that are relayed, and what a page may have of the bodies of their replies.
+# The relayed commands, and the parts of their replies' bodies that a page may get.
 REPLIES: dict[str, Shape] = {
     "attach": _nothing,
     "completions": _record(
@@ -228,10 +228,13 @@ _error = _record(id=_number, format=_value, showUser=_flag)
 
 
 def contain_reply(reply: JsonObject, command: str, policy: Policy) -> JsonObject:
-    """A debug_reply's content: the answer to that command, which is one of `REPLIES`, or
-    `richInspectVariables`."""
+    """Return the contained content of a debug_reply.
+
+    Arguments:
+        command: the command of the request: one of `REPLIES`, or `richInspectVariables`.
+    """
     success = reply.get("success") is True
-    # Of some of its own answers ipykernel says neither; they have no failure.
+    # Some of ipykernel's own replies have no `success`; those have not failed.
     success = success or ("body" in reply and "success" not in reply)
     body = reply.get("body")
     contained: JsonObject = {"success": success, "command": command}
@@ -250,14 +253,13 @@ def contain_reply(reply: JsonObject, command: str, policy: Policy) -> JsonObject
 
 
 def no_body(command: str) -> JsonObject:
-    """The body of a reply that says nothing: the lists that a page runs through without asking
-    whether they are there."""
+    """Return the body of an empty reply: the lists that a page iterates over without a check."""
     body = REPLIES[command]({}) if command in REPLIES else {}
     return body or {}
 
 
 def contain_event(event: JsonObject) -> JsonObject | None:
-    """A debug_event's content; None for one that a page has no use for."""
+    """Return a debug_event's contained content; None for one that a page does not use."""
     name, body = event.get("event"), event.get("body")
     shape = _EVENTS.get(name) if isinstance(name, str) else None
     if shape is None:

@@ -1,23 +1,24 @@
-"""A sandboxed frame around HTML that does things.
+"""A sandboxed frame around active HTML.
 
-In: HTML with scripts, styles, forms, pictures from elsewhere. Out: HTML with an `<iframe>` in
-which all that may run, but reaches neither the page nor a network.
+HTML with scripts, styles, forms, or pictures from elsewhere becomes HTML with an `<iframe>`. In it
+all that may run, but reaches neither the page nor a network.
 
-There are two frames. The inner one holds the output. The outer one is ours: it carries the
-content-security policies, which the inner inherits and which also say where the inner may go (a
-script can always send its own frame to an address), unpacks a large document, is as high as the
-output, and shows what was blocked. `sandbox="allow-scripts"` gives the output an origin of its own.
+There are two frames. The inner one holds the output. The outer one is the kernel's own, and has
+these tasks. It has the content-security policies, which the inner frame inherits. They also limit
+where the inner frame may navigate, because a script can always send its own frame to an address.
+It unpacks a large document, is as high as the output, and shows what was blocked.
+`sandbox="allow-scripts"` gives the output its own origin.
 
-One policy says what is loaded: nothing, or from allowed hosts. The other says which scripts run:
-those of ours by their hash, and by 'strict-dynamic' what they start. So the guard
-(`frame_guard.js`) starts the output's scripts after it has taken WebRTC away, and a document that
-the output makes in whatever way is inert unless it starts with the guard.
+One policy limits what is loaded: nothing, or only from allowed hosts. The other limits which
+scripts run: the kernel's own by their hash, and by 'strict-dynamic' those that they start. So the
+guard (`frame_guard.js`) starts the output's scripts after it has removed WebRTC. Any document that
+the output creates is inert unless it starts with the guard.
 
-What a frame's document can still do: draw anything in its own area, use processor and memory, take
-the keyboard focus while one types in it, post messages to its parents, make documents without
+A frame's document can still do this: draw anything in its own area, use processor and memory, take
+the keyboard focus while the user types in it, post messages to its parents, make documents without
 scripts and workers without a network. It can make the browser look up a host's name and open a
-connection, by a navigation and, where a browser heeds it, <link rel=preconnect>. No request is sent
-over it.
+connection, by a navigation and, if a browser supports it, <link rel=preconnect>. No request is sent
+over that connection.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ from agentbay_kernel.containment.text import one_line
 from agentbay_kernel.errors import ConfigurationError
 
 SANDBOX = "allow-scripts"
-# What the frame loads is told in it; one can't list a hostile output's thousand addresses.
+# A note in the frame lists what it loads, but not a hostile output's thousand addresses.
 _MOST_TOLD, _LONGEST_NAME = 8, 80
 _LOWEST_PX, _HIGHEST_PX, _WITH_SCRIPT_PX = 24, 700, 450
-# Higher than any frame, so that the height of a document that was asked for is told from others.
+# Higher than any frame, to tell a document's requested height from other heights.
 _SPARE_PX = 1000
-# What is shown of the output's text where the frame is taken out.
+# The part of the output's text that is shown if the frame is taken out.
 _MOST_FALLBACK_CHARS, _MOST_FALLBACK_LINES = 2_000, 40
-# Characters from which a document is stored packed: scripts of libraries become a third.
+# Longer documents are stored packed: scripts of libraries shrink to a third.
 _PACKED_FROM = 50_000
 
 _RUNS = re.compile(r"<(?:script|canvas|iframe|object|embed)\b", re.I)
@@ -61,14 +62,14 @@ _in_nested_script = re.compile(r"""(?<!href=)["'](https?://[^\s"'<>\\]+)["']""")
 _nested = re.compile(r"""srcdoc\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.I)
 _doctype = re.compile(r"\s*<!doctype[^>]*>", re.I)
 _end_of_script = re.compile(r"</script(?=[\s/>])[^<>]*+>", re.I)
-# Documents in documents in documents are shown, deeper ones not. Of more than so many, the others
-# have no scripts: the guard in each takes room.
+# Nested documents are shown down to this depth. Only so many have scripts: the guard in each takes
+# space.
 _DEEPEST, _MOST_DOCUMENTS = 3, 50
 _host = re.compile(r"(?:https?:)?//([^/?#@\s]*@)?([^/?#\s]+)", re.I)
 _height = re.compile(
     r"""height\\?["']?\s*[:=]\s*\\?["']?(\d{2,4})(?:\.\d+)?(px|pt)?(?![\d%])""", re.I
 )
-# A box as high as a share of its width, as maps have it.
+# A box whose height is a percentage of its width, as in maps.
 _by_width = re.compile(r"padding-bottom\s*:\s*\d+%", re.I)
 # None of these searches reads a part of hostile HTML more than once or twice: they stop at the next
 # `<`, and `_cut` at an element without an end.
@@ -76,18 +77,18 @@ _scripts = re.compile(r"<(script)\b[^<>]*+>", re.I)
 _code = re.compile(r"<(script|style)\b[^<>]*+>", re.I)
 _ends = {name: re.compile(rf"</{name}\b[^<>]*+>?", re.I) for name in ("script", "style")}
 _tag = re.compile(r"<[^<>]*+>")
-# What is left of a terminal's colours when its escape characters are made visible.
+# A terminal's colours after their escape characters became visible.
 _colours = re.compile("[\x1b\u241b\ufffd]\\[[\\d;]*m")
 _png = re.compile(r"data:image/png;base64,\s*(iVBORw0KGgo[A-Za-z0-9+/\s\\]{40,60})")
 
-# How to have without the network what some libraries fetch from it.
+# How to get without the network what some libraries load from it.
 _ADVICE = {
     "cdn.plot.ly": "plotly: figure.to_html(include_plotlyjs=True)",
     "cdn.bokeh.org": "Bokeh: file_html(plot, INLINE)",
     "cdn.jsdelivr.net/npm/vega": "Altair: chart.to_html(inline=True)",
 }
 
-# The buttons of matplotlib's animations have their signs from a font of an outside host.
+# The buttons of matplotlib's animations use a font of an outside host for their signs.
 _ICON_HOSTS = ("maxcdn.bootstrapcdn.com",)
 _ICON_LINK = re.compile(
     r'<link\b(?=[^<>]*"https://maxcdn\.bootstrapcdn\.com/font-awesome/)[^<>]*+>'
@@ -108,7 +109,7 @@ _ICONS = "<style>.fa{{font-style:normal}}{}</style>".format(
 
 
 def _script_text(name: str, **values: int) -> str:
-    """The program in a file beside this one, without comments and indentation."""
+    """Return the program in a file beside this one, without comments and indentation."""
     lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
     code = "\n".join(line.strip() for line in lines if not line.lstrip().startswith("//"))
     for word, value in values.items():
@@ -116,7 +117,7 @@ def _script_text(name: str, **values: int) -> str:
     return code
 
 
-# Every document with output begins with the guard; it starts the scripts before each `_RUN`.
+# Every document with output starts with the guard; it starts the scripts before each `_RUN`.
 _GUARD, _REPORT = _script_text("frame_guard.js"), _script_text("frame_report.js")
 _RUN = "agentbayRun()"
 _OUTER_SCRIPT = _script_text(
@@ -130,8 +131,8 @@ _hashes = " ".join(
     f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
     for code in (_GUARD, _RUN, _REPORT, _OUTER_SCRIPT)
 )
-# No script that a parser found runs, in this document and in all that are made in it, but these.
-# The guard and what it started may start others.
+# Of the scripts that a parser finds, only these run, in this document and in all documents that are
+# made in it. The guard, and the scripts that it started, may start others.
 _ONLY_OURS = f"script-src {_hashes} 'unsafe-eval' 'strict-dynamic'"
 
 _HEAD = """<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{csp}">\
@@ -142,7 +143,7 @@ _INNER = """<!doctype html>{head}<script>{guard}</script><script>{report}</scrip
 <style>html{{background:#fff;color:#000;color-scheme:light}}\
 body{{margin:8px;font-family:system-ui,sans-serif;font-size:13px}}</style>{content}"""
 
-# Chromium measures a frame that was hidden at first as if it had no width, and a document without
+# Chromium measures a frame that is hidden at first as if it had no width, and a document without
 # width as empty. So the body is at least one pixel wide, and `overflow:hidden`, which would cut all
 # of it off, is not used.
 _OUTER = """<!doctype html>{head}<meta name="responsive-embedded-sizing" \
@@ -155,10 +156,10 @@ max-height:200px;overflow:auto}}#note[hidden]{{display:none}}</style>\
 <div id="note"{hidden}>{note}</div><iframe sandbox="{sandbox}"{document}></iframe>{packed}\
 <script>{script}</script>"""
 
-# As high as it was judged to be, until the document in it asks for a height where the browser has
-# that, which is Chromium 154 and later. What is asked is more than the spare; all else is a height
-# that Chromium takes from a frame that is hidden or not loaded. The strip below is for the mouse:
-# the corner of a frame in another process can't be dragged.
+# The estimated height, until the document requests one, in a browser that supports that (Chromium
+# 154 and later). A requested height is more than the spare; any other is a height that Chromium
+# takes from a frame that is hidden or not loaded. The strip below is for the mouse: the corner of a
+# frame in another process can't be dragged.
 _WRAPPER = """<div><iframe title="Output of the sandbox, contained" sandbox="{sandbox}" \
 referrerpolicy="no-referrer" style="display:block;width:100%;border:0;resize:vertical;\
 padding-bottom:6px;box-sizing:content-box;\
@@ -168,13 +169,13 @@ else:{height}px);frame-sizing:content-height" srcdoc="{outer}">{fallback}</ifram
 
 
 def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str = "") -> str:
-    """The HTML in a sandboxed frame.
+    """Return the HTML in a sandboxed frame.
 
     Arguments:
         source: HTML or a whole document.
-        hosts: what it may load from, besides what the user allowed by `jupyter agentbay allow`.
-        plain: what the output says in plain text, for readers without frames.
-        static: inert HTML, such as a picture, that is shown instead of the text where the frame is
+        hosts: hosts that it may load from, besides those that `jupyter agentbay allow` allowed.
+        plain: the output as plain text, for readers without frames.
+        static: inert HTML, such as a picture, that is shown instead of the text if the frame is
             taken out, as in a notebook that JupyterLab does not trust.
     """
     hosts = (*hosts, *_allowed_by_user())
@@ -210,10 +211,10 @@ def framed(source: str, hosts: Iterable[str] = (), plain: str = "", static: str 
 
 
 def bare_frame(source: str, hosts: Iterable[str] = ()) -> str:
-    """Return the frame that HTML consists of, without what is shown where it is taken out.
+    """Return the frame that the HTML consists of, without its fallback.
 
-    Empty if it is not a frame as `framed` makes it with these hosts, or more than that. What is in
-    the frame has an origin of its own and our policies, whoever made it.
+    Empty if it is not a frame that `framed` makes with these hosts, or has more than that. The
+    frame's content has its own origin and these policies, whoever made it.
     """
     found = _whole_frame().fullmatch(source)
     head = _head((*hosts, *_allowed_by_user()))
@@ -230,7 +231,7 @@ def _whole_frame() -> re.Pattern[str]:
         ("spare", str(_SPARE_PX)),
         ("sandbox", SANDBOX),
         ("outer", '(?P<outer>[^"]*+)'),
-        # It ends where the frame does.
+        # It ends at the end of the frame.
         ("fallback", r"(?P<fallback>(?:(?!</iframe).)*+)"),
     ):
         pattern = pattern.replace(re.escape(f"{{{name}}}"), value)
@@ -247,7 +248,7 @@ def _allowed_by_user() -> tuple[str, ...]:
     try:
         return allowed_hosts()
     except ConfigurationError:
-        # The command that shows the hosts tells why.
+        # The command that shows the hosts reports the reason.
         return ()
 
 
@@ -257,9 +258,9 @@ def _pack(document: str) -> str:
 
 
 def _guarded(source: str, depth: int = 0) -> str:
-    """The HTML, in which each script is started by the guard, in nested documents too.
+    """Return the HTML in which the guard starts each script, in nested documents too.
 
-    What is not found here doesn't run: the policy sees to that, no parser of ours.
+    A script that is not found here doesn't run: the policy ensures that, not this search.
     """
     parts, end = [], 0
     for found in itertools.islice(_nested.finditer(source), _MOST_DOCUMENTS):
@@ -286,7 +287,7 @@ def _with_runs(source: str) -> str:
 
 
 def content_security_policy(hosts: Iterable[str] = ()) -> str:
-    """The policy of the frames: what is inline runs, nothing is loaded but from these hosts."""
+    """Return the policy of the frames: inline code runs, and only these hosts are loaded from."""
     allowed = " ".join(_source(host) for host in hosts)
     inline = f"data: blob: {allowed}".strip()
     directives = {
@@ -319,7 +320,7 @@ def _is_allowed(host: str, allowed: set[str]) -> bool:
 
 
 def _outside(source: str) -> list[str]:
-    """The hosts that the HTML names to load from, as far as its text says so."""
+    """Return the hosts that the text of the HTML loads from, as far as it shows."""
     found = [address for address in _addresses(source) if _host.match(address)]
     for nested in _documents(source):
         found += [address for address in _addresses(nested) if _host.match(address)]
@@ -343,7 +344,7 @@ def _documents(source: str) -> list[str]:
 
 
 def _files(source: str) -> list[str]:
-    """What the HTML names by an address without a host: the page would ask the Jupyter server."""
+    """Return addresses without a host in the HTML: the page would ask the Jupyter server."""
     names = [
         address for address in _addresses(_without(_scripts, source)) if not _host.match(address)
     ]
@@ -351,7 +352,7 @@ def _files(source: str) -> list[str]:
 
 
 def _short_scripts(source: str) -> str:
-    # A library of megabytes says nothing about what this output loads.
+    # A library of megabytes does not show what this output loads.
     return "".join(
         before + (script if len(script) < 200_000 else "")
         for before, script in _cut(_scripts, source)
@@ -359,9 +360,9 @@ def _short_scripts(source: str) -> str:
 
 
 def _cut(elements: re.Pattern[str], source: str) -> Iterator[tuple[str, str]]:
-    """Yield what stands before each of these elements, and the element.
+    """Yield the text before each of these elements, and the element.
 
-    One without an end ends with the source, as browsers have it.
+    An element without an end ends with the source, as in browsers.
     """
     at = 0
     while (found := elements.search(source, at)) is not None:
@@ -382,7 +383,7 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
         told += f" and {len(blocked) - _MOST_TOLD} more"
     parts = []
     if files:
-        # On one line, and short: the note is ours, and must not read as something else.
+        # On one line, and short: the note is the kernel's own, and must not look otherwise.
         names = ", ".join(one_line(name)[:_LONGEST_NAME] for name in files[:_MOST_TOLD])
         parts.append(
             f"Not loaded: <b>{html.escape(names)}</b>. A page can't load files of the sandbox by "
@@ -393,7 +394,7 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
         for name, advice in _ADVICE.items()
         if name in text
     ]
-    # The hosts that turn out only when scripts run are added here.
+    # Hosts that are found only when scripts run are added here.
     label = f"<span{'' if blocked or not files else ' hidden'}>"
     parts.append(
         f'{label}Blocked: <b id="hosts">{html.escape(told)}</b>. Output of a sandbox loads nothing '
@@ -405,12 +406,12 @@ def _note(blocked: list[str], files: list[str], source: str) -> str:
 
 
 def _without_end(static: str) -> str:
-    # A browser that draws the frame reads what stands in it as text, up to its end.
+    # A browser that draws the frame reads its content as text, up to its end.
     return "" if "</iframe" in static.lower() else static
 
 
 def _typed(hosts: list[str]) -> str:
-    """The hosts as a shell takes them; a wildcard is quoted."""
+    """Return the hosts as words of a shell; a wildcard is quoted."""
     return " ".join(shlex.quote(host) for host in hosts[:_MOST_TOLD] if is_host(host))
 
 
@@ -432,7 +433,7 @@ def _shortened(text: str) -> str:
 
 
 def _height_px(source: str) -> int:
-    """A height that suits the output: what it says of itself, else by its kind."""
+    """Return a height for the output: the one that it states, otherwise one for its kind."""
     text = _short_scripts(source)
     for nested in _documents(text):
         text += nested
@@ -453,7 +454,7 @@ def _height_px(source: str) -> int:
 
 
 def _draws(text: str) -> bool:
-    """Does it look as if scripts or other documents fill it?"""
+    """Return whether scripts or other documents probably fill it."""
     programs = sum(len(script) for _, script in _cut(_scripts, text))
     return programs > 400 or re.search(r"<(?:canvas|iframe|object|embed)\b", text, re.I) is not None
 

@@ -1,7 +1,7 @@
 """The hosts that a user's frames may load from, besides those of the setting `html_hosts`.
 
-They stand in a file of the user, which is read whenever a frame is made: a change needs no restart.
-`jupyter agentbay allow` writes it. Its name starts with a dot, as cells reach no such file.
+They are in a file of the user, which is read for each new frame: a change needs no restart.
+`jupyter agentbay allow` writes it. Its name starts with a dot, because cells reach no such file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FILE = ".allowed_hosts.json"
 _LARGEST = 64 * 1024
 _LOCK_WITHIN_S = 10.0
 _label = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# A wildcard stands for the hosts of a domain, not for all of a top-level one.
+# A wildcard stands for the hosts of a domain, not for all of a top-level domain.
 _host = re.compile(
     rf"(?:\*\.{_label}(?:\.{_label})+|{_label}(?:\.{_label})*)(?::\d{{1,5}})?\Z", re.A
 )
@@ -37,7 +37,7 @@ def hosts_file() -> Path:
 
 
 def is_host(name: str) -> bool:
-    """Is it a host, or a wildcard, as `allow` takes it?"""
+    """Return whether it is a host, or a wildcard, as `allow` accepts it."""
     return len(name) <= 253 and _host.match(name) is not None
 
 
@@ -45,7 +45,7 @@ def checked_host(name: str) -> str:
     """Return the host in lower case, in ASCII.
 
     Raises:
-        ConfigurationError: it is not a host; the message says how to write it.
+        ConfigurationError: it is not a host; the message shows how to write it.
     """
     host = name.strip().strip("'\"").lower().rstrip(".")
     if not host.isascii():
@@ -65,7 +65,7 @@ def checked_host(name: str) -> str:
 
 
 def allowed_hosts() -> tuple[str, ...]:
-    """Return the hosts in the file; none if it is missing.
+    """Return the hosts in the file; no hosts if it is missing.
 
     Raises:
         ConfigurationError: the file is not valid, or others can write it.
@@ -88,7 +88,7 @@ def allowed_hosts() -> tuple[str, ...]:
 
 
 def change_hosts(add: Iterable[str] = (), remove: Iterable[str] = ()) -> tuple[str, ...]:
-    """Add and remove hosts; return all that are allowed then.
+    """Add and remove hosts; return all hosts that are allowed afterwards.
 
     Raises:
         ConfigurationError: a name is not a host, a host to remove is not in the file, or the file

@@ -1,9 +1,9 @@
 """Markdown that a page may render itself.
 
-Readers of Markdown differ, and JupyterLab's reads it twice: it takes formulas out, renders the
-rest, and puts them back into the HTML. So the page gets only Markdown of which no reader can make
-more than text, formulas and links to the web, because nothing else can be written with what it may
-consist of. All other Markdown is rendered here, and is judged as HTML then.
+Renderers of Markdown differ, and JupyterLab's reads it twice: it takes formulas out, renders the
+rest, and puts them back into the HTML. So the page gets only Markdown from which no renderer can
+make more than text, formulas and links to the web, because of its limited set of characters. All
+other Markdown is rendered here, and then checked as HTML.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _LANGUAGES = """
     markdown md none plain py python python3 r rust sh shell sql text toml ts txt typescript xml
     yaml yml
     """.split()
-# What text may consist of, piece by piece. No backslash, no entity, no brace, no `<` that could
-# begin a tag; an `@` alone, since JupyterLab marks with two of them where a formula goes.
+# The allowed pieces of text. No backslash, no entity, no brace, no `<` that could start a tag; only
+# a single `@`, since JupyterLab marks the place of a formula with two of them.
 _TEXT = (
     r"[^\W_]++|[ \t\n#*_+\-.,;()'\"/%=|^?]|[^\x00-\x7f]"
     r"|>(?!(?:[ \t]*>){9})|<(?=[ \d=])|&(?= )|@(?!@)|!(?!\[)|:(?![/:])"
     r"|~{1,2}+(?!~)|`{1,2}+(?!`)"
 )
 _ADDRESS = r"https?://[a-zA-Z0-9][a-zA-Z0-9./?=#%+_,:-]{0,500}"
-# Neither a colon nor a bracket may follow one in brackets, or it names an address.
+# Neither a colon nor a bracket may follow text in brackets, or it would name an address.
 _BRACKETS = rf"\[(?:{_TEXT}){{0,300}}+\]"
 _FORMULA = (
     r"(?:[a-zA-Z0-9 ^_{}+\-=*/.,()|!:;'>]|[^\x00-\x7f]|<(?=[ \d=])|\\[a-zA-Z]++|\\[,;:!{}| ])"
@@ -51,14 +51,14 @@ _plain = re.compile(
     re.A,
 )
 _formula = re.compile(r"\$\$?([^$]+)\$\$?")
-# An address in a text that becomes a link; a mark at its end belongs to the sentence.
+# An address in a text that becomes a link; punctuation at its end belongs to the sentence.
 _autolink = re.compile(
     r"(?<![\w@.:/-])https?://[a-zA-Z0-9](?:[a-zA-Z0-9./?=#%+_,:;&~@!-]{0,500}[a-zA-Z0-9/=#%+_~-])?",
     re.A,
 )
 _task = re.compile(r"\[([ xX])\](?= )")
-# Parsing takes time that grows faster than what is parsed, with brackets above all. The end of each
-# environment is searched for, and each line of a table has as many cells as its head.
+# Parsing time grows faster than the size, most of all with brackets. The end of each environment is
+# searched for, and each line of a table has as many cells as its head.
 _LONGEST, _MOST_BRACKETS, _MOST_LINES = 200_000, 10_000, 10_000
 _MOST_ENVIRONMENTS, _MOST_CELLS = 300, 100_000
 _blank_line = re.compile(r"\n\s*+\n|\n\Z")
@@ -76,7 +76,7 @@ def is_inert(source: str) -> bool:
 
 
 def as_html(source: str) -> str:
-    """Return the HTML that the Markdown means, raw HTML in it included."""
+    """Return the HTML of the Markdown, including raw HTML in it."""
     if _is_too_much(source):
         return f"<pre>{html.escape(source)}</pre>"
     return str(_parser().render(source))
@@ -94,13 +94,13 @@ def _is_too_much(source: str) -> bool:
 
 
 def _most_cells(source: str) -> int:
-    """Return how many cells the tables can have: a blank line ends a table."""
+    """Return how many cells the tables can have at most: a blank line ends a table."""
     blocks = (block.split("\n") for block in _blank_line.split(source) if "|" in block)
     return sum(len(lines) * max(line.count("|") for line in lines) for lines in blocks)
 
 
 def _is_balanced(formula: str) -> bool:
-    """Return whether every brace is closed in the formula: JupyterLab searches for its end so."""
+    """Return whether all braces of the formula are closed, as JupyterLab searches for its end."""
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", formula):
         depth += 1 if brace == "{" else -1
@@ -111,7 +111,7 @@ def _is_balanced(formula: str) -> bool:
 
 @functools.cache
 def _parser() -> MarkdownIt:
-    # Formulas must come through as they are; MathJax reads them in HTML too.
+    # Formulas must stay unchanged; MathJax reads them in HTML too.
     from markdown_it import MarkdownIt
     from mdit_py_plugins.amsmath import amsmath_plugin
     from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -127,7 +127,7 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-# The element in which a formula stands, and what marks it there.
+# The element around a formula, and the marks of the formula in it.
 _FORMULAS = {
     "math_inline": ("span", "$"),
     "math_inline_double": ("span", "$$"),
@@ -143,7 +143,7 @@ def _as_text(_: object, tokens: Sequence[Token], index: int, *__: object) -> str
 
 
 def _mark_tasks(state: StateCore) -> None:
-    """Write a list's `[ ]` and `[x]` as ☐ and ☑: a page's own HTML has no boxes to tick."""
+    """Write a list's `[ ]` and `[x]` as ☐ and ☑: a page's own HTML has no checkboxes."""
     for item, paragraph, inline in zip(
         state.tokens, state.tokens[1:], state.tokens[2:], strict=False
     ):
@@ -157,7 +157,7 @@ def _mark_tasks(state: StateCore) -> None:
 
 
 def _link_addresses(state: StateCore) -> None:
-    """Make links of addresses of the web that stand in the text."""
+    """Turn web addresses in the text into links."""
     for block in state.tokens:
         if block.type == "inline" and block.children and "://" in block.content:
             block.children = list(_with_links(state, block.children))
@@ -186,8 +186,8 @@ def _with_links(state: StateCore, tokens: Sequence[Token]) -> Iterator[Token]:
         yield Token("text", "", 0, content=token.content[at:])
 
 
-# The languages whose code is coloured, by the names that a block of code may give them. Those of
-# them are missing whose lexers take very long for hostile code.
+# The languages whose code is coloured, by the names in blocks of code. Languages whose lexers take
+# very long for hostile code are missing.
 _COLOURED = {
     name: lexer
     for lexer, names in {
@@ -203,9 +203,9 @@ _COLOURED = {
     }.items()
     for name in names.split()
 }
-# Characters of code in one text, since lexers take their time.
+# Characters of code in one text, since lexers are slow.
 _MOST_COLOURED = 10_000
-# JupyterLab's own colours, which follow its theme; behind them what other pages show.
+# JupyterLab's own colours, which follow its theme; the second values are for other pages.
 _COLOURS = {
     "Comment": ("comment", "#408080", "italic"),
     "Comment.Preproc": ("meta", "#a2f", ""),

@@ -1,14 +1,14 @@
-"""HTML that may stand in the page itself.
+"""HTML that may be in the page itself.
 
-In: HTML of a sandbox. Out: whether it is inert as it is (then it is kept byte for byte), inert
-after sanitising without a difference to be seen, or not to be shown inline at all.
+HTML of a sandbox is either inert (then it is kept byte for byte), or inert after sanitising without
+a visible difference, or not shown inline at all.
 
-Markup is read twice, by a strict tokenizer here and by nh3's HTML5 parser. What is kept as it is
-has only start tags and attributes of one list, quoted so that every HTML parser cuts it into the
-same tokens: there is no element among them whose content is read by other rules.
+Markup is read twice, by a strict tokenizer here and by nh3's HTML5 parser. HTML that is kept
+unchanged has only start tags and attributes of one list, quoted so that every HTML parser splits it
+into the same tokens: no element among them has content that is read by other rules.
 
-The page's MathJax reads the text of all HTML. Where that holds more than `tex` allows, each mark
-that a formula could begin or end with stands in an element of its own, and MathJax finds none.
+The page's MathJax reads the text of all HTML. If that contains more than `tex` allows, each mark
+that could start or end a formula is put into its own element, and MathJax finds no formula.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TAGS = frozenset(
     """.split()
 )
 _VOID = frozenset("br col hr img source wbr".split())
-# Their end tags may be left out, so that an open one does not mean that what follows is inside.
+# Their end tags may be missing, so an open one does not mean that the next element is inside it.
 _ENDS_BY_ITSELF = frozenset("p li dt dd td th tr tbody thead tfoot colgroup rp rt".split())
 _ATTRIBUTES = frozenset(
     """
@@ -48,21 +48,20 @@ _ATTRIBUTES = frozenset(
     type valign value width
     """.split()
 )
-# What they load or do is more than a look. nh3 takes them out; without them it's something else.
+# They do more than affect the look. nh3 removes them, which changes what the HTML does.
 _ACTIVE = frozenset(
     """
     action archive autofocus background classid codebase data dynsrc formaction http-equiv
     longdesc lowsrc manifest ping popover popovertarget profile srcdoc srcset usemap xmlns
     """.split()
 )
-# Classes that pandas writes; the last where formulas in a table are not to be set. Others mean
-# something only together with a style sheet, and the page has one of its own: `jp-Dialog` covers
-# all of it.
+# Classes that pandas writes; the last ones exclude formulas in a table. Other classes only have a
+# meaning in a style sheet, and the page has its own: `jp-Dialog` covers all of it.
 _class = re.compile(
     r"dataframe|data|index_name|blank|(?:row|col)_heading|(?:row|col)_trim|(?:row|col|level)\d+"
     r"|(?:mathjax|tex2jax)_ignore"
 )
-# Styler names its cells so.
+# Names that Styler gives to its cells.
 _id = re.compile(r"T_\w+\Z", re.A)
 _web = re.compile(r"(?:https?://|mailto:)[^\s\x00-\x20]*\Z", re.I)
 _picture = re.compile(
@@ -73,7 +72,7 @@ _media = re.compile(
     re.A | re.I,
 )
 
-# Possessive quantifiers: hostile markup must not make the search go back and forth.
+# Possessive quantifiers: hostile markup must not cause backtracking.
 _attribute = re.compile(
     r"""\s++([a-zA-Z_:@][\w:.@-]*+)(?>\s*+=\s*+(?:"([^"<]*+)"|'([^'<]*+)'|([\w%#.+-]++)))?+""",
     re.A,
@@ -88,17 +87,17 @@ _token = re.compile(
     re.A,
 )
 
-# Parsing takes time that grows faster than what is parsed; a frame needs none of it.
+# Parsing time grows faster than the size; a frame needs no parsing.
 _LONGEST = 4_000_000
-# Tags, entities twice, and half of what formulas begin with: each costs some microseconds.
+# Tags, entities twice, and half of the marks of formulas: each takes some microseconds.
 _MOST_MARKS = 400_000
 _DEEPEST = 100
-# Tables and links in each other are moved by a parser; seldom more than once.
+# A parser moves nested tables and links, rarely more than once.
 _MOST_READINGS = 5
 
 
 class Fate(Enum):
-    """What can be done with markup."""
+    """The decision on markup."""
 
     KEPT = "it is inert as it is"
     CLEANED = "it is inert without what nobody sees"
@@ -107,14 +106,14 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """The fate of a piece of HTML; `html` is what may stand in the page, else empty."""
+    """The fate of a piece of HTML; `html` is the part that may be in the page, or empty."""
 
     fate: Fate
     html: str = ""
 
 
 def judge(source: str) -> Judgement:
-    """May this HTML stand in the page?"""
+    """Return whether this HTML may be in the page, and in which form."""
     tokens = _tokens(source)
     if tokens is None:
         return Judgement(Fate.FOREIGN)
@@ -123,7 +122,7 @@ def judge(source: str) -> Judgement:
         again = _tokens(parsed)
         if again is not None and again.is_same_as(tokens):
             if tokens.styles:
-                # A style parts two texts, but some readers take it out.
+                # A style separates two texts, but some readers remove it.
                 parsed = _cleaner().clean(_style.sub("<wbr>", source))
             if _has_safe_formulas(parsed):
                 return Judgement(Fate.KEPT, source)
@@ -131,13 +130,13 @@ def judge(source: str) -> Judgement:
 
 
 def sanitized(source: str) -> str:
-    """The HTML with nothing in it that acts, loads or leaves its place; empty if it's too much."""
+    """Return the HTML without anything that acts, loads or leaves its place; empty if too long."""
     if not can_be_sanitized(source):
         return ""
     cleaned = visible(_cleaner().clean(source.encode("utf-8", "replace").decode("utf-8")))
     for _ in range(_MOST_READINGS):
-        # What a parser writes, another may read as other elements: `<a><table><a>`. What the page
-        # reads must be what was checked.
+        # Another parser may read the result as other elements: `<a><table><a>`. The page must read
+        # exactly what was checked.
         again = _cleaner().clean(cleaned)
         if again == cleaned:
             break
@@ -154,29 +153,29 @@ def can_be_sanitized(source: str) -> bool:
 
 
 def as_safe_html(text: str) -> str:
-    """Return plain text as HTML: formulas in it are set if they may be, else it is shown as it is.
+    """Return plain text as HTML: safe formulas in it are set, other text is shown literally.
 
-    Readers of formulas leave out the content of `<pre>`.
+    Readers of formulas skip the content of `<pre>`.
     """
     escaped = html.escape(visible(text), quote=False)
     return escaped if is_safe_tex(visible(text)) else f"<pre>{escaped}</pre>"
 
 
-# These part a text for every reader. Of other elements a sanitizer may leave only the content.
+# These separate texts for every reader. Of other elements a sanitizer may leave only the content.
 _PARTS = frozenset(
     """
     a b blockquote caption code col colgroup div dd dl dt em h1 h2 h3 h4 h5 h6 hr i img li ol p pre
     s span strong sub summary sup table tbody td tfoot th thead tr u ul
     """.split()
 )
-# As nh3 writes it: attributes in double quotes, no other `<`.
+# The output of nh3: attributes in double quotes, no other `<`.
 _tag = re.compile(r"""(<(?:[^<>"]|"[^"]*")*>)""")
 _name = re.compile(r"</?([a-z0-9]*)")
 _style = re.compile(r"<style[^<>]*>[^<]*</style>")
-# Stands in a text for a tag that parts it for some readers. nh3 leaves no such character.
+# Replaces a tag that separates a text for some readers. nh3 leaves no such character.
 _SEAM = "\0"
 _cut_command = re.compile(rf"\\[a-zA-Z]*{_SEAM}")
-# What a formula can begin or end with; or a part of it, where a tag cuts it.
+# The start or the end of a formula; or a part of it, if a tag cuts it.
 _mark = re.compile(r"\$|\\(?=[(\[ber]|\Z)")
 
 
@@ -185,20 +184,20 @@ def _has_safe_formulas(cleaned: str) -> bool:
 
 
 def _with_safe_formulas(cleaned: str) -> str:
-    """The HTML of nh3, so that MathJax finds no formula in it but those that only are one."""
+    """Return the HTML of nh3, changed so that MathJax finds only safe formulas in it."""
     if _mark.search(cleaned) is None:
         return cleaned
     pieces = _tag.split(cleaned)
     for is_safe, texts in list(_runs(pieces)):
         if not is_safe:
             for at in texts:
-                # A mark alone between two tags neither begins nor ends anything.
+                # A mark alone between two tags neither starts nor ends anything.
                 pieces[at] = _mark.sub(r"<span>\g<0></span>", pieces[at])
     return "".join(pieces)
 
 
 def _runs(pieces: list[str]) -> Iterator[tuple[bool, list[int]]]:
-    """The runs of text that MathJax reads in one: may it, and the indices of their pieces.
+    """Yield the texts that MathJax reads in one: whether each is safe, and its pieces' indices.
 
     Arguments:
         pieces: text and tags in turns, as `_tag` splits them.
@@ -208,7 +207,7 @@ def _runs(pieces: list[str]) -> Iterator[tuple[bool, list[int]]]:
     verbatim = length = 0
     for at, piece in enumerate([*pieces, "<hr>"]):
         if at % 2 == 0:
-            # MathJax looks into neither `pre` nor `code`.
+            # MathJax reads neither `pre` nor `code`.
             if piece and not verbatim:
                 run.append(html.unescape(piece))
                 texts.append(at)
@@ -236,7 +235,7 @@ class _Tokens:
     without_styles: str
 
     def is_same_as(self, other: _Tokens) -> bool:
-        # Parsers add these where they were left out.
+        # Parsers add these if they are missing.
         added = {
             start: count
             for start, count in (self.starts - other.starts).items()
@@ -246,7 +245,7 @@ class _Tokens:
 
 
 def _tokens(source: str) -> _Tokens | None:
-    """The tokens of markup, or None for what can't be shown inline."""
+    """Return the tokens of markup, or None if it can't be shown inline."""
     if _is_long(source):
         return None
     fate, depth, at = Fate.KEPT, 0, 0
@@ -295,7 +294,7 @@ def _attributes(text: str) -> list[tuple[str, str]]:
 
 
 def _fate_of(tag: str, name: str, value: str) -> Fate:
-    """What becomes of markup that has this attribute."""
+    """Return the fate of markup that has this attribute."""
     if name.startswith("on") or name in _ACTIVE or ":" in name:
         return Fate.FOREIGN
     if name not in _ATTRIBUTES:
@@ -303,14 +302,14 @@ def _fate_of(tag: str, name: str, value: str) -> Fate:
     if _filtered(tag, name, value) is not None:
         return Fate.KEPT
     if name == "href":
-        # A link that leads to the Jupyter server is only text. Others were meant to do something.
+        # A link to the Jupyter server becomes text. Others were meant to be active.
         is_link = tag == "a" and not re.match(r"[\s\x00-\x20]*[a-z][\w+.-]*:", value, re.I)
         return Fate.CLEANED if is_link else Fate.FOREIGN
     return Fate.CLEANED if name in ("class", "id") else Fate.FOREIGN
 
 
 def _filtered(tag: str, name: str, value: str) -> str | None:
-    """nh3's attribute filter: the value of an attribute if it may stay, else None."""
+    """Return the value of an attribute if it may stay, otherwise None; nh3's attribute filter."""
     if name == "style":
         allowed = is_safe_style(value)
     elif name == "class":
@@ -331,7 +330,7 @@ def _filtered(tag: str, name: str, value: str) -> str | None:
 
 @functools.cache
 def _cleaner() -> nh3.Cleaner:
-    # Imported here: 2 MB that a kernel needs only when its first output comes.
+    # Imported here: it takes 2 MB, and a kernel needs it only for its first output.
     import nh3
 
     return nh3.Cleaner(
@@ -351,7 +350,7 @@ def _is_long(source: str) -> bool:
 
 
 def _is_deep(source: str) -> bool:
-    """Are elements nested deeper than a page could mean? Parsing takes the square of it."""
+    """Return whether elements are nested too deeply: parsing takes quadratic time."""
     depth = 0
     for found in re.finditer(r"<(/?)([a-zA-Z][\w-]*)", source):
         if found[2].lower() in _VOID or found[2].lower() in _ENDS_BY_ITSELF:

@@ -1,8 +1,8 @@
-"""Messages of a sandbox on their way to a front end.
+"""Contains the messages of a sandbox on their way to a front end.
 
-In: any message of an execution. Out: the messages to publish in its place. Everything remote
-that a page could render takes this way: outputs, updates, results, errors, streams, questions,
-comms, payloads, inspections, completions. What can't be understood is not passed on.
+Each message of an execution is replaced by the messages to publish. Everything remote that a page
+could render passes here: outputs, updates, results, errors, streams, input requests, comms,
+payloads, inspections, completions. A message that is not understood is not passed on.
 """
 
 from __future__ import annotations
@@ -50,63 +50,67 @@ _log = logging.getLogger(__name__)
 
 
 class Containment:
-    """Contains all that one kernel's sandboxes say to its front ends.
+    """Contains all messages that one kernel's sandboxes send to its front ends.
 
     Arguments:
-        find_settings: gives the settings in force; None before they are read, when the policy is
-            the strict default.
+        find_settings: returns the settings in force; None before they are read, and then the policy
+            is the strict default.
     """
 
     def __init__(self, find_settings: Callable[[], AgentBaySettings | None]) -> None:
         self._find_settings = find_settings
         self._told: set[str] = set()
         self._widgets = Widgets(lambda: self.policy)
-        # Made for the first output that is shown: most cells print.
+        # Created for the first displayed output: most cells only print.
         self._charts: ChartBudget | None = None
 
     @property
     def policy(self) -> Policy:
-        """The policy in force. A cell may have made it stricter since the last message."""
+        """The policy in force; a cell may have made it stricter since the last message."""
         settings = self._find_settings()
         return Policy() if settings is None else Policy.of(settings)
 
     @property
     def _trusts(self) -> bool:
-        """Does everything pass unchanged?"""
+        """Whether everything passes unchanged."""
         settings = self._find_settings()
         return settings is not None and settings.html == "trust"
 
     def for_cell(self, cell: str | None = None) -> CellContainment:
-        """What contains the messages of one request; `cell` is the notebook's id of the cell."""
+        """Return the containment of one request's messages.
+
+        Arguments:
+            cell: the notebook's id of the cell, if it has one.
+        """
         key = cell if cell is not None else object()
         if self._charts is not None:
-            # What it showed when it ran before is gone.
+            # The output of its previous run is gone.
             self._charts.forget(key)
         return CellContainment(self, key)
 
     def prepare(self) -> None:
-        """Import what the first HTML needs."""
+        """Import the modules that the first HTML needs."""
         judge("")
 
     def note_from_page(self, kind: str, content: JsonObject) -> None:
-        """Take notice of a comm message that the page sends."""
+        """Note a comm message that the page sends."""
         self._widgets.note_from_page(kind, content)
 
     def contain(self, message: Message, streams: StreamText, cell: object) -> list[Message]:
-        """The messages to publish in the place of a remote one, notes on what is not shown last."""
+        """Return the messages that replace a remote one; notes on what is not shown come last."""
         if self._trusts:
             return [message]
         try:
             return self._contain(message, streams, cell)
         except Exception:
-            # Closed is the safe side; what failed is in the log, not in the page. It is a fault of
-            # ours, so stderr is its place.
+            # Showing nothing is the safe choice. The error is in the log, not in the page. It is an
+            # error of the kernel itself, so the note goes to stderr.
             _log.exception("A %s could not be contained", message.type)
             told = stream("stderr", f"[AgentBay: a {message.type} could not be shown.]\n")
             return [told, *_substitute(message)]
 
     def inspection(self, reply: JsonObject) -> JsonObject:
-        """An inspect_reply's content: the plain text of it."""
+        """Return an inspect_reply's content with its plain text only."""
         if self._trusts:
             return reply
         data = reply.get("data")
@@ -116,11 +120,11 @@ class Containment:
         return {**_status(reply), "found": found, "data": shown, "metadata": {}}
 
     def completions(self, reply: JsonObject) -> JsonObject:
-        """A complete_reply's content: only matches that read as what they are."""
+        """Return a complete_reply's content, only with matches that look like what they are."""
         if self._trusts:
             return reply
         if excess(reply, _MOST_COMPLETIONS_BYTES):
-            # More than anyone reads, and each character of it would be looked at.
+            # More than anyone reads, and each character of it would be checked.
             reply = {**reply, "matches": [], "metadata": {}}
         matches = [it for it in _list(reply.get("matches")) if _is_readable(it)]
         metadata = reply.get("metadata")
@@ -142,7 +146,7 @@ class Containment:
         }
 
     def history(self, reply: JsonObject) -> JsonObject:
-        """A history_reply's content, its lines visible."""
+        """Return a history_reply's content with all characters of its lines visible."""
         if self._trusts:
             return reply
         history = _list(reply.get("history"))
@@ -209,7 +213,7 @@ class Containment:
         if reply["status"] == "error":
             reply |= _error(content)
         if isinstance(engine := content.get("engine_info"), dict):
-            # Which kernel it was: IPython says so of a cell that failed.
+            # It identifies the kernel: IPython shows it for a cell that failed.
             reply["engine_info"] = {
                 name: one_line(value) if isinstance(value, str) else _count(value)
                 for name in _ENGINE
@@ -238,16 +242,17 @@ class Containment:
         return {"status": "ok", "data": shown.data, "metadata": shown.metadata}
 
     def _payload(self, payload: Any, refused: list[Refusal]) -> JsonObject | None:
-        """What a reply asks the front end to do: show a page, or offer code for the next cell.
+        """Return a contained payload: a page to show, or code for the next cell.
 
-        Offered code is not run; `%load` lives of it. Other payloads open editors or end clients.
+        Code for the next cell is not run; `%load` needs it. Other payloads open editors or end
+        clients.
         """
         if not isinstance(payload, dict):
             return None
         if payload.get("source") == "page":
             data = payload.get("data")
             data = data if isinstance(data, dict) else {}
-            # `page.page` of IPython puts a whole bundle there.
+            # `page.page` of IPython puts a whole bundle here.
             data = data["data"] if isinstance(data.get("data"), dict) else data
             if "text/html" in data:
                 refused.append(Refusal("text/html in the pager", "the text is shown instead"))
@@ -277,9 +282,9 @@ class Containment:
         return notes
 
 
-# A sandbox can think of any number of types.
+# A sandbox can invent any number of types.
 _MOST_TOLD = 50
-# Payloads and expressions of one reply. A front end asks for few.
+# Payloads and expressions of one reply. Front ends request few.
 _MOST_PARTS = 1_000
 _MOST_COMPLETIONS_BYTES = 5_000_000
 # Characters.
@@ -289,7 +294,7 @@ _TYPES = "_jupyter_types_experimental"
 
 
 class CellContainment:
-    """Contains the messages of one request, whose streams may come in pieces."""
+    """Contains the messages of one request, whose streams may arrive in pieces."""
 
     def __init__(self, containment: Containment, cell: object) -> None:
         self._containment = containment
@@ -297,7 +302,7 @@ class CellContainment:
         self._streams = StreamText()
 
     def __call__(self, message: Message) -> list[Message]:
-        """The messages to publish in the place of a remote one."""
+        """Return the messages that replace a remote one."""
         return self._containment.contain(message, self._streams, self._cell)
 
 
@@ -342,7 +347,7 @@ def _whole(value: Any) -> int:
 
 
 def _substitute(message: Message) -> list[Message]:
-    """What is waited for comes in any case, without the part that may have been at fault."""
+    """Return a minimal message if a front end waits for one, without the part that failed."""
     if message.type == "input_request":
         return [Message("input_request", {"prompt": "", "password": True})]
     if message.type != "execute_reply":

@@ -1,9 +1,10 @@
 """Plotly figures: documents that draw them in a frame.
 
-A figure never reaches the page as data. JupyterLab draws none without plotly's own extension,
-nbconvert asks a server for the script, and plotly.js sets parts of a figure as HTML, styles and
-addresses: its schema says where a string stands, not what is made of it. So there is nothing to
-win, and an allow list of a thousand attributes to keep right with every version.
+A figure never reaches the page as data, because that would gain nothing. JupyterLab draws none
+without plotly's own extension, and nbconvert requests the script from a server. It would also be
+unsafe: plotly.js sets parts of a figure as HTML, styles and addresses, and its schema only marks
+the strings, not their use. An allow list would have a thousand attributes to maintain with every
+version.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def figure_of(value: dict[str, Any]) -> dict[str, Any]:
     figure: dict[str, Any] = {
         name: value[name] for name in ("data", "layout", "frames") if name in value
     }
-    # The rest of the options lead to servers, or to files that a frame can't write.
+    # The other options lead to servers, or to files that a frame can't write.
     config = value.get("config")
     known = config if isinstance(config, dict) else {}
     figure["config"] = {name: known[name] for name in known if name in _OPTIONS}
@@ -33,7 +34,7 @@ _OPTIONS = frozenset(("displayModeBar", "locale", "scrollZoom", "staticPlot"))
 
 
 def document(data: str) -> str | None:
-    """Return HTML that draws a figure, or nothing where the plotly package is missing.
+    """Return HTML that draws a figure, or nothing if the plotly package is missing.
 
     Arguments:
         data: the figure, as JSON that may stand in a script element.
@@ -52,7 +53,7 @@ displaylogo:false}}).then(()=>figure.frames&&Plotly.addFrames(chart,figure.frame
 
 
 def _script() -> str | None:
-    # Without the import, which takes long; and it may have been installed since the last chart.
+    # Without an import, which is slow. The package may have been installed since the last chart.
     importlib.invalidate_caches()
     found = importlib.util.find_spec("plotly")
     for place in (found and found.submodule_search_locations) or ():

@@ -1,6 +1,6 @@
-"""The policy: how much a page may be trusted with, as configured.
+"""The policy: how much remote output may do in a page, as configured.
 
-In: the settings. Out: a value that every function of the containment takes.
+Every function of the containment takes it as a value.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
 
-# Their views are in the page already, and write no text as HTML but what is contained here.
+# The page has their views already, and these write no text as HTML that is not contained here.
 CORE_WIDGETS = frozenset(
     ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widgets/output")
 )
@@ -23,7 +23,7 @@ class Policy:
 
     Arguments:
         html: `contain`, `sanitize`, `trust` or `text`.
-        hosts: what framed output may load from.
+        hosts: hosts that framed output may load from.
         widget_packages: npm packages, beside the core ones, whose widgets may be shown.
     """
 
@@ -33,7 +33,7 @@ class Policy:
 
     @classmethod
     def of(cls, settings: AgentBaySettings) -> Policy:
-        """The policy that the settings ask for."""
+        """Return the policy of the settings."""
         return cls(
             settings.html,
             tuple(settings.html_hosts),
@@ -42,5 +42,5 @@ class Policy:
 
     @property
     def trusts(self) -> bool:
-        """Does everything pass unchanged?"""
+        """Whether everything passes unchanged."""
         return self.html == "trust"

@@ -1,12 +1,12 @@
-"""SVG pictures: kept as they are, shown as an `<img>`, or refused.
+"""SVG pictures: kept unchanged, shown as an `<img>`, or refused.
 
-JupyterLab shows `image/svg+xml` as an `<img>`, where nothing of it runs or loads. Other front ends
-put it into their page as markup. So it keeps its type only if all of it is on the lists below, and
-if every HTML parser reads the same out of it as the XML parser here: no CDATA, no processing
-instruction, no entity but XML's own, no name with a namespace of its own. expat is used directly
-because it reports these; parsers that build a tree hide them. Any other well-formed picture
-becomes the source of an `<img>`. What no browser would draw, or what would keep it busy for
-minutes, is refused.
+JupyterLab shows `image/svg+xml` as an `<img>`, in which nothing runs or loads. Other front ends
+put it into their page as markup. So it keeps its type only if everything in it is on the lists
+below, and if every HTML parser reads the same from it as the XML parser here. That means: no CDATA,
+no processing instruction, no entity except XML's own, no name with its own namespace. expat is used
+directly because it reports these; parsers that build a tree hide them. Any other well-formed
+picture becomes the source of an `<img>`. A picture that no browser would draw, or that would keep
+it busy for minutes, is refused.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LONGEST = 20_000_000
 _DEEPEST = 200
 _MOST_SHAPES = 1_000_000
 _MOST_REFERENCES = 20_000
-# Elements and attributes that are read; each costs some microseconds.
+# Elements and attributes to read; each takes some microseconds.
 _MOST_READ = 500_000
-# What is noted of references to parts, for parts within parts.
+# Limit of the stored references to parts, for parts within parts.
 _MOST_NOTED = 2_000_000
-# Characters of a style, an id or a class that are looked at; longer ones are not inert.
+# Characters of a style, an id or a class that are checked; longer ones are not inert.
 _LONGEST_LOOK = 10_000
 
 # Elements that draw, and nothing else: no links, scripts, documents, animations, filters.
@@ -40,7 +40,7 @@ _ELEMENTS = frozenset(
     polygon polyline radialGradient rect stop style svg symbol text textPath title tspan use
     """.split()
 )
-# What matplotlib says of a picture, in RDF. A page gives these names no meaning.
+# matplotlib's description of a picture, in RDF. These names mean nothing to a page.
 _METADATA = frozenset(
     """
     rdf:RDF cc:Work cc:Agent dc:type dc:date dc:format dc:creator dc:title dc:description
@@ -48,7 +48,7 @@ _METADATA = frozenset(
     dc:contributor dc:coverage rdf:Bag rdf:li
     """.split()
 )
-# HTML's own rules hold inside these, so they hold text only.
+# HTML's own rules apply inside these, so they may have text only.
 _TEXT_ONLY = frozenset(("title", "desc", "style"))
 _NAMESPACES = {
     "xmlns": NAMESPACE,
@@ -89,11 +89,11 @@ _url = re.compile(r"url\(#[\w.:-]+\)")
 _own = re.compile(r"#([\w.:-]{1,200})\Z", re.A)
 _reference = re.compile(r"url\(\s*+[\"']?#([^)\"'\s]++)")
 _raster = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,[A-Za-z0-9+/=\s]*\Z", re.A)
-# The page finds its own parts by names of other kinds.
+# No names of a kind that the page uses for its own parts.
 _id = re.compile(r"(?!jp-|jupyter|lm-|cm-)(?=[^\d]*\d)[\w.:-]{1,200}\Z", re.A)
-# Graphviz' classes. The page's style sheets have others.
+# The classes of Graphviz. The page's style sheets don't use them.
 _CLASSES = frozenset(("graph", "node", "edge", "cluster"))
-# matplotlib's style sheet: a rule of all of the page, that only says how lines end and meet.
+# matplotlib's style sheet: a rule for the whole page, which only sets how lines end and meet.
 _line_ends = re.compile(
     r"\s*+\*\s*+\{(?:\s*+stroke-line(?:join|cap)\s*+:\s*+(?:round|butt|square|miter|bevel)"
     r"\s*+;?+)*+\s*+\}\s*+\Z"
@@ -106,9 +106,9 @@ _another_svg = re.compile(r"\s*data:(?!image/(?:png|jpe?g|gif|webp|avif|bmp)[;,]
 
 @dataclass(frozen=True)
 class Svg:
-    """What can be done with a picture: `kept` as it is, shown as a `picture`, or `refused`.
+    """The decision on a picture: `kept` unchanged, shown as a `picture`, or `refused`.
 
-    `why` is the reason of a refusal; `source` what is kept or is the source of the image.
+    `why` is the reason of a refusal. `source` is the picture to keep, or the source of the image.
     """
 
     fate: Literal["kept", "picture", "refused"]
@@ -117,17 +117,17 @@ class Svg:
 
     @property
     def as_html(self) -> str:
-        """An image of it: it runs nothing and loads nothing, in any front end."""
+        """An image of it, which runs nothing and loads nothing in any front end."""
         packed = base64.b64encode(self.source.encode()).decode("ascii")
         return f'<img src="data:image/svg+xml;base64,{packed}">'
 
 
 class _NotShown(Exception):
-    """Why no browser should get it."""
+    """Why no browser should get a picture."""
 
 
 def judge_svg(source: str) -> Svg:
-    """How this picture may be shown."""
+    """Return how this picture may be shown."""
     if len(source) > LONGEST:
         return Svg("refused", why=f"it is longer than {LONGEST // 1_000_000} MB")
     try:
@@ -149,16 +149,16 @@ def judge_svg(source: str) -> Svg:
         return Svg("kept", source)
     source = source.removeprefix("\ufeff")
     if not reader.has_namespace:
-        # Without it a browser draws nothing; JupyterLab puts it in too.
+        # Without it a browser draws nothing; JupyterLab adds it too.
         source = _root.sub(f'<svg xmlns="{NAMESPACE}"', source, count=1)
-    # What it was encoded in before no longer holds.
+    # The declared encoding does not apply any more.
     declared = _declaration.match(source)
     return Svg("picture", source[declared.end() :] if declared else source)
 
 
 @dataclass
 class _Element:
-    """An element that is open."""
+    """An open element."""
 
     name: str
     id: str = ""
@@ -167,7 +167,7 @@ class _Element:
 
 
 class _Reader:
-    """Reads a picture once: is all of it on the lists, and how much does it draw?"""
+    """Reads a picture once: checks all of it against the lists, and counts what it draws."""
 
     def __init__(self) -> None:
         self.is_inert = True
@@ -181,13 +181,13 @@ class _Reader:
         self._read = self._noted = 0
 
     def read(self, source: bytes) -> None:
-        """Read it all.
+        """Read all of it.
 
         Raises:
             expat.ExpatError: it is not well-formed.
             _NotShown: a browser should not get it.
         """
-        # Raw names: a prefix means nothing to an HTML parser. UTF-8 whatever it says itself.
+        # Raw names: an HTML parser ignores prefixes. UTF-8, whatever the picture declares.
         parser = expat.ParserCreate("utf-8")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -277,14 +277,14 @@ class _Reader:
             if not _line_ends.match(text):
                 self.is_inert = False
         elif "\\" in text or not is_plain(text):
-            # An exported page gives text with formulas to MathJax.
+            # An exported page passes text with formulas to MathJax.
             self.is_inert = False
 
     def _end(self, name: str) -> None:
         self._end_text()
         element = self._open.pop()
         if element.id:
-            # Of two with one id, a browser takes one: counted as both.
+            # If two have one id, a browser uses one of them: counted as both.
             named = self._named.setdefault(element.id, _Element(name, shapes=0))
             named.shapes += element.shapes
             self._note(named, element)
@@ -299,7 +299,7 @@ class _Reader:
         whole.refers.update(part.refers)
 
     def _count_shapes(self) -> None:
-        """Raise _NotShown where references to references draw without an end in sight."""
+        """Raise _NotShown if references to references draw too many shapes."""
         assert self._root is not None
         drawn: dict[str, int] = {}
         # Depth first, without recursion: chains of references can be long.
@@ -310,7 +310,7 @@ class _Reader:
             if element is None or (name in drawn and not counted):
                 continue
             if not counted:
-                # A circle counts once: browsers don't follow it.
+                # A cycle counts once: browsers don't follow it.
                 drawn[name] = element.shapes
                 waiting.append((name, True))
                 waiting.extend((other, False) for other in element.refers if other not in drawn)
@@ -366,7 +366,7 @@ def _is_look(element: str, name: str, value: str) -> bool:
     if name not in _LOOKS or _look.match(value) is None:
         return False
     if element == "svg" and name.startswith("transform"):
-        # Of the picture as a whole, it would move it over the page.
+        # A transform of the whole picture would move it over the page.
         return False
     functions = [name.lower() for name in _function.findall(value)]
     return all(name in _FUNCTIONS or not name for name in functions) and len(

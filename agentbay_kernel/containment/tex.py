@@ -1,12 +1,12 @@
 """TeX that only sets mathematics.
 
-MathJax looks for formulas in everything that a page shows as HTML, Markdown or LaTeX, and some of
-its commands link, load, define others or name their parts. Here a text passes if every command in
-it stands on a list of those that set symbols, fonts and layout.
+MathJax searches for formulas in everything that a page shows as HTML, Markdown or LaTeX. Some of
+its commands link, load, define others or name their parts. Here a text passes only if every
+command in it is on a list of those that set symbols, fonts and layout.
 
-A text is judged as MathJax reads it: the characters between two tags, entities resolved. It isn't
-cut into formulas first, since every reader cuts differently; a command outside of a formula counts
-as if it were in one.
+A text is checked as MathJax reads it: the characters between two tags, with entities resolved. It
+isn't split into formulas first, since every reader splits differently. A command outside of a
+formula counts as if it were in one.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ _FONTS = """
     mathrm mathscr mathsf mathtt mathup mbox mit oldstyle rm scr sf text textbf textit
     textnormal textrm textsf texttt textup tt
     """
-# Nothing with a length in it (`\kern`, `\raise`, `\rule`): that draws beside its output. Nothing
-# that sets its argument twice (`\pmb`, `\mathchoice`): nested, that takes forever.
+# No commands with a length (`\kern`, `\raise`, `\rule`): they draw outside of the output. None that
+# set their argument twice (`\pmb`, `\mathchoice`): nested, they take exponential time.
 _LAYOUT = """
     acute atop bar Big big Bigg bigg Biggl biggl Biggm biggm Biggr biggr Bigl bigl Bigm bigm
     Bigr bigr binom boxed Bra bra brace brack Braket braket breve cases centernot cfrac check
@@ -93,7 +93,7 @@ _LAYOUT = """
     underleftarrow underleftrightarrow underline underparen underrightarrow underset vec
     vphantom widehat widetilde xleftarrow xrightarrow
     """
-# What applies to all that follows in its group: many of them nest as deeply as braces do.
+# They apply to all that follows in their group, so they count towards the depth as braces do.
 _STYLES = frozenset(
     """
     displaystyle textstyle scriptstyle scriptscriptstyle color
@@ -101,7 +101,7 @@ _STYLES = frozenset(
     """.split()
 )
 _COMMANDS = _STYLES.union(*(it.split() for it in (_SYMBOLS, _FUNCTIONS, _FONTS, _LAYOUT)))
-# Commands of one character that is no letter: spaces, braces, delimiters, accents within `\text`.
+# Commands of one character that is not a letter: spaces, braces, delimiters, accents in `\text`.
 _SIGNS = frozenset(" \t\n,:;!>{}|#$%&_()[]'\"`^~=.")
 
 _ENVIRONMENTS = """
@@ -109,7 +109,7 @@ _ENVIRONMENTS = """
     gathered matrix multline pmatrix psmallmatrix rcases smallmatrix split Vmatrix vmatrix
     """.split()
 _PLAIN = "|".join(_ENVIRONMENTS)
-# What must follow a command. Numbers are small: MathJax makes as many columns as it is asked for.
+# What must follow a command. Numbers are small: MathJax makes any number of columns.
 _FOLLOWED_BY = {
     "begin": re.compile(
         rf"\{{(?:(?:{_PLAIN})\*?\}}|(?:array|subarray)\}}(?:\[[tbc]\])?\{{[clr|:\s]{{1,99}}\}}"
@@ -119,9 +119,9 @@ _FOLLOWED_BY = {
     "color": (_colour := re.compile(r"\s*\{(?:[a-zA-Z]{1,20}|#[0-9a-fA-F]{3,8})\}")),
     "textcolor": _colour,
     "hspace": re.compile(r"\s*\{\s*\d{1,2}(?:\.\d{1,3})?\s*(?:em|ex|mu|pt|px|mm|cm)\s*\}"),
-    # Their options are attributes of what they make.
+    # Their options become attributes of the element that they make.
     **dict.fromkeys(("cancel", "bcancel", "xcancel"), re.compile(r"\s*\{")),
-    # The length of a new line may not pull the next one up.
+    # The length after a new line may not be negative, which would pull the next line up.
     "\\": re.compile(
         r"(?!\s*\*?\s*\[)|\s*\*?\s*\[\s*\d{0,2}(?:\.\d{1,3})?\s*(?:em|ex|mu|pt|px|mm|cm)\s*\]"
     ),
@@ -131,7 +131,7 @@ _token = re.compile(r"\\([a-zA-Z]+|.)?|[{}$&]", re.S)
 _delimiter = re.compile(r"\$[^$]*\$|\\[(\[]|\\(?:begin|ref|eqref)(?![a-zA-Z])")
 _tag = re.compile(r"<[a-zA-Z/!?]")
 
-# MathJax takes seconds for so much, and the page stands still meanwhile.
+# MathJax takes seconds for so much, and blocks the page meanwhile.
 LONGEST = 100_000
 _DEEPEST = 100
 
@@ -142,26 +142,26 @@ def has_formula(text: str) -> bool:
 
 
 def is_safe_tex(text: str) -> bool:
-    """Return whether MathJax may see the text: plain text, or mathematics and nothing else."""
+    """Return whether MathJax may read the text: plain text, or mathematics and nothing else."""
     return not has_formula(text) or (len(text) <= LONGEST and _only_sets_mathematics(text))
 
 
 def is_inert_tex(text: str) -> bool:
-    """Return whether a page may have the text as LaTeX, though it may take it for HTML."""
+    """Return whether a page may get the text as LaTeX, although it may read it as HTML."""
     return _tag.search(text) is None and is_safe_tex(text) and is_safe_tex(html.unescape(text))
 
 
 def as_text(text: str) -> str:
-    """Return the text, for a reader of plain text and formulas, without formulas it may not see.
+    """Return the text, for a reader of plain text and formulas, without unsafe formulas.
 
-    Dollars and backslashes become the wide signs of the same look.
+    In an unsafe text, dollars and backslashes become wide characters of the same look.
     """
     return text if is_safe_tex(text) else text.translate({0x24: "\uff04", 0x5C: "\uff3c"})
 
 
 def _only_sets_mathematics(text: str) -> bool:
-    # How many styles each open group has begun, and whether it is a table. A style ends with its
-    # group; in a table, with its cell.
+    # For each open group: how many styles it has started, and whether it is a table. A style ends
+    # with its group; in a table, with its cell.
     groups = [(0, False)]
     styles = 0
     for token in _token.finditer(text):

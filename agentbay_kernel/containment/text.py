@@ -1,8 +1,8 @@
-"""Text that shows what it holds.
+"""Makes all characters of a text visible.
 
-Printed text keeps its ANSI colours and the cursor movements of progress bars; what could make a
-terminal act or a line read other than it is becomes visible. A name on one line (a completion, a
-file, an exception's class) is stricter: only characters that are seen stay.
+Printed text keeps its ANSI colours and the cursor movements of progress bars. Characters that could
+control a terminal, or make a line look different from its content, become visible. A name on one
+line (a completion, a file, an exception's class) is stricter: only visible characters stay.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-# What follows the escape of a CSI sequence that colours, erases or moves; `ESC ( B` is what
-# `tput sgr0` adds. Others make a terminal answer (n, c, t), change its modes, or are strings to it
-# (OSC, DCS).
+# The rest of a CSI sequence that colours, erases or moves; `tput sgr0` adds `ESC ( B`. Others make
+# a terminal respond (n, c, t) or change its modes, or are strings for it (OSC, DCS).
 _AFTER_ESCAPE = r"\[[0-9;:]{0,64}[A-HJKSTdfmsu]|\[\?25[hl]|\(B"
 _lost_escape = re.compile(rf"\x1b(?!{_AFTER_ESCAPE})")
-# The flags of England, Scotland and Wales, and of other regions: the one use of tag characters.
+# The flags of England, Scotland and Wales, and of other regions: the only use of tag characters.
 _flag = re.compile("(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{2,6}\U000e007f)")
-# Controls but \b \t \n \v \f \r and the escape; the bidirectional embeddings, overrides and
+# All controls except \b \t \n \v \f \r and the escape; the bidirectional embeddings, overrides and
 # isolates (Unicode TR 36, "Trojan Source") and the formats that Unicode deprecates; halves of
-# surrogate pairs, which no channel carries; tags, which nobody sees. Joiners and direction marks
-# stay: Arabic, Indic scripts and emoji are written with them.
+# surrogate pairs, which no channel can transfer; tags, which are invisible. Joiners and direction
+# marks stay: Arabic, Indic scripts and emoji need them.
 _SPOOFING = (
     *((0x00, 0x07), (0x0E, 0x1A), (0x1C, 0x1F), (0x7F, 0x9F), (0x202A, 0x202E), (0x2066, 0x206F)),
     *((0xD800, 0xDFFF), (0xE0000, 0xE007F)),
@@ -47,18 +46,18 @@ def _any_of(ranges: Iterable[tuple[int, int]]) -> str:
 
 _OF_SPOOFING, _OF_SELECTORS = _pictures(_SPOOFING), _pictures(_SELECTORS)
 _selector = _any_of(_SELECTORS)
-# A variation selector behind another hides data.
+# A variation selector after another one hides data.
 _hidden_selectors = re.compile(f"(?<={_selector}){_selector}+")
 _spoofing = re.compile(_any_of(_SPOOFING))
-# All of these characters at once: one class is found ten times as fast as the alternatives.
+# All of these characters in one class, which is ten times as fast as alternatives.
 _suspect = re.compile(_any_of((*_SPOOFING, *_SELECTORS, (0x1B, 0x1B))))
-# How far a sequence may have come where a piece of a stream ends.
+# The longest part of a sequence at the end of a stream's piece.
 _begun = re.compile(r"\x1b(?:\[[0-9;:?]{0,64}|\()?\Z")
 _LONGEST_BEGUN = 66
 
 
 def is_plain(text: str) -> bool:
-    """Is there nothing in it that would have to be made visible, and no ANSI?"""
+    """Return whether a text has no ANSI and nothing that must be made visible."""
     return _suspect.search(text) is None or (
         "\x1b" not in text
         and _spoofing.search(text) is None
@@ -67,32 +66,32 @@ def is_plain(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """The text with controls as pictures (`␛`) and other spoofing characters as `[U+202E]`."""
+    """Return the text with controls as pictures (`␛`) and spoofing characters as `[U+202E]`."""
     if is_plain(text):
         return text
-    # Every second part is a flag.
+    # The odd parts are flags.
     parts = _flag.split(text) if "\U0001f3f4" in text else [text]
     parts[::2] = map(_visible, parts[::2])
     return "".join(parts)
 
 
 def _visible(text: str) -> str:
-    # Tables and constants: a function called for each character takes a minute for 50 MB.
+    # Tables and constants: a function call for each character takes a minute for 50 MB.
     text = _lost_escape.sub("\u241b", text)
     text = _hidden_selectors.sub(lambda found: found[0].translate(_OF_SELECTORS), text)
     return text.translate(_OF_SPOOFING) if _spoofing.search(text) is not None else text
 
 
-# Characters of a text that a page still shows.
+# The number of characters of a text that a page still shows.
 MOST_TEXT = 20_000_000
-# Of a text that is too long, so much is its end.
+# In a shortened text, one part in so many is its end.
 _END_SHARE = 4
 
 
 def shortened(text: str, most: int = MOST_TEXT) -> str:
-    """The text, if it is longer than `most` characters its beginning and end with a note between.
+    """Return the text; if it is longer than `most` characters, its start and end and a note.
 
-    The note is on a line of its own, so that what stands around it can be read.
+    The note is on its own line, so that the text around it is readable.
     """
     if len(text) <= most:
         return text
@@ -105,28 +104,28 @@ def shortened(text: str, most: int = MOST_TEXT) -> str:
     )
 
 
-# What is seen: letters, marks, numbers, punctuation, symbols.
+# Visible characters: letters, marks, numbers, punctuation, symbols.
 _SEEN = frozenset("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So".split())
-# Of those categories, and yet not seen: fillers of Hangul, the blank of Braille, joiners and
+# Invisible characters of those categories: fillers of Hangul, the blank of Braille, joiners and
 # vowels without a shape, variation selectors (Unicode's Default_Ignorable_Code_Point).
 _UNSEEN = frozenset(
     map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0xFFFC))
 ) | frozenset(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 # Spaces as wide as they look.
 _SPACES = frozenset(" \u3000")
-# Says that what stands before it is shown as text, or as a picture.
+# Selects whether the character before it is shown as text or as a picture.
 _PRESENTATION = frozenset("\ufe0e\ufe0f")
-# No script puts more marks on a letter; more of them reach into the lines above and below.
+# No script uses more marks on a letter; more of them cover the lines above and below.
 _MOST_MARKS = 6
-# Characters. Nobody reads a longer line, and each character is looked at.
+# Characters. Nobody reads a longer line, and each character is checked.
 _LONGEST_LINE = 20_000
 
 
 def one_line(text: str) -> str:
-    """A name or a short text on one line: what nobody sees becomes `[U+200B]` or a picture (`␊`).
+    """Return a name or a short text on one line, with pictures for invisible characters.
 
-    Line ends, ANSI, bidirectional, zero-width and tag characters are all made visible. What is too
-    long for a line is cut.
+    Line ends, ANSI, bidirectional, zero-width and tag characters all become visible, as `[U+200B]`
+    or a picture (`␊`). A text that is too long for a line is cut.
     """
     if len(text) > _LONGEST_LINE:
         text = f"{text[:_LONGEST_LINE]}\u2026"
@@ -146,7 +145,7 @@ def one_line(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """Text of several lines, each as `one_line` has it."""
+    """Return a text of several lines, each as `one_line` returns it."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
@@ -154,20 +153,22 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
 
 
 def prompt(text: str) -> str:
-    """What `input()` asks: lines without colours, each as `one_line` has it."""
+    """Return the prompt of `input()`: lines without colours, each as `one_line` returns it."""
     return lines(_COLOUR.sub("", text).replace("\r\n", "\n").replace("\t", "    "))
 
 
 # Setting these on an object changes all objects of a page.
 UNSAFE_NAMES = frozenset(("__proto__", "constructor", "prototype"))
-# Deeper data is nobody's: the page's own functions call themselves for each level.
+# Deeper data have no use: the page's own functions are recursive.
 DEEPEST = 100
 _TOO_DEEP = "[nested too deeply]"
 
 
 def all_visible(value: Any, depth: int = 0) -> Any:
-    """JSON with all its strings visible, without names that reach into JavaScript objects, and
-    without what is nested deeper than `DEEPEST`."""
+    """Return JSON with all its strings visible.
+
+    It has no names that reach into JavaScript objects, and nothing deeper than `DEEPEST`.
+    """
     if isinstance(value, str):
         return visible(value)
     if not isinstance(value, list | tuple | dict):
@@ -183,15 +184,15 @@ def all_visible(value: Any, depth: int = 0) -> Any:
     return [all_visible(item, depth + 1) for item in value]
 
 
-# What a number, or anything else without characters, counts in bytes.
+# The size in bytes of a number, or of anything else without characters.
 _VALUE_BYTES = 8
 
 
 def excess(value: Any, most_bytes: int, most_values: int | None = None) -> str:
-    """Why a value is too much for its place, or nothing.
+    """Return why a value is too large, or an empty string.
 
-    Level by level, up to the first bound, so neither depth nor size makes it slow. Bytes are about
-    those of the value's JSON.
+    It is measured level by level, up to the first limit, so neither depth nor size makes it slow.
+    Bytes are about those of the value's JSON.
     """
     level, size, values, depth = [value], 0, 1, 0
     while level:
@@ -227,7 +228,7 @@ def excess(value: Any, most_bytes: int, most_values: int | None = None) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A MIME bundle's text, which may come as a list of lines; nothing for what is no text."""
+    """Return a MIME bundle's text, which may be a list of lines; empty for any other value."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
@@ -236,7 +237,7 @@ def as_text(value: Any) -> str:
 
 
 def shortened_lines(value: Any) -> list[str]:
-    """The lines of a traceback; as one text, without its middle, if they are too many."""
+    """Return the lines of a traceback; if they are too many, one text without its middle."""
     texts = [as_text(line) for line in value] if isinstance(value, list | tuple) else []
     if len(texts) <= _MOST_LINES and sum(map(len, texts)) <= MOST_TEXT:
         return texts
@@ -253,7 +254,7 @@ class StreamText:
         self._begun: dict[str, str] = {}
 
     def visible(self, name: str, text: str) -> str:
-        """The next piece of that stream; a sequence that is not whole waits for the next."""
+        """Return the next piece of that stream; an incomplete sequence waits for the next piece."""
         text = self._begun.pop(name, "") + text
         if (begun := _begun.search(text, max(0, len(text) - _LONGEST_BEGUN))) is not None:
             self._begun[name] = begun[0]

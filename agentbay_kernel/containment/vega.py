@@ -1,9 +1,9 @@
-"""Vega and Vega-Lite: which specifications the page may draw, and documents that draw the others.
+"""Vega and Vega-Lite: specifications that the page may draw, and documents that draw the others.
 
 A specification is a program: its expressions become JavaScript, its keys become attributes of
-inputs, its addresses are loaded with the page's cookies. So only a specification of which every
-key and every value is on the list below reaches the page as data. All others, and all of full
-Vega, are drawn in a frame.
+inputs, its addresses are loaded with the page's cookies. So a specification reaches the page as
+data only if every key and every value is on the list below. All others, and all of full Vega, are
+drawn in a frame.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _Check = Callable[[Any], bool]
 _mime = re.compile(r"application/vnd\.vega(?P<lite>lite)?\.v(?P<version>\d{1,3})[+.]json\Z", re.A)
 # JupyterLab 4.6 draws these, with Vega-Lite 5.6.
 _IN_THE_PAGE = frozenset(f"application/vnd.vegalite.v{version}+json" for version in (3, 4, 5))
-# vega-embed's "View Source" writes the specification as HTML into a window with the page's rights,
-# "Open in Vega Editor" sends it away.
+# vega-embed's "View Source" writes the specification as HTML into a window with the page's rights;
+# "Open in Vega Editor" sends it to another site.
 _ACTIONS = {"export": True, "source": False, "compiled": False, "editor": False}
-# vl-convert bundles the scripts in seconds; more means that it hangs.
+# vl-convert bundles the scripts in seconds; a longer time means that it hangs.
 _BUNDLING_S = 60
 
 
@@ -35,7 +35,7 @@ def is_vega(mime: str) -> bool:
 
 
 def can_be_data(mime: str, spec: Any) -> bool:
-    """Return whether the page can draw this specification, and nothing in it can act there."""
+    """Return whether the page can draw this specification, and nothing in it is active there."""
     return mime in _IN_THE_PAGE and _is_chart(spec, 0)
 
 
@@ -52,18 +52,18 @@ def embed_metadata(metadata: Any) -> dict[str, Any]:
 
 
 class ScriptsError(Exception):
-    """Scripts that could not be made; says why and what to do, without a full stop at the end."""
+    """Scripts could not be made; the message has the reason and advice, without a full stop."""
 
 
 def document(mime: str, data: str, *, python: str = sys.executable) -> str | None:
-    """Return HTML that draws a specification, or nothing where vl-convert is missing.
+    """Return HTML that draws a specification, or nothing if vl-convert is missing.
 
     Arguments:
         data: the specification, as JSON that may stand in a script element.
         python: the interpreter that may have vl-convert.
 
     Raises:
-        ScriptsError: vl-convert is there, but did not write the scripts.
+        ScriptsError: vl-convert is installed, but did not write the scripts.
     """
     found = _mime.match(mime)
     assert found is not None
@@ -79,7 +79,7 @@ vegaEmbed("#chart",JSON.parse(document.getElementById("spec").textContent),\
 {{mode:"{mode}",actions:false,renderer:"canvas"}}).catch(error=>{{\
 document.getElementById("chart").textContent=String(error)}})</script>"""
 
-# In a process of its own: it loads a whole JavaScript engine, which then is gone again.
+# In a separate process: it loads a whole JavaScript engine, whose memory is freed afterwards.
 _BUNDLE = """\
 import importlib.util, sys
 if importlib.util.find_spec("vl_convert") is None:
@@ -114,10 +114,10 @@ def _scripts(major: str, python: str) -> str | None:
         raise ScriptsError(f"Python did not start to write its scripts ({why}). {_AGAIN}") from None
 
 
-# What fails is not kept: it works as soon as vl-convert is installed.
+# Failures are not cached: it works as soon as vl-convert is installed.
 @cache
 def _bundled(major: str, python: str) -> str:
-    # -P: a file of that name in the notebook's directory is not it.
+    # -P: no file of that name is imported from the notebook's directory.
     bundled = subprocess.run(
         [python, "-P", "-c", _BUNDLE % _MISSING, major],
         stdin=subprocess.DEVNULL,
@@ -136,7 +136,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _between(least: float, most: float) -> _Check:
-    """Check for a number. What a page counts up to, or draws as large, must be bounded."""
+    """Check for a number. A number that a page counts up to, or draws with, must be limited."""
     return lambda value: _is_number(value) and least <= value <= most
 
 
@@ -145,7 +145,7 @@ def _is_bool(value: Any) -> bool:
 
 
 def _is_scalar(value: Any) -> bool:
-    """Return whether it is a value of a row; it is drawn, never run."""
+    """Return whether it is a value of a row, which is drawn and never run."""
     if isinstance(value, str):
         return is_plain(value)
     return value is None or _is_bool(value) or _is_number(value)
@@ -180,9 +180,9 @@ def _object(checks: dict[str, _Check]) -> _Check:
     )
 
 
-# vega-tooltip loads what is named so as a picture; others are found in every JavaScript object.
+# vega-tooltip loads a field `image` as a picture; every JavaScript object has the others.
 _NO_FIELD = UNSAFE_NAMES | {"image", "hasOwnProperty", "toString", "valueOf", "toLocaleString"}
-# Vega-Lite reads brackets, dots, quotes and backslashes in it as a path.
+# Vega-Lite reads brackets, dots, quotes and backslashes in a name as a path.
 _no_label = re.compile(r"""["`\\<\n\r\u0085\u2028\u2029]""")
 _name = re.compile(r"[^\W_][\w \-()%/:+*#$€°²,]{0,199}")
 
@@ -199,7 +199,7 @@ def _is_field(value: Any) -> bool:
 def _is_label(value: Any) -> bool:
     """Return whether it can be a title.
 
-    Vega-Lite writes it into the expression of a tooltip, as the name of what is shown.
+    Vega-Lite writes it into the expression of a tooltip, as the name of a value.
     """
     return (
         isinstance(value, str)
@@ -224,7 +224,7 @@ def _is_dataset(value: Any) -> bool:
 
 
 def _is_category(value: Any) -> bool:
-    """Return whether it is a value that may stand in an expression that Vega-Lite writes."""
+    """Return whether the value is safe in an expression that Vega-Lite writes."""
     return _is_scalar(value) and (
         not isinstance(value, str) or re.search(r"""["'`\\<]""", value) is None
     )
@@ -238,7 +238,7 @@ def _are_rows(value: Any) -> bool:
 
 _is_title = _any(_is_label, _list(_is_label, 20), _words("", None))
 _is_color = _text(r"#[0-9a-fA-F]{3,8}|[a-zA-Z]{1,30}|(?:rgb|hsl)a?\([0-9., %]{1,40}\)")
-# Numbers of three digits are widths that a page has no memory for.
+# Numbers of three digits are widths that take more memory than a page has.
 _is_format = _text(r"(?!.*\d{3})[\w%.,+\-()$~ :/#=*^<>]{0,40}")
 _is_size = _between(-10_000, 10_000)
 _is_count = _between(0, 1000)
@@ -259,7 +259,7 @@ _shape = _words(
 )
 _weight = _any(_words("normal bold lighter bolder"), _is_number)
 
-# What only looks like something means the same wherever it stands: marks, axes, legends, titles,
+# Keys that only affect the look have the same meaning everywhere: in marks, axes, legends, titles,
 # views, and the configuration of each.
 _STYLE: dict[str, _Check] = {
     **dict.fromkeys(
@@ -317,7 +317,7 @@ _STYLE: dict[str, _Check] = {
     "tooltip": _any(_is_bool, _words("", None)),
 }
 _is_style = _object(_STYLE)
-# In axes and legends some words mean something else.
+# In axes and legends some keys have another meaning.
 _is_guide = _any(
     _object(
         {
@@ -379,7 +379,7 @@ _is_scale = _object(
             ),
             _is_number,
         ),
-        # The page counts its powers, and the multiples of these.
+        # The page loops over its powers, and over their multiples.
         "base": _between(2, 100),
     }
 )
@@ -485,9 +485,9 @@ _CHART: dict[str, _Check] = {
     "width": _is_extent,
 }
 _SEVERAL = frozenset(("concat", "hconcat", "layer", "vconcat"))
-# Altair itself stops at 5,000.
+# Altair itself allows 5,000.
 _MOST_ROWS = 50_000
-# Charts of charts of charts are drawn, deeper ones go to the frame.
+# Deeper nested charts are drawn in the frame.
 _DEEPEST = 4
 _MOST_PARTS = 100
 

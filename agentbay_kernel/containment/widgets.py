@@ -1,9 +1,9 @@
-"""Widgets: what the comms of a sandbox may bring into a page.
+"""Widgets: limits on what the comms of a sandbox may bring into a page.
 
-Only ipywidgets' own comms and the widget packages of the policy are let in: any other package's
-code would be run with state that it never expected to come from a stranger. Of ipywidgets' own
-widgets, `_TRAITS` says for each trait what the page makes of it; a trait that is not there is left
-out. HTML, styles, classes, addresses and names are let in by allow lists of their own.
+Only ipywidgets' own comms and the widget packages of the policy are allowed. The code of any other
+package would run with state that it never expected from an untrusted sender. For ipywidgets' own
+widgets, `_TRAITS` lists how the page uses each trait; a trait that is not listed is left out. HTML,
+styles, classes, addresses and names pass allow lists of their own.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from agentbay_kernel.containment.text import (
 from agentbay_kernel.execution.messages import Message
 
 TARGET = "jupyter.widget"
-# Opened by a page that was loaded again, to ask for the state of all widgets.
+# A page that is loaded again opens it, to request the state of all widgets.
 CONTROL = "jupyter.widget.control"
 
-# The widgets of ipywidgets 8, without the `Model` and `View` at their ends. Those that are not
-# shown themselves are views of others: styles, layouts.
+# The widgets of ipywidgets 8, without the final `Model` and `View`. Those that are not shown
+# themselves are parts of others: styles, layouts.
 _CLASSES = frozenset(
     """
     Accordion Audio BoundedFloatText BoundedIntText Box Button ButtonStyle Checkbox CheckboxStyle
@@ -50,10 +50,10 @@ _CLASSES = frozenset(
     VBox Valid Video
     """.split()
 )
-# What the page makes of a trait: `data` stays data or becomes the text of a field; a `label` is
-# text that MathJax sees; a `look` is a value of CSS, a `size` may be calculated, `digits` say how a
-# number is written; `mark` ends the name of a class; `widgets` names other widgets; `bytes` come
-# beside the state only, `nothing` does not come at all.
+# How the page uses a trait. `data` stays data or becomes the text of a field; a `label` is text for
+# MathJax; a `look` is a value of CSS, a `size` may be calculated, `digits` are a format of
+# numbers; `mark` ends the name of a class; `widgets` refer to other widgets; `bytes` only come
+# beside the state, `nothing` does not come at all.
 _TRAITS = {
     name: kind
     for kind, names in {
@@ -91,7 +91,7 @@ _TRAITS = {
     }.items()
     for name in names.split()
 }
-# The strictest kind that any class of a widget's has for a trait comes first.
+# The strictest kind that any of a widget's classes has for a trait comes first.
 _OF_CLASSES = {
     ("HTML", "value"): "html",
     ("HTMLMath", "value"): "html",
@@ -106,17 +106,17 @@ _OF_CLASSES = {
 }
 _MARKS = frozenset(("", "success", "info", "warning", "danger", "primary"))
 _icon = re.compile(r"[\w-]{0,60}\Z", re.A)
-# Of a picture, a sound or a film. `url` would make its value an address to load from.
+# Of a picture, a sound or a video. `url` would make its value an address to load from.
 _format = re.compile(r"(?!url\Z)[a-z0-9][a-z0-9.+-]{0,30}\Z", re.A)
 _digits = re.compile(r"(?!.*\d{3})[ +(-]?[$#]?\d{0,2},?(?:\.\d{1,2})?~?[a-zA-Z%]?\Z", re.A)
 _version = re.compile(r"[\^~<>=*]{0,3}(?:\d[\w.+-]{0,40})?\Z", re.A)
-# A page fails to open a widget of another version, and loses the message behind it.
+# A page fails to open a widget of another version, and loses the message after it.
 _protocol = re.compile(r"2\.\d{1,3}\.\d{1,3}\Z", re.A)
-# Any other class means something only by a style sheet, and the page has its own: `jp-Dialog`
-# covers all of it. `interact` gives this one.
+# Any other class only has a meaning in a style sheet, and the page has its own: `jp-Dialog`
+# covers all of it. `interact` sets this one.
 _DOM_CLASSES = frozenset(("widget-interact",))
 _reference = re.compile(r"IPY_MODEL_([\w-]{1,100})\Z", re.A)
-# What a link made in the page may carry from widget to widget.
+# The traits that a link made in the page may copy from widget to widget.
 _LINKED = frozenset(
     ("value", "index", "disabled", "min", "max", "step", "selected_index", "indent", "readout")
 )
@@ -128,12 +128,12 @@ _REFUSED_PACKAGE = (
 _UNNAMED = "it does not name its type"
 _OTHER_PROTOCOL = "it is not of version 2 of the widgets' protocol"
 _OTHER_CLASS = "a widget of its id has another class"
-# Of the state of a widget, or of all of them together.
+# Values in the state of one widget, or of all widgets together.
 _MOST_VALUES = 1_000_000
 
 
 def kind_of(classes: frozenset[str], trait: str) -> str | None:
-    """What the page makes of a trait of ipywidgets' own widgets; None for one that they lack."""
+    """Return how the page uses a trait of ipywidgets' own widgets; None if they lack it."""
     for (name, special), kind in _OF_CLASSES.items():
         if special == trait and name in classes:
             return kind
@@ -142,7 +142,7 @@ def kind_of(classes: frozenset[str], trait: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Model:
-    """What is known of an open widget."""
+    """The known facts of an open widget."""
 
     # Without `Model` and `View`.
     classes: frozenset[str]
@@ -150,35 +150,35 @@ class _Model:
     html_description: bool
 
     def kind_of(self, trait: str) -> str | None:
-        """What the page makes of a trait; None for what is left out."""
+        """Return how the page uses a trait; None if it is left out."""
         if trait == "description" and self.html_description:
             return "html description"
         kind = kind_of(self.classes, trait)
         if self.is_core or kind in _EVERYWHERE:
             return kind
-        # Another package's, which is trusted: its traits have meanings of their own.
+        # Another package is trusted: its traits have meanings of their own.
         return "data"
 
 
-# What these become is the page's and not the package's.
+# The page interprets these, and not the package.
 _EVERYWHERE = frozenset(("classes", "outputs", "link", "version"))
 
 
 class Widgets:
-    """The widgets that a sandbox has open in a page."""
+    """The widgets of a sandbox that are open in a page."""
 
     def __init__(self, policy: Callable[[], Policy]) -> None:
         self._policy = policy
         self._models: dict[str, _Model] = {}
-        # Of ids that were closed: a page may still have the old widget of such an id, if it could
-        # not open the new one, or if another page closed it.
+        # Closed ids: a page may still have the old widget of such an id, if it could not open the
+        # new one, or if another page closed it.
         self._closed: dict[str, _Model] = {}
         self._control: set[str] = set()
-        # All that the page opened itself, of whatever target: those may be closed.
+        # All comms that the page opened itself, of any target: those may be closed.
         self._of_page: set[str] = set()
 
     def note_from_page(self, kind: str, content: dict[str, Any]) -> None:
-        """Take notice of a comm message that the page sends."""
+        """Note a comm message that the page sends."""
         comm_id = content.get("comm_id")
         if not isinstance(comm_id, str):
             return
@@ -196,13 +196,13 @@ class Widgets:
         self._of_page.discard(comm_id)
 
     def contain(self, message: Message) -> Message | Refusal | None:
-        """A comm message as the page may have it; None for what nobody opened."""
+        """Return a comm message as the page may get it; None for a comm that is not open."""
         content = message.content
         comm_id, data = content.get("comm_id"), content.get("data")
         data = data if isinstance(data, dict) else {}
         if not isinstance(comm_id, str):
             return None
-        # Before anything reads it. Buffers are counted by the limit of a cell's displays.
+        # Checked before anything reads it. The limit of a cell's displays counts the buffers.
         if reason := excess(data, MOST_TEXT, _MOST_VALUES):
             return Refusal("widget", f"{reason}. Give it fewer data")
         if message.type == "comm_open":
@@ -253,8 +253,8 @@ class Widgets:
             contained = {"method": method, "state": kept, "buffer_paths": paths}
         elif method == "custom":
             custom = data.get("content")
-            # Core widgets know `focus` too (ipywidgets 8). What is typed next, wherever it was
-            # meant for, would go to the sandbox.
+            # Core widgets also accept `focus` (ipywidgets 8). The user's next input, whatever it
+            # was meant for, would go to the sandbox.
             if model.is_core and custom != {"do": "blur"}:
                 return None
             contained, buffers = {"method": method, "content": all_visible(custom)}, message.buffers
@@ -271,7 +271,7 @@ class Widgets:
             state = told.get("state") if isinstance(told, dict) else None
             if not isinstance(state, dict) or widget_id in UNSAFE_NAMES:
                 continue
-            # The names stand both in the state and beside it; a page may read either.
+            # The names are both in the state and beside it; a page may read either.
             beside = {f"_{key}": told.get(key) for key in ("model_name", "model_module")}
             if any(state.get(name, value) != value for name, value in beside.items()):
                 continue
@@ -290,7 +290,7 @@ class Widgets:
         return Message("comm_msg", {"comm_id": comm_id, "data": contained}, {}, buffers)
 
     def _admit(self, comm_id: str, state: dict[str, Any]) -> _Model | Refusal:
-        """May a widget with this state be opened? Remembers it if so."""
+        """Return and store the model of a widget with this state; a refusal if it may not open."""
         told = [state[key] for key in _PACKAGE_KEYS + _NAME_KEYS if state.get(key) is not None]
         if not all(isinstance(it, str) for it in told):
             return Refusal("widget", _UNNAMED)
@@ -311,7 +311,7 @@ class Widgets:
         model = _Model(classes, is_core, state.get("description_allow_html") is True)
         known = self._models.get(comm_id) or self._closed.get(comm_id)
         if known is not None:
-            # A widget stays what it was: links and changes are judged by that.
+            # A widget's classes don't change: links and updates are checked by them.
             if known.is_core != is_core or not classes <= known.classes:
                 return Refusal("widget", _OTHER_CLASS)
             model = known
@@ -325,12 +325,12 @@ class Widgets:
             if key in UNSAFE_NAMES:
                 continue
             if key in _PACKAGE_KEYS + _NAME_KEYS:
-                # A widget stays what it was: its state was contained for that.
+                # A widget's classes don't change: its state was contained for them.
                 if opening:
                     kept[key] = value
                 continue
             if key == "description_allow_html":
-                # Set once: its description is judged by it.
+                # Set once: it determines the check of the description.
                 if value is not True or (opening and model.html_description):
                     kept[key] = value is True
                 continue
@@ -340,7 +340,7 @@ class Widgets:
         return kept
 
     def _value(self, kind: str, value: Any) -> Any:
-        """One entry of a widget's state, for what the page makes of it."""
+        """Return a contained entry of a widget's state, for the use that the page makes of it."""
         match kind:
             case "data":
                 return all_visible(value)
@@ -355,7 +355,7 @@ class Widgets:
         return _each(value, _SCALARS[kind])
 
     def _may_link(self, end: list[Any]) -> bool:
-        """May a link in the page read or write this? It passes by the containment."""
+        """Return whether a link in the page may use this: it bypasses the containment."""
         reference = _reference.match(str(end[0])) if len(end) == 2 else None
         model = self._models.get(reference[1]) if reference is not None else None
         return (
@@ -366,7 +366,7 @@ class Widgets:
         )
 
     def _output(self, output: Any) -> dict[str, Any]:
-        """An output that an Output widget shows (nbformat 4)."""
+        """Return a contained output of an Output widget (nbformat 4)."""
         output = output if isinstance(output, dict) else {}
         kind = output.get("output_type")
         if kind == "stream":
@@ -394,9 +394,9 @@ _LEFT_OUT = object()
 
 
 def _each(value: Any, scalar: Callable[[Any], Any]) -> Any:
-    """A value of a trait, or a list of them, or (ipywidgets 7) one for each number."""
+    """Apply a check to a value, to each of a list, or (ipywidgets 7) to one for each number."""
     if isinstance(value, list | tuple):
-        # A place in a list counts, but one without a widget or a class is none.
+        # Positions in a list matter, but an entry without a widget or a class is dropped.
         return [it for it in map(scalar, value) if it is not None]
     if isinstance(value, dict):
         return {name: scalar(it) for name, it in value.items() if str(name).isdecimal()}
@@ -421,13 +421,13 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "label": _label,
     "look": _look,
     "size": lambda value: _look(value, "width"),
-    # As wide as it says, a number takes all memory of a page.
+    # A width in it can take all memory of a page.
     "digits": _word(lambda text: _digits.match(text) is not None, ".0f"),
     "mark": _word(_MARKS.__contains__),
     "widgets": _word(lambda text: _reference.match(text) is not None, None),
     "classes": _word(_DOM_CLASSES.__contains__, None),
     "icon": _word(lambda text: all(_icon.match(word) for word in text.split())),
-    # Of these only the first word gets a prefix in the page.
+    # In these, only the first word gets a prefix in the page.
     "icons": _word(lambda text: _icon.match(text) is not None),
     "format": _word(lambda text: _format.match(text) is not None),
     "version": _word(lambda text: _version.match(text) is not None),
@@ -438,10 +438,11 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
 def _safe_buffers(
     paths: Any, buffers: tuple[bytes, ...], find_model: Callable[[str], _Model | None] | _Model
 ) -> tuple[list[list[Any]], tuple[bytes, ...]]:
-    """The buffers that belong into a state, with the paths of where they belong.
+    """Return the buffers that belong to a state, with their paths.
 
     Arguments:
-        find_model: the widget; or finds it by the id that a path begins with, before `state`.
+        find_model: the widget; or a function that finds it by the id at the start of a path, before
+            `state`.
     """
     kept: list[tuple[list[Any], bytes]] = []
     for path, buffer in zip(paths if isinstance(paths, list) else [], buffers, strict=False):
@@ -454,7 +455,7 @@ def _safe_buffers(
             model = find_model(path[0]) if isinstance(path[0], str) else None
             below = list(path[2:] if path[1:2] == ["state"] else path[1:])
         safe = all(isinstance(step, int) or _is_safe_step(step) for step in path)
-        # Of ipywidgets' own widgets, only values are binary.
+        # In ipywidgets' own widgets, only values are binary.
         if model is not None and safe and below and (not model.is_core or below[0] == "value"):
             kept.append((list(path), buffer))
     return [path for path, _ in kept], tuple(buffer for _, buffer in kept)

@@ -1,7 +1,7 @@
-"""Values and files between the notebook's side and the sandbox.
+"""Transfers values and files between this machine and the sandbox.
 
-In: values by name, or paths. Out: the same on the other side, and in a line each what changed on
-the way. What comes out of a sandbox is data: it is checked, never run.
+Values go by name, files by path. Each change on the way is reported in one line. Anything that
+comes out of a sandbox is data: it is checked, and never run.
 
     exchange = Exchange(live.session, live.execution_of)
     notes = exchange.send({"df": df})

@@ -1,10 +1,9 @@
-"""Download: a file or a folder of the sandbox, onto this machine.
+"""Download: a file or a directory of the sandbox, onto this machine.
 
-In: a path in the sandbox, and one here that the caller allows. Out: what was brought. What the
-sandbox lists is only a claim: paths are checked step by step, sizes are counted, contents are held
-against the checksums that were told first. Where each file is written is the rule of `local_files`.
-A file that broke off is kept beside its place, under a name made of its content, and goes on from
-there.
+The caller allows the local path. The sandbox's list of files is not trusted: paths are checked step
+by step, sizes are counted, contents are compared with the checksums of the list. `local_files`
+decides where each file is written. An interrupted file is kept beside its target, under a name made
+of its content, and the next download continues from there.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class _File:
-    """One file that the sandbox claims to have: its place here, its bytes, where they are there.
+    """One file of the sandbox's list: its path here, its bytes, its path there.
 
-    `parts` are the steps from the notebook's folder; `is_moved` says whether they are others than
-    those that were asked for.
+    `parts` are the steps from the notebook's directory; `is_moved` is whether they differ from the
+    requested ones.
     """
 
     parts: list[str]
@@ -71,14 +70,14 @@ class _Listing:
         return sum(file.size for file in self.files)
 
     def places(self) -> Iterator[list[str]]:
-        """All paths that are written."""
+        """Yield all paths that are written."""
         yield from (file.parts for file in self.files)
         yield from self.folders
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a download goes, as it was asked for; see `Exchange.download`."""
+    """The requested target of a download; see `Exchange.download`."""
 
     local: Path
     into: bool
@@ -87,10 +86,10 @@ class Target:
     endings: Collection[str] = ()
 
     def path(self, remote: str, is_folder: bool) -> Path:
-        """The path of the file or folder itself.
+        """Return the path of the file or directory itself.
 
         Raises:
-            UnsafePathError: it needs a name of its own and has none that is taken here.
+            UnsafePathError: it needs its own name, and has none that is allowed here.
         """
         if not self.into and (is_folder or not self.local.is_dir()):
             return self.local
@@ -154,7 +153,7 @@ def _left_out(number: int) -> list[Note]:
 
 
 def _moved(moved: list[_File]) -> list[Note]:
-    """Where the files are that are not data."""
+    """Return a note on the location of files that are not data."""
     if not moved:
         return []
     names = [file.parts[-1] for file in moved]
@@ -177,7 +176,7 @@ def _some(names: list[str]) -> str:
 
 
 def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limit: int) -> _Listing:
-    """What the sandbox lists, checked; `top` is where it is wanted."""
+    """Return the sandbox's list of files, checked; `top` is the requested location."""
     path, is_folder = report.get("path"), report.get("folder") is True
     files, folders = report.get("files"), report.get("folders")
     if not isinstance(path, str) or not isinstance(files, list) or not isinstance(folders, list):
@@ -211,7 +210,7 @@ def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limi
         place = f"{path}/{below}" if is_folder else path
         listed.append(_File(parts, parts != wanted, size, sha256, place, offset is not None))
     made = [top, *([*top, *safe_parts(below)] for below in folders)] if is_folder else []
-    # Of the others, the files make those that they are in.
+    # Directories that hold files are made for these files.
     empty = [_folder_placed(parts, endings) for parts in made if tuple(parts) not in holding]
     _refuse_twins([*(file.parts for file in listed), *made])
     listing = _Listing(listed, empty, _whole(report.get("left_out")))
@@ -224,12 +223,12 @@ def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limi
 
 
 def _folder_placed(parts: list[str], endings: Collection[str]) -> list[str]:
-    """The path of an empty folder: that at which a table in it would be."""
+    """Return the path of an empty directory: the one that a table in it would have."""
     return list(placed([*parts, "table.csv"], endings)[:-1])
 
 
 def _refuse_twins(paths: list[list[str]]) -> None:
-    # Two names that differ in case or in how an accent is written are one file on some systems.
+    # Some systems treat two names as one file if only case or the form of an accent differs.
     seen: set[str] = set()
     for parts in paths:
         key = unicodedata.normalize("NFC", "/".join(parts).casefold())
@@ -246,10 +245,10 @@ def _whole(value: Any) -> int:
 
 
 def _still_wanted(root: Path, listing: _Listing, force: bool) -> list[_File]:
-    """The files that are not here yet.
+    """Return the files that are not here yet.
 
     Raises:
-        TargetExistsError: one is here, with another content.
+        TargetExistsError: one exists here, with another content.
     """
     left, others = [], []
     for file in listing.files:
@@ -285,7 +284,7 @@ def _fetch(
     count: Count,
     stopped: threading.Event | None,
 ) -> None:
-    """One file, which goes on where an earlier attempt ended."""
+    """Fetch one file; continue where an earlier attempt ended."""
     *above, name = file.parts
     part = _part_name(name, file.sha256)
     with open_folder(root, above, make=True) as folder:
@@ -306,7 +305,7 @@ def _part_name(name: str, sha256: str) -> str:
 
 
 def _resumed(folder: Folder, part: str, file: _File, digest: Any) -> int:
-    """Bytes of the file that are here; they go into the digest."""
+    """Return the number of bytes that are here already; add them to the digest."""
     found = folder.status(part)
     if found is None:
         return 0
@@ -339,7 +338,7 @@ def _fetch_packed(
     count: Count,
     stopped: threading.Event | None,
 ) -> None:
-    """The small files of a folder, which come as one."""
+    """Fetch the small files of a directory, which come as one stream."""
     packed = [file for file in listing.files if file.packed]
     wanted = {id(file) for file in left}
     if not any(id(file) in wanted for file in packed):

@@ -1,8 +1,8 @@
-"""Exchange: values and files of one session.
+"""Exchange: transfers values and files for one session.
 
-In: values by name, paths. Out: the same on the other side. Bytes go as files in a private
-folder of the sandbox (transfers); the sandbox's part is done where the user's variables are (jobs).
-So one way serves every execution, and nothing passes through a cell's output.
+Values go by name, files by path. The bytes are files in a private directory of the sandbox
+(transfers). The sandbox's part runs where the user's variables are (jobs). So it works the same
+with every execution, and nothing passes through a cell's output.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from agentbay_kernel.service import Session
 from agentbay_kernel.sessions.audit_log import AuditLog
 
 LIMIT = 2_000_000_000
-# Values whose text is no longer go with the job itself.
+# Longer values go in files, and not in the job itself.
 _MOST_WITH_JOB = 24_000
-# A text of JSON takes several times its size in memory.
+# JSON text takes several times its size in memory.
 _MOST_TEXT = 256 * 1024 * 1024
 _MOST_BLOBS = 1_000_000
 _JAVASCRIPT_NAME = re.compile(r"[^\W\d][\w$]*|\$[\w$]*")
 
 
 class Exchange:
-    """Transfers values and files into one session's sandbox and out of it. One a session.
+    """Transfers values and files into one session's sandbox and out of it. Make one per session.
 
     Calls from several threads take turns. All methods block: call them off the event loop. If
     code runs in the session, they wait for it, as a cell does.
 
     Arguments:
         session: the session.
-        execution_of: gives the execution of a language, as `LiveSession.execution_of` does;
-            `run_code` runs the sandbox's part unless given.
+        execution_of: returns the execution of a language, as `LiveSession.execution_of` does;
+            by default `run_code` runs the sandbox's part.
         limit: most bytes of one exchange (the setting `exchange_limit`).
         audit: gets a line for everything that is sent, before it is sent.
     """
@@ -88,13 +88,13 @@ class Exchange:
         """Set variables of the sandbox to these values.
 
         Arguments:
-            values: the values, by the names that they get there.
+            values: the values, by their names in the sandbox.
             language: whose variables: `python` or `javascript`.
             progress: called as bytes arrive.
             stopped: set it to end the exchange early; no variable is set then.
 
         Returns:
-            What is not the same there, a line each.
+            The differences in the sandbox, a line each.
 
         Raises:
             ExchangeError: a value can't be transferred. No variable was set.
@@ -130,7 +130,7 @@ class Exchange:
         return [Note(*note) for note in told] + _notes(report)
 
     def _note_sent(self, name: str, size: int) -> None:
-        """Data of this machine is about to be sent."""
+        """Log data of this machine that is about to be sent."""
         if self._audit is not None:
             self._audit.data(self._session_id, name, size)
 
@@ -151,7 +151,7 @@ class Exchange:
             stopped: set it to end the exchange early.
 
         Returns:
-            The values by name, and what is not the same here.
+            The values by name, and the differences from the values in the sandbox.
 
         Raises:
             MissingNameError: there is no such variable.
@@ -209,11 +209,11 @@ class Exchange:
 
         Arguments:
             local: a path that the caller allows.
-            remote: the path in the sandbox, relative to the working directory of its Python; the
-                same name there unless given. If it ends with `/`, the file or directory is put
+            remote: the path in the sandbox, relative to the working directory of its Python; by
+                default the same name there. If it ends with `/`, the file or directory is put
                 into it; a file is also put into a directory that exists. Otherwise it is the path
                 of the file or directory itself, so a repeated call continues and does not nest.
-            force: overwrite files that are there with another content.
+            force: overwrite files that exist with another content.
             progress: called as bytes arrive.
             stopped: set it to end the transfer early; it can be continued.
 
@@ -221,7 +221,7 @@ class Exchange:
             How many files and bytes were transferred, and where they are.
 
         Raises:
-            TargetExistsError: files are there, with another content. Nothing was changed.
+            TargetExistsError: files exist with another content. Nothing was changed.
             ExchangeError: it can't be done; the message names the reason.
             CommandError: the service failed.
         """
@@ -261,11 +261,11 @@ class Exchange:
             local: a path that the caller allows: that of the file or directory itself, so a
                 repeated call continues and does not nest. A file is also put into a directory that
                 exists.
-            into: `local` is a directory that gets the file or directory under its own name.
-            force: overwrite files that are here with another content.
-            folder: the directory that holds `local` and `from-sandbox`, resolved; that of `local`
-                unless given.
-            endings: of names that are data too, for example `svg`.
+            into: whether `local` is a directory that gets the file or directory under its own name.
+            force: overwrite files that exist here with another content.
+            folder: the directory that holds `local` and `from-sandbox`, resolved; by default that
+                of `local`.
+            endings: endings of names that are data too, for example `svg`.
             progress: called as bytes arrive.
             stopped: set it to end the transfer early; it can be continued.
 
@@ -273,8 +273,8 @@ class Exchange:
             How many files and bytes were transferred, and where they are.
 
         Raises:
-            TargetExistsError: files are here, with another content. Nothing was changed.
-            NotAllowedError: nothing is written under one of the names.
+            TargetExistsError: files exist here with another content. Nothing was changed.
+            NotAllowedError: one of the names is not allowed here.
             ExchangeError: it can't be done; the message names the reason.
             CommandError: the service failed.
         """
@@ -292,7 +292,7 @@ class Exchange:
     def _lacking_arrow(self) -> str:
         if not has_pyarrow():
             return ARROW_LACKS_HERE
-        # What is there stays; what is not may have been installed meanwhile.
+        # An installed pyarrow stays; a missing one may have been installed meanwhile.
         if not self._remote_arrow:
             report = self._jobs.do({"do": "probe"}, self._transfer.new_base())
             self._remote_arrow = report.get("pyarrow") is True

@@ -1,6 +1,6 @@
-"""Values of Python as JavaScript has them.
+"""Encodes values of Python for JavaScript.
 
-In: values of Python. Out: JSON and blobs with the few tags that the sandbox's `jobs.js` knows:
+The result is JSON and blobs, with the few tags that the sandbox's `jobs.js` knows:
 int (BigInt), float, str, bytes (Uint8Array), dict (Map), set, jsdate (Date), typed (typed array).
 """
 
@@ -29,26 +29,26 @@ _TYPED = {
     "float32": "Float32Array",
     "float64": "Float64Array",
 }
-# Names that an object of JavaScript sorts (ECMAScript, OrdinaryOwnPropertyKeys).
+# Names that a JavaScript object sorts (ECMAScript, OrdinaryOwnPropertyKeys).
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 
 
 class JavaScriptEncoder(Encoder):
-    """Makes JSON and blobs of values for JavaScript."""
+    """Encodes values as JSON and blobs for JavaScript."""
 
     def broken_text(self, value: str) -> Any:
-        """JavaScript's strings are made of such halves."""
+        """Return a string with half surrogate pairs unchanged, as in JavaScript's strings."""
         return value
 
     def large_integer(self, value: int) -> Any:
-        """A BigInt."""
+        """Encode an integer as a BigInt."""
         self.note("whole numbers beyond 2**53 arrive as BigInt")
         return super().large_integer(value)
 
     def pairs(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-        """A dict."""
+        """Encode a dict."""
         node = super().pairs(value, depth)
         if TAG not in node:
             numbers = [name for name in node if _INDEX.fullmatch(name)]
@@ -57,7 +57,7 @@ class JavaScriptEncoder(Encoder):
         return node
 
     def rare(self, value: Any, depth: int) -> Any:
-        """What JSON does not know by itself."""
+        """Encode a value that JSON itself does not support."""
         kind = type(value)
         if kind is tuple or kind is range:
             self.note(f"a {kind.__name__} arrives as an Array")
@@ -173,7 +173,7 @@ class JavaScriptEncoder(Encoder):
 
 
 def _cells(series: Any) -> list[Any]:
-    """Its cells as values of Python; what is missing is None, but in a column of floats."""
+    """Return its cells as values of Python; missing ones are None, except in a column of floats."""
     cells = series.astype(object)
     if getattr(series.dtype, "kind", "") != "f":
         cells = cells.where(series.notna().to_numpy(), None)

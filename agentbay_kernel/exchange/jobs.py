@@ -1,9 +1,9 @@
-"""Jobs for the sandbox's side of an exchange, done where the user's variables are.
+"""Jobs for the sandbox's side of an exchange, run where the user's variables are.
 
-In: a job, as JSON. Out: its report. A job is a file in the private folder; what does it is a
-small fixed piece of code, run as a silent cell by the execution that the user's own cells use -
-the Jupyter kernel of a bridged session, the service's own process in a direct one, Node for
-JavaScript. Names and values are data in files, never source text.
+A job is JSON in a file of the private directory, and has a report. A small fixed piece of code runs
+it, as a silent cell of the execution that the user's own cells use: the Jupyter kernel of a bridged
+session, the service's own process in a direct one, Node for JavaScript. Names and values are data
+in files, never source text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from agentbay_kernel.sandbox.exchange.values import Refused, parse
 
 _SOURCES = Path(__file__).parents[1] / "sandbox" / "exchange"
 _PACKAGE = "agentbay_kernel.sandbox.exchange"
-# What others import comes first.
+# A module comes after those that it imports.
 _MODULES = (
     "values",
     "encoding",
@@ -49,23 +49,23 @@ _MODULES = (
 )
 # A list of as many files as one transfer may have.
 _MOST_REPORT = 20 * 1024 * 1024
-# How long a report is waited for when the answer to its cell was lost.
+# How long to wait for a report if the response to its cell was lost (seconds).
 _LATE_S = 20.0
 
 
 class Execution(Protocol):
-    """What runs cells: `DirectExecution`, a `BridgedExecution`, or alike."""
+    """Runs cells: `DirectExecution`, a `BridgedExecution`, or similar."""
 
     def execute(self, cell: Cell) -> Iterator[Message]:
         """Run one cell."""
 
 
 class JobRunner:
-    """Has jobs done in one session.
+    """Runs jobs in one session.
 
     Arguments:
-        transfer: carries files there and back.
-        execution_of: gives the execution of a language.
+        transfer: transfers files in both directions.
+        execution_of: returns the execution of a language.
     """
 
     def __init__(self, transfer: ByteTransfer, execution_of: Callable[[str], Execution]) -> None:
@@ -80,10 +80,10 @@ class JobRunner:
         language: str = "python",
         stopped: threading.Event | None = None,
     ) -> dict[str, Any]:
-        """Have a job done; returns its report.
+        """Run a job; return its report.
 
         Arguments:
-            base: the path that the job's files have in common.
+            base: the common start of the paths of the job's files.
 
         Raises:
             ExchangeError: the sandbox refused, or did not do it.
@@ -110,7 +110,7 @@ class JobRunner:
         except ExchangeError as missing:
             if isinstance(failure, ResponseLostError):
                 raise failure from None
-            # Perhaps a cell has cleared the temporary files away.
+            # A cell may have deleted the temporary files.
             self._installed.clear()
             self._transfer.forget_folder()
             raise ExchangeError(
@@ -123,7 +123,7 @@ class JobRunner:
         return report
 
     def _run(self, code: str, language: str) -> Exception | str | None:
-        """Run a silent cell; returns what went wrong with it, if something did."""
+        """Run a silent cell; return its error, if there is one."""
         wrong: Exception | str | None = None
         cell = Cell(code, language, silent=True, store_history=False)
         try:
@@ -132,7 +132,7 @@ class JobRunner:
                     content = message.content
                     wrong = f"{content.get('ename')}: {str(content.get('evalue'))[:500]}"
         except ResponseLostError as lost:
-            # The cell may have done its job all the same; the report tells.
+            # The cell may have done its job nevertheless; the report shows that.
             return lost
         return wrong
 
@@ -168,7 +168,7 @@ class JobRunner:
         path = json.dumps(self._installed[language])
         if language != "python":
             return f"require({path}).serve({json.dumps(base)})"
-        # No name of the user's is used or made, whatever they have called `open` or `globals`.
+        # No name of the user is used or made, even if they redefine `open` or `globals`.
         return (
             f'(lambda b: b.__import__("runpy").run_path({path})["serve"]'
             f'(b.globals(), {json.dumps(base)}))(__import__("builtins"))'
@@ -177,7 +177,7 @@ class JobRunner:
 
 @functools.cache
 def program() -> str:
-    """Return the program that makes the exchange's modules in a sandbox's Python."""
+    """Return the program that creates the exchange's modules in a sandbox's Python."""
     sources = {f"{_PACKAGE}.{name}": (_SOURCES / f"{name}.py").read_bytes() for name in _MODULES}
     version = hashlib.sha256(b"".join(sources.values())).hexdigest()
     packed = {

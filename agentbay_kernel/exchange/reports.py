@@ -1,4 +1,4 @@
-"""What an exchange tells: how far it is, what it brought, what changed on the way."""
+"""Reports of an exchange: its progress, what was transferred, and what changed on the way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agentbay_kernel.sandbox.exchange.values import ARROW_LACKS_HERE, ARROW_LACK
 
 @dataclass(frozen=True)
 class Note:
-    """What is not the same on the other side. Show `str(note)`: it is one line.
+    """A difference on the other side. Show `str(note)`: it is one line.
 
     Arguments:
         name: name of the value or the file; empty if the note is about all.
@@ -38,7 +38,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an exchange is.
+    """The progress of an exchange.
 
     Arguments:
         what: name of the value or the file.
@@ -51,7 +51,7 @@ class Progress:
     total: int
 
 
-# Called on the thread that called the exchange, as bytes arrive. What it raises ends the exchange.
+# Called on the thread that called the exchange, as bytes arrive. An exception ends the exchange.
 Reporter = Callable[[Progress], None]
 
 
@@ -61,7 +61,7 @@ class Fetched:
 
     Arguments:
         values: the values, by name.
-        notes: what is not the same here.
+        notes: the differences from the values in the sandbox.
     """
 
     values: dict[str, Any]
@@ -88,12 +88,12 @@ class Transferred:
 
 
 class Count:
-    """Bytes as they arrive, told to whoever wants to know.
+    """Counts bytes as they arrive, and reports them.
 
     Arguments:
-        what: what they are bytes of.
-        total: how many there will be.
-        done: how many there are already.
+        what: name of the value or the file.
+        total: number of bytes in all.
+        done: number of bytes that have arrived before.
     """
 
     def __init__(self, what: str, total: int, progress: Reporter | None, done: int = 0) -> None:
@@ -103,7 +103,7 @@ class Count:
         self._progress = progress
 
     def add(self, size: int) -> None:
-        """So many more have arrived."""
+        """Count bytes that have arrived."""
         self._done += size
         if self._progress is not None:
             self._progress(Progress(self._what, self._done, self._total))
@@ -149,7 +149,7 @@ _VERBS = ("is ", "has ", "claims ", "holds ", "names ")
 
 
 def raised(refusal: Refused) -> ExchangeError:
-    """The error to raise for a refusal of either side."""
+    """Return the error for a refusal of either side."""
     kind, advice = _ERRORS.get(refusal.kind, (ExchangeError, "Nothing was changed."))
     where = refusal.where if len(refusal.where) <= _LONGEST else refusal.where[:_LONGEST] + " ..."
     joint = " " if refusal.text.startswith(_VERBS) else ": "

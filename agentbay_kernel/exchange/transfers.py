@@ -1,10 +1,10 @@
 """Bytes to and from a sandbox, in pieces, by the session's file tools.
 
-In: a source of bytes and a path in the sandbox. Out: files there that hold the bytes in base64,
-one a piece, named by offset; and the bytes of a file of the sandbox. There is a tool that writes
-text and one that reads bytes (AgentBay wire protocol, filesystem), so no code of the sandbox is
-needed, and what runs there is not waited for. A piece that is written again replaces itself, and
-reading changes nothing: both are repeated when their answer is lost.
+A stream becomes files in the sandbox that hold the bytes in base64, one for each piece, named by
+offset. The bytes of a file of the sandbox are read in pieces. One tool writes text and one reads
+bytes (AgentBay wire protocol, filesystem). So no code runs in the sandbox for it, and it does not
+wait for running code. Writing a piece again replaces it, and reading changes nothing: both are
+repeated if their response is lost.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from agentbay_kernel.service import Session
 
 # Larger pieces are not faster (benchmarks/README.md).
 _LARGEST_PIECE = 1_000_000
-# Calls at a time: what a distance of 60 ms to the service costs is shared by so many.
+# Calls at a time: together they share the cost of a distance of 60 ms to the service.
 _WORKERS = 8
 _CALL_S, _SHELL_S = 60, 10
 _PATIENCE_S = 60.0
@@ -54,17 +54,17 @@ Stretch = tuple[int, int]
 
 
 class ByteTransfer:
-    """Carries bytes for one session."""
+    """Transfers bytes for one session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._folder = ""
 
     def folder(self) -> str:
-        """A private folder of the sandbox, made when it is first asked for.
+        """Return a private directory of the sandbox, created when it is first needed.
 
         Raises:
-            ExchangeError: the sandbox makes none.
+            ExchangeError: the sandbox did not create it.
             CommandError: the service failed.
         """
         if not self._folder:
@@ -79,15 +79,15 @@ class ByteTransfer:
         return self._folder
 
     def forget_folder(self) -> None:
-        """The folder is gone, or not what it was: the next time gets a new one."""
+        """Forget the directory, which is gone or changed: the next call creates a new one."""
         self._folder = ""
 
     def new_base(self) -> str:
-        """A path in the private folder that nothing has yet."""
+        """Return an unused path in the private directory."""
         return f"{self.folder()}/{secrets.token_hex(6)}"
 
     def remove(self, base: str) -> None:
-        """Remove the files whose paths begin with a base. That they stay is no harm."""
+        """Remove the files whose paths start with a base; a failure does no harm."""
         command = f"rm -rf -- {shlex.quote(base)}.*"
         try:
             self._session.run_shell(command, _SHELL_S)
@@ -96,7 +96,7 @@ class ByteTransfer:
 
     @property
     def piece(self) -> int:
-        """Bytes that go well into one call."""
+        """The number of bytes to send in one call."""
         # In base64, which adds a third.
         return min(_LARGEST_PIECE, self._session.capacity("write_file").sent * 3 // 4)
 
@@ -112,11 +112,11 @@ class ByteTransfer:
         arrived: Callable[[int], None],
         stopped: threading.Event | None = None,
     ) -> None:
-        """Write stretches of a stream, as files BASE.p-OFFSET.
+        """Write parts of a stream, as files BASE.p-OFFSET.
 
         Arguments:
-            read: gives the bytes of a stretch.
-            arrived: told of the bytes that arrived, on this thread.
+            read: returns the bytes of a part.
+            arrived: called with the number of bytes that arrived, on this thread.
         """
         size = self.piece
 
@@ -140,10 +140,10 @@ class ByteTransfer:
         end: int,
         stopped: threading.Event | None = None,
     ) -> Iterator[bytes]:
-        """The bytes of a file from one offset to another, in order.
+        """Yield the bytes of a file from one offset to another, in order.
 
         Raises:
-            MalformedValueError: the file has other bytes than these offsets say.
+            MalformedValueError: the file does not have that many bytes there.
         """
         size = self.piece
 
@@ -160,7 +160,7 @@ class ByteTransfer:
         yield from self._parallel(carry, pieces, stopped)
 
     def read_all(self, path: str, limit: int) -> bytes:
-        """All bytes of a file, at most `limit`.
+        """Return all bytes of a file, at most `limit`.
 
         Raises:
             MalformedValueError: it has more.
@@ -226,7 +226,7 @@ class ByteTransfer:
                             "where they stopped."
                         )
                     under_way.append(pool.submit(carry, item))
-                    # What waits to be taken is held in memory.
+                    # Results that have not been taken are held in memory.
                     if len(under_way) > _WORKERS:
                         yield under_way.popleft().result()
                 while under_way:
@@ -237,7 +237,10 @@ class ByteTransfer:
 
 
 def _stdout(text: str) -> str:
-    """What a shell printed: the tool wraps it in JSON, older images do not (protocol 7.1)."""
+    """Return the output of a shell.
+
+    The tool wraps it in JSON, older images do not (protocol 7.1).
+    """
     try:
         told = json.loads(text)
     except ValueError:
@@ -249,11 +252,11 @@ _READ = 1024 * 1024
 
 
 class Source:
-    """The stream of some parts.
+    """The parts to send, as one stream.
 
     Arguments:
         parts: bytes, or files; a file must keep its size.
-        sizes: the parts' sizes in bytes, where they are known.
+        sizes: the parts' sizes in bytes, if they are known.
     """
 
     def __init__(self, parts: Sequence[bytes | Path], sizes: Sequence[int] | None = None) -> None:
@@ -267,7 +270,7 @@ class Source:
         self.size = sum(self.sizes)
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes of a stretch.
+        """Return the bytes of a part of the stream.
 
         Raises:
             ChecksumError: a file is shorter than it was.
@@ -293,7 +296,7 @@ class Source:
         return data
 
     def sha256(self) -> str:
-        """The SHA-256 of the whole stream."""
+        """Return the SHA-256 of the whole stream."""
         digest = hashlib.sha256()
         for offset in range(0, self.size, _READ):
             digest.update(self.read(offset, min(_READ, self.size - offset)))
@@ -301,6 +304,6 @@ class Source:
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a file for reading, but no link, where the system can tell."""
+    """Open a file for reading, but not a link, if the system can detect that."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags), "rb")

@@ -1,8 +1,8 @@
-"""A folder of this machine into which a sandbox's files are written, and nothing else.
+"""A directory of this machine into which a sandbox's files are written, and nothing else.
 
-In: relative paths that a sandbox told. Out: files at these paths below one folder. Every step is
-opened without following links, where the system can do that (POSIX); else it is looked at first.
-A file is written under another name beside its place and put there when it is whole.
+The sandbox names relative paths; files are written at these paths below one directory. Every step
+is opened without following links, if the system supports that (POSIX); otherwise it is checked
+first. A file is written under another name beside its target, and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _READ = 1024 * 1024
 
 
 def safe_parts(path: object) -> list[str]:
-    """The steps of a relative path that a sandbox told.
+    """Return the steps of a relative path that a sandbox names.
 
     Raises:
-        UnsafePathError: it leads elsewhere, or has a name that is not taken here.
+        UnsafePathError: it leads elsewhere, or has a name that is not allowed here.
     """
     if not isinstance(path, str) or not path or len(path) > 4000:
         raise UnsafePathError(
@@ -44,7 +44,7 @@ def safe_parts(path: object) -> list[str]:
 
 
 class Folder:
-    """One folder, open."""
+    """One open directory."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -54,19 +54,19 @@ class Folder:
         return name if self._fd is not None else str(self.path / name)
 
     def status(self, name: str) -> os.stat_result | None:
-        """What is at a name, links not followed; None for nothing."""
+        """Return the status of a name, links not followed; None if there is nothing."""
         try:
             return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def open_to_read(self, name: str) -> BinaryIO:
-        """A plain file, to be read."""
+        """Open a plain file for reading."""
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         return os.fdopen(os.open(self._at(name), flags, dir_fd=self._fd), "rb")
 
     def open_to_append(self, name: str) -> BinaryIO:
-        """A plain file, made if it is not there, to be added to."""
+        """Open a plain file for appending; create it if it is missing."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self._at(name), flags, 0o666, dir_fd=self._fd)
@@ -76,7 +76,7 @@ class Folder:
         return os.fdopen(descriptor, "ab")
 
     def digest(self, name: str) -> str:
-        """The SHA-256 of a plain file."""
+        """Return the SHA-256 of a plain file."""
         digest = hashlib.sha256()
         with self.open_to_read(name) as file:
             while piece := file.read(_READ):
@@ -84,21 +84,21 @@ class Folder:
         return digest.hexdigest()
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._at(name), dir_fd=self._fd)
 
     def put(self, part: str, name: str, force: bool) -> None:
-        """Give a file that is whole its name.
+        """Give a complete file its name.
 
         Raises:
-            TargetExistsError: there is something of that name, and `force` is not set.
+            TargetExistsError: something of that name exists, and `force` is not set.
         """
         if force:
             os.replace(self._at(part), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
             return
         try:
-            # A link is made only where nothing is; a rename would take the place of what is there.
+            # A link is never made in place of an existing file; a rename would replace it.
             os.link(self._at(part), self._at(name), src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except FileExistsError:
             self.remove(part)
@@ -117,7 +117,7 @@ class Folder:
 
 @contextlib.contextmanager
 def open_folder(root: Path, parts: Sequence[str], make: bool) -> Iterator[Folder | None]:
-    """The folder at these steps below a root; None if it is not there and is not to be made.
+    """Yield the directory at these steps below a root; None if it is missing and `make` is off.
 
     Raises:
         UnsafePathError: a step is a link.

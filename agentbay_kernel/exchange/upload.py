@@ -1,9 +1,9 @@
-"""Upload: a file or a folder of this machine, into the sandbox.
+"""Upload: a file or a directory of this machine, into the sandbox.
 
-In: a path that the caller allows, and where to. Out: what was brought. The files are one stream;
-its pieces gather in the sandbox under a name that is made of their content, and are put into place
-when all are there and are what was sent. So an upload that broke off goes on, and one whose file
-was changed meanwhile begins anew.
+The caller allows the path. The files are one stream. Its pieces are collected in the sandbox, under
+a name that is made of their content. They are put into place when all have arrived and match what
+was sent. So an interrupted upload continues, and an upload whose file changed meanwhile starts from
+the beginning.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STAGE = re.compile(r"/[\w./-]{1,300}")
 
 @dataclass(frozen=True)
 class _Listed:
-    """What there is to send: paths below the folder by '/', and where each is."""
+    """The files to send: paths below the directory with '/', and the location of each."""
 
     is_folder: bool
     files: list[tuple[str, Path]]
@@ -56,8 +56,11 @@ def upload(
     stopped: threading.Event | None,
     note: Callable[[str, int], None],
 ) -> Transferred:
-    """Copy into the sandbox; see `Exchange.upload`. `note` is called with the name and the size of
-    each file before any of it is sent."""
+    """Copy into the sandbox; see `Exchange.upload`.
+
+    Arguments:
+        note: called with the name and the size of each file, before any of it is sent.
+    """
     listed = _list(local)
     told = [(path, *_facts(place, limit)) for path, place in listed.files]
     total = sum(size for _, size, _ in told)
@@ -92,7 +95,7 @@ def upload(
 
 
 def left_out(number: int) -> list[Note]:
-    """The note of what is never brought."""
+    """Return the note on what is never transferred."""
     if not number:
         return []
     return [Note("", f"{number} links, special files and names that start with a dot are left out")]
@@ -112,7 +115,7 @@ def _begun(report: dict[str, Any], files: int) -> tuple[str, str, list[int]]:
 
 
 def _missing(arrived: Any, size: int) -> Iterator[Stretch]:
-    """What of a stream is not among the stretches that have arrived."""
+    """Yield the parts of a stream that have not arrived."""
     after = 0
     for stretch in arrived if isinstance(arrived, list) else []:
         if not isinstance(stretch, list) or [type(part) for part in stretch] != [int, int]:

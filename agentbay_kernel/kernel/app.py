@@ -1,7 +1,6 @@
 """The process around an AgentBay kernel: its sockets, its signals, its end.
 
-In: a connection file. Out: a kernel that serves it, and that leaves no session behind however the
-process is told to end.
+However the process ends, it leaves no session behind.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ class AgentBayKernelApp(IPKernelApp):
         return f"{QuietStream.__module__}.{QuietStream.__name__}"
 
     def init_kernel(self) -> None:
-        """Let no message be lost for a text that can't be encoded."""
+        """Make messages encodable that contain half surrogate pairs, so that none is lost."""
         self.session.pack = replacing_surrogates(self.session.pack)
         super().init_kernel()
 
     def init_signal(self) -> None:
-        """Being told to end is no reason to leave sessions behind."""
+        """Handle the signals that end the process, so that no session is left behind."""
         super().init_signal()
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            # What was started by nohup goes on ignoring.
+            # A process that nohup started keeps ignoring the signal.
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._on_end)
 
     def _on_end(self, signum: int, frame: FrameType | None) -> None:
-        # Not here: the code that was interrupted may hold a lock that closing needs.
+        # Not in this handler: the interrupted code may hold a lock that closing needs.
         threads.start(lambda: self._end(128 + signum))
 
     def init_poller(self) -> None:
-        """The base class would end this process at once when its parent is gone."""
+        """Watch the parent process; the base class would end this process at once without it."""
         super().init_poller()
         if isinstance(self.poller, ParentPollerUnix):
             self.poller = _ParentWatch(self.parent_handle, lambda: self._end(1))
@@ -65,8 +64,10 @@ class AgentBayKernelApp(IPKernelApp):
         os._exit(status)
 
     def init_iopub(self, context: zmq.Context[Any]) -> None:
-        """By default the socket drops messages in silence, the idle status too, when its reader
-        is slow for a moment."""
+        """Make the iopub socket keep messages for a slow reader.
+
+        By default it drops them silently, even the idle status, if its reader is slow for a moment.
+        """
         context.sndhwm = 0
         super().init_iopub(context)
 
@@ -80,8 +81,8 @@ class _ParentWatch(threading.Thread):
         self._gone = gone
 
     def run(self) -> None:
-        """Look once a second."""
-        # Where the named process is not the parent, only being nobody's child can be told.
+        """Check the parent once a second."""
+        # If the given process is not the parent, only becoming an orphan can be detected.
         known = os.getppid() == self._parent_pid
         while os.getppid() == self._parent_pid if known else os.getppid() != 1:
             time.sleep(1.0)

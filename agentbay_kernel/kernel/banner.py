@@ -1,6 +1,6 @@
-"""What a console shows when the kernel starts: above all, where its cells will run.
+"""The text that a console shows when the kernel starts: most of all, where its cells will run.
 
-In: the language and the settings. Out: one line. Nothing is started or asked for it.
+It is made from the language and the settings alone: nothing is started or requested for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from agentbay_kernel.languages import Language
 
 
 def make_banner(language: Language, settings: AgentBaySettings) -> str:
-    """The kernel's banner."""
+    """Return the kernel's banner."""
     text = f"AgentBay {language.display_name}: cells run in a sandbox"
     if settings.backend != "local":
         return f"{text} of the AgentBay service"
@@ -20,8 +20,8 @@ def make_banner(language: Language, settings: AgentBaySettings) -> str:
 
 
 def _isolation(settings: AgentBaySettings) -> str:
-    # Whether bubblewrap works takes 40 ms to find out, in which each front end would wait; the
-    # first cell warns if it doesn't.
+    # A check whether bubblewrap works takes 40 ms, and each front end would wait for it. The first
+    # cell warns if it doesn't.
     if settings.local_isolation == "none" and not os.environ.get("AGENTBAY_ENDPOINT"):
         return "NOT isolated, because of local_isolation=none"
     return "%agentbay status shows what it isolates"

@@ -1,8 +1,8 @@
 """One cell of an AgentBay kernel, from its request to its reply.
 
-In: the cell, the front end it came from, the session manager. Out: messages, published as they
-come, and always a reply: an exception that left an execute request would leave the front end
-waiting for ever. A cell is a task, so that it can be stopped from any thread at any moment.
+Messages are published as they arrive. There is always a reply: if an exception left an execute
+request, the front end would wait forever. A cell is a task, so that any thread can stop it at any
+moment.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _RUNS_ON_NOTE = (
     "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
     "seconds; the next cell of this language waits for that.\n"
 )
-# How long interrupted code may take to end before a way out is named.
+# How long interrupted code may take to end before a note suggests what to do (seconds).
 _STUBBORN_S = 5.0
 _STUBBORN_NOTE = (
     "The code was interrupted but still runs. Interrupt it again; or run `%agentbay restart "
     "--force` in another cell: it ends the code at once, and the variables are lost.\n"
 )
-# So many cells that came before there was a session are kept.
+# How many cells are kept that came before there was a session.
 _MOST_HIDDEN = 100
 _CALL = re.compile(r"([^\W\d]\w*)\([^()\n]*\)")
 _log = logging.getLogger(__name__)
@@ -63,15 +63,15 @@ class CellRun:
     """The run of one cell.
 
     Arguments:
-        cell: as it was requested; its first lines may hold verbs or name another language.
-        front_end: gets what is published.
-        find_manager: gives the session manager; may take a while the first time.
-        late_output: publishes what comes after the cell's end.
-        folder: the notebook's; verbs reach no file outside of it.
-        last: what became of the notebook's cell before, for `%agentbay last`.
-        hidden: cells that nobody sees and that came before there was a session. This one joins
+        cell: the requested cell; its first lines may hold commands or name another language.
+        front_end: publishes the messages.
+        find_manager: returns the session manager; may take a while the first time.
+        late_output: publishes output that arrives after the cell's end.
+        folder: the notebook's directory; commands reach no file outside of it.
+        last: the result of the notebook's previous cell, for `%agentbay last`.
+        hidden: cells without visible output that came before there was a session. This cell joins
             them, or runs them before it.
-        debugger: the notebook's, if the page has ever asked for it.
+        debugger: the notebook's debugger, if the page has ever requested it.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class CellRun:
         self._hidden = hidden
         self._debugger = debugger
         self._options = CellOptions(cell.language)
-        # What is sent of it; None as long as nothing is.
+        # The part of the cell that is sent; None until something is sent.
         self._running: RunningCell | None = None
-        # A subshell has a loop of its own, so a run keeps the one it began on.
+        # A subshell has its own loop, so a run keeps the one that it started on.
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Message] | None = None
         self._stop_asked = False
@@ -104,16 +104,16 @@ class CellRun:
 
     @property
     def has_shown(self) -> bool:
-        """Has it published anything?"""
+        """Whether the cell has published anything."""
         return self._front_end.has_shown
 
     @property
     def result(self) -> CellResult | None:
-        """What became of it; None if nothing was sent."""
+        """The cell's result; None if nothing was sent."""
         return self._running.result if self._running is not None else None
 
     async def run(self) -> dict[str, Any]:
-        """Run; returns the content of the execute_reply."""
+        """Run the cell; return the content of the execute_reply."""
         self._task = self._loop.create_task(self._run())
         if self._stop_asked:
             self._task.cancel()
@@ -128,11 +128,11 @@ class CellRun:
             if not isinstance(raised, AgentBayError):
                 _log.exception("A cell failed in the kernel itself")
             self._note_failure(raised)
-            # The service and the sandbox have a say in what the message is.
+            # The service and the sandbox influence the message.
             name, message = type(raised).__name__, lines(str(raised))
             failure = error(name, message, [f"{name}: {message}"])
         finally:
-            # An interrupted cell's late messages are dropped, unsent code is never sent.
+            # Late messages of an interrupted cell are dropped, and unsent code is never sent.
             self._cell.stopped.set()
             self._task = None
             self._say_what_became_of_debugging()
@@ -151,7 +151,7 @@ class CellRun:
     def stop(self) -> None:
         """Interrupt the cell. Called from any thread; the sandbox is asked on another one."""
         self._stop_asked = True
-        # Known before it can have an effect: the run waits for what it has to say.
+        # Set before it can have an effect: the run waits for its note.
         stopping = self._stopping = Future()
 
         def stop() -> None:
@@ -193,8 +193,10 @@ class CellRun:
         return self._cell.silent or (not self._cell.store_history and self._calls_hidden())
 
     def _calls_hidden(self) -> bool:
-        """Does it only call a function that code defined which nobody sees? So an inspector of
-        variables asks again and again, though nobody has run a cell."""
+        """Return whether the cell only calls a function that a hidden cell defined.
+
+        This is how an inspector of variables asks repeatedly, although the user has run no cell.
+        """
         called = _CALL.fullmatch(self._cell.code.strip())
         if called is None:
             return False
@@ -216,7 +218,7 @@ class CellRun:
         running = RunningCell(manager, cell, self._options, self._folder)
         is_default = running.session == DEFAULT_SESSION
         if is_default and self._is_hidden() and manager.store.find(running.session) is None:
-            # No session is created for what nobody sees. This run ends here, the cell does not.
+            # No session is created for a hidden cell. This run ends here, but the cell is kept.
             kept = replace(self._cell, stopped=threading.Event())
             self._hidden[:] = [*self._hidden, kept][-_MOST_HIDDEN:]
             return reply_ok()
@@ -231,7 +233,7 @@ class CellRun:
             running.end()
 
     async def _read_first_lines(self, manager: SessionManager) -> None:
-        """Answer the verbs, take the options; what is left is the sandbox's."""
+        """Run the commands and read the options; the rest of the cell is for the sandbox."""
         code = self._cell.code
         parsed = parse_cell(self._cell.code)
         if isinstance(parsed, VerbCell):
@@ -258,14 +260,14 @@ class CellRun:
             self._cell = replace(self._cell, code=parsed.body, language=options.language)
         is_python = self._cell.language == PYTHON.name and self._cell.code
         if self._debugger is not None and self._debugger.is_on and is_python:
-            # What was cut off is blank, so that breakpoints are on their lines.
+            # Removed lines become blank, so that breakpoints stay on their lines.
             self._cell = replace(self._cell, code=self._debugger.as_sent(code))
 
     async def _answer(self, line: str, manager: SessionManager, body: str | None = None) -> None:
         context = VerbContext(
             self._folder, manager.settings, "kernel", self._cell.language, self._last
         )
-        # On a thread: a verb may wait for the service. An interrupt sets `context.stopped`.
+        # On a thread: a command may wait for the service. An interrupt sets `context.stopped`.
         answer = run_verb(line, manager, context, body)
         async for message in threads.Feed(answer, context.stopped):
             await self._front_end.pass_on(message)
@@ -287,7 +289,7 @@ class CellRun:
         return await opening
 
     async def _run_hidden(self, manager: SessionManager) -> None:
-        """Run what came before there was a session; nobody waits for what becomes of it."""
+        """Run the cells that came before there was a session; their results are dropped."""
         from agentbay_kernel.verbs.running_cell import RunningCell
 
         while self._hidden:
@@ -312,7 +314,8 @@ class CellRun:
                     return await self._end(message, running, live)
                 if message.type == "input_request":
                     if asking is not None:
-                        # No longer asked. Other messages don't say so: threads may print.
+                        # A new request means that the earlier one has ended. Other messages
+                        # don't: they may be prints of threads.
                         asking.cancel()
                     asking = asyncio.create_task(self._ask(message, running))
                 elif not self._options.silent:
@@ -323,13 +326,13 @@ class CellRun:
                 asking.cancel()
         if running.cell.stopped.is_set():
             if self._stopping is not None:
-                # It cancels this task, and says what becomes of the code.
+                # It cancels this task, with a note on whether the code still runs.
                 await asyncio.wrap_future(self._stopping)
             raise asyncio.CancelledError
         raise RuntimeError("The execution ended without a reply.")
 
     async def _end(self, message: Message, running: RunningCell, live: LiveSession) -> Message:
-        """The cell's reply; publishes a hint on its error, and what `--silent` must not hide."""
+        """Return the cell's reply; publish a hint on its error, which `--silent` does not hide."""
         reply = self._front_end.reply(message)
         if (failure := running.result.error) is not None:
             if self._options.silent:
@@ -346,9 +349,9 @@ class CellRun:
 
 
 def _numbered(message: Message, cell: Cell, live: LiveSession) -> Message:
-    """A result or a reply; its number is the notebook's, or is left out."""
+    """Return a result or a reply; its number is the notebook's, or is left out."""
     if cell.language == PYTHON.name and live.python_bridge is not None:
         return message
-    # The sandbox counts what it runs, of whatever notebook.
+    # The sandbox counts all that it runs, from any notebook.
     content = {name: it for name, it in message.content.items() if name != "execution_count"}
     return replace(message, content=content)

@@ -1,20 +1,21 @@
-"""A kernel whose requests each have their own status, outputs and reply, whatever runs beside them.
+"""A kernel whose requests each have their own status, outputs and reply, even at the same time.
 
-Each message is a task with a context (`contextvars`) of its own: its parent is set there, so it is
-the same from its busy status to its idle status. ipykernel 7.4 has one context for all messages of
-a shell, where a message beside a cell replaces the cell's parent.
+Each message is a task with its own context (`contextvars`). Its parent is set there, so it is the
+same from its busy status to its idle status. ipykernel 7.4 has one context for all messages of a
+shell: a message beside a cell replaces the cell's parent.
 
-Cells take turns, and so does all that must keep its place among them; a cell of the control channel
-too. Comm messages and questions (completion, inspection) are handled at once; the handler of comm
-messages keeps their order. A request beside a cell ends with an idle status of its own, and with
-it the cell is busy again: a page takes the latest status for the kernel's.
+Cells take turns, also cells of the control channel. So does every message that must keep its
+position among the cells. Comm messages and introspection requests (completion, inspection) are
+handled at once; the handler of comm messages keeps their order. A request beside a cell ends with
+its own idle status. A page takes the latest status for the kernel's, so a busy status of the cell
+follows.
 
-Requests of a debugger take turns of their own: one that takes long holds up neither an interrupt
-nor a cell, unless it sets breakpoints. While the debugger halts the cell, their idle status is the
-latest.
+Requests of a debugger take their own turns: a slow one delays neither an interrupt nor a cell,
+unless it sets breakpoints. While the debugger halts the cell, no busy status follows their idle
+status.
 
-Subshells are neither advertised nor created: their cells could not run beside those of the main
-shell in the sandbox.
+Subshells are neither advertised nor created: the sandbox can't run their cells beside those of the
+main shell.
 """
 
 from __future__ import annotations
@@ -31,22 +32,25 @@ from jupyter_client.jsonutil import json_clean
 
 JsonObject = dict[str, Any]
 
-# Did the request that is being handled pass a running cell?
+# Whether the request that is being handled passes a running cell.
 _passes: ContextVar[bool] = ContextVar("passes", default=False)
-# Did it come by the control channel, although it is one of the shell's?
+# Whether it came by the control channel, although it is a request of the shell.
 _by_control: ContextVar[bool] = ContextVar("by_control", default=False)
 
 _SET_BREAKPOINTS = ("setBreakpoints", "setFunctionBreakpoints", "setExceptionBreakpoints")
-# A cell waits so long for breakpoints that were set before it.
+# How long a cell waits for breakpoints that were set before it.
 _BREAKPOINTS_S = 5.0
 
 
 class ConcurrentKernel(Kernel):
-    """Subclasses say by `passes_cells` which requests don't wait for their turn."""
+    """A kernel that handles requests concurrently.
+
+    Subclasses define in `passes_cells` which requests don't wait for their turn.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # The request of the cell that runs, and when its turn began (monotonic clock, seconds).
+        # The request of the running cell, and when its turn started (monotonic clock, seconds).
         self._cell: JsonObject | None = None
         self._cell_began = 0.0
         # Cells that wait for their turn.
@@ -54,26 +58,30 @@ class ConcurrentKernel(Kernel):
         # Ids of cells of the control channel that are not idle yet.
         self._of_control: set[str] = set()
         self._debug_turn = asyncio.Lock()
-        # Requests that set breakpoints and have no reply yet; for the control channel's thread.
+        # Requests that set breakpoints and have no reply yet; used on the control channel's thread.
         self._breakpoints: set[asyncio.Future[None]] = set()
-        # Statuses of the control channel are sent by a thread of its own.
+        # The control channel sends its statuses on its own thread.
         self._status_lock = threading.Lock()
 
     def passes_cells(self, request: JsonObject) -> bool:
-        """May this request (a message as `Session.deserialize` gives it) pass a running cell?"""
+        """Return whether this request may pass a running cell.
+
+        Arguments:
+            request: a message as `Session.deserialize` returns it.
+        """
         return False
 
     @property
     def is_passing(self) -> bool:
-        """Did the request that is being handled pass a running cell?"""
+        """Whether the request that is being handled passes a running cell."""
         return _passes.get()
 
     async def shell_main(self, subshell_id: str | None, msg: Any) -> None:
-        """Handle a message of the shell channel, at once or when it is its turn."""
+        """Handle a message of the shell channel, at once or in its turn."""
         await asyncio.create_task(self._handle(msg), context=copy_context())
 
     async def dispatch_control(self, msg: Any) -> None:
-        """Handle a message of the control channel; a cell there must not hold up an interrupt."""
+        """Handle a message of the control channel; a cell there must not delay an interrupt."""
         request = self._read(msg)
         if request is not None and request["header"]["msg_type"] == "debug_request":
             await self._handle_debugging(msg, time.monotonic())
@@ -113,47 +121,47 @@ class ConcurrentKernel(Kernel):
             replied.set_result(None)
 
     async def _wait_for_breakpoints(self) -> None:
-        """Wait until the breakpoints are set that came before a cell, by the control channel.
+        """Wait until the breakpoints are set that came by the control channel before a cell.
 
         Runs on that channel's thread.
         """
         if self.control_stream is None:
             return
         self.control_stream.flush(zmq.POLLIN)
-        # What was read has begun to be handled by the loop's next turn.
+        # After the loop's next turn, all read messages have started to be handled.
         await asyncio.sleep(0)
         if self._breakpoints:
             await asyncio.wait(set(self._breakpoints), timeout=_BREAKPOINTS_S)
 
     async def answer_debugger(self, request: JsonObject, arrived_at: float) -> JsonObject:
-        """The content of the debug_reply to that of a debug_request.
+        """Return the content of the debug_reply to that of a debug_request.
 
         Arguments:
-            arrived_at: when it came (monotonic clock, seconds).
+            arrived_at: when the request arrived (monotonic clock, seconds).
         """
         raise NotImplementedError
 
     @property
     def is_debugged(self) -> bool:
-        """Is a debugger on?"""
+        """Whether a debugger is on."""
         return False
 
     @property
     def is_halted(self) -> bool:
-        """Does a debugger halt the running cell? Then an idle status leaves the page idle."""
+        """Whether a debugger halts the running cell; then an idle status leaves the page idle."""
         return False
 
     async def _handle(self, msg: Any, waits: bool = True) -> None:
         """Handle a message at once or in its turn.
 
         Arguments:
-            waits: was it sent behind a cell, so that it is aborted if that cell fails? On the
-                shell channel the end of aborting has its place among the messages. One of the
-                control channel can overtake it.
+            waits: whether it was sent after a cell, so that it is aborted if that cell fails. On
+                the shell channel the end of aborting has its position among the messages. A message
+                of the control channel can overtake it.
         """
         request = self._read(msg)
         is_cell = request is not None and request["header"]["msg_type"] == "execute_request"
-        # What is aborted is aborted in its place.
+        # A cell that is aborted is aborted in its turn.
         if request is not None and not (is_cell and self._aborting) and self.passes_cells(request):
             _passes.set(is_cell)
             await self.dispatch_shell(msg)
@@ -188,17 +196,17 @@ class ConcurrentKernel(Kernel):
             return None
         try:
             _, frames = self.session.feed_identities(msg, copy=False)
-            # With its content unpacked a message counts as received, and is refused the next time.
+            # A message whose content is unpacked counts as received, and is refused the next time.
             request: JsonObject = self.session.deserialize(frames, content=False, copy=False)
             request["content"] = self.session.unpack(request["content"])
         except Exception:
-            # The base class words what is wrong with it.
+            # The base class reports the error.
             return None
         return request
 
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
         if status == "starting":
-            # Who subscribed while this kernel started is welcomed before hearing anything else.
+            # Front ends that subscribed during the start get their welcome before other messages.
             self.iopub_thread.schedule(self._welcome)
         with self._status_lock:
             super()._publish_status(status, channel, parent)
@@ -214,17 +222,17 @@ class ConcurrentKernel(Kernel):
                 super()._publish_status("busy", "shell", self._cell)
 
     def _welcome(self) -> None:
-        """Read who has subscribed; runs on the thread of the iopub channel."""
+        """Read new subscriptions; runs on the thread of the iopub channel."""
         if (subscribers := getattr(self.iopub_thread, "_xpub_stream", None)) is not None:
             subscribers.flush(zmq.POLLIN)
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
-        """What waits behind the running cell is not aborted when something fails beside it."""
+        """Abort the requests after a failed cell, but not if it ran beside another cell."""
         if not self.is_passing:
             super()._abort_queues(subshell_id)
 
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Run a cell; the reply takes the channel that the request came by."""
+        """Run a cell; send the reply on the channel that the request came by."""
         await super().execute_request(self._reply_stream(stream), ident, parent)
 
     def _send_abort_reply(self, stream: Any, msg: Any, idents: Any) -> None:
@@ -236,18 +244,18 @@ class ConcurrentKernel(Kernel):
         return _ControlStream(self.control_stream)
 
     async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
-        """Refuse; see the module's docstring."""
+        """Refuse the request; see the module's docstring."""
         if self.session is not None:
             content = {"status": "error", "evalue": "This kernel has no subshells."}
             self.session.send(socket, "create_subshell_reply", content, parent, ident)
 
 
 class _ControlStream:
-    """The control channel's stream for other threads than its own, as far as a session needs it."""
+    """The control channel's stream for use on other threads, as far as a session needs it."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def send_multipart(self, *parts: Any, **options: Any) -> None:
-        """Send a message, soon."""
+        """Send a message soon."""
         self._stream.io_loop.add_callback(self._stream.send_multipart, *parts, **options)

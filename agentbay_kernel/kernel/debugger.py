@@ -1,9 +1,9 @@
 """The debugger of a notebook's page, relayed to the kernel in the sandbox.
 
-In: contents of debug_request messages (Debug Adapter Protocol). Out: the contents of the replies,
-and events, contained. The page computes a cell's path from what `debugInfo` says before there is a
-session, so paths are translated: by a map that `dumpCell` makes. Turning the debugger on creates a
-session if there is none; nothing else here does. Nothing has a timeout: code may stay stopped.
+It takes the contents of debug_request messages (Debug Adapter Protocol) and returns the contents of
+the replies. Replies and events are contained. The page computes a cell's path from the reply to
+`debugInfo`, before there is a session. So paths are translated, with a map that `dumpCell` fills.
+Only turning the debugger on creates a session. Nothing has a timeout: code may stay stopped.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from agentbay_kernel.verbs.cell_options import read_cell_line
 JsonObject = dict[str, Any]
 
 _SUFFIX = ".py"
-# Any will do that the page is told.
+# Any seed works: the page reads it from `debugInfo`.
 _SEED = 0xC70F6907
-# What is answered by the sandbox's kernel also while the debugger is off.
+# Commands that the sandbox's kernel handles also while the debugger is off.
 _ALWAYS = frozenset(("inspectVariables", "richInspectVariables", "modules"))
 # The thread that cells run on.
 _CELLS = "MainThread"
-# After these the code runs on.
+# Commands after which the code continues.
 _RESUMING = frozenset(("continue", "disconnect", "next", "stepIn", "stepOut"))
-# So many cells are known by their paths.
+# How many cells keep their paths.
 _MOST_CELLS = 10_000
 _NO_DEBUGGER = (
     "debugpy is missing in the sandbox. Run `%pip install debugpy`, then `%agentbay restart`."
@@ -62,8 +62,8 @@ class Debugger:
 
     Arguments:
         find_bridge: returns the bridge to the notebook's Python, None if there is none.
-        open_bridge: the same; creates a session and a bridge if there is none. May take a while.
-        policy: returns the containment's policy in force.
+        open_bridge: the same, but creates a session and a bridge if there is none. May be slow.
+        policy: returns the containment policy in force.
         publish: sends the content of a debug_event to the page.
     """
 
@@ -77,61 +77,64 @@ class Debugger:
         self._find_bridge, self._open_bridge = find_bridge, open_bridge
         self._policy, self._publish = policy, publish
         self._numbers = itertools.count(1)
-        # No kernel has the same: a page knows by it that the cells must be dumped again. JupyterLab
-        # shows "Cell [1]" for a path with "ipykernel_" in it.
+        # Unique to a kernel: a new prefix makes the page dump the cells again. JupyterLab shows
+        # "Cell [1]" for a path with "ipykernel_" in it.
         self._prefix = f"/agentbay/ipykernel_{uuid.uuid4().hex[:12]}/"
-        # Cells by their paths in the page, as they are sent.
+        # The code that is sent for each cell, by the cell's path in the page.
         self._codes: dict[str, str] = {}
-        # Paths in the sandbox by those in the page, and the other way.
+        # Paths in the sandbox by paths in the page, and the reverse.
         self._remote: dict[str, str] = {}
         self._local: dict[str, str] = {}
         self._remote_prefix = ""
         self._breakpoints: dict[str, list[JsonObject]] = {}
-        # What was asked to set them, and the reply, by path in the sandbox.
+        # The latest request to set breakpoints and its reply, by path in the sandbox.
         self._set: dict[str, tuple[JsonObject, JsonObject]] = {}
         self._stopped: set[int] = set()
-        # Stops so far.
+        # Number of stops so far.
         self._stops = 0
         # The bridge over which debugging is on.
         self._bridge: BridgedPython | None = None
         self._events: threads.Feed[JsonObject] | None = None
         self._following: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What the latest cell's end has to do with its stop; requests after it wait for that.
+        # The work that the latest cell's end causes for a stop; later requests wait for it.
         self._ending: concurrent.futures.Future[None] | None = None
         self._notes: list[str] = []
-        # The latest list of variables, and when it was asked for.
+        # The latest list of variables, and the time of the request for it.
         self._variables: tuple[float, JsonObject] | None = None
 
     @property
     def is_on(self) -> bool:
-        """Has the page turned it on?"""
+        """Whether the page has turned the debugger on."""
         return self._bridge is not None
 
     @property
     def is_stopped(self) -> bool:
-        """Is code stopped?"""
+        """Whether code is stopped."""
         return bool(self._stopped)
 
     def take_notes(self) -> list[str]:
-        """What is to be said in a cell: why debugging ended or did not begin. Each is said once."""
+        """Return why debugging ended or did not start, for a cell's output; each note only once."""
         notes, self._notes = self._notes, []
         return notes
 
     def as_sent(self, code: str) -> str:
-        """A cell's code as it is sent while the debugger is on: lines that are ours are blank, so
-        that the others keep their numbers. Called from any thread."""
+        """Return a cell's code as it is sent while the debugger is on.
+
+        Lines that the kernel handles are blank, so that the others keep their numbers. Called from
+        any thread.
+        """
         sent = _with_blank_lines(code)
         if sent != code and self._remote_prefix:
-            # Frames of the cell lead to it although it has no breakpoints.
+            # With this, frames of the cell lead to it even if it has no breakpoints.
             self._map(self._path(code), f"{self._remote_prefix}{_digest(sent)}{_SUFFIX}")
         return sent
 
     async def answer(self, request: JsonObject, arrived_at: float) -> JsonObject:
-        """The content of the debug_reply.
+        """Return the content of the debug_reply.
 
         Arguments:
-            arrived_at: when the request came (monotonic clock, seconds).
+            arrived_at: when the request arrived (monotonic clock, seconds).
         """
         command = request.get("command")
         command = command if isinstance(command, str) else ""
@@ -141,7 +144,8 @@ class Debugger:
             self._variables = None
         try:
             if (ending := self._ending) is not None and not ending.done():
-                # However it ends: this request is not the one to fail by it, or to cancel it.
+                # Not awaited itself: its failure must not fail this request, nor is it to be
+                # cancelled with this request.
                 await asyncio.wait([asyncio.wrap_future(ending)])
             reply = await self._answer(command, arguments, arrived_at)
         except AgentBayError as failure:
@@ -155,7 +159,7 @@ class Debugger:
         }
 
     def close(self) -> None:
-        """The kernel ends: publish no more."""
+        """Stop publishing, because the kernel ends."""
         self._bridge = None
         self._follow_no_more()
 
@@ -207,7 +211,7 @@ class Debugger:
             body = info.get("body")
             body = body if isinstance(body, dict) else {}
             if body.get("isStarted") is True:
-                # By an earlier kernel of this notebook, or before the connection was lost.
+                # An earlier kernel of this notebook turned it on, or the connection was lost.
                 await self._ask(bridge, "disconnect", {"restart": False})
             events = threads.Feed(bridge.debug_events(), threading.Event())
             reply = await self._ask(bridge, "initialize", arguments)
@@ -236,7 +240,7 @@ class Debugger:
         return _success({"sourcePath": path})
 
     async def _place(self, bridge: BridgedPython, path: str) -> None:
-        """Have the sandbox write a cell to a file, and note where."""
+        """Make the sandbox write a cell to a file, and store the file's path."""
         reply = await self._ask(bridge, "dumpCell", {"code": self._codes[path]})
         remote = reply["body"].get("sourcePath")
         if isinstance(remote, str):
@@ -253,14 +257,14 @@ class Debugger:
         remote = self._to_sandbox(path)
         asked, reply = self._set.get(remote, ({}, {}))
         if asked == arguments:
-            # JupyterLab sets the same again and again. For a moment there would be none, and a cell
-            # that runs meanwhile would not stop.
+            # JupyterLab sets the same breakpoints repeatedly. Setting removes them for a moment,
+            # and a cell that runs meanwhile would not stop.
             return reply
         self._set.pop(remote, None)
         reply = await self._relay("setBreakpoints", arguments)
         if reply["success"]:
             self._set[remote] = arguments, reply
-            # The debugger may have put them on other lines.
+            # The debugger may have moved them to other lines.
             found = reply["body"]["breakpoints"]
             lines = [{"line": one["line"]} for one in found if "line" in one]
             self._breakpoints.pop(path, None)
@@ -269,13 +273,14 @@ class Debugger:
         return reply
 
     async def _inspect(self, arrived_at: float) -> JsonObject:
-        # A page asks at each output. What was asked for later than a request is its answer too.
+        # A page asks at each output. A list that was requested after this request arrived is new
+        # enough for it.
         if self._variables is None or self._variables[0] < arrived_at:
             self._variables = time.monotonic(), await self._relay("inspectVariables", {})
         return self._variables[1]
 
     async def _resume(self, command: str, arguments: JsonObject) -> JsonObject:
-        # Forgotten before: the next stop may come before the reply.
+        # Cleared first: the next stop may come before the reply.
         before = set(self._stopped)
         self._note_stopped(set())
         reply = await self._relay(command, arguments)
@@ -300,7 +305,7 @@ class Debugger:
             arguments = {**arguments, "source": {**source, "path": path}}
         reply = await self._ask(bridge, command, arguments)
         if command == "stackTrace" and not self._stopped:
-            # The code went on meanwhile. JupyterLab would show these frames until the next stop.
+            # The code has continued. JupyterLab would show these frames until the next stop.
             return _success(no_body(command))
         return {**reply, "body": self._to_page(reply["body"])} if _has_paths(command) else reply
 
@@ -345,7 +350,7 @@ class Debugger:
             self._bridge.note_halt(bool(stopped))
 
     def note_cell_end(self) -> None:
-        """A cell ended, so its thread is not stopped. Called from any thread."""
+        """Note that a cell ended, so its thread is not stopped. Called from any thread."""
         loop = self._loop
         if loop is not None and self._stopped:
             # The loop may have closed meanwhile.
@@ -354,8 +359,10 @@ class Debugger:
                 self._ending = asyncio.run_coroutine_threadsafe(end, loop)
 
     async def _end_stop(self, stops: int) -> None:
-        """Let the page know that the cells' thread goes on: an interrupt may have ended the stop
-        without an event (debugpy 1.8, about one time in ten)."""
+        """Report to the page that the cells' thread continues.
+
+        An interrupt may have ended the stop without an event (debugpy 1.8, about one time in ten).
+        """
         if (bridge := self._bridge) is None:
             return
         with contextlib.suppress(AgentBayError):
@@ -365,7 +372,7 @@ class Debugger:
                 self._continue(self._stopped & cells)
 
     def _continue(self, gone_on: set[int]) -> None:
-        """Let the page know that these threads are not stopped any more."""
+        """Report to the page that these threads are not stopped any more."""
         self._note_stopped(self._stopped - gone_on)
         for thread in sorted(gone_on):
             body = {"threadId": thread, "allThreadsContinued": not self._stopped}
@@ -381,7 +388,7 @@ class Debugger:
         return {"type": "event", "seq": next(self._numbers), "event": name, "body": body}
 
     def _forget(self) -> None:
-        """Debugging is off; cells and their paths in the page stay."""
+        """Note that debugging is off; cells and their paths in the page are kept."""
         bridge, self._bridge = self._bridge, None
         if bridge is not None:
             bridge.note_halt(False)
@@ -404,7 +411,7 @@ class Debugger:
     # Paths
 
     def _path(self, code: str) -> str:
-        """A cell's path, as the page computes it."""
+        """Return a cell's path, as the page computes it."""
         return f"{self._prefix}{_digest(code)}{_SUFFIX}"
 
     def _map(self, path: str, remote: str) -> None:
@@ -425,7 +432,7 @@ class Debugger:
     def _of_page(self, path: str) -> str:
         if (known := self._local.get(path)) is not None:
             return known
-        # A cell that was sent as it is has the same name on both sides.
+        # A cell that is sent unchanged has the same name on both sides.
         if self._remote_prefix and path.startswith(self._remote_prefix):
             return self._prefix + path.removeprefix(self._remote_prefix)
         return path
@@ -453,7 +460,7 @@ def _digest(code: str) -> int:
 
 
 def _with_blank_lines(code: str) -> str:
-    """A cell as the sandbox runs it, with blank lines in the places of ours at its head."""
+    """Return a cell as the sandbox runs it: lines at its head that the kernel handles are blank."""
     parsed = parse_cell(code)
     if isinstance(parsed, CellMagic):
         options = read_cell_line(parsed.line, untrusted=False)
@@ -465,7 +472,7 @@ def _with_blank_lines(code: str) -> str:
     else:
         return code
     if rest.lstrip().startswith("%%"):
-        # A cell's magic stands in its first line.
+        # A cell magic must be in the first line.
         return rest
     head = code[: len(code) - len(rest)]
     return "".join(character for character in head if character in "\r\n") + rest

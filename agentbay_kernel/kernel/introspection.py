@@ -1,8 +1,8 @@
-"""What a front end asks about code: completion, inspection, history.
+"""Completion, inspection and history, for the front end.
 
-In: code and a cursor, or a history_request. Out: the contents of the replies (Jupyter messaging
-protocol), contained. Our own lines are answered here, all else by the sandbox - if there is one
-already: no question ever creates a session. Without an answer, words of the language are offered.
+It returns the contents of the replies (Jupyter messaging protocol), contained. Command lines are
+completed here; everything else is requested from the sandbox, but only if there is one already:
+introspection never creates a session. Without a response, words of the language are offered.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
-# A front end gives up on completions sooner than a sandbox that is far away can answer.
+# A front end gives up on completions sooner than a distant sandbox can respond.
 _ASK_WITHIN_S = 5.0
 
 
 class Introspection:
-    """The questions of one kernel.
+    """Replies to the introspection requests of one kernel.
 
     Arguments:
-        language: of the notebook.
-        folder: the notebook's; names of its files are completed in our own lines.
-        manager: None as long as there is none.
-        containment: of what the sandbox answers.
+        language: the notebook's language.
+        folder: the notebook's directory; names of its files are completed in command lines.
+        manager: the session manager; None as long as there is none.
+        containment: contains the sandbox's responses.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Introspection:
         self._containment = containment
 
     async def complete(self, code: str, cursor_pos: int) -> JsonObject:
-        """The content of a complete_reply."""
+        """Return the content of a complete_reply."""
         manager = self._manager
         untrusted = manager is not None and manager.settings.untrusted
         around = Surroundings(self._folder, manager, untrusted=untrusted)
@@ -84,15 +84,18 @@ class Introspection:
         return reply
 
     async def inspect(self, code: str, cursor_pos: int, detail_level: int) -> JsonObject:
-        """The content of an inspect_reply."""
+        """Return the content of an inspect_reply."""
         reply = await self._ask(lambda bridge: bridge.inspect(code, cursor_pos, detail_level))
         if reply is None:
             reply = {"status": "ok", "found": False, "data": {}, "metadata": {}}
         return self._containment.inspection(reply)
 
     async def history(self, request: JsonObject) -> JsonObject | None:
-        """The content of a history_reply to that of a history_request; None where the sandbox has
-        no history of this notebook."""
+        """Return the content of a history_reply to that of a history_request.
+
+        Returns:
+            None if the sandbox has no history of this notebook.
+        """
         bridge = self._manager.python_bridge() if self._manager is not None else None
         if bridge is None or self._language != PYTHON.name:
             return None
@@ -102,7 +105,7 @@ class Introspection:
             return {"status": "ok", "history": []}
         session = request.get("session")
         if request["hist_access_type"] == "range" and session and session > 0:
-            # IPython answers 0 for the current session, also when it was named by its number.
+            # IPython returns 0 for the current session, even if the request gave its number.
             reply["history"] = [[session, *entry[1:]] for entry in reply.get("history", [])]
         return self._containment.history(reply)
 
@@ -113,7 +116,7 @@ class Introspection:
 
 
 def _add_magics(reply: JsonObject, names: Completions) -> None:
-    """Offer our magics before those of the sandbox."""
+    """Insert the kernel's magics before those of the sandbox."""
     if reply["matches"] and reply["cursor_start"] != names.start:
         return
     reply["matches"][:0] = names.matches
@@ -145,11 +148,13 @@ def find_inputs(
     unique: bool = False,
     output: bool = False,
 ) -> JsonObject:
-    """Answer a history_request from a notebook's inputs; its fields are the other arguments.
+    """Return the reply to a history_request from a notebook's inputs.
+
+    The other arguments are the fields of the request.
 
     Arguments:
         inputs: the number and the code of each cell, oldest first.
-        session: 0 and 1 are this notebook's, negative ones and others are not known here.
+        session: 0 and 1 are this notebook's; negative ones and others are not known here.
 
     Returns:
         The content of the history_reply.
@@ -162,7 +167,7 @@ def find_inputs(
     elif access == "search":
         found = [it for it in found if fnmatch.fnmatchcase(it[1], pattern or "*")]
         if unique:
-            # The latest of each.
+            # Keep the latest of each.
             found = sorted({code: (number, code) for number, code in found}.values())
     if access != "range" and n is not None:
         found = found[-n:] if n else []

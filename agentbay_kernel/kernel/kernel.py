@@ -1,8 +1,8 @@
 """AgentBayKernel: a Jupyter kernel whose cells run in a sandbox.
 
-In: the requests of a front end (Jupyter messaging protocol). Out: what the sandbox answered, as
-this kernel's own messages. A cell's way: `do_execute` -> `CellRun` ->
-`SessionManager.execute` on a daemon thread -> messages, published as they come -> the reply.
+It takes the requests of a front end (Jupyter messaging protocol), and sends the sandbox's responses
+as this kernel's own messages. The path of a cell: `do_execute` -> `CellRun` ->
+`SessionManager.execute` on a daemon thread -> messages, published as they arrive -> the reply.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ JsonObject = dict[str, Any]
 SHUTDOWN_WITHIN_S = 1.7
 _END_WITHIN_S = 5.0
 _LATE_INTERRUPT = timedelta(seconds=1)
-# Requests that are answered while a cell runs.
+# Requests that are handled while a cell runs.
 _PASS_CELLS = (
     "comm_close",
     "comm_msg",
@@ -59,11 +59,11 @@ _PASS_CELLS = (
     "is_complete_request",
     "kernel_info_request",
 )
-# A command that comes so soon after a cell which has shown nothing was not typed by a user.
+# A command that follows so soon after a cell without output was not typed by a user.
 _SENT_TOGETHER_S = 0.25
-# Of a sandbox that there is not, or that does not say.
+# The usage if there is no sandbox, or if it does not report any.
 _NO_USAGE = {"hostname": "", "pid": 0, "kernel_cpu": 0.0, "kernel_memory": 0}
-# Typed into a console, they end it. The sandbox may not ask for that, but its user may.
+# These end a console in which they are typed. The sandbox can't request that, but its user can.
 _LEAVING = ("exit", "exit()", "quit", "quit()")
 _LEAVE = {"source": "ask_exit", "keepkernel": False}
 
@@ -87,26 +87,26 @@ class AgentBayKernel(ConcurrentKernel):
             self.shell_handlers[kind] = self.comm_request
         self._comms = Comms()
         self._comm_turn = asyncio.Lock()
-        # A stop that came before the run of the cell whose turn it is; reentrant for SIGINT.
+        # A stop that came before the run of the current cell; reentrant for SIGINT.
         self._stop_lock = threading.RLock()
         self._early_stop: tuple[JsonObject | None, Any] = None, None
         self._manager: SessionManager | None = None
         self._contained: Containment | None = None
         self._manager_lock = threading.Lock()
-        # Code that front ends sent unseen before there was a session.
+        # Hidden cells that front ends sent before there was a session.
         self._hidden: list[Cell] = []
-        # With the times when the request was made and when it arrived.
+        # Each with the times when its request was sent and when it arrived.
         self._running: dict[CellRun, tuple[Any, datetime]] = {}
         self._prepared = False
         self._pace = Pace()
         self._late_output = LateOutput(asyncio.get_event_loop())
-        # Jupyter starts a kernel in its notebook's folder.
+        # Jupyter starts a kernel in its notebook's directory.
         self._folder = Path.cwd()
         self._last: CellResult | None = None
-        # Number and code of each cell, for a history that the sandbox does not keep.
+        # The number and the code of each cell, for a history that the sandbox does not keep.
         self._inputs: list[tuple[int, str]] = []
 
-    # What the kernel is
+    # Kernel information
 
     @property
     def _spoken(self) -> Language:
@@ -114,12 +114,12 @@ class AgentBayKernel(ConcurrentKernel):
 
     @property
     def language_info(self) -> JsonObject:  # type: ignore[override]
-        """Name, MIME type and highlighting of the notebook's language."""
+        """The name, MIME type and highlighting of the notebook's language."""
         return self._spoken.language_info
 
     @cached_property
     def banner(self) -> str:  # type: ignore[override]
-        """What a console shows at its start. Front ends ask for it again and again."""
+        """The text that a console shows first, cached because front ends request it repeatedly."""
         try:
             settings = self._settings()
         except AgentBayError as failure:
@@ -128,7 +128,10 @@ class AgentBayKernel(ConcurrentKernel):
 
     @property
     def kernel_info(self) -> JsonObject:
-        """The base class would import a debugger here, and promise it without having one."""
+        """The content of a kernel_info_reply.
+
+        The base class would import a debugger here, and promise it without having one.
+        """
         from ipykernel._version import kernel_protocol_version
 
         return {
@@ -142,16 +145,16 @@ class AgentBayKernel(ConcurrentKernel):
         }
 
     async def kernel_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Answer, and only then begin with what takes time."""
+        """Send the reply, and only then start slow preparations."""
         await super().kernel_info_request(stream, ident, parent)
         if not self._prepared:
             self._prepared = True
             threads.start(self._prepare)
 
     def _prepare(self) -> None:
-        # Importing what a cell needs now makes the first cell faster; a session is created now
-        # only if the settings say so. What fails here is told by the first cell, which tries
-        # again.
+        # Importing a cell's modules now makes the first cell faster. A session is created now only
+        # if the settings request it. If this fails, the first cell tries again and reports the
+        # error.
         threads.start(self._prepare_cells)
         with contextlib.suppress(AgentBayError):
             manager = self._session_manager()
@@ -162,7 +165,7 @@ class AgentBayKernel(ConcurrentKernel):
         import agentbay_kernel.kernel.cell_run  # noqa: F401
         from agentbay_kernel.execution.bridge.installer import MODULE, installing_code
 
-        # While the service creates the session. A session with a bridge needs it next.
+        # While the service creates the session: a session with a bridge needs it next.
         installing_code(MODULE)
         self._containment.prepare()
 
@@ -180,7 +183,7 @@ class AgentBayKernel(ConcurrentKernel):
         return load_settings(self.config)
 
     def _connection_file(self) -> str:
-        """Its name is the same after a restart by the server, after a crash too."""
+        """Return the connection file; its name stays the same after a restart or a crash."""
         return str(getattr(self.parent, "abs_connection_file", ""))
 
     def _session_manager(self) -> SessionManager:
@@ -195,13 +198,13 @@ class AgentBayKernel(ConcurrentKernel):
             return self._manager
 
     async def _find_manager(self) -> SessionManager:
-        """The session manager; made on a thread, because its state file may be slow."""
+        """Return the session manager; make it on a thread, because its state file may be slow."""
         if self._manager is None:
             return await asyncio.wrap_future(threads.start(self._session_manager))
         return self._manager
 
     def _live_session(self) -> LiveSession | None:
-        """The session that the notebook's cells go to, if it has one."""
+        """Return the session of the notebook's cells, if there is one."""
         if self._manager is None:
             return None
         from agentbay_kernel.sessions import DEFAULT_SESSION
@@ -221,16 +224,17 @@ class AgentBayKernel(ConcurrentKernel):
         cell_meta: JsonObject | None = None,
         cell_id: str | None = None,
     ) -> JsonObject:
-        """Run a cell; always returns a reply, whatever happens to the cell."""
+        """Run a cell; always return a reply, whatever happens to the cell."""
         front_end = FrontEnd(self, self._pace, self._comms, self._containment, silent)
         shown = self.execution_count
         if not silent and (self.is_passing or not (store_history and code.strip())):
-            # As in IPython: what is not kept takes no number, its prompt shows the next cell's.
-            # Nor does what passes a running cell, whose own number is the notebook's.
+            # As in IPython: a cell that is not stored takes no number, and the next cell gets the
+            # one in its prompt. A cell that passes a running one takes none either: the running
+            # cell's number is the notebook's.
             self.execution_count -= 1
         leaves = not silent and self.language == "python" and code.strip() in _LEAVING
         if leaves and not (self._manager and self._manager.sessions()):
-            # No session is created only to be left.
+            # No session is created only for leaving.
             return {**reply_ok(shown).content, "payload": [_LEAVE]}
         cell = Cell(
             code,
@@ -273,7 +277,7 @@ class AgentBayKernel(ConcurrentKernel):
                 self._last = run.result or self._last
         count = content.get("execution_count", self.execution_count)
         if not self.is_passing:
-            # Code may have moved the count of the kernel in the sandbox; the prompt follows it.
+            # Code may have changed the count of the kernel in the sandbox; the prompt follows it.
             self.execution_count = count
             if self._debugging is not None:
                 self._debugging.note_cell_end()
@@ -284,7 +288,7 @@ class AgentBayKernel(ConcurrentKernel):
     # Widgets
 
     async def comm_request(self, reply_to: Any, ident: Any, parent: Any) -> None:
-        """A widget's message goes to the sandbox's kernel, what it causes is published."""
+        """Send a widget's message to the sandbox's kernel, and publish what it causes."""
         kind, content = parent["header"]["msg_type"], parent["content"]
         self._comms.note(kind, content)
         self._comms.heard_at = time.monotonic()
@@ -295,7 +299,7 @@ class AgentBayKernel(ConcurrentKernel):
             return
         front_end = FrontEnd(self, self._pace, self._comms, self._containment)
         self._late_output.follow(live, front_end)
-        # Sent before anything is awaited: so they keep their order, also against cells.
+        # Sent before the first await, which keeps their order, also relative to cells.
         caused = bridge.comm(
             kind,
             content,
@@ -304,7 +308,7 @@ class AgentBayKernel(ConcurrentKernel):
             front_end.request_id,
             self._session_manager().settings.late_output_seconds,
         )
-        # The sandbox's kernel handles them one after the other, and so are they shown.
+        # The sandbox's kernel handles them one after the other, so they are shown in that order.
         async with self._comm_turn:
             try:
                 async for message in threads.Feed(caused, threading.Event()):
@@ -314,7 +318,7 @@ class AgentBayKernel(ConcurrentKernel):
                 await front_end.pass_on(stream("stderr", f"{failure}\n"))
 
     async def comm_info_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """The comms that are open, of one target or of all."""
+        """Send the open comms, of one target or of all."""
         if self.session is not None:
             comms = self._comms.of_target(parent["content"].get("target_name"))
             content = {"status": "ok", "comms": comms}
@@ -355,10 +359,10 @@ class AgentBayKernel(ConcurrentKernel):
         return bridge
 
     async def answer_debugger(self, request: JsonObject, arrived_at: float) -> JsonObject:
-        """The content of the debug_reply: the sandbox's kernel debugs, see `debugger`."""
+        """Return the content of the debug_reply; the sandbox's kernel debugs, see `debugger`."""
         if self._debugs:
             return await self._debugger.answer(request, arrived_at)
-        # As the Debug Adapter Protocol does. The base class would not reply.
+        # As in the Debug Adapter Protocol. The base class would not reply.
         return {
             "type": "response",
             "request_seq": request.get("seq", 0),
@@ -369,59 +373,62 @@ class AgentBayKernel(ConcurrentKernel):
 
     @property
     def _debugging(self) -> Debugger | None:
-        """The debugger, if the page has ever asked for it."""
+        """The debugger, if the page has ever requested it."""
         debugger: Debugger | None = self.__dict__.get("_debugger")
         return debugger
 
     @property
     def is_debugged(self) -> bool:
-        """Has the page turned the debugger on?"""
+        """Whether the page has turned the debugger on."""
         return self._debugging is not None and self._debugging.is_on
 
     @property
     def is_halted(self) -> bool:
-        """Does a debugger halt the running cell?"""
+        """Whether a debugger halts the running cell."""
         return self._debugging is not None and self._debugging.is_stopped
 
     async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """What the sandbox uses, not this machine: as of its last answer, which is not older than
-        5 seconds while a cell runs. Nothing is asked for it, so an idle session stays idle."""
+        """Send the usage of the sandbox, not of this machine.
+
+        It is from the sandbox's latest response, which is at most 5 seconds old while a cell runs.
+        No request is made for it, so an idle session stays idle.
+        """
         live = self._live_session()
         usage = live.usage if live is not None else {}
         if self.session is not None:
             content = {**_NO_USAGE, **usage}
             self.session.send(stream, "usage_reply", content, parent, ident)
 
-    # Stop, and the end
+    # Interrupt and shutdown
 
     def _stop_cells(self, asked_at: Any = None) -> None:
         with self._stop_lock:
             if not self._running:
-                # The input of a cell is published before its run is known here.
+                # The input of a cell is published before its run is in this list.
                 self._early_stop = self._cell, asked_at
             for run, (sent_at, arrived_at) in list(self._running.items()):
                 if not _is_earlier(asked_at, sent_at, arrived_at):
                     run.stop()
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Stop the running cells. The base class would send a signal, POSIX only."""
+        """Stop the running cells; the base class would send a signal, which needs POSIX."""
         self._stop_cells(parent["header"].get("date"))
         if self.session is not None:
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     def pre_handler_hook(self) -> None:
-        """A stray SIGINT (a terminal's Ctrl-C) stops cells; it must not end the kernel."""
+        """Let a stray SIGINT (a terminal's Ctrl-C) stop cells; it must not end the kernel."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._on_sigint)
 
     def post_handler_hook(self) -> None:
-        """Keep the handler: between two requests the default one would end the event loop."""
+        """Keep the SIGINT handler: between requests the default one would end the event loop."""
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         self._stop_cells()
 
     async def do_shutdown(self, restart: bool) -> JsonObject:
-        """Send the sessions' deletes within the time that Jupyter allows."""
+        """Send the requests to delete the sessions, within the time that Jupyter allows."""
         for run in list(self._running):
             run.cancel()
         self._late_output.close()
@@ -432,31 +439,34 @@ class AgentBayKernel(ConcurrentKernel):
             await asyncio.wait(
                 [asyncio.wrap_future(threads.start(close))], timeout=SHUTDOWN_WITHIN_S
             )
-        # ipykernel flushes once more when the thread that does so may have ended already: it would
-        # wait for 10 seconds and then complain in the server's terminal. Cells don't print here.
+        # ipykernel flushes once more, maybe after the end of the thread that does so. It would then
+        # wait for 10 seconds and log an error in the server's terminal. Cells don't print here.
         for output in (sys.stdout, sys.stderr):
             output.flush = lambda: None  # type: ignore[method-assign]
-        # The sessions are in good hands: whatever of ipykernel's own end gets stuck, we end.
+        # All sessions are handled. If ipykernel's own shutdown hangs, this ends the process.
         last = threading.Timer(_END_WITHIN_S, os._exit, (0,))
         last.daemon = True
         last.start()
         return {"status": "ok", "restart": restart}
 
     def end_without_notice(self) -> None:
-        """Give the sessions up, when there is nobody left to ask for a shutdown."""
+        """Close the session manager if no front end is left to request a shutdown."""
         if self._manager is not None:
             self._manager.close()
 
-    # What never creates a session
+    # Requests that never create a session
 
     def passes_cells(self, request: JsonObject) -> bool:
-        """What is answered here at once, and commands about the running cell that were typed
-        while nothing else waited."""
+        """Return whether a request is handled at once, beside a running cell.
+
+        These are requests that need no turn, and commands about the running cell that were typed
+        while nothing else waited.
+        """
         if request["header"]["msg_type"] != "execute_request":
             return request["header"]["msg_type"] in _PASS_CELLS
         if self._cell is None or self._waiting:
             return False
-        # Otherwise it was sent together with the cell: it keeps its place.
+        # Otherwise it was sent together with the cell, and keeps its position.
         shown = any(run.has_shown for run in self._running)
         if not shown and time.monotonic() - self._cell_began < _SENT_TOGETHER_S:
             return False
@@ -465,13 +475,13 @@ class AgentBayKernel(ConcurrentKernel):
         return passes_cells(str(request["content"].get("code", "")))
 
     async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
-        """Completions of our own lines; else by the sandbox's kernel, if there is one already."""
+        """Complete command lines here, others in the sandbox's kernel, if there is one already."""
         return await self._questions.complete(code, cursor_pos)
 
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
     ) -> JsonObject:
-        """What the sandbox's kernel knows of a name, if there is one already."""
+        """Return what the sandbox's kernel reports of a name, if there is a sandbox already."""
         return await self._questions.inspect(code, cursor_pos, detail_level)
 
     async def do_history(
@@ -486,7 +496,7 @@ class AgentBayKernel(ConcurrentKernel):
         pattern: str | None = None,
         unique: bool = False,
     ) -> JsonObject:
-        """The history of the sandbox's kernel; else of the cells that went through here."""
+        """Return the history of the sandbox's kernel; else of the cells that this kernel ran."""
         wanted: JsonObject = {
             "output": output,
             "session": session,
@@ -513,7 +523,7 @@ class AgentBayKernel(ConcurrentKernel):
         return Introspection(self.language, self._folder, self._manager, self._containment)
 
     async def do_is_complete(self, code: str) -> JsonObject:
-        """Is the cell ready to run? Answered here, without asking the sandbox."""
+        """Return whether the cell is ready to run, without a request to the sandbox."""
         from agentbay_kernel.verbs import parse_cell
 
         language = PYTHON if parse_cell(code) else self._spoken
@@ -525,10 +535,10 @@ class AgentBayKernel(ConcurrentKernel):
 
 
 def _is_earlier(asked_at: Any, sent_at: Any, arrived_at: datetime) -> bool:
-    """Was an interrupt asked for before the cell was sent? Then it is for the cell before.
+    """Return whether an interrupt was sent before the cell, and so is for the cell before.
 
-    The two come over different sockets, so the interrupt may arrive last. Clocks may differ: of a
-    longer time nothing is concluded.
+    The two come over different sockets, so the interrupt may arrive last. Clocks may differ, so a
+    longer difference in time is ignored.
     """
     if not (isinstance(asked_at, datetime) and isinstance(sent_at, datetime)):
         return False

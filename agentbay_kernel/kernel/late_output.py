@@ -1,7 +1,7 @@
-"""What comes after a cell's end: prints of its threads and timers, displays, widgets they move.
+"""Output after a cell's end: prints of threads and timers, displays, and updates of widgets.
 
-In: messages of the sandbox that belong to no request under way. Out: the same, published under
-the cell that they came from, which is where a front end shows them.
+The sandbox's messages that belong to no running request arrive here. They are published under the
+cell that caused them, so that a front end shows them there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agentbay_kernel.kernel.publisher import FrontEnd
 if TYPE_CHECKING:
     from agentbay_kernel.sessions import LiveSession
 
-# So many requests are remembered; what older ones print goes to the latest.
+# How many requests are kept; output of older ones goes to the latest.
 _REMEMBERED = 100
 
 
@@ -26,19 +26,21 @@ class LateOutput:
     """The late output of one kernel.
 
     Arguments:
-        loop: publishes it.
+        loop: the event loop that publishes it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
         self._front_ends: collections.OrderedDict[str, FrontEnd] = collections.OrderedDict()
-        # One for each session that is followed: set, it is followed no more.
+        # One event for each followed session; setting it ends the following.
         self._ends: list[threading.Event] = []
 
     def follow(self, live: LiveSession, front_end: FrontEnd) -> None:
-        """From now on publish what comes late from that session, also of this request. Called
-        from any thread."""
+        """Publish the late output of that session from now on, also that of this request.
+
+        Called from any thread.
+        """
         with self._lock:
             self._front_ends[front_end.request_id] = front_end
             self._front_ends.move_to_end(front_end.request_id)
@@ -52,7 +54,7 @@ class LateOutput:
             asyncio.run_coroutine_threadsafe(self._publish(feed, live), self._loop)
 
     def close(self) -> None:
-        """Publish no more."""
+        """Stop publishing."""
         with self._lock:
             for end in self._ends:
                 end.set()

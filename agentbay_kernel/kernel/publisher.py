@@ -1,7 +1,7 @@
-"""The front end behind one request: what is published to it, what it is asked.
+"""The front end of one request: publishes messages to it and asks it for input.
 
-In: messages of a cell or a widget. Out: the same on the kernel's sockets, under the request that
-caused them, at a pace that a notebook server passes on.
+Messages of a cell or a widget go to the kernel's sockets, under the request that caused them. They
+are sent at a pace at which a notebook server drops none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _LOOK_FOR_INPUT_S = 0.05
-# A front end that is silent for so long has dealt with what it was sent; and the longest wait.
+# Seconds of silence after which a front end has handled its messages, and the longest wait.
 _SETTLED_S, _SETTLE_WITHIN_S = 0.1, 1.0
 
 
@@ -37,14 +37,14 @@ class Comms:
         self.heard_at = 0.0
 
     def note(self, kind: str, content: dict[str, Any]) -> None:
-        """Take notice of a message of either side."""
+        """Note a message of either side."""
         if kind == "comm_open":
             self._targets[content["comm_id"]] = content.get("target_name", "")
         elif kind == "comm_close":
             self._targets.pop(content["comm_id"], None)
 
     def of_target(self, wanted: str | None) -> dict[str, dict[str, str]]:
-        """As in a comm_info_reply: those of one target, or all."""
+        """Return the open comms as in a comm_info_reply: those of one target, or all."""
         return {
             comm_id: {"target_name": target}
             for comm_id, target in self._targets.items()
@@ -56,10 +56,10 @@ class FrontEnd:
     """The front end of one request.
 
     Arguments:
-        kernel: has the sockets.
+        kernel: the kernel; it has the sockets.
         pace: shared by all requests of the kernel.
-        comms: shared likewise.
-        containment: shared likewise.
+        comms: shared by all requests of the kernel.
+        containment: shared by all requests of the kernel.
         silent: publish nothing.
     """
 
@@ -75,13 +75,13 @@ class FrontEnd:
         self._pace = pace
         self._comms = comms
         self._silent = silent
-        # Taken now: in a subshell, "the current parent" can be another cell's.
+        # Read now: in a subshell, "the current parent" can be another cell's.
         self._parent = kernel.get_parent("shell")
         self._contain = containment.for_cell(self._parent.get("metadata", {}).get("cellId"))
         self._ident = kernel._parent_ident["shell"]
-        #: Has anything been published?
+        #: Whether anything has been published.
         self.has_shown = False
-        # Was output published that a widget of the page keeps?
+        # Whether a widget of the page keeps published output.
         self._captured = False
 
     @property
@@ -91,7 +91,7 @@ class FrontEnd:
         return identity
 
     def publish(self, message: Message) -> None:
-        """Send a message of our own at once, as it is."""
+        """Send one of the kernel's own messages at once, unchanged."""
         kernel = self._kernel
         if self._silent or kernel.session is None:
             return
@@ -112,8 +112,10 @@ class FrontEnd:
         )
 
     async def pass_on(self, message: Message) -> None:
-        """Send a remote message, contained, in pieces and with waits, so that none is dropped on
-        its way."""
+        """Send a message from the sandbox: contained, in pieces, and with waits.
+
+        Without pieces and waits, messages would be dropped on the way.
+        """
         for contained in self._contain(message):
             for piece in in_pieces(contained):
                 if wait_s := self._pace.wait_s(piece):
@@ -121,19 +123,19 @@ class FrontEnd:
                 self.publish(piece)
 
     def reply(self, message: Message) -> Message:
-        """A remote execute_reply, contained; what it held and isn't shown is told."""
+        """Return the sandbox's execute_reply, contained; publish notes on what is not shown."""
         *notes, reply = self._contain(message)
         for note in notes:
             self.publish(note)
         return reply
 
     async def settle(self) -> None:
-        """Wait, before the reply to a cell, until the front end has dealt with captured output.
+        """Wait, before the reply to a cell, until the front end has handled captured output.
 
-        nbclient sends a comm message for each piece of it, on the socket that the reply comes by.
-        If the reply arrives meanwhile, it is not seen (the socket's file descriptor is ready only
-        once, and sending uses that up), and the cell ends at its timeout or never. The stock
-        kernel takes longer from the output to the reply.
+        nbclient sends a comm message for each piece of captured output, on the socket that receives
+        the reply. If the reply arrives meanwhile, nbclient misses it: the socket's file descriptor
+        is ready only once, and sending uses that up. The cell then ends at its timeout or never.
+        The stock kernel takes longer from the output to the reply.
         """
         if not self._captured:
             return
@@ -149,18 +151,18 @@ class FrontEnd:
         """Ask for a line of text.
 
         Arguments:
-            question: content of an input_request: `prompt`, `password`.
+            question: the content of an input_request: `prompt`, `password`.
         """
         *notes, asked = self._contain(Message("input_request", question))
         for note in notes:
             self.publish(note)
         session, socket = self._kernel.session, self._kernel.stdin_socket
         assert session is not None
-        # What was typed for an earlier, interrupted question is not this one's answer.
+        # Drop what was typed for an earlier, interrupted question.
         while socket.poll(0):
             socket.recv_multipart()
         session.send(socket, "input_request", asked.content, self._parent, ident=self._ident)
-        # The socket has no asynchronous twin; a person types slower than this looks.
+        # The socket has no asynchronous version; a person types slower than this polls.
         while True:
             while not socket.poll(0):
                 await asyncio.sleep(_LOOK_FOR_INPUT_S)
@@ -170,7 +172,7 @@ class FrontEnd:
 
 
 def _captures(message: Message) -> bool:
-    """Does an Output widget begin to take a cell's output?"""
+    """Return whether an Output widget starts to take a cell's output."""
     data = message.content.get("data") if message.type == "comm_msg" else None
     state = data.get("state") if isinstance(data, dict) else None
     return isinstance(state, dict) and bool(state.get("msg_id"))
@@ -179,12 +181,12 @@ def _captures(message: Message) -> bool:
 class QuietStream(OutStream):
     """The kernel's own stdout and stderr, to which cells don't print.
 
-    ipykernel flushes both twice a cell, each time by two hand-overs to another thread and back.
+    ipykernel flushes both twice a cell. Each flush switches to another thread and back twice.
     """
 
     def flush(self) -> None:
         """Send what was printed, if anything was."""
-        # Other versions keep what was printed elsewhere.
+        # Other versions of ipykernel store the printed text elsewhere.
         if getattr(self, "_buffers", True):
             super().flush()
 
@@ -193,9 +195,9 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def replacing_surrogates(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """An encoder of messages that replaces half surrogate pairs by U+FFFD.
+    """Return an encoder of messages that replaces half surrogate pairs by U+FFFD.
 
-    Jupyter's own raises for some of them, and makes of others bytes that are not UTF-8.
+    Jupyter's own encoder raises for some of them, and encodes others to bytes that are not UTF-8.
 
     Arguments:
         pack: the encoder of a session.
@@ -216,7 +218,7 @@ PIECE = 64 * 1024
 
 
 def in_pieces(message: Message) -> Iterator[Message]:
-    """A message as it is, or a long stream message as several."""
+    """Yield a message unchanged, or a long stream message as several."""
     text = message.content["text"] if message.type == "stream" else ""
     if len(text) <= PIECE:
         yield message
@@ -229,8 +231,8 @@ class Bucket:
     """Lets through a burst, then a steady rate.
 
     Arguments:
-        burst: how much may go at once.
-        rate: how much a second after that.
+        burst: the amount that may pass at once.
+        rate: the amount per second after that.
     """
 
     def __init__(self, burst: float, rate: float) -> None:
@@ -238,7 +240,7 @@ class Bucket:
         self._level, self._at = 0.0, time.monotonic()
 
     def pour(self, amount: float) -> float:
-        """Seconds to wait before this amount may go."""
+        """Return the seconds to wait before this amount may pass."""
         now = time.monotonic()
         self._level = max(0.0, self._level - (now - self._at) * self._rate) + amount
         self._at = now
@@ -249,11 +251,11 @@ class Pace:
     """One front end's pace, over all its cells."""
 
     def __init__(self) -> None:
-        # Below the server's limits, whose window does not begin when ours does.
+        # Below the server's limits, whose time window starts at another moment.
         self._bytes = Bucket(2_000_000, 800_000)
         self._messages = Bucket(2_000, 800)
 
     def wait_s(self, message: Message) -> float:
-        """Seconds to wait before this message is sent."""
+        """Return the seconds to wait before this message is sent."""
         size = len(message.content["text"]) if message.type == "stream" else 0
         return max(self._bytes.pour(size), self._messages.pour(1))

@@ -1,6 +1,6 @@
-"""A cell that runs in the background: the handle that `%%agentbay ... --background` gives.
+"""A cell that runs in the background: the handle that `%%agentbay ... --background` returns.
 
-In: a cell that is not started. Out: its state, its outputs so far, its end.
+It shows the cell's state and its outputs so far, waits for its end, and stops it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from agentbay_kernel.magics.cell import MagicCell
 
 
 class BackgroundCell:
-    """A cell that runs while the notebook goes on.
+    """A cell that runs while the notebook continues.
 
     Arguments:
-        cell: is started at once.
+        cell: the cell, which is started at once.
     """
 
     def __init__(self, cell: MagicCell) -> None:
@@ -29,12 +29,12 @@ class BackgroundCell:
 
     @property
     def done(self) -> bool:
-        """Has it ended?"""
+        """Whether it has ended."""
         return self._ended.done()
 
     @property
     def outcome(self) -> CellResult:
-        """What became of it so far: outputs, streams, error, timing, request id."""
+        """Its result so far: outputs, streams, error, timing, request id."""
         return self._cell.result
 
     @property
@@ -43,7 +43,7 @@ class BackgroundCell:
         return self.outcome.outputs
 
     def wait(self, timeout: float | None = None) -> CellResult:
-        """Wait for its end; an error of the cell is in the outcome.
+        """Wait for its end; an error of the cell is in the result.
 
         Interrupting stops the waiting, not the cell.
 
@@ -62,7 +62,7 @@ class BackgroundCell:
         return self.outcome
 
     def result(self, timeout: float | None = None) -> CellResult:
-        """The same, but an error of the cell is raised.
+        """Wait for its end; raise the error of the cell, if it has one.
 
         Raises:
             RemoteError: the code failed in the sandbox, or could not be run.
@@ -77,7 +77,7 @@ class BackgroundCell:
         """Stop the cell's code in the sandbox.
 
         Returns:
-            False if it has ended already, or if the sandbox may run it on.
+            False if it has ended already, or if the sandbox may continue to run it.
         """
         if self.done:
             return False

@@ -1,9 +1,8 @@
 """One `%%agentbay LANGUAGE` cell of a notebook of another kernel.
 
-In: its options and its code, the session manager, the notebook's variables. Out: the sandbox's
-output, shown or kept. The way: open the session -> bring the values in -> run -> take the values
-out. A magic is a synchronous call inside the shell's running event loop, so the work is done on
-daemon threads while this one waits and displays - and can be interrupted at any moment.
+The sandbox's output is shown or kept. The steps: open the session -> send the values -> run ->
+fetch the values. A magic is a synchronous call inside the shell's running event loop. So daemon
+threads do the work, while this thread waits and displays, and can be interrupted at any moment.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from agentbay_kernel.verbs.transfer import ProgressDisplay, exchange_of, watched
 
 T = TypeVar("T")
 
-# What IPython publishes behind the error that ended a cell.
+# The messages that IPython publishes after the error that ended a cell.
 _FLUSHED = ("display_data", "update_display_data")
-# Code that is not ended by so many interrupts is left to itself.
+# Code that continues after so many interrupts is left running.
 _MOST_INTERRUPTS = 3
 
 
@@ -45,13 +44,13 @@ class MagicCell:
     """The run of one cell.
 
     Arguments:
-        manager: has the sessions.
-        contain: contains what the sandbox says.
-        options: of its first line.
-        code: what stands below it.
-        folder: the notebook's.
-        variables: the notebook's; `--in` reads them, `--out` sets them.
-        can_ask: does the front end answer input()?
+        manager: the session manager.
+        contain: contains the sandbox's messages.
+        options: the options of its first line.
+        code: the code below that line.
+        folder: the notebook's directory.
+        variables: the notebook's variables; `--in` reads them, `--out` sets them.
+        can_ask: whether the front end supports input().
     """
 
     def __init__(
@@ -69,24 +68,24 @@ class MagicCell:
         self._options = options
         self._variables = variables
         shell = get_ipython()
-        # Tracebacks name the cell of the notebook. IPython 9 counts a cell when it begins, earlier
-        # ones when it ends.
+        # Tracebacks name the cell of the notebook. IPython 9 counts a cell when it starts, earlier
+        # versions when it ends.
         count = shell.displayhook.prompt_count if shell else None
         cell = Cell(code, options.language, allow_stdin=can_ask, count=count)
         self._running = RunningCell(manager, cell, options, folder, variables)
-        #: What becomes of it.
+        #: The cell's result.
         self.result = self._running.result
 
     def show(self, *, keep: bool = False) -> None:
-        """Run it and show what it publishes.
+        """Run it and show its output.
 
         Arguments:
-            keep: show nothing, also no error: all is in `result` afterwards.
+            keep: show nothing, not even an error: all is in `result` afterwards.
 
         Raises:
             RemoteError: the code failed in the sandbox.
             AgentBayError: it could not be run.
-            KeyboardInterrupt: stopped, and the sandbox's code could not be.
+            KeyboardInterrupt: it was stopped, but the sandbox's code could not be.
         """
         silent = keep or self._options.silent
         try:
@@ -116,7 +115,7 @@ class MagicCell:
             self._send()
 
     def collect(self) -> None:
-        """Run it and keep what it publishes; nothing is shown and nothing raised."""
+        """Run it and keep its output; show nothing and raise nothing."""
         try:
             self._running.open().result()
             for message in self._running.messages():
@@ -130,7 +129,7 @@ class MagicCell:
             self._running.end()
 
     def interrupt(self) -> InterruptResult:
-        """Stop the code in the sandbox; code that was not sent never will be."""
+        """Stop the code in the sandbox; code that has not been sent is never sent."""
         return self._running.interrupt()
 
     def _open(self) -> None:
@@ -182,7 +181,7 @@ class MagicCell:
     def _exchanged(
         self, work: Callable[[Exchange, Reporter], T], stopped: threading.Event, done_line: str
     ) -> T:
-        """Do it with the session's exchange; shows its progress if it takes a while."""
+        """Do the work with the session's exchange; show its progress if it takes a while."""
         live, manager = self._running.open().result(), self._running.manager
         exchange = exchange_of(live, manager.settings.exchange_limit, manager.store.audit)
         display = ProgressDisplay()
@@ -199,11 +198,11 @@ class MagicCell:
 
     def _run(self, show: Callable[[Message], None]) -> None:
         interrupts = 0
-        # An error output that may be the cell's own: that one is raised, not shown.
+        # An error output that may be the cell's own error: that one is raised, not shown.
         held: Message | None = None
         with threads.Feed(self._running.messages(), self._running.cell.stopped) as feed:
             while True:
-                # The interrupt may come at any moment, while a message is displayed too.
+                # The interrupt may come at any moment, even while a message is displayed.
                 try:
                     message = next(feed, None)
                     if message is None:
@@ -213,7 +212,7 @@ class MagicCell:
                         if contained.type == "input_request":
                             self._ask(contained)
                             continue
-                        # A figure is flushed behind the error that ends its cell.
+                        # A figure is flushed after the error that ends its cell.
                         if held is not None and contained.type not in _FLUSHED:
                             if not self._raises(held):
                                 show(held)
@@ -226,7 +225,7 @@ class MagicCell:
                             _show_pages(contained)
                 except KeyboardInterrupt:
                     interrupts += 1
-                    # Where the remote code can be stopped, its own error is what is shown.
+                    # If the remote code can be stopped, its own error is shown.
                     if self._interrupt_here() is not InterruptResult.ENDING:
                         raise
                     if interrupts == _MOST_INTERRUPTS:
@@ -238,7 +237,7 @@ class MagicCell:
                         raise
 
     def _raises(self, shown: Message) -> bool:
-        """Is an error output that of the error that ended the cell?"""
+        """Return whether an error output shows the error that ended the cell."""
         ended = self.result.error
         return ended is not None and all(
             shown.content[part] == ended[part] for part in ("ename", "evalue")
@@ -250,7 +249,7 @@ class MagicCell:
             try:
                 return stopping.result()
             except KeyboardInterrupt:
-                # Pressed again before the first was through.
+                # Pressed again before the first interrupt was handled.
                 continue
 
     def _ask(self, question: Message) -> None:
@@ -263,7 +262,7 @@ class MagicCell:
 
 
 def _show_pages(reply: Message) -> None:
-    """Show in the pager what a reply has for it: help, for example."""
+    """Show the pages of a reply in the pager, for example help."""
     for payload in reply.content.get("payload", ()):
         if payload.get("source") == "page":
             page(payload["data"], payload.get("start", 0))

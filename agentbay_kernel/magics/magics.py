@@ -1,6 +1,6 @@
 """`%agentbay` and `%%agentbay LANGUAGE`: sandboxed cells in a notebook of another kernel.
 
-In: lines and cells of an IPython shell. Out: what verbs answer, what cells show; errors of a
+Lines and cells of an IPython shell come in; the output of commands and cells is shown. Errors of a
 sandbox are raised as real errors that show only the remote frames.
 """
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 
-# A front end gives up on completions sooner than a sandbox that is far away can answer.
+# A front end gives up on completions sooner than a distant sandbox can respond.
 _ASK_WITHIN_S = 2.0
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -66,7 +66,7 @@ their cell has ended. %agentbay help lists the commands.
 
 
 def _documented(function: Function) -> Function:
-    """`%%agentbay?` shows the help that the arguments' declaration makes."""
+    """Set the docstring that `%%agentbay?` shows, made from the arguments' declaration."""
     function.__doc__ = _CELL_HELP
     return function
 
@@ -81,7 +81,7 @@ class AgentBayMagics(Magics):
             load_settings(shell.config), _connection_file(shell), Path(shell.starting_dir)
         )
         self._containment = Containment(lambda: self.manager.settings)
-        # Not the working directory of now: a cell may have changed it.
+        # Not the current working directory: a cell may have changed it.
         self._folder = Path(shell.starting_dir)
         self._last: CellResult | None = None
 
@@ -153,7 +153,7 @@ class AgentBayMagics(Magics):
 
     @context_matcher(identifier="agentbay")
     def complete(self, context: CompletionContext) -> SimpleMatcherResult:
-        """IPython's completions in our lines and cells: ours alone."""
+        """Return the completions in this package's lines and cells, without those of IPython."""
         code, cursor = context.full_text, _offset(context)
         assert self.shell is not None
         names = tuple(name for name in self.shell.user_ns if not name.startswith("_"))
@@ -179,33 +179,33 @@ class AgentBayMagics(Magics):
 
 @contextlib.contextmanager
 def _short_traceback() -> Iterator[None]:
-    """Our own errors say what to do; where in this project they were raised helps nobody."""
+    """Shorten tracebacks of this package's errors: frames of its own code don't help users."""
     try:
         yield
     except RemoteError:
         raise
     except AgentBayError as error:
-        # The service and the sandbox have a say in what the message is.
+        # The service and the sandbox influence the message.
         told = [lines(f"{type(error).__name__}: {error}")]
         error._render_traceback_ = lambda: told  # type: ignore[attr-defined]
         raise
 
 
 def _connection_file(shell: InteractiveShell) -> str:
-    # A terminal has none.
+    # A terminal has no connection file.
     app = getattr(getattr(shell, "kernel", None), "parent", None)
     return str(getattr(app, "abs_connection_file", ""))
 
 
 def _cell_id(shell: Any) -> str | None:
-    """Return the notebook's id of the cell that runs, where there is a notebook."""
+    """Return the notebook's id of the cell that runs, if there is a notebook."""
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
     cell_id = parent.get("metadata", {}).get("cellId")
     return cell_id if isinstance(cell_id, str) else None
 
 
 def _can_ask(shell: InteractiveShell | None) -> bool:
-    # A kernel knows whether its front end answers; a terminal does.
+    # A kernel knows whether its front end supports input(); a terminal always does.
     kernel = getattr(shell, "kernel", None)
     return kernel is None or bool(kernel._allow_stdin)
 
@@ -216,15 +216,17 @@ def _offset(context: CompletionContext) -> int:
 
 
 class _NoneOfOthers(list[SimpleCompletion]):
-    """No completions, and none of other matchers either: IPython leaves those out only for a list
-    that has a length."""
+    """No completions, not even from other matchers.
+
+    IPython drops those of other matchers only for a list with a length.
+    """
 
     def __len__(self) -> int:
         return 1
 
 
 def _matches(texts: Iterable[str], fragment: str) -> SimpleMatcherResult:
-    # The local names have no business in a sandbox's cell.
+    # The names of the notebook don't apply in a sandbox's cell.
     return {
         "completions": [SimpleCompletion(text) for text in texts] or _NoneOfOthers(),
         "matched_fragment": fragment,
@@ -233,7 +235,7 @@ def _matches(texts: Iterable[str], fragment: str) -> SimpleMatcherResult:
 
 
 def load(shell: InteractiveShell) -> None:
-    """Register the magics in a shell; its sessions are closed when it ends."""
+    """Register the magics in a shell; close its sessions when the process ends."""
     magics = AgentBayMagics(shell)
     shell.register_magics(magics)
     if shell.Completer is not None:
@@ -242,7 +244,7 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take the magics out of a shell and close its sessions."""
+    """Remove the magics from a shell and close its sessions."""
     magics = shell.magics_manager.registry.pop(AgentBayMagics.__name__, None)
     if magics is None:
         return

@@ -1,6 +1,7 @@
-"""Sessions: the session manager and what it gives out.
+"""Sessions: the session manager, and the values about sessions that it returns.
 
-In: settings, cells, names of sessions. Out: Jupyter messages, and frozen values about sessions.
+The manager takes settings, cells and names of sessions. It returns Jupyter messages and frozen
+values.
 """
 
 from __future__ import annotations

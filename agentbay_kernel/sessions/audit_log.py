@@ -1,8 +1,8 @@
 """An optional log on this machine of what was sent to sandboxes.
 
-In: a session's id, code or the name of local data. Out: a line of JSON in a file: the time, the
-session, size and SHA-256 of the code, name and size of the data; never the code or the data. Off
-unless the setting `audit_log` names a file, which a notebook's cells can't change.
+Each line is JSON: the time, the session, size and SHA-256 of the code, name and size of the data.
+It never has the code or the data. The log is off unless the setting `audit_log` names a file, which
+a notebook's cells can't change.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from agentbay_kernel.errors import ConfigurationError
 
 
 class AuditLog:
-    """Adds lines to a file, for this process and others at the same time.
+    """Adds lines to a file, which several processes may do at the same time.
 
     Arguments:
-        path: the file; it is made, readable by its owner alone.
+        path: the file; it is created, readable by its owner alone.
     """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path).expanduser()
 
     def code(self, session_id: str, language: str, code: str) -> None:
-        """Code is about to be sent.
+        """Log code that is about to be sent.
 
         Raises:
             ConfigurationError: the line could not be written, so the code must not be sent.
@@ -44,7 +44,7 @@ class AuditLog:
         )
 
     def data(self, session_id: str, name: str, size: int) -> None:
-        """Local data is about to be sent: a file, a variable; `size` in bytes.
+        """Log local data that is about to be sent: a file, a variable; `size` in bytes.
 
         Raises:
             ConfigurationError: the line could not be written, so the data must not be sent.
@@ -55,7 +55,7 @@ class AuditLog:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "session": session_id, **what}) + "\n"
         try:
-            # One write at the file's end: lines of several notebooks don't mix.
+            # One write at the file's end, so that lines of several notebooks don't mix.
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(descriptor, line.encode())

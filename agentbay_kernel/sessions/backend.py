@@ -1,10 +1,10 @@
 """Where sessions live: the AgentBay service, or the local runtime on this machine.
 
-In: the settings and the environment. Out: a `Backend` with a service client to create sessions
-with. Nothing is ever run on this machine unless it was asked for by name: without a key and
-without `AGENTBAY_BACKEND=local` there is no backend.
+The settings and the environment determine the `Backend`, whose service client creates sessions.
+Nothing runs on this machine unless it was requested by name: without a key and without
+`AGENTBAY_BACKEND=local` there is no backend.
 
-A program of your own uses it as the kernels do, with an account or without:
+Your own program uses it as the kernels do, with an account or without:
 
     with open_backend() as place:
         session = place.client.create().session
@@ -27,18 +27,18 @@ from agentbay_kernel.service.endpoint import ENDPOINT_VARIABLE, KEY_VARIABLE, RE
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
 
-# A status is not held up for longer by an address that does not answer.
+# Longest time that an address without a response may delay a status.
 _REPORT_S = 2.0
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A place that sessions are created in. Made by `open_backend`; use it in a `with` block.
+    """A location where sessions are created. Made by `open_backend`; use it in a `with` block.
 
     Arguments:
         client: the client to create sessions with.
-        is_local: it is a local runtime on this machine.
-        notice: what the first cell must warn of, or empty.
+        is_local: whether it is a local runtime on this machine.
+        notice: a warning that the first cell must show, or empty.
         isolation: what a local runtime confines: `level` (bubblewrap or none), `summary`,
             `confined`, `not_confined`.
         runtime: the local runtime, if this program started it.
@@ -52,7 +52,7 @@ class Backend:
 
     @property
     def place(self) -> str:
-        """Return the name of the place, for status."""
+        """Return the name of the location, for status."""
         return (
             f"local runtime on this machine ({self.client.endpoint.url})"
             if self.is_local
@@ -60,14 +60,14 @@ class Backend:
         )
 
     def reported_isolation(self) -> Mapping[str, Any]:
-        """Return what is confined there. It asks a local runtime that was not named as one.
+        """Return what is confined there; request a report if it may be a local runtime.
 
         Returns:
             The fields of `isolation`; empty if that is unknown.
         """
         if self.isolation or not self.client.endpoint.is_loopback:
             return self.isolation
-        # A local runtime that was not named as one; a tunnel to the service has no such call.
+        # It may be a local runtime all the same; a tunnel to the service has no such call.
         with contextlib.suppress(AgentBayError, TimeoutError):
             return threads.start(self.client.local_report).result(_REPORT_S).get("isolation") or {}
         return {}
@@ -84,10 +84,10 @@ class Backend:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return variables that lead other programs to this same place, such as a kernel.
+        """Return environment variables with which other programs, such as a kernel, use it.
 
         The key is among them. They are for the environment of a process that you start: never show
-        them or write them down.
+        them or store them.
         """
         endpoint = self.client.endpoint
         return {
@@ -111,13 +111,13 @@ class Backend:
 
 
 def open_backend(settings: AgentBaySettings | None = None) -> Backend:
-    """Open the place that the settings and the environment name.
+    """Open the backend that the settings and the environment name.
 
     `backend = local` wins over a key. With a loopback `AGENTBAY_ENDPOINT` and its key, the local
     runtime that listens there is used. Otherwise one is started as a child process.
 
     Arguments:
-        settings: those in force unless given.
+        settings: the settings; by default those in force.
 
     Returns:
         The backend. Leave its `with` block, or call `close`, to end what was started.
@@ -154,9 +154,9 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
 
 
 def expected_isolation(settings: AgentBaySettings) -> Mapping[str, Any] | None:
-    """Return what a local runtime would confine that these settings start; nothing is started.
+    """Return what a local runtime with these settings would confine; start nothing.
 
-    It takes as long as trying bubblewrap once, about 0.1 s.
+    It tries bubblewrap once, which takes about 0.1 s.
 
     Returns:
         The fields of `isolation`; None if no runtime would be started.
@@ -193,7 +193,7 @@ def _local_backend(client: AgentBay, runtime: ChildRuntime | None) -> Backend:
     told = runtime.announcement if runtime is not None else client.local_report()
     isolation = told.get("isolation") or {}
     summary = isolation.get("summary") or "it does not report what is isolated"
-    # Banner and status say where isolated cells run; only what isn't isolated is warned of.
+    # Banner and status report where isolated cells run; only missing isolation needs a warning.
     notice = (
         ""
         if isolation.get("level") == "bubblewrap"

@@ -1,8 +1,8 @@
-"""Deleting sessions for certain, also when little time is left.
+"""Deletion of sessions, reliable even if little time is left.
 
-In: records of sessions that are to end, the service. Out: those that have ended, struck from the
-state file. What could not be ended in time is handed to a process of its own (`finisher`), which
-goes on when this one is gone; its key travels in a pipe, never in an argument or a file.
+Sessions that have ended are removed from the state file. If the time is too short, a separate
+process (`finisher`) deletes the rest, and continues when this process is gone. It gets the key
+through a pipe, never in an argument or a file.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ from agentbay_kernel.service import CREATE_LABEL, AgentBay, get_logger
 from agentbay_kernel.sessions.registry import Registry
 from agentbay_kernel.sessions.statefile import Record
 
-# A create whose answer never came may be carried out so much later.
+# A create request without a response may still be executed so much later.
 _LATE_CREATE_S = 90.0
-# How long deletes get before a process of its own takes over; Jupyter waits 2 seconds in all.
+# How long deletes get before a separate process takes over; Jupyter waits 2 seconds in all.
 _PROMPT_S = 0.8
 
 _log = get_logger("ending")
 
 
 def end_record(client: AgentBay, record: Record, timeout_s: float | None = None) -> bool:
-    """Delete a record's session; says whether it has certainly ended.
+    """Delete a record's session.
 
     Arguments:
-        timeout_s: seconds for each request; without, faults are waited out.
+        timeout_s: seconds for each request; without it, failed requests are retried.
+
+    Returns:
+        True if the session has certainly ended.
     """
     if record.session_id:
         return _delete(client, record.session_id, timeout_s)
-    # Its create was on its way: whatever has its label is its session.
+    # Its create was on the way: any session with its label is the one.
     try:
         found = [row["sessionId"] for row in client.list_all({CREATE_LABEL: record.create_label})]
     except AgentBayError as error:
@@ -58,7 +61,7 @@ def _delete(client: AgentBay, session_id: str, timeout_s: float | None) -> bool:
 
 
 def end_now(client: AgentBay, registry: Registry, create_labels: Iterable[str]) -> None:
-    """End sessions before this process ends: within a second, or by a process of its own."""
+    """End sessions before this process ends: within a second, or in a separate process."""
     records = registry.give_up(create_labels)
     ended: list[str] = []
 
@@ -80,7 +83,7 @@ def end_now(client: AgentBay, registry: Registry, create_labels: Iterable[str]) 
 
 
 def start_finisher(client: AgentBay, registry: Registry, create_labels: Iterable[str]) -> None:
-    """Let a process of its own end these sessions, however long the service takes."""
+    """Start a separate process that ends these sessions, however long the service takes."""
     task = {
         "endpoint": client.endpoint.url,
         "region": client.endpoint.region_id,
@@ -99,7 +102,7 @@ def start_finisher(client: AgentBay, registry: Registry, create_labels: Iterable
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=registry.folder,
-            # Neither our end nor a signal to our group is its end.
+            # It must outlive this process and signals to its group.
             start_new_session=True,
             creationflags=flags,
         )
@@ -107,28 +110,28 @@ def start_finisher(client: AgentBay, registry: Registry, create_labels: Iterable
         with process.stdin as pipe:
             pipe.write(json.dumps(task).encode())
     except OSError as error:
-        # The state file says that these sessions are to end: the next start ends them.
+        # The state file records that these sessions must end: the next start ends them.
         _log.warning("The process that deletes sessions could not be started: %s", error)
 
 
-# A server that restarts a killed kernel does so within seconds; a kernel that was idle for long
-# before it was killed is given that time too.
+# A server restarts a killed kernel within seconds. A kernel that was idle for long before it was
+# killed gets that time too.
 _LOOK_AGAIN_S = 15.0
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune` did: the sessions that it deleted, and those it tried to but could not yet."""
+    """The result of `prune`: the deleted sessions, and those that could not be deleted yet."""
 
     deleted: tuple[Record, ...] = ()
     failed: tuple[Record, ...] = ()
 
 
 def prune(client: AgentBay, registry: Registry, grace_s: float) -> Pruned:
-    """Delete what dead kernels left at the client's service.
+    """Delete the sessions that dead kernels left at the client's service.
 
     Arguments:
-        grace_s: seconds for which a dead kernel's session waits to be taken back.
+        grace_s: seconds for which a dead kernel's session waits to be reclaimed.
 
     Raises:
         StateFileError: the state file can't be used; nothing was deleted.

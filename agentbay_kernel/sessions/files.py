@@ -1,8 +1,8 @@
-"""Files of this machine that a new session gets: which they are.
+"""The files of this machine that a new session gets.
 
-They are named by a recipe, which is not trusted, or by the setting `session_files`. Both reach only
-what is below the notebook's directory, judged by its real path: no link, no name that starts with a
-dot. A whole directory brings only files with an ending of `SESSION_ENDINGS`.
+A recipe, which is not trusted, or the setting `session_files` names them. Both reach only files
+below the notebook's directory, checked by the real path: no links, no names that start with a dot.
+From a whole directory, only files with an ending of `SESSION_ENDINGS` are sent.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from agentbay_kernel.local_files import SESSION_ENDINGS
 
 MOST_BYTES = 100_000_000
 MOST_FILES = 2_000
-# Of a directory, so that a home directory is not searched to its end.
+# Entries of a directory: a limit, so that a home directory is not searched completely.
 _MOST_SEEN = 50_000
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY( BLOCK)?-----")
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file to bring: its path below the notebook's directory by `/`, where it is, its bytes."""
+    """A file to send: its path below the notebook's directory with `/`, its location, its bytes."""
 
     name: str
     path: Path
@@ -36,10 +36,10 @@ class LocalFile:
         """Return its content.
 
         Arguments:
-            secrets: texts that enter no sandbox.
+            secrets: strings that enter no sandbox.
 
         Raises:
-            RecipeError: it was exchanged or removed meanwhile, or holds a secret.
+            RecipeError: it was replaced or removed meanwhile, or holds a secret.
         """
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -64,7 +64,7 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class FileList:
-    """The files to bring, how many a directory has that are left out, and names not there."""
+    """The files to send, the number of files left out of directories, and missing names."""
 
     files: tuple[LocalFile, ...] = ()
     left_out: int = 0
@@ -72,23 +72,23 @@ class FileList:
 
     @property
     def size(self) -> int:
-        """Bytes of all."""
+        """Bytes of all files."""
         return sum(file.size for file in self.files)
 
 
 def list_files(
     folder: Path, names: tuple[str, ...], source: str, *, skip_missing: bool = False
 ) -> FileList:
-    """List the files that names stand for; directories are walked through.
+    """List the files that the names stand for; directories are searched.
 
     Arguments:
         folder: the notebook's directory.
         names: relative paths of files and directories; `.` is the notebook's directory itself.
         source: what names them, for messages.
-        skip_missing: return the names of those that are not there, instead of failing.
+        skip_missing: return the names of missing files, instead of failing.
 
     Raises:
-        RecipeError: one is out of reach or not there, or they are too many or too large.
+        RecipeError: a file is out of reach or missing, or they are too many or too large.
     """
     found: dict[str, LocalFile] = {}
     left_out, missing = 0, []
@@ -123,7 +123,7 @@ def list_files(
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, bool]]:
-    """A file, or what is in a directory, each with: is it to be brought?"""
+    """Yield a file, or the contents of a directory, each with whether it must be sent."""
     if path.is_file():
         yield path, True
         return

@@ -1,8 +1,8 @@
 """A process that ends the sessions of a kernel that had no time left for it.
 
-In: one JSON object on stdin: where the service is, its key, the state file's folder, the labels of
-the sessions. Out: nothing; the sessions' records are struck from the state file. What it can't end
-within ten minutes stays written down and is ended by the next start.
+It reads one JSON object from stdin: the service's address, its key, the state file's directory, the
+labels of the sessions. It removes the sessions' records from the state file. Sessions that it can't
+end within ten minutes keep their records, and the next start ends them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _LONGEST_PAUSE_S = 15.0
 
 
 def main() -> int:
-    """Read the task, finish it. Returns the exit status."""
+    """Read the task and finish it; return the exit status."""
     task = json.load(sys.stdin)
-    # A closed terminal is no reason to leave a session behind.
+    # Closing a terminal must not leave a session behind.
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     registry = Registry(StateFile(Path(task["state_dir"])), "", 1)
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def finish(client: AgentBay, registry: Registry, create_labels: list[str]) -> bool:
-    """End the sessions of these records; says whether all have ended."""
+    """End the sessions of these records; return whether all have ended."""
     left = registry.take_over(create_labels)
     give_up_at, backoff = time.monotonic() + _TRY_FOR_S, Backoff(0.5, _LONGEST_PAUSE_S)
     while True:

@@ -1,9 +1,8 @@
-"""How long a session lives: its end, its warnings, and what keeps it alive.
+"""The lifetime of a session: its end, its warnings, and what keeps it alive.
 
-In: the cells that run, extensions that were asked for. Out: RefreshSessionIdleTime while there is
-a reason, notes for the running cell, and the moments that status shows. An idle notebook is no
-reason. Facts of the AgentBay wire protocol: an idle session is released after its idle time, any
-session at its maximum lifetime; no action moves the latter.
+Running cells and requested extensions keep a session alive, by RefreshSessionIdleTime. An idle
+notebook does not. Facts of the AgentBay wire protocol: an idle session is released after its idle
+time, any session at its maximum lifetime; no action moves the latter.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
     from agentbay_kernel.service import Session
 
 WARN_BEFORE_S = 600.0
-# Refreshed so many times within the idle time: a lost request does not end the session.
+# Number of refreshes within the idle time: a lost request does not end the session.
 _REFRESHES = 3
 
 
 class Lifetime:
-    """The life of one session of ours. Thread-safe; moments are seconds since the epoch.
+    """The lifetime of one of this notebook's sessions. Thread-safe; times in seconds since 1970.
 
     Arguments:
         idle_s: seconds without use after which the service releases it.
         max_s: seconds after which the service releases it in any case.
-        keep_s: seconds for which one cell keeps it alive, if the cell does not say more.
+        keep_s: seconds for which one cell keeps it alive, unless the cell's timeout is longer.
         created_at: when it was created.
     """
 
@@ -44,14 +43,14 @@ class Lifetime:
         self._keep_s = keep_s
         self._lock = threading.Lock()
         self._used_at = time.time()
-        # When the session need no longer be kept alive for each running cell, and beyond cells.
+        # Until when each running cell keeps the session alive, and until when an extension does.
         self._running: dict[object, float] = {}
         self._extended_until = 0.0
         self._keeping = False
 
     @property
     def released_at(self) -> float:
-        """When the service releases it, if nothing more happens."""
+        """The time at which the service releases it, if nothing more happens."""
         return min(self.ends_at, self._last_use() + self.idle_s)
 
     @property
@@ -61,13 +60,13 @@ class Lifetime:
 
     @property
     def extended_until(self) -> float:
-        """Until when it is kept alive although no cell runs; 0 when it is not."""
+        """The time until which it is kept alive without a cell; 0 if it is not."""
         return self._extended_until
 
     def extend(self, seconds: float) -> float:
-        """Keep it alive from now on for so long, with or without a cell; returns until when.
+        """Keep it alive from now on for so long, with or without a cell; return until when.
 
-        Its maximum lifetime was set when it was created: it can't be kept beyond that.
+        Its maximum lifetime is fixed at its creation: it can't be kept beyond that.
         """
         until = min(time.time() + seconds, self.ends_at)
         with self._lock:
@@ -79,7 +78,7 @@ class Lifetime:
 
     @contextlib.contextmanager
     def used_by(self, cell: object, timeout_s: float | None) -> Iterator[Warnings]:
-        """Keep it alive while a cell runs, within limits; gives the notes that become due."""
+        """Keep it alive while a cell runs, within limits; yield the warnings that become due."""
         kept = time.time() + max(self._keep_s, timeout_s or 0.0)
         with self._lock:
             self._running[cell] = max(kept, self._extended_until)
@@ -93,7 +92,7 @@ class Lifetime:
                 self._used_at = time.time()
 
     def kept_until(self, cell: object) -> float:
-        """Until when a running cell keeps it alive."""
+        """Return until when a running cell keeps it alive."""
         return self._running.get(cell, 0.0)
 
     def _last_use(self) -> float:
@@ -114,7 +113,7 @@ class Lifetime:
         while True:
             with contextlib.suppress(AgentBayError):
                 if isinstance(self._session.keep_alive().failure, SessionNotFoundError):
-                    # Whoever uses it next is told.
+                    # The next use of it reports that.
                     with self._lock:
                         self._keeping = False
                     return
@@ -127,7 +126,7 @@ class Lifetime:
 
 
 class Warnings:
-    """The notes about a session's end that one running cell gets, each once."""
+    """The warnings about a session's end that one running cell gets, each once."""
 
     def __init__(self, lifetime: Lifetime, cell: object) -> None:
         self._lifetime = lifetime
@@ -136,12 +135,12 @@ class Warnings:
         self._kept_told = 0.0
 
     def over(self, now: float) -> bool:
-        """Has the cell kept the session alive for as long as it may?"""
+        """Return whether the cell has kept the session alive for as long as it may."""
         kept = self._lifetime.kept_until(self._cell)
         return now >= kept and kept < self._lifetime.ends_at
 
     def due(self, now: float) -> Iterator[Message]:
-        """The notes that are due at that moment."""
+        """Yield the warnings that are due at that time."""
         ends_at, kept = self._lifetime.ends_at, self._lifetime.kept_until(self._cell)
         if not self._end_told and now >= ends_at - WARN_BEFORE_S:
             self._end_told = True
@@ -163,7 +162,7 @@ class Warnings:
 
 
 def clock(moment: float) -> str:
-    """A moment as a clock shows it here."""
+    """Return a time as hours and minutes of the local clock."""
     return time.strftime("%H:%M", time.localtime(moment))
 
 

@@ -1,6 +1,6 @@
 """SessionManager: the one object that has sessions; kernel, magics and command line use it.
 
-Which sessions there are is the store's, how a cell runs in one is the runner's.
+The store keeps the sessions; the runner runs cells in them.
 """
 
 from __future__ import annotations
@@ -30,31 +30,33 @@ if TYPE_CHECKING:
 
 
 class SessionManager:
-    """Runs cells in sessions, and does to sessions what a user asks for. Thread-safe.
+    """Runs cells in sessions, and changes sessions at a user's request. Thread-safe.
 
     Arguments:
         settings: the settings in force.
-        notebook: path of the kernel's connection file: a restarted kernel has the same one, and
-            by it takes its sessions back. Empty when there is none.
-        folder: the notebook's folder, where a recipe may lie; the working directory unless given.
+        notebook: path of the kernel's connection file. A restarted kernel has the same path, and
+            reclaims its sessions by it. Empty if there is none.
+        folder: the notebook's directory, which may hold a recipe; by default the working directory.
     """
 
     def __init__(
         self, settings: AgentBaySettings, notebook: str = "", folder: Path | None = None
     ) -> None:
         self.settings = settings
-        #: Which sessions there are.
+        #: The sessions of the notebook.
         self.store = SessionStore(settings, notebook, folder)
-        #: How a cell runs in one.
+        #: Runs cells in them.
         self.runner = SessionRunner(self.store)
 
     def execute(self, cell: Cell, name: str = DEFAULT_SESSION) -> Iterator[Message]:
-        """Run a cell in the session of that name, created if there is none; see
-        `SessionRunner.execute`."""
+        """Run a cell in the session of that name, created if there is none.
+
+        See `SessionRunner.execute`.
+        """
         yield from self.runner.execute(cell, self.open(name, cell.language))
 
     def interrupt(self, cell: Cell, name: str = DEFAULT_SESSION) -> InterruptResult:
-        """Stop a cell; says what became of it."""
+        """Stop a cell; return the result of the interrupt."""
         live = self.store.find(name)
         if live is None:
             cell.stopped.set()
@@ -62,12 +64,12 @@ class SessionManager:
         return live.interrupt(cell)
 
     def python_bridge(self, name: str = DEFAULT_SESSION) -> BridgedPython | None:
-        """Return the bridge to that session's Python, if it has one; none is created."""
+        """Return the bridge to that session's Python, if it has one; create none."""
         live = self.store.find(name)
         return live.python_bridge if live is not None else None
 
     def bridge(self, language: str, name: str = DEFAULT_SESSION) -> BridgedExecution | None:
-        """Return the bridge to a language of that session, if it has one; none is created."""
+        """Return the bridge to a language of that session, if it has one; create none."""
         live = self.store.find(name)
         return live.bridge(language) if live is not None else None
 
@@ -87,14 +89,14 @@ class SessionManager:
         """Delete a session; the next cell of that name gets a new one.
 
         Arguments:
-            force: also when it is attached.
+            force: delete it even if it is attached.
 
         Returns:
             The id of the session.
 
         Raises:
             SessionError: there is none of that name.
-            AttachedSessionError: it is another's.
+            AttachedSessionError: it belongs to another owner.
             CommandError: the service could not do it.
         """
         live = self.store.named(name)
@@ -114,15 +116,18 @@ class SessionManager:
         return live.session.session_id
 
     def restart(self, name: str = DEFAULT_SESSION, *, force: bool = False) -> bool:
-        """Begin anew: with fresh interpreters in the same session where that is possible (True),
-        else with a new session (False).
+        """Restart the interpreters of a session, or else replace the session.
 
         Arguments:
-            force: also when a cell runs, which it ends.
+            force: restart even if a cell runs, which ends that cell.
+
+        Returns:
+            True if the session stays and has fresh interpreters; False if the next cell gets a new
+            session.
 
         Raises:
             SessionError: there is no session of that name, or a cell runs in it.
-            AttachedSessionError: it is another's.
+            AttachedSessionError: it belongs to another owner.
             CommandError: the service could not do it.
         """
         live = self.store.named(name)
@@ -145,12 +150,14 @@ class SessionManager:
         return False
 
     def stop_cells(self, name: str = DEFAULT_SESSION) -> list[InterruptResult]:
-        """Interrupt whatever runs in a session, also what was begun by an earlier kernel of this
-        notebook; says what became of each cell.
+        """Interrupt all code that runs in a session, even code that an earlier kernel started.
+
+        Returns:
+            The result for each cell.
 
         Raises:
             SessionError: there is none of that name.
-            AttachedSessionError: what runs there is its owner's.
+            AttachedSessionError: the running code is the session owner's.
         """
         live = self.store.named(name)
         running = list(live.running)
@@ -168,16 +175,18 @@ class SessionManager:
     def attach(
         self, session: object, name: str = DEFAULT_SESSION, *, bridged: bool = False
     ) -> LiveSession:
-        """Use another's session under that name: nothing is installed in it, and neither its
-        labels nor its life are changed.
+        """Use another owner's session under that name.
+
+        Nothing is installed in it, and neither its labels nor its lifetime change.
 
         Arguments:
             session: its id, or a `Session` object of the official SDK.
-            bridged: install a bridge in it all the same.
+            bridged: install a bridge in it nevertheless.
 
         Raises:
             SessionError: a session is in use under that name.
             SessionNotFoundError: there is none with that id.
+            CommandError: the service refused, or was not reached.
             CommandError: the service refused, or was not reached.
         """
         session_id = session if isinstance(session, str) else getattr(session, "session_id", "")
@@ -188,7 +197,7 @@ class SessionManager:
         return self.store.attach(session_id.strip(), name, bridged=bridged)
 
     def detach(self, name: str = DEFAULT_SESSION) -> str:
-        """Leave an attached session as it is; returns its id.
+        """Leave an attached session as it is; return its id.
 
         Raises:
             SessionError: there is none of that name, or it is this notebook's own.
@@ -196,13 +205,15 @@ class SessionManager:
         return self.store.detach(name)
 
     def extend(self, seconds: float, name: str = DEFAULT_SESSION) -> Lifetime:
-        """Keep a session alive for so long, with or without a cell, at most to its lifetime's end.
+        """Keep a session alive for so many seconds, with or without a cell.
+
+        The maximum lifetime limits it.
 
         Returns:
-            Its life: `extended_until`, and `ends_at`, beyond which it can't be extended.
+            Its lifetime: `extended_until`, and `ends_at`, beyond which it can't be extended.
 
         Raises:
-            SessionError: there is none of that name, or its life is not this notebook's to change.
+            SessionError: there is none of that name, or this notebook can't change its lifetime.
         """
         live = self.store.named(name)
         if live.attached:
@@ -217,7 +228,7 @@ class SessionManager:
         return live.lifetime
 
     def top(self, name: str = DEFAULT_SESSION) -> TopReport:
-        """Processes, files, metrics and variables of a session; running code is not waited for.
+        """Return processes, files, metrics and variables of a session; don't wait for its code.
 
         Raises:
             SessionError: there is none of that name.
@@ -225,7 +236,7 @@ class SessionManager:
         return read_top(self.store.named(name))
 
     def variables(self, name: str, language: str) -> Variables:
-        """List the variables of a language in a session; none is created.
+        """List the variables of a language in a session; create no session.
 
         Raises:
             SessionError: there is none of that name, or the language's interpreter is busy.
@@ -234,8 +245,10 @@ class SessionManager:
         return read_variables(self.store.named(name), language)
 
     def rerun(self, name: str = DEFAULT_SESSION) -> Iterator[Message]:
-        """Run the cells of the lost session again, in order, until one fails; yields messages,
-        the last cell's `execute_reply` last.
+        """Run the cells of the lost session again, in order, until one fails.
+
+        Yields:
+            Messages; the last cell's `execute_reply` comes last.
 
         Raises:
             SessionError: no session of that name was lost.

@@ -1,7 +1,7 @@
-"""How a notebook comes by a session: a new one, that of its earlier kernel, or another's.
+"""Ways to open a session: create one, reclaim that of an earlier kernel, or attach another's.
 
-In: the backend, the registry, settings. Out: a `LiveSession`. What is created is written down
-before the request is sent, and carries labels that say nothing of the user or the notebook.
+A session is recorded before the request to create it is sent. Its labels reveal nothing about the
+user or the notebook.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _NONE_KNOWN = (
     "{} did not respond to the request for a session. As far as is known, no session was created; "
     "this cell did not run. If the service creates one later, it is deleted."
 )
-# Refusals after which there certainly is no session.
+# Errors after which there certainly is no session.
 _NOT_CREATED = (AuthenticationError, QuotaError, ServiceUnreachableError, ThrottledError)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A session that was opened, and what the user should be told of it."""
+    """A session that was opened, and a note for the user."""
 
     live: LiveSession
     note: str = ""
@@ -57,27 +57,27 @@ class Opener:
 
     Arguments:
         settings: the settings in force.
-        registry: the state file, as this process sees it.
+        registry: the state file, as this process uses it.
     """
 
     def __init__(self, settings: AgentBaySettings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
-        # One notebook's: what one session shows, another one can't change.
+        # Shared by a notebook's sessions: one session can't change the displays of another.
         self._claims = IdOwners()
 
     def create(self, backend: Backend, name: str) -> LiveSession:
-        """A new session.
+        """Create a session.
 
         Raises:
-            SessionLimitError: the user has as many as are allowed.
-            QuotaError: the account has; the message lists the user's own.
+            SessionLimitError: the user has as many sessions as are allowed.
+            QuotaError: the account has as many as are allowed; the message lists the user's own.
             SessionError, CommandError: it could not be created.
-            StateFileError: it can't be written down, so it was not created.
+            StateFileError: it can't be recorded, so it was not created.
         """
         labels = {"tool": TOOL, "version": __version__, "session": name}
         if not backend.releases_sessions:
-            # A runtime of our own ends with us and takes its sessions along.
+            # A runtime that this program started ends with it, and its sessions too.
             session = self._send_create(backend.client, CreateSessionParams(labels=labels))
             return LiveSession(name, session, self._settings, claims=self._claims)
         settings, registry = self._settings, self._registry
@@ -94,7 +94,7 @@ class Opener:
             if isinstance(error, _NOT_CREATED):
                 registry.forget([record.create_label])
             else:
-                # There may be one, or come one yet: it is looked for until it is certain.
+                # It may exist, or still be created: it is searched for until that is certain.
                 registry.give_up([record.create_label])
             if isinstance(error, QuotaError):
                 raise self._with_own_sessions(error, backend.client.endpoint.url) from error
@@ -103,26 +103,26 @@ class Opener:
         return self._live(name, session, record)
 
     def reclaim(self, backend: Backend, record: Record) -> Opened | None:
-        """The session of this notebook's earlier kernel; None when it is gone.
+        """Return the session of this notebook's earlier kernel; None if it is gone.
 
         Raises:
-            CommandError: the service was not reached; the session may well be there.
+            CommandError: the service was not reached; the session may still exist.
         """
         session = self._find(backend.client, record)
         if session is None:
             if record.session_id:
                 self._registry.forget([record.create_label])
             else:
-                # A create that was on its way when the kernel died may be carried out yet.
+                # A create that was on its way when the kernel died may still be executed.
                 self._registry.give_up([record.create_label])
             return None
         self._registry.confirm(record.create_label, session.session_id)
         live = self._live(record.name, session, record)
         if record.stage == HANDED:
-            # A restarted kernel begins anew, in the same session: its files are there.
+            # A restarted kernel gets fresh interpreters in the same session, with its files.
             end_bridge(session)
             return Opened(live)
-        # A call that the dead kernel left waiting would be in our way for a minute.
+        # A call that the dead kernel left waiting would block for a minute.
         release_any(session)
         return Opened(
             live,
@@ -132,7 +132,7 @@ class Opener:
         )
 
     def attach(self, backend: Backend, session_id: str, name: str, execution: str) -> LiveSession:
-        """Another's session, to be used and left as it is.
+        """Return another owner's session, to be used and left as it is.
 
         Arguments:
             execution: how its cells are run, direct or bridged.
@@ -158,7 +158,7 @@ class Opener:
         try:
             return self._registry.reserve(name, place, lives_s)
         except SessionLimitError:
-            # Some may have been released by the service meanwhile.
+            # The service may have released some meanwhile.
             listed = {row["sessionId"] for row in client.list_all({"tool": TOOL})}
             known = {one.session_id for one in self._registry.records() if one.session_id}
             return self._registry.reserve(name, place, lives_s, ended=known - listed)
@@ -170,13 +170,13 @@ class Opener:
         except ServiceUnreachableError as error:
             raise ServiceUnreachableError(f"{error} {_NONE_CREATED}") from error
         except ResponseLostError as error:
-            # What is lost is the answer to a create: its words are about code.
+            # The lost response is that to a create: the error's own message is about code.
             raise ResponseLostError(_NONE_KNOWN.format(client.endpoint.host)) from error
 
     def _find(self, client: AgentBay, record: Record) -> Session | None:
         session_id = record.session_id
         if not session_id:
-            # The kernel died while it was being created.
+            # The kernel died during the create.
             rows = list(client.list_all({CREATE_LABEL: record.create_label}))
             if not rows:
                 return None

@@ -1,8 +1,7 @@
-"""Who made a session, and whether that process is provably dead.
+"""Owners of sessions: which process created a session, and whether it is provably dead.
 
-In: this process, or an `Owner` that was written down earlier. Out: frozen `Owner` values, and a
-`Fate`. A session is deleted only when its owner is DEAD beyond doubt, so whatever can't be known
-is UNKNOWN: another machine, another container, a record that leaves something out.
+A session is deleted only if its owner is certainly DEAD. Any doubt makes it UNKNOWN: another
+machine, another container, an incomplete record.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _GONE_STATES = ("Z", "X", "x")
 
 
 class Fate(enum.Enum):
-    """What is known of an owner."""
+    """The status of an owner."""
 
     ALIVE = "alive"
     DEAD = "ended"
@@ -31,11 +30,11 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that makes sessions.
+    """A process that creates sessions.
 
-    `id` is random and stands in its sessions' labels. The rest stays on this machine: `host` is
-    the machine's id and name, `boot` its boot's id, `space` the process namespace (a container's
-    own), `pid` and `started` the process. Empty means that the system does not tell.
+    `id` is random and is in its sessions' labels. The rest stays on this machine: `host` is
+    the machine's id and name, `boot` the id of its boot, `space` the process namespace (a container
+    has its own), `pid` and `started` the process. Empty means that the system does not report it.
     """
 
     id: str
@@ -48,7 +47,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process can be looked for: `host`, `boot` and `space` as an owner has them."""
+    """The system that a process runs in: `host`, `boot` and `space`, as in an owner."""
 
     host: str
     boot: str
@@ -56,29 +55,29 @@ class Place:
 
 
 def this_place() -> Place:
-    """The machine, its boot and the process namespace that this process is in."""
+    """Return the machine, its boot and the process namespace of this process."""
     return Place(_host(), _boot(), _space())
 
 
 def this_process() -> Owner:
-    """This process, under a new random id."""
+    """Return this process, with a new random id."""
     pid, here = os.getpid(), this_place()
     started = process_start(pid) or ""
     return Owner(uuid.uuid4().hex, here.host, here.boot, here.space, pid, started)
 
 
 def owner_status(owner: Owner, here: Place | None = None) -> Fate:
-    """Is that process alive? DEAD only when it is certain.
+    """Return whether that process is alive; DEAD only if it is certain.
 
     Arguments:
-        here: where this process is; found out unless given.
+        here: the system of this process; determined by default.
     """
     here = here or this_place()
     if owner.host != here.host or owner.pid <= 0 or not owner.started:
         return Fate.UNKNOWN
     if owner.boot != here.boot:
-        # Containers of one image can have the same host id on two machines; what is no
-        # container and has the same id and name is this machine before its last start.
+        # Containers of one image can have the same host id on two machines. If neither is a
+        # container, the same id and name mean this machine before its last start.
         rebooted = bool(owner.boot and here.boot and not here.host.startswith("/"))
         outside = owner.space == here.space == OUTERMOST_SPACE
         return Fate.DEAD if rebooted and outside else Fate.UNKNOWN
@@ -88,9 +87,9 @@ def owner_status(owner: Owner, here: Place | None = None) -> Fate:
 
 
 def process_start(pid: int) -> str | None:
-    """When a process began, in a form that only compares; None when it has ended.
+    """Return when a process started, in a form that is only for comparison; None if it has ended.
 
-    On Linux these are the clock ticks since the boot, which a changed clock does not move.
+    On Linux these are the clock ticks since the boot, which a clock change does not affect.
     """
     return _ticks(pid) if Path("/proc/self/stat").exists() else _create_time(pid)
 
@@ -100,8 +99,8 @@ def _ticks(pid: int) -> str | None:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
-    # The name, in brackets, may hold anything; the state follows it, the start is the 22nd field
-    # of all (proc_pid_stat(5)).
+    # The name, in brackets, may contain any character. The state follows it; the start is field 22
+    # of the whole line (proc_pid_stat(5)).
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in _GONE_STATES else fields[19]
 

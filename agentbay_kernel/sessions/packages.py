@@ -1,4 +1,4 @@
-"""Packages that notebooks use: what a module's package is called, and which a sandbox has."""
+"""Packages that notebooks use: the package of each module, and which ones a sandbox has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentbay_kernel.execution.bridge.python import BridgedPython
 from agentbay_kernel.languages import PYTHON
 from agentbay_kernel.sessions.session import LiveSession
 
-# Modules whose package has another name.
+# Modules whose package has a different name.
 _OTHER_NAMES = {
     "Bio": "biopython",
     "Crypto": "pycryptodome",
@@ -22,7 +22,7 @@ _OTHER_NAMES = {
     "PIL": "pillow",
     "attr": "attrs",
     "bs4": "beautifulsoup4",
-    # The one that needs no libraries of a screen, which a sandbox has not.
+    # This package needs no screen libraries, which a sandbox does not have.
     "cv2": "opencv-python-headless",
     "dateutil": "python-dateutil",
     "distutils": "setuptools",
@@ -79,7 +79,7 @@ _SAME_NAMES = (
 )
 #: The package of each well-known module.
 PACKAGES = {**{name: name for name in _SAME_NAMES}, **_OTHER_NAMES}
-# Those that are named when it is said what a sandbox has, in this order.
+# The packages that a list of a sandbox's packages may show, in this order.
 _SHOWN = (*_SAME_NAMES[:3], "sklearn", *_SAME_NAMES[3:-1], "PIL", "cv2")
 _MOST_SHOWN = 10
 _ANSWER_S = 3.0
@@ -90,9 +90,9 @@ _CODE = re.sub(r"\s+", " ", _INSTALLED).format(names=_SHOWN)
 
 
 def installed_packages(live: LiveSession) -> tuple[str, ...]:
-    """Return the best-known packages that a session's Python has; none if it does not respond.
+    """Return the best-known packages that a session's Python has; empty if it does not respond.
 
-    A session of others is not asked.
+    An attached session is not asked.
     """
     if live.attached:
         return ()

@@ -1,15 +1,15 @@
-"""The setup recipe: what every new session of a notebook is given before its first cell.
+"""The setup recipe: packages, files and variables that every new session of a notebook gets.
 
-In: TOML, of a `%%agentbay setup` cell or of `agentbay.toml` in the notebook's folder:
+It is TOML, in a `%%agentbay setup` cell or in `agentbay.toml` in the notebook's directory:
 
     pip = ["polars", "rich>=13"]            # packages for Python
     npm = ["lodash"]                        # packages for JavaScript
-    files = ["data/prices.csv"]             # files and folders below the notebook's folder
+    files = ["data/prices.csv"]             # files and directories below the notebook's directory
     env = ["HF_TOKEN"]                      # environment variables, by name
 
-Out: a frozen `Recipe`. A recipe comes with a notebook, so it is not trusted: it reaches no file
-outside the notebook's folder, none whose name starts with a dot, none by a link, and only those
-variables that the user's own configuration (`setup_env`) allows, never the service's key.
+A recipe comes with a notebook, so it is not trusted. It reaches no file outside the notebook's
+directory, no file whose name starts with a dot, and no file through a link. It gets only the
+variables that the user's own configuration (`setup_env`) allows, and never the service's key.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _LARGEST = 64 * 1024
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a new session is given: packages, files by their relative paths, variables' names.
+    """The contents of a recipe: packages, files by their relative paths, names of variables.
 
-    `folder` is the notebook's folder, `source` says where the recipe stands.
+    `folder` is the notebook's directory, `source` names the recipe's location.
     """
 
     folder: Path
@@ -42,35 +42,35 @@ class Recipe:
     npm: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    #: Is it the user's own configuration, not the notebook's?
+    #: Whether it is the user's own configuration, not the notebook's.
     is_configured: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.pip or self.npm or self.files or self.env)
 
     def without_this_machine(self) -> Recipe:
-        """What is left of it where nothing of this machine may be used."""
+        """Return the recipe without its files and variables, which are of this machine."""
         return replace(self, files=(), env=())
 
     def local_files(self) -> FileList:
-        """List the files to bring.
+        """List the files to send.
 
         Raises:
-            RecipeError: one is not there, not within reach, or they are too many or too large.
+            RecipeError: a file is missing or out of reach, or they are too many or too large.
         """
         return list_files(self.folder, self.files, self.source, skip_missing=self.is_configured)
 
 
 def read_recipe(text: str, folder: Path, source: str, allowed: Collection[str]) -> Recipe:
-    """A recipe from TOML.
+    """Read a recipe from TOML.
 
     Arguments:
-        folder: the notebook's folder.
-        source: where the text stands, for messages.
+        folder: the notebook's directory.
+        source: the location of the text, for messages.
         allowed: names of the environment variables that the user's configuration allows.
 
     Raises:
-        RecipeError: it is not valid, or asks for what is not allowed.
+        RecipeError: it is not valid, or requests something that is not allowed.
     """
     try:
         document = tomllib.loads(text)
@@ -102,13 +102,13 @@ def read_recipe(text: str, folder: Path, source: str, allowed: Collection[str]) 
                 f"does not allow. If you trust it, write c.AgentBaySettings.setup_env = [{name!r}] "
                 "into jupyter_agentbay_config.py."
             )
-    # What is out of reach is told before a session is created.
+    # Files out of reach are reported before a session is created.
     recipe.local_files()
     return recipe
 
 
 def find_recipe(folder: Path, allowed: Collection[str]) -> Recipe | None:
-    """The recipe of `agentbay.toml` in that folder, if there is one.
+    """Return the recipe of `agentbay.toml` in that directory, if there is one.
 
     Raises:
         RecipeError: it is not valid.

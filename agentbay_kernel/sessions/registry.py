@@ -1,8 +1,8 @@
-"""What this process writes into the state file, and what it may take from it.
+"""The part of the state file that one process writes, and the sessions that it may claim.
 
-In: the sessions that a notebook's front end opens, hands over and gives up. Out: records; which
-sessions of an earlier kernel are this notebook's; which nobody will take back any more. A claim
-is made under the file's lock, so two processes never take the same session.
+A notebook's process records the sessions that it opens, hands over and gives up. It finds those of
+the notebook's earlier kernel, and those that no kernel will reclaim. A claim is made under the
+file's lock, so two processes never take the same session.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from agentbay_kernel.sessions.statefile import (
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
 
-# A session that has ended by its age needs no record; clocks differ.
+# A session past its maximum lifetime needs no record; the margin is for differing clocks.
 _EXPIRED_FOR_S = 600.0
-# How exactly `used_at` is known: it need not be written for each of many short cells.
+# Precision of `used_at`: it is not written for each of many short cells.
 _STAMP_EVERY_S = 15.0
 
 
-# What frees a slot, at the end of each message that says that there is none.
+# How to free a slot, at the end of each message that all slots are in use.
 HOW_TO_FREE = (
     "Free one: `%agentbay delete` in its notebook, shutting that notebook's kernel down, or "
     "`jupyter agentbay sessions delete SESSION_ID`. AGENTBAY_MAX_SESSIONS allows more."
@@ -43,7 +43,7 @@ HOW_TO_FREE = (
 
 
 def described(records: Iterable[Record], here: Owner) -> str:
-    """A line for each session: its id, name, age, and whose it is."""
+    """Return a line for each session: its id, name, age and owner."""
     return "\n".join(
         f"  {record.session_id or '(being created)'}  {record.name!r}, "
         f"{record.age_s / 60:.0f} min old, {whose(record, here)}"
@@ -52,7 +52,7 @@ def described(records: Iterable[Record], here: Owner) -> str:
 
 
 def whose(record: Record, here: Owner) -> str:
-    """Whose session it is, in words."""
+    """Return a description of a session's owner."""
     if record.owner == here:
         return "of this notebook"
     if record.stage == HANDED:
@@ -65,7 +65,7 @@ def whose(record: Record, here: Owner) -> str:
 
 
 def open_state_file(settings: AgentBaySettings) -> StateFile:
-    """The state file that the settings name; in Jupyter's data folder unless they do."""
+    """Return the state file that the settings name, by default in Jupyter's data directory."""
     if settings.state_dir:
         return StateFile(Path(settings.state_dir).expanduser())
     from jupyter_core.paths import jupyter_data_dir
@@ -74,13 +74,13 @@ def open_state_file(settings: AgentBaySettings) -> StateFile:
 
 
 class Registry:
-    """The records of one process, and those it may take. Thread-safe.
+    """The records of one process, and those that it may claim. Thread-safe.
 
     Arguments:
         file: the state file.
-        notebook: path of the kernel's connection file, which a restarted kernel has again; empty
-            when there is none: then nothing can be taken back.
-        max_sessions: most sessions of the user at one place.
+        notebook: path of the kernel's connection file; a restarted kernel has the same path.
+            Empty if there is none, and then nothing can be reclaimed.
+        max_sessions: the largest number of sessions of the user at one backend.
     """
 
     def __init__(self, file: StateFile, notebook: str, max_sessions: int) -> None:
@@ -92,34 +92,34 @@ class Registry:
 
     @property
     def folder(self) -> Path:
-        """Where the state file lies."""
+        """The directory of the state file."""
         return self._file.folder
 
     def shown(self, create_label: str) -> ShownOutput:
-        """How much of that session's output was shown."""
+        """Return the record of how much of that session's output was shown."""
         return ShownOutput(self._shown_path(create_label))
 
     def _shown_path(self, create_label: str) -> Path:
         return self.folder / f"shown-{create_label}"
 
     def records(self) -> list[Record]:
-        """All records of the user, oldest first."""
+        """Return all records of the user, oldest first."""
         return sorted(self._file.read().values(), key=lambda record: record.created_at)
 
     def mine(self) -> list[Record]:
-        """The records of this process."""
+        """Return the records of this process."""
         return [record for record in self.records() if record.owner == self.owner]
 
     def reserve(self, name: str, place: str, lives_s: float, ended: Container[str] = ()) -> Record:
-        """Write down a session before its create is sent.
+        """Record a session before its create is sent.
 
         Arguments:
             lives_s: seconds after which the service ends it in any case.
             ended: ids of sessions that are known to have ended and don't count.
 
         Raises:
-            SessionLimitError: the user has as many as are allowed.
-            StateFileError: it could not be written; nothing may be created then.
+            SessionLimitError: the user has as many sessions as are allowed.
+            StateFileError: it could not be written; then nothing may be created.
         """
         now = time.time()
         record = Record(
@@ -152,7 +152,7 @@ class Registry:
         )
 
     def confirm(self, create_label: str, session_id: str) -> None:
-        """The session is there, under this id."""
+        """Note that the session exists, under this id."""
         with self._file.changing() as records:
             if create_label in records:
                 records[create_label] = replace(
@@ -160,7 +160,7 @@ class Registry:
                 )
 
     def stamp(self, create_label: str) -> None:
-        """Its owner is alive and uses it; written at most every 15 s."""
+        """Note that its owner is alive and uses it; written at most every 15 s."""
         now = time.monotonic()
         if now - self._stamped.get(create_label, -_STAMP_EVERY_S) < _STAMP_EVERY_S:
             return
@@ -170,36 +170,37 @@ class Registry:
                 records[create_label] = replace(records[create_label], used_at=time.time())
 
     def is_ours(self, create_label: str) -> bool:
-        """Has nobody else taken that record meanwhile?"""
+        """Return whether this process still owns that record."""
         record = self._file.read().get(create_label)
         return record is not None and record.owner == self.owner
 
     def forget(self, create_labels: Iterable[str]) -> None:
-        """These sessions have ended."""
+        """Remove the records of sessions that have ended."""
         with self._file.changing() as records:
             for create_label in create_labels:
                 records.pop(create_label, None)
                 self._shown_path(create_label).unlink(missing_ok=True)
 
     def give_up(self, create_labels: Iterable[str]) -> list[Record]:
-        """These sessions are to be deleted, by whoever gets to it; returns their records."""
+        """Mark these sessions for deletion by any process; return their records."""
         return self._take(create_labels, ENDING)
 
     def take_over(self, create_labels: Iterable[str]) -> list[Record]:
-        """Take sessions that their owner has given up, to end them in its place."""
+        """Claim sessions that their owner has given up, to end them in its place."""
         wanted = set(create_labels)
         return self._claim(
             lambda record: record.create_label in wanted and record.stage == ENDING, stage=ENDING
         )
 
     def hand_over(self, create_labels: Iterable[str]) -> None:
-        """These sessions wait for the notebook's next kernel."""
+        """Leave these sessions for the notebook's next kernel."""
         self._take(create_labels, HANDED)
 
     def claim(self) -> list[Record]:
-        """Take the sessions of this notebook's earlier kernel, which is dead or handed them over.
+        """Claim the sessions of this notebook's earlier kernel, which is dead or handed them over.
 
-        Returns the records as they were, so `handed` ones can be told.
+        Returns:
+            The records as they were, so that `handed` ones can be recognized.
         """
         if not self._notebook:
             return []
@@ -214,8 +215,10 @@ class Registry:
         )
 
     def abandoned(self, place: str, grace_s: float) -> list[Record]:
-        """The sessions at a place that nobody will take back: their owner is provably dead, and
-        was last known to be alive longer ago than the grace time."""
+        """Return the sessions at a backend that no kernel will reclaim.
+
+        Their owner is provably dead, and the last sign of its life is older than the grace time.
+        """
         now = time.time()
         return [
             record
@@ -226,7 +229,7 @@ class Registry:
         ]
 
     def claim_abandoned(self, found: Iterable[Record]) -> list[Record]:
-        """Take those of the found records that are still as they were, to delete them."""
+        """Claim those of the found records that have not changed since, to delete them."""
         wanted = list(found)
         return self._claim(lambda record: record in wanted, stage=ENDING)
 

@@ -1,7 +1,7 @@
-"""Cells in sessions: each goes to the execution of its session, and is looked after while it runs.
+"""Runs cells in sessions: sends each to its session's execution, and watches it while it runs.
 
-In: cells, names of sessions. Out: Jupyter messages, warnings among them, and the truth about a
-cell whose session is gone.
+It adds warnings to the cell's messages. If the session is gone, it reports what happened to the
+cell.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from agentbay_kernel.sessions.session import Execution, LiveSession
 from agentbay_kernel.sessions.store import SessionStore
 from agentbay_kernel.sessions.waiting import wait_for_turn
 
-# How often a running cell looks whether a warning is due.
+# How often a running cell checks whether a warning is due.
 _LOOK_AFTER_S = 1.0
-# Whoever waits is told of a silence that lasts.
+# A cell reports a silence that lasts for so long.
 _TELL_SILENCE_AFTER_S = 5.0
-# How long the service may take to say whether a session is there.
+# How long the service may take to report whether a session exists.
 _STATUS_WITHIN_S = 5.0
 _FOLLOWED_NO_MORE = (
     "This cell has run for as long as one cell keeps its session alive (keep_alive_minutes). It "
@@ -57,10 +57,13 @@ class SessionRunner:
         self._store = store
 
     def execute(self, cell: Cell, live: LiveSession) -> Iterator[Message]:
-        """Run a cell in a session; yields messages, an `execute_reply` last.
+        """Run a cell in a session.
+
+        Yields:
+            Messages; an `execute_reply` comes last.
 
         Raises:
-            AgentBayError: the cell could not be run; the message says what became of it.
+            AgentBayError: the cell could not be run; the message states what happened to it.
         """
         if cell.stopped.is_set():
             return
@@ -104,19 +107,19 @@ class SessionRunner:
     def _with_lifetime_warnings(
         self, live: LiveSession, cell: Cell, messages: Generator[Message | None]
     ) -> Iterator[Message]:
-        """A cell's messages, and the warnings that become due while it runs.
+        """Yield a cell's messages, and the warnings that become due while it runs.
 
         Arguments:
-            messages: None among them when none came for `_LOOK_AFTER_S`.
+            messages: the cell's messages; None if there was none for `_LOOK_AFTER_S`.
         """
         with contextlib.ExitStack() as held:
-            # Also when the reader leaves, or something fails here: cells behind it wait for it.
+            # Also if the reader leaves or an error occurs here: later cells wait for it.
             held.enter_context(contextlib.closing(messages))
             warnings = None
             if live.lifetime is not None:
                 warnings = held.enter_context(live.lifetime.used_by(cell, cell.timeout))
             told = False
-            # Once before the first message too.
+            # Also once before the first message.
             for message in itertools.chain([None], messages):
                 if message is not None:
                     yield message
@@ -125,7 +128,7 @@ class SessionRunner:
                 else:
                     self._store.check_runtime(_ENDED_TOO)
                 self._stamp(live)
-                # Less than the time between two looks: it is told within 5 s.
+                # Subtract the time between two checks, so that it is reported within 5 s.
                 silent = live.silent_s > _TELL_SILENCE_AFTER_S - _LOOK_AFTER_S
                 if silent and not told:
                     yield stream("stderr", _SILENT.format(live.silent_s))
@@ -141,8 +144,8 @@ class SessionRunner:
                 self._store.registry.stamp(live.create_label)
 
     def _has_ended(self, live: LiveSession) -> bool:
-        """After a fault: does the service say that the session is gone?"""
-        # A service that is silent must not hold up the cell that was given up for its silence.
+        """Return whether the service reports, after an error, that the session is gone."""
+        # A silent service must not delay the cell that failed because of the silence.
         asked = threads.start(live.session.get_status)
         try:
             status = asked.result(_STATUS_WITHIN_S)
@@ -162,7 +165,7 @@ class SessionRunner:
 
 
 def _why_gone(live: LiveSession) -> str:
-    """Why a session is gone, as far as it can be told from here."""
+    """Return why a session is gone, as far as it is known here."""
     lifetime = live.lifetime
     if lifetime is None:
         return "it was deleted or released"

@@ -1,6 +1,6 @@
-"""A session in use: its name here, its place at the service, its life, how its cells are run.
+"""A session in use: its name in the notebook, its object at the service, its lifetime, its bridge.
 
-In: what the session manager opened. Out: the execution for a language, and what was run so far.
+It chooses the execution for a language, and keeps the cells that were run so far.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class LiveSession:
 
     Arguments:
         name: its name in the notebook.
-        session: its place at the service.
+        session: the session at the service.
         settings: the settings in force; a notebook may change how its cells are run.
-        create_label: names its record in the state file; empty when it has none.
-        attached_for: for direct or bridged execution, where it is another's: nothing of it is
-            changed. Empty where it is this notebook's own.
-        lifetime: how long it lives; None when that is not ours to know.
-        created_at: seconds since the epoch; now unless given.
-        claims: of the notebook's sessions on its displays and comms.
-        shown: how much of its output was shown; None if nobody takes it back.
+        create_label: identifies its record in the state file; empty if it has none.
+        attached_for: direct or bridged, if it belongs to another owner: then nothing in it is
+            changed. Empty if it is this notebook's own.
+        lifetime: its lifetime; None if it is attached, or ends with this process's local runtime.
+        created_at: seconds since the epoch; now by default.
+        claims: which of the notebook's sessions owns which displays and comms.
+        shown: record of how much of its output was shown; None if it can't be reclaimed.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class LiveSession:
         self.attached = bool(attached_for)
         self.lifetime = lifetime
         self.created_at = time.time() if created_at is None else created_at
-        #: Was it created when the notebook was opened, and has nothing asked for it since?
+        #: Whether it was created when the notebook was opened, and nothing has used it since.
         self.unused = False
-        # What `rerun` runs again when the session is lost.
+        # The cells that `rerun` runs again if the session is lost.
         self.past: list[PastCell] = []
         self.running: set[Cell] = set()
-        # A cell of which it is not known yet what became of it.
+        # A cell whose result is not known yet.
         self.unsettled: Cell | None = None
-        # Why it is used no more; empty as long as it is.
+        # Why it is not used any more; empty as long as it is.
         self.ended = ""
-        #: Were its packages named, behind the first error for one that is missing?
+        #: Whether its packages were listed, after the first error for a missing one.
         self.packages_named = False
-        # What is still to be done to it before its next cell.
+        # The recipes still to be applied before its next cell.
         self.recipes: list[Recipe] = []
         self._settings, self._attached_for = settings, attached_for
         # The owner of an attached session may have a bridge of the same kind in it.
@@ -107,29 +107,29 @@ class LiveSession:
         self._direct = DirectExecution(session)
         self._client: BridgeClient | None = None
         self._bridged: dict[str, BridgedExecution] = {}
-        # Why a language has no bridge, where one was wanted.
+        # Why a language has no bridge although one was wanted.
         self.unbridged: dict[str, str] = {}
         self._choosing = threading.Lock()
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was created; for an attached one, since then."""
+        """Seconds since it was created; for an attached one, since it was attached."""
         return time.time() - self.created_at
 
     @property
     def is_bridged(self) -> bool:
-        """Does a bridge lead into it?"""
+        """Whether a bridge leads into it."""
         return self._client is not None
 
     @property
     def usage(self) -> dict[str, Any]:
-        """What the sandbox uses, as a usage_reply; empty where that is not known."""
+        """The usage of the sandbox, as in a usage_reply; empty if it is not known."""
         client = self._client
         return client.usage if client is not None else {}
 
     @property
     def silent_s(self) -> float:
-        """For how many seconds its bridge has not answered, though it was asked."""
+        """Seconds for which its bridge has not responded to a request."""
         client = self._client
         return client.silent_s if client is not None else 0.0
 
@@ -140,12 +140,12 @@ class LiveSession:
             self._shown.note(client.name, at)
 
     def end_kernel(self) -> bool:
-        """End the bridge's kernel at once; False where there is none, or it can't be reached."""
+        """End the bridge's kernel at once; False if there is none, or it can't be reached."""
         client = self._client
         return client is not None and signal_by_shell(self.session, client.kernel_pid, "KILL")
 
     def renew(self) -> bool:
-        """Let the next cell begin with fresh interpreters; False if only a new session does.
+        """Give the next cell fresh interpreters; False if only a new session does.
 
         Raises:
             CommandError: the service failed.
@@ -161,10 +161,10 @@ class LiveSession:
         return True
 
     def settle(self) -> str:
-        """What became of the cell whose connection was lost; empty if there is none such.
+        """Return what happened to the cell whose connection was lost; empty if there is none.
 
         Raises:
-            CommandError: it could not be found out yet.
+            CommandError: it could not be determined yet.
         """
         cell = self.unsettled
         if cell is None or self._client is None:
@@ -175,33 +175,33 @@ class LiveSession:
         return f"AgentBay: the cell that was lost sight of (`{first}`) {words}\n"
 
     def note_begin(self, cell: Cell) -> None:
-        """A cell is about to run."""
+        """Note that a cell is about to run."""
         self.running.add(cell)
         if cell.store_history and not cell.silent and cell.code.strip():
             self.past.append(PastCell(cell.code, cell.language))
 
     def note_unrun(self, cell: Cell) -> None:
-        """A cell did not run after all: it is not one of those to run again."""
+        """Note that a cell did not run, so it is not one of those to run again."""
         if self.past and self.past[-1] == PastCell(cell.code, cell.language):
             self.past.pop()
 
     def note_end(self, cell: Cell) -> None:
-        """A cell has ended, however it did."""
+        """Note that a cell has ended, however it did."""
         self.running.discard(cell)
 
     def _wanted(self) -> str:
-        """Which execution is wanted now: auto, direct or bridged."""
+        """Return which execution is wanted now: auto, direct or bridged."""
         return self._attached_for or self._settings.execution
 
     def execution_in_use(self, language: str) -> Execution | None:
-        """How cells of that language are run; None as long as that is not known."""
+        """Return the execution for cells of that language; None if it is not chosen yet."""
         wanted = self._wanted()
         if wanted == "direct" or (wanted == "auto" and language in self.unbridged):
             return self._direct
         return self._bridged.get(language)
 
     def bridge(self, language: str) -> BridgedExecution | None:
-        """The bridge to that language, if cells of it go by one; none is created."""
+        """Return the bridge to that language, if its cells use one; create none."""
         execution = self.execution_in_use(language)
         return None if isinstance(execution, DirectExecution) else execution
 
@@ -212,7 +212,7 @@ class LiveSession:
         return execution if isinstance(execution, BridgedPython) else None
 
     def interrupt(self, cell: Cell) -> InterruptResult:
-        """Stop a cell of it; says what became of that.
+        """Stop one of its cells; return the result of the interrupt.
 
         Raises:
             CommandError: the service failed.
@@ -220,7 +220,7 @@ class LiveSession:
         return self.execution_of(cell.language).interrupt(cell)
 
     def why(self, language: str) -> str:
-        """Why cells of that language are run as they are."""
+        """Return why cells of that language run in their execution."""
         wanted = self._wanted()
         if self.attached:
             if wanted == "direct":
@@ -231,10 +231,10 @@ class LiveSession:
         return self.unbridged.get(language) or "the sandbox can run a bridge"
 
     def execution_of(self, language: str) -> Execution:
-        """How cells of that language are run. The first time, a bridge is tried if wanted.
+        """Return the execution for cells of that language; the first time, try a bridge if wanted.
 
         Raises:
-            CommandError: a bridge was insisted on and can't be had, or the service failed.
+            CommandError: a bridge is required and not possible, or the service failed.
         """
         wanted = self._wanted()
         if wanted == "direct":
@@ -255,7 +255,7 @@ class LiveSession:
         if self._client is None:
             client = BridgeClient(self.session, self._claims, self._module)
             if self.unsettled is not None:
-                # The call that was lost sight of may be waiting there still.
+                # The call whose connection was lost may still be waiting there.
                 release_any(self.session)
             client.install(self._shown.of if self._shown is not None else None)
             self._client = client
@@ -268,11 +268,14 @@ class LiveSession:
         return javascript
 
     def give_up_bridge(self, execution: Execution, error: BridgeError) -> None:
-        """Use the bridge no more that this execution failed with. The next cell gets a new one if
-        the sandbox is well or if a bridge is insisted on, else it runs directly."""
+        """Stop using the bridge of this failed execution.
+
+        The next cell gets a new one if the sandbox works or if a bridge is required; otherwise it
+        runs directly.
+        """
         with self._choosing:
             if execution not in self._bridged.values():
-                # It was replaced meanwhile.
+                # It has been replaced meanwhile.
                 return
             lost, self._bridged = self._bridged, {}
             if self._client is not None:
@@ -284,7 +287,7 @@ class LiveSession:
                 self.unbridged.update(dict.fromkeys(lost, str(error)))
 
     def close(self, why: str) -> None:
-        """It is used no more: what waits for it here is told why it waits in vain."""
+        """Stop using it; report the reason to requests that wait for it."""
         with self._choosing:
             self.ended = self.ended or why
             client, self._client = self._client, None
@@ -293,9 +296,10 @@ class LiveSession:
             client.close(BridgeError(f"The session is used no more: {why}."))
 
     def late(self) -> Iterator[tuple[str, Message]] | None:
-        """What its code publishes when no cell of it runs, as it comes, and the id of the request
-        that caused it; ends with the bridge. None where there is no bridge, and for all who ask
-        but the first."""
+        """Return messages of its code outside of cells, each with the id of the causing request.
+
+        They end with the bridge. None if there is no bridge, and for all callers after the first.
+        """
         carried = self._client.late() if self._client is not None else None
         return None if carried is None else _late_messages(carried)
 

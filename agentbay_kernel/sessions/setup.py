@@ -1,8 +1,8 @@
-"""Giving a new session what its recipe says.
+"""Applies a recipe to a new session: files, variables and packages.
 
-In: a session and a `Recipe`. Out: a session with these files, variables and packages. Files go
-first (a package may be one of them), variables before any kernel is started in the sandbox. An
-installation runs beside the calls that look after it, so it may take longer than one request.
+Files come first, because a package may be one of them. Variables come before any kernel starts in
+the sandbox. An installation runs in the background and is polled, so it may take longer than one
+request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _INSTALL_WITHIN_S = 900.0
 _LOOK_EVERY_S = 0.7
 _CALL_S = 55
 
-# Each is an expression, so that no name is left behind in the sandbox's Python.
+# Each is an expression, so that it leaves no name behind in the sandbox's Python.
 _WRITE = """(lambda os, b64, parts: [(
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True),
     first and os.path.lexists(path) and os.remove(path),
@@ -47,13 +47,16 @@ _LOOK = """(lambda m, json: print(json.dumps({{'status': m.process.poll(),
 
 
 def set_up(session: Session, recipe: Recipe, audit: AuditLog | None = None) -> str:
-    """Apply a recipe; returns a line on the files that it brought, or nothing.
+    """Apply a recipe.
 
     Arguments:
-        audit: is told what is sent; None if nobody wants to know.
+        audit: logs what is sent; None if there is no log.
+
+    Returns:
+        A line on the files that were sent, or an empty string.
 
     Raises:
-        SetupError: a part of it failed; says which and why.
+        SetupError: a part of it failed; the message has the part and the reason.
         RecipeError: a file is no longer within reach, or holds a key.
         ConfigurationError: the audit log can't be written.
     """
@@ -64,7 +67,7 @@ def set_up(session: Session, recipe: Recipe, audit: AuditLog | None = None) -> s
         command = [None, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
         _install(session, recipe, "pip", [*command, *recipe.pip])
     if recipe.npm:
-        # npm's check for a newer npm would ask the network for what nobody wants to know.
+        # npm's check for a newer npm would be a useless request to the network.
         flags = ["--no-audit", "--no-fund", "--no-update-notifier"]
         _install(session, recipe, "npm", ["npm", "install", *flags, *recipe.npm])
     return _described(recipe, listed)
@@ -72,7 +75,7 @@ def set_up(session: Session, recipe: Recipe, audit: AuditLog | None = None) -> s
 
 def _bring(session: Session, recipe: Recipe, listed: FileList, audit: AuditLog | None) -> None:
     """Write read-only copies into the session's working directory; small files share a call."""
-    # In base64, which adds a third; half of what fits, because code is quoted on its way.
+    # In base64, which adds a third; half of the capacity, because code is quoted on the way.
     most = session.capacity("run_code").sent * 3 // 8
     secrets = tuple(key for key in [find_credentials().api_key] if key)
     parts: list[tuple[str, bool, bool, str]] = []
@@ -88,7 +91,7 @@ def _bring(session: Session, recipe: Recipe, listed: FileList, audit: AuditLog |
         data = file.read(secrets)
         if audit is not None:
             audit.data(session.session_id, str(file.path), file.size)
-        # Escaped twice, letters beyond ASCII take seven characters.
+        # Escaped twice, a character beyond ASCII takes seven characters.
         overhead = 7 * len(file.name) + 40
         start = 0
         while start < len(data) or start == 0:
@@ -108,7 +111,7 @@ def _bring(session: Session, recipe: Recipe, listed: FileList, audit: AuditLog |
 
 
 def _described(recipe: Recipe, listed: FileList) -> str:
-    """What was brought, in one line."""
+    """Return a line on the files that were sent."""
     if not recipe.files:
         return ""
     files = "1 file" if len(listed.files) == 1 else f"{len(listed.files):,} files"
@@ -134,7 +137,7 @@ def _set_variables(session: Session, recipe: Recipe) -> None:
     facts = json.dumps(values)
     _run(session, recipe, "the environment variables", _ENVIRON.format(facts=facts))
     if "set_env" in session.tools:
-        # For what `shell` starts.
+        # For processes that `shell` starts.
         pairs = [{"key": name, "value": value} for name, value in values.items()]
         try:
             session.call_mcp_tool("set_env", {"envs": pairs}, _CALL_S)

@@ -1,6 +1,6 @@
-"""How much of a session's output its notebook has shown, in a file that outlives a killed kernel.
+"""A record of how much of a session's output was shown, in a file that outlives a killed kernel.
 
-The notebook's next kernel takes the session back, and shows only the rest.
+The notebook's next kernel reclaims the session, and shows only the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class ShownOutput:
     """The file of one session.
 
     Arguments:
-        path: of the file; made when it is needed.
+        path: path of the file; created when it is needed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,11 +23,11 @@ class ShownOutput:
         self._noted = ("", 0)
 
     def note(self, bridge: str, offset: int) -> None:
-        """Note that what is before that offset of a bridge's stream has been shown."""
+        """Note that the output before that offset of a bridge's stream has been shown."""
         if self._noted[0] == bridge and self._noted[1] >= offset:
             return
         self._noted = bridge, offset
-        # Without the file output is shown twice, which is no reason to fail.
+        # Without the file, output is shown twice, which is no reason to fail.
         with contextlib.suppress(OSError):
             if self._file is None:
                 self._path.touch(0o600)

@@ -1,8 +1,8 @@
-"""The state file: which process made which session, on this machine's side.
+"""The state file: which process of this machine created which session.
 
-In: changes, one at a time over all kernels of a user. Out: frozen `Record` values by their label.
-The file is JSON, readable by its user alone (0600), replaced as a whole under a lock. What is not
-understood in it is set aside, never deleted, and nothing of it is ever acted upon.
+All kernels of a user change it, one change at a time. Its `Record` values are frozen. The file is
+JSON, readable by its user alone (0600), and is replaced as a whole under a lock. Entries that are
+not understood are set aside: they are never deleted, and nothing acts on them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agentbay_kernel.sessions.ownership import Owner
 
 FORMAT = 1
 FILE, LOCK = "sessions.json", "sessions.lock"
-# A change takes milliseconds; who holds the lock this long is stuck.
+# A change takes milliseconds; a process that holds the lock for this long hangs.
 _LOCK_WITHIN_S = 10.0
 _LARGEST = 4 * 1024 * 1024
 CREATING, LIVE, HANDED, ENDING = "creating", "live", "handed", "ending"
@@ -37,16 +37,17 @@ class Record:
     """One session, or one create that was about to be sent.
 
     Arguments:
-        create_label: label of this one create at the service; names the record.
+        create_label: label of this one create at the service; identifies the record.
         owner: the process that has it now.
         place: address of the service.
-        notebook: path of the kernel's connection file, which a restarted kernel has again.
+        notebook: path of the kernel's connection file; a restarted kernel has the same path.
         name: the session's name in its notebook.
-        stage: `creating` before the service has answered, `live`, `handed` to the notebook's
-            next kernel, `ending` when it is to be deleted.
-        session_id: empty while it is not known.
-        created_at, used_at, expires_at: seconds since the epoch; `used_at` is when its owner was
-            last known to be alive, `expires_at` when the service has ended it in any case.
+        stage: `creating` before the service has responded, `live`, `handed` to the notebook's
+            next kernel, `ending` if it must be deleted.
+        session_id: empty until it is known.
+        created_at, used_at, expires_at: seconds since the epoch; `used_at` is the last time at
+            which its owner was known to be alive, `expires_at` the time by which the service has
+            ended it in any case.
     """
 
     create_label: str
@@ -70,7 +71,7 @@ class StateFile:
     """The state file of one user.
 
     Arguments:
-        folder: where it lies; made when it is needed.
+        folder: its directory; created when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +79,7 @@ class StateFile:
         self.path = folder / FILE
 
     def read(self) -> dict[str, Record]:
-        """The records now, by create_label.
+        """Return the current records, by create_label.
 
         Raises:
             StateFileError: the file can't be read.
@@ -90,7 +91,7 @@ class StateFile:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[dict[str, Record]]:
-        """The records, to be changed in place; written when the block ends well.
+        """Yield the records, to be changed in place; write them if the block raises nothing.
 
         Raises:
             StateFileError: the file can't be read, locked or written; nothing was changed.
@@ -148,7 +149,7 @@ class StateFile:
         return {record.create_label: record for record in records if record is not None}
 
     def _set_aside(self, keep: bool = False) -> None:
-        """Leave a copy of what is not understood; a person may want to look at it."""
+        """Keep a copy of an unreadable file; a person may want to look at it."""
         aside = self.path.with_name(f"{FILE}.unreadable-{time.strftime('%Y%m%d-%H%M%S')}")
         try:
             if keep:
@@ -166,7 +167,7 @@ class StateFile:
             raise self._error(failure.strerror or str(failure)) from failure
 
     def _write(self, path: Path, text: str) -> None:
-        # mkstemp's files are readable by their user alone.
+        # Files of mkstemp are readable by their user alone.
         descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=".sessions-")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -188,7 +189,7 @@ class StateFile:
 
 
 def _read_record(entry: Any) -> Record | None:
-    """A record, or None for what is none."""
+    """Return a record, or None if the entry is not a valid one."""
     try:
         record = Record(**{**entry, "owner": Owner(**entry["owner"])})
     except (TypeError, KeyError):
@@ -209,23 +210,23 @@ def _read_record(entry: Any) -> Record | None:
     return record if sound else None
 
 
-# Nothing that stands in this file is ever pruned or deleted: the sessions are others'.
+# Nothing in this file is ever pruned or deleted: the sessions belong to others.
 _ATTACHED, _ATTACHED_LOCK = "attached.json", "attached.lock"
 _ATTACHED_WITHIN_S = 5.0
-# Kernels that were killed and never started again leave their lines behind.
+# Kernels that were killed and not started again leave their entries behind.
 _MOST = 200
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A session of another that a notebook uses.
+    """A session of another owner that a notebook uses.
 
     Arguments:
         notebook: path of the kernel's connection file.
         name: the session's name in the notebook.
         place: address of the service.
-        session_id: at the service.
-        bridged: was a bridge asked for?
+        session_id: id at the service.
+        bridged: whether a bridge was requested.
     """
 
     notebook: str
@@ -236,13 +237,14 @@ class Attachment:
 
 
 class Attachments:
-    """The attachments of one notebook. A comfort: where its file can't be used, nothing is kept
-    and nothing fails.
+    """The attachments of one notebook.
+
+    They are a convenience: if their file can't be used, nothing is stored and nothing fails.
 
     Arguments:
-        folder: where the file lies.
-        notebook: path of the kernel's connection file; empty when there is none: then nothing
-            is kept.
+        folder: directory of the file.
+        notebook: path of the kernel's connection file; empty if there is none, and then nothing
+            is stored.
     """
 
     def __init__(self, folder: Path, notebook: str) -> None:
@@ -250,12 +252,12 @@ class Attachments:
         self._notebook = notebook
 
     def find(self, name: str) -> Attachment | None:
-        """What this notebook's kernel is, or was, attached to under that name."""
+        """Return the latest attachment of this notebook under that name."""
         found = [one for one in self._update(list) if self._is_mine(one, name)]
         return found[-1] if found else None
 
     def note(self, name: str, place: str, session_id: str, *, bridged: bool) -> None:
-        """This notebook is attached to that session."""
+        """Note that this notebook is attached to that session."""
         new = Attachment(self._notebook, name, place, session_id, bridged)
         self._update(
             lambda kept: [*(one for one in kept if not self._is_mine(one, name)), new][-_MOST:],
@@ -263,7 +265,7 @@ class Attachments:
         )
 
     def forget(self, name: str | None = None) -> None:
-        """It is no longer attached under that name; without a name, to none at all."""
+        """Forget the attachment under that name; without a name, all attachments."""
         self._update(lambda kept: [one for one in kept if not self._is_mine(one, name)])
 
     def _is_mine(self, one: Attachment, name: str | None) -> bool:
@@ -272,7 +274,7 @@ class Attachments:
     def _update(
         self, change: Callable[[list[Attachment]], list[Attachment]], *, makes: bool = False
     ) -> list[Attachment]:
-        """Change what is kept; returns it."""
+        """Change the stored attachments, and return them."""
         if not self._notebook or not (makes or (self._folder / _ATTACHED).exists()):
             return []
         with contextlib.suppress(OSError, Timeout):
@@ -294,7 +296,7 @@ class Attachments:
         return [one for one in read if _is_sound(one)]
 
     def _store(self, kept: list[Attachment]) -> None:
-        # mkstemp's files are readable by their user alone.
+        # Files of mkstemp are readable by their user alone.
         descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".attached-")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump([asdict(one) for one in kept], file, indent=1)

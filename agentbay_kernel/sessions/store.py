@@ -1,7 +1,7 @@
-"""Which sessions a notebook has: opened, held by name, taken back, given up at the end.
+"""The sessions of one notebook: opened, kept by name, reclaimed, and ended with the notebook.
 
-A session is created when it is first asked for and used again under its name. However the process
-ends, none is left behind.
+A session is created when it is first needed, and used again under its name. However the process
+ends, it leaves no session behind.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
 
 DEFAULT_SESSION = "default"
-# Jupyter kills a kernel that has not ended 2 seconds after it was told to shut down.
+# Jupyter kills a kernel that has not ended 2 seconds after the shutdown request.
 _CLOSE_WITHIN_S = 1.5
 
 _log = get_logger("sessions")
@@ -45,7 +45,7 @@ _log = get_logger("sessions")
 
 @dataclass(frozen=True)
 class Lost:
-    """A session that is gone: its id, why, and the cells that had been run in it."""
+    """A session that is gone: its id, the reason, and the cells that were run in it."""
 
     session_id: str
     why: str
@@ -57,9 +57,9 @@ class SessionStore:
 
     Arguments:
         settings: the settings in force.
-        notebook: path of the kernel's connection file: a restarted kernel has the same one, and
-            by it takes its sessions back. Empty when there is none.
-        folder: the notebook's folder, where a recipe may lie; the working directory unless given.
+        notebook: path of the kernel's connection file. A restarted kernel has the same path, and
+            reclaims its sessions by it. Empty if there is none.
+        folder: the notebook's directory, which may hold a recipe; by default the working directory.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SessionStore:
         self._notes: list[Message] = []
         self._notice_due = True
         self._closed = False
-        # Of sessions of this notebook's own that have ended.
+        # Seconds of this notebook's own sessions that have ended.
         self._used_s = 0.0
         # Sessions of this notebook's earlier kernel that wait to be used again, by name.
         self._claimed: dict[str, Record] = {}
@@ -90,28 +90,28 @@ class SessionStore:
 
     @property
     def backend(self) -> Backend | None:
-        """Where sessions live; None before the first is asked for."""
+        """The location of the sessions; None before the first is requested."""
         return self._backend
 
     def sessions(self) -> list[LiveSession]:
-        """The sessions in use, oldest first."""
+        """Return the sessions in use, oldest first."""
         with self._lock:
             return list(self._live.values())
 
     @property
     def used_s(self) -> float:
-        """Seconds that this notebook's own sessions have lived, those that ended included."""
+        """Seconds that this notebook's own sessions have lived, including those that ended."""
         with self._lock:
             own = [live for live in self._live.values() if not live.attached]
             return self._used_s + sum(live.age_s for live in own)
 
     def open(self, name: str = DEFAULT_SESSION, language: str = "") -> LiveSession:
-        """The session of that name, created if there is none, ready for cells of a language.
+        """Return the session of that name, created if there is none, ready for cells of a language.
 
         Raises:
-            NoBackendError: neither a key nor the local runtime was chosen.
-            SessionError, CommandError: it could not be created; asked again, it is tried again.
-            SetupError: it was created, but its recipe failed; asked again, it is tried again.
+            NoBackendError: there is no key, and the local runtime was not requested.
+            SessionError, CommandError: it could not be created; the next call tries again.
+            SetupError: it was created, but its recipe failed; the next call tries again.
             RecipeError, StateFileError: nothing was created.
             LocalRuntimeError: the local runtime did not start.
         """
@@ -126,7 +126,7 @@ class SessionStore:
                     if not self._closed:
                         self._live[name] = live
                 if self._closed:
-                    # Nobody else knows of it, so it is ended here.
+                    # Nothing else knows this session, so it is ended here.
                     self._end(live)
                     raise SessionError(
                         "The notebook's kernel was shut down while its session was being created; "
@@ -138,23 +138,25 @@ class SessionStore:
                         self._notes.append(notice(told))
                 live.recipes.pop(0)
             if language:
-                # What fails here is told by the cell that needs it.
+                # The cell that needs it reports an error.
                 with contextlib.suppress(CommandError):
                     live.execution_of(language)
             live.unused = False
             return live
 
     def open_ahead(self, language: str) -> None:
-        """Create the notebook's own session before anything asks for it; see `open`."""
+        """Create the notebook's own session before anything requests it; see `open`."""
         began_at = time.time()
         with self.turn(DEFAULT_SESSION):
             live = self.open(language=language)
-            # One that is taken up again has files.
+            # A reclaimed session has files.
             live.unused = live.created_at >= began_at
 
     def opened(self, name: str, language: str) -> LiveSession | None:
-        """The session of that name, if nothing is to be done or waited for before a cell of that
-        language can run in it. Returns at once."""
+        """Return the session of that name, if a cell of that language can run in it without delay.
+
+        It is None if anything must be done or awaited first. Returns at once.
+        """
         turn = self.turn(name)
         if not turn.acquire(blocking=False):
             return None
@@ -170,7 +172,7 @@ class SessionStore:
             turn.release()
 
     def attach(self, session_id: str, name: str, *, bridged: bool) -> LiveSession:
-        """Use another's session under that name; see `SessionManager.attach`.
+        """Use another owner's session under that name; see `SessionManager.attach`.
 
         Raises:
             SessionError: a session is in use under that name.
@@ -200,13 +202,13 @@ class SessionStore:
             return live
 
     def detach(self, name: str) -> str:
-        """Leave an attached session as it is; returns its id.
+        """Leave an attached session as it is; return its id.
 
         Raises:
             SessionError: there is none of that name, or it is this notebook's own.
         """
         if self.find(name) is None and (before := self._attachments.find(name)) is not None:
-            # Of the kernel before; no cell has used it since.
+            # The earlier kernel attached it; no cell has used it since.
             self._attachments.forget(name)
             return before.session_id
         live = self.named(name)
@@ -219,14 +221,14 @@ class SessionStore:
             self._live.pop(name, None)
         self._attachments.forget(name)
         if live.is_bridged:
-            # Nothing of ours stays in it; what can't be reached now ends with it.
+            # Remove the bridge; if it can't be reached now, it ends with the session.
             with contextlib.suppress(AgentBayError):
                 live.renew()
         live.close("it was detached from here")
         return live.session.session_id
 
     def lost(self, name: str = DEFAULT_SESSION) -> Lost | None:
-        """The session of that name that was lost, if one was and its cells were not run again."""
+        """Return the lost session of that name, if its cells were not run again."""
         return self._lost.get(name)
 
     def lose(self, live: LiveSession, why: str) -> None:
@@ -235,13 +237,14 @@ class SessionStore:
             self._lost[live.name] = Lost(live.session.session_id, why, tuple(live.past))
 
     def found_again(self, name: str) -> None:
-        """The cells of the lost session were run again."""
+        """Note that the cells of the lost session were run again."""
         self._lost.pop(name, None)
 
     @property
     def recipe(self) -> Recipe | None:
-        """What new sessions are given: the recipe that was set, else that of `agentbay.toml`;
-        where cells are untrusted, nothing of this machine.
+        """The recipe for new sessions: the one that was set, otherwise that of `agentbay.toml`.
+
+        If cells are untrusted, it has nothing of this machine.
 
         Raises:
             RecipeError: it is not valid.
@@ -251,7 +254,7 @@ class SessionStore:
 
     @property
     def whole_recipe(self) -> Recipe | None:
-        """The same recipe, with what of this machine untrusted cells don't get.
+        """The same recipe, including the parts of this machine that untrusted cells don't get.
 
         Raises:
             RecipeError: it is not valid.
@@ -260,7 +263,7 @@ class SessionStore:
 
     @property
     def configured(self) -> Recipe:
-        """What the user's own configuration gives new sessions, also where cells are untrusted.
+        """The recipe of the user's own configuration, also for untrusted cells.
 
         Raises:
             RecipeError: a file is out of reach, or they are too large.
@@ -271,7 +274,10 @@ class SessionStore:
         return recipe
 
     def set_recipe(self, recipe: Recipe | None) -> None:
-        """Give this to every new session, and to this notebook's own before their next cell."""
+        """Apply this recipe to every new session, and to the present ones before their next cell.
+
+        Attached sessions don't get it.
+        """
         self._recipe = recipe
         for live in self.sessions():
             if not live.attached:
@@ -279,11 +285,11 @@ class SessionStore:
                 live.recipes = [*waiting, recipe] if recipe else waiting
 
     def own_records(self) -> list[Record]:
-        """The sessions that stand in the user's state file, oldest first."""
+        """Return the records of the user's state file, oldest first."""
         return self.registry.records()
 
     def listed(self) -> list[dict[str, str]]:
-        """The sessions that the service lists for this key: `sessionId`, `sessionStatus`, ...
+        """Return the service's list of sessions for this key: `sessionId`, `sessionStatus`, ...
 
         Raises:
             CommandError: the service refused, or was not reached.
@@ -291,7 +297,7 @@ class SessionStore:
         return list(self._open_backend().client.list_all())
 
     def delete_by_id(self, session_id: str) -> None:
-        """Delete a session by its id, whosever it is.
+        """Delete a session by its id, whoever owns it.
 
         Raises:
             CommandError: the service could not do it.
@@ -306,24 +312,24 @@ class SessionStore:
             raise answer.failure or SessionError(answer.error_message)
 
     def close(self) -> None:
-        """Delete all sessions of this notebook, or let a process of its own do it.
+        """Delete all sessions of this notebook, or start a separate process that does.
 
-        Returns within 1.5 seconds, also when the service does not answer.
+        Returns within 1.5 seconds, even if the service does not respond.
         """
         if not self._closed:
-            # Else it is handed over already: the next kernel attaches again.
+            # Otherwise it is handed over already: the next kernel attaches again.
             threads.start(self._attachments.forget)
         self._close([])
 
     def hand_over(self) -> None:
-        """Close because the kernel restarts: what it begins with again is left for it.
+        """Close because the kernel restarts; leave for the next kernel what it continues with.
 
-        Returns within 1.5 seconds, also when the service does not answer.
+        Returns within 1.5 seconds, even if the service does not respond.
         """
         keep: list[LiveSession] = []
         if self.settings.on_restart == "interpreter":
             keep = [one for one in self.sessions() if one.create_label and one.is_bridged]
-            # What waited for this kernel waits for the next one.
+            # Sessions that waited for this kernel wait for the next one.
             with contextlib.suppress(AgentBayError):
                 self.registry.hand_over(one.create_label for one in self._claimed.values())
                 self._claimed.clear()
@@ -337,7 +343,7 @@ class SessionStore:
             backend = self._backend
         if backend is None or backend.runtime is not None:
             if backend is not None:
-                # A runtime of our own takes its sessions with it.
+                # A runtime that this process started ends with its sessions.
                 backend.close()
             self._give_back()
             return
@@ -353,7 +359,7 @@ class SessionStore:
         backend.close()
 
     def _give_back(self) -> None:
-        # Taken over from an earlier kernel, but no cell ever ran: nobody knows the service here.
+        # Claimed from an earlier kernel, but no cell ever ran: no client is open here.
         with contextlib.suppress(AgentBayError):
             if not self._claimed:
                 return
@@ -421,8 +427,10 @@ class SessionStore:
         return live
 
     def _attach_again(self, backend: Backend, name: str) -> LiveSession | None:
-        """What the kernel before was attached to under that name: its cells must not go elsewhere
-        unsaid."""
+        """Return the session that the earlier kernel attached under that name.
+
+        Its cells must not go to another session without notice.
+        """
         before = self._attachments.find(name)
         if before is None or before.place != backend.client.endpoint.url:
             return None
@@ -452,8 +460,10 @@ class SessionStore:
             return self._backend
 
     def _tidy(self) -> None:
-        """Once, beside all else: end what dead kernels left behind, and creates of ours whose
-        fate was unknown. Not for those who only list or prune: they'd be told half of it."""
+        """End, once and in the background, what dead kernels left and creates with unknown results.
+
+        Commands that only list or prune don't call it: their reports would be incomplete.
+        """
         with self._opening:
             if self._tidied or self._backend is None or self._backend.runtime is not None:
                 return
@@ -468,7 +478,7 @@ class SessionStore:
         threads.start(work)
 
     def prune(self) -> Pruned:
-        """Delete what provably dead kernels of this user left behind and nobody took back.
+        """Delete sessions of this user that provably dead kernels left and no kernel reclaimed.
 
         Raises:
             StateFileError: the state file can't be used.
@@ -477,10 +487,10 @@ class SessionStore:
         return prune(client, self.registry, self.settings.grace_minutes * 60)
 
     def check_runtime(self, cell: str = "this cell did not run") -> None:
-        """Raise a SessionError where the local runtime of our own has ended.
+        """Raise a SessionError if the local runtime of this process has ended.
 
         Arguments:
-            cell: what became of the cell.
+            cell: what happened to the cell.
         """
         if self._backend is None or self._backend.alive:
             return
@@ -498,17 +508,17 @@ class SessionStore:
         )
 
     def notices(self) -> Iterator[Message]:
-        """Yield, once, what is to be known before the next cell."""
+        """Yield, once each, the notices that are due before the next cell."""
         with self._lock:
             due, self._notice_due = self._notice_due, False
             notes, self._notes = self._notes, []
         if due and self._backend is not None and self._backend.notice:
-            # A warning: nothing isolates the cells, or they go to an address nobody knows.
+            # A warning: nothing isolates the cells, or they go to an unknown address.
             yield stream("stderr", self._backend.notice + "\n")
         yield from notes
 
     def forget(self, live: LiveSession, why: str) -> None:
-        """Use a session no more that is gone; its cells may be run again in a new one."""
+        """Stop using a session that is gone; its cells may be run again in a new one."""
         with self._lock:
             if self._live.get(live.name) is not live:
                 return

@@ -1,8 +1,7 @@
-"""What goes on in a session: processes, files, metrics, variables.
+"""The activity in a session: processes, files, metrics, variables.
 
-In: a session that is in use. Out: a frozen `TopReport`. All but the variables comes by `shell` and
-`get_metrics`, which don't wait for code that runs; variables are left out, and why is said, where
-the interpreter is busy.
+All but the variables come by `shell` and `get_metrics`, which don't wait for running code. If the
+interpreter is busy, the report has the reason in place of the variables.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _FILES = "pwd; ls -lA --time-style=long-iso | head -n 100"
 
 @dataclass(frozen=True)
 class TopReport:
-    """What goes on in a session; of each part either what there is or why it could not be had.
+    """The activity in a session; each part that could not be read has a reason instead.
 
     `processes` and `files` are text as `ps` and `ls` print it, `metrics` the service's numbers
     (bytes, percent), `problems` the reasons by part.
@@ -40,7 +39,7 @@ class TopReport:
 
 
 def read_top(live: LiveSession) -> TopReport:
-    """Read what goes on in a session; code that runs in it is not waited for."""
+    """Read the activity in a session, without waiting for code that runs in it."""
     session, problems = live.session, {}
     processes, files, metrics = "", "", {}
     variables: tuple[Variable, ...] = ()
@@ -70,7 +69,7 @@ def _shell(session: Session, command: str) -> str:
         told = json.loads(text)
         return str(told["stdout"] or told["stderr"])
     except (ValueError, KeyError, TypeError):
-        # Older images answer with the bare output.
+        # Older images respond with the bare output.
         return text
 
 

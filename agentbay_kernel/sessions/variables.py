@@ -1,7 +1,7 @@
-"""The variables of a session, of either language, however its cells are run.
+"""The variables of a session, in either language, in bridged and direct execution.
 
-In: a session that is in use. Out: a frozen `Variables`. What lists them runs in the sandbox
-(`sandbox/variables.py`, `variables.js`); what comes back is read with suspicion.
+The code that lists them runs in the sandbox (`sandbox/variables.py`, `variables.js`). Its output is
+not trusted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from agentbay_kernel.languages import LANGUAGES, PYTHON
 from agentbay_kernel.sessions.session import LiveSession
 
 _DIRECT_S = 50
-# What the sandbox keeps to, and what is taken of what it sends all the same.
+# Limits that the sandbox keeps; they are enforced here too.
 _MOST_ROWS, _LONGEST = 1_000, 200
-# Without a bridge, Node's own names are those of a fresh context and of Node's globals.
+# Without a bridge, the names in a fresh context and Node's globals are Node's own.
 _DIRECT_JAVASCRIPT = """\
 console.log(JSON.stringify(({source})((() => {{
   const util = require('node:util'), vm = require('node:vm');
@@ -64,7 +64,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Variables:
-    """The variables of one language; `total` counts also those that are left out."""
+    """The variables of one language; `total` includes those that are left out."""
 
     language: str
     variables: tuple[Variable, ...]
@@ -72,14 +72,14 @@ class Variables:
 
 
 def read_variables(live: LiveSession, language: str, within_s: float = 10.0) -> Variables:
-    """List the variables of a session; nothing of the user's code is run for that.
+    """List the variables of a session, without running any of the user's code.
 
     Arguments:
         within_s: seconds that the language's interpreter has to reply.
 
     Raises:
-        SessionError: the language's interpreter does not reply: it runs code.
-        InvalidResponseError: it did not reply with a list.
+        SessionError: the language's interpreter does not reply, because it runs code.
+        InvalidResponseError: the reply is not a list.
         CommandError: the service failed.
     """
     asking = threads.start(lambda: _ask(live, language))

@@ -1,8 +1,8 @@
-"""Another's session: is its interpreter free, and what is it doing?
+"""Waits until the interpreter of another owner's session is free.
 
-In: an attached session. Out: notes while a cell waits behind its owner's work, and nothing else:
-the cell is sent when the interpreter is free. An empty piece of code asks; it leaves nothing
-behind, and may be sent again where a cell may not.
+A cell in an attached session waits for its owner's code: notes are shown meanwhile, and the cell is
+sent when the interpreter is free. The test is an empty piece of code. It leaves nothing behind, and
+may be sent again, which a cell may not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.service import CodeExecutionResult, Session
 
-# An interpreter that is free answers sooner, also from far away.
+# A free interpreter responds sooner, even from far away.
 PATIENCE_S = 1.5
 _CALL_S = 55
 _LOOK_EVERY_S = 0.5
@@ -30,13 +30,13 @@ _NOTE = (
 
 
 def ask(session: Session, language: str) -> Future[CodeExecutionResult]:
-    """Send nothing, to see when it is answered."""
+    """Send empty code; the future is done when its response arrives."""
     code = _EMPTY[language]
     return threads.start(lambda: session.code.run_code(code, language, _CALL_S))
 
 
 def wait_for_turn(session: Session, cell: Cell) -> Iterator[Message]:
-    """Return when the session's interpreter is free or the cell is no longer wanted.
+    """Wait until the session's interpreter is free or the cell is no longer wanted.
 
     Raises:
         CommandError: the session can't be used.

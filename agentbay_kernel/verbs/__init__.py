@@ -1,9 +1,9 @@
 """`%agentbay ...` and the first line of `%%agentbay ...`: the same for kernel and magics.
 
-In: a line of a cell, the session manager, what surrounds the line. Out: Jupyter messages. Verbs
-are answered here; nothing of theirs is sent to a sandbox but what the verb itself is for.
+A command takes a line of a cell, the session manager, and the context of the line. It returns
+Jupyter messages. Commands run here; they send nothing to a sandbox except for their own purpose.
 
-A verb is one row of the table in `table.py`: its name, its arguments, the function that answers.
+A command (a `Verb`) is one row of the table in `table.py`: its name, its arguments, its function.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What verbs show: MIME bundles, each with a plain-text twin.
+"""The output of commands: MIME bundles, each also as plain text.
 
-In: rows, data, text. Out: a bundle for a display_data message. Every text is escaped, and holds
-only what is seen: much of it comes from a sandbox or from the service.
+They are made for display_data messages. Every text is escaped, and has only visible characters:
+much of it comes from a sandbox or from the service.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _COLUMNS = 'style="text-align:left;vertical-align:top;white-space:pre-wrap;font-
 
 
 def table(rows: Iterable[tuple[str, str]], columns: Container[str] = ()) -> MimeBundle:
-    """Names and what is to be said of each, as two columns.
+    """Return names and their values as a table of two columns.
 
     Arguments:
-        columns: names of the rows whose text stands in columns of its own, made of spaces.
+        columns: names of the rows whose text has its own columns, made of spaces.
     """
     pairs = [(one_line(name), lines(value)) for name, value in rows]
     width = max((len(name) for name, _ in pairs), default=0)
@@ -42,7 +42,7 @@ def table(rows: Iterable[tuple[str, str]], columns: Container[str] = ()) -> Mime
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> MimeBundle:
-    """A table with a header and any number of columns."""
+    """Return a table with a header and any number of columns."""
     header = [one_line(text) for text in header]
     body = [[one_line(text) for text in row] for row in rows]
     widths = [max(len(row[column]) for row in [header, *body]) for column in range(len(header))]
@@ -62,7 +62,7 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> MimeBundle:
 
 
 def shown_value(value: object) -> str:
-    """The value of a setting as users write it, numbers with commas."""
+    """Return the value of a setting as users write it, numbers with commas."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
@@ -73,12 +73,12 @@ def shown_value(value: object) -> str:
 
 
 def text(said: str) -> MimeBundle:
-    """Plain text, for example one line that says what was done."""
+    """Return plain text, for example one line on what was done."""
     return {"text/plain": lines(said)}
 
 
 def data(document: Mapping[str, Any]) -> MimeBundle:
-    """Data for a program to read, and its text."""
+    """Return data for a program to read, and their text."""
     return {
         "application/json": dict(document),
         "text/plain": json.dumps(document, indent=2, ensure_ascii=False),

@@ -1,7 +1,7 @@
-"""The line `%%agentbay LANGUAGE ...`: how one cell is to be run.
+"""The line `%%agentbay LANGUAGE ...`: how one cell runs.
 
-In: the line's words. Out: frozen `CellOptions`. The same for kernel and magics; what one of them
-can't do, it refuses by name.
+The line's words become frozen `CellOptions`. They are the same for kernel and magics; each of them
+refuses the options that it can't support, by name.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from agentbay_kernel.verbs.parser import (
 
 @dataclass(frozen=True)
 class CellOptions:
-    """How one cell is to be run.
+    """How one cell runs.
 
     Arguments:
         language: its name.
         session: name of the session; None for the notebook's own.
-        timeout: seconds after which it is stopped; None for what the settings say.
+        timeout: seconds after which it is stopped; None for the value of the settings.
         sends: variables of the notebook that it gets.
         brings: variables that the notebook gets from it.
-        capture: variable of the notebook that keeps its outcome; empty to show it.
+        capture: variable of the notebook that keeps its result; empty to show it.
         silent: show nothing but errors.
         background: don't wait for it.
-        ephemeral: run it in a session of its own, which is deleted afterwards.
+        ephemeral: run it in a new session, which is deleted afterwards.
     """
 
     language: str
@@ -49,7 +49,7 @@ class CellOptions:
     ephemeral: bool = False
 
     def magics_only_flags(self) -> str:
-        """The flags that need variables on this side, which an AgentBay kernel hasn't."""
+        """Return the flags that need variables in the notebook, which an AgentBay kernel hasn't."""
         given = {
             "-i/--in": self.sends,
             "-o/--out": self.brings,
@@ -60,7 +60,7 @@ class CellOptions:
 
 
 def cell_parser() -> LineParser:
-    """The arguments of `%%agentbay LANGUAGE`."""
+    """Return a parser of the arguments of `%%agentbay LANGUAGE`."""
     parser = LineParser(
         CELL_MAGIC,
         "Run the cell in a sandbox",
@@ -134,7 +134,7 @@ def cell_parser() -> LineParser:
 
 
 def read_cell_line(line: str, *, untrusted: bool) -> CellOptions | str:
-    """The options of a cell; or help to show, where the line asks for it.
+    """Return the options of a cell; or help to show, if the line requests it.
 
     Raises:
         VerbError: the line is not valid.

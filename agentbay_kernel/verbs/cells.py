@@ -1,6 +1,6 @@
-"""What of a cell is ours and what is the sandbox's.
+"""Splits a cell into the commands of this package and the code for the sandbox.
 
-In: a cell's text. Out: the `%agentbay` lines at its head, or its `%%agentbay` line, and the rest.
+The commands are the `%agentbay` lines at its head, or its `%%agentbay` line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CELL_MAGIC = "%%agentbay"
 
 @dataclass(frozen=True)
 class VerbCell:
-    """A cell that begins with `%agentbay` lines: the verbs, then the code that is left."""
+    """A cell that starts with `%agentbay` lines: the commands, then the rest of the code."""
 
     verbs: tuple[str, ...]
     rest: str
@@ -24,9 +24,9 @@ class VerbCell:
 
 @dataclass(frozen=True)
 class CellMagic:
-    """A cell whose first line is `%%agentbay ...`: that line's words, and what stands below it.
+    """A cell whose first line is `%%agentbay ...`: that line's words, and the code below it.
 
-    Tracebacks count lines from there, as they do below any of IPython's cell magics.
+    Tracebacks count lines from that code, as they do below any of IPython's cell magics.
     """
 
     line: str
@@ -34,7 +34,7 @@ class CellMagic:
 
 
 def parse_cell(code: str) -> VerbCell | CellMagic | None:
-    """What a cell of an AgentBay kernel asks of us; None for plain code."""
+    """Return the commands of a cell of an AgentBay kernel; None for plain code."""
     lines = code.splitlines(keepends=True)
     first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     if first == len(lines):
@@ -56,20 +56,20 @@ def parse_cell(code: str) -> VerbCell | CellMagic | None:
 
 
 def check_commands(code: str, language: str) -> None:
-    """Refuse code with one of our lines in it: the sandbox does not know them.
+    """Refuse code that has one of the command lines: the sandbox does not support them.
 
     Arguments:
-        code: as it would be sent.
-        language: its name.
+        code: the code as it would be sent.
+        language: the name of its language.
 
     Raises:
-        VerbError: a line `%agentbay ...` or `%%agentbay ...` stands below code.
+        VerbError: a line `%agentbay ...` or `%%agentbay ...` is below code.
     """
-    # Most cells end here.
+    # Most cells have no command.
     if MAGIC not in code:
         return
     found = [line for line in code.splitlines() if _is(MAGIC, line) or _is(CELL_MAGIC, line)]
-    # The text may stand in a string.
+    # The text may be in a string.
     if not found or _is_valid(code, language):
         return
     raise VerbError(
@@ -79,7 +79,7 @@ def check_commands(code: str, language: str) -> None:
 
 
 def _is_valid(code: str, language: str) -> bool:
-    """Is it code of that language, with our lines as no more than text?"""
+    """Return whether it is valid code of that language, with the command lines as mere text."""
     if language != PYTHON.name:
         return LANGUAGES[language].completeness(code)["status"] == "complete"
     from IPython.core.inputtransformer2 import TransformerManager

@@ -1,8 +1,8 @@
-"""What may stand where the cursor is, as far as that is known here.
+"""Completion at the cursor, as far as the words are known here.
 
-In: a cell's text and the cursor. Out: the matches and what they replace. A line `%agentbay ...` or
-`%%agentbay ...` is completed from the arguments' declarations. Code is completed by the session's
-kernel; where none answers, by the words that the language has anyway. No session is created.
+It returns the matches and what they replace. A line `%agentbay ...` or `%%agentbay ...` is
+completed from the arguments' declarations. The session's kernel completes code; without a response,
+the language's own words do. No session is created.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from agentbay_kernel.sessions import SessionManager
 
 _MOST_FILES = 200
-# In a reply's metadata: what kind each match is, as IPython's kernel reports it.
+# In a reply's metadata: the kind of each match, as IPython's kernel reports it.
 TYPES = "_jupyter_types_experimental"
 
-# A word that is being typed, and whether the names of modules can stand there.
+# A word that is being typed, and whether the names of modules can be there.
 _WORD = re.compile(r"(?<![\w.$'\"`])[A-Za-z_]\w*$")
 _IMPORTED = re.compile(r"(?m)^\s*(?:import|from)\s+(?:[\w.]+\s*,\s*)*$")
 _JAVASCRIPT_WORDS = """
@@ -51,13 +51,13 @@ performance process queueMicrotask require setInterval setTimeout structuredClon
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What completions are made of, besides the declarations.
+    """The sources of completions, besides the declarations.
 
     Arguments:
-        folder: the notebook's.
-        manager: None as long as there is none.
+        folder: the notebook's directory.
+        manager: the session manager; None as long as there is none.
         names: variables of the notebook that `--in` could send.
-        untrusted: name no file of this machine.
+        untrusted: show no file of this machine.
     """
 
     folder: Path
@@ -68,14 +68,14 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Completions:
-    """Matches, and the stretch of the text that each replaces."""
+    """Matches, and the range of the text that each replaces."""
 
     matches: tuple[str, ...]
     start: int
     end: int
 
     def content(self, begin: int = 0) -> dict[str, Any]:
-        """The content of a complete_reply, where the text begins at that place of the cell."""
+        """Return the content of a complete_reply; the text starts at that index of the cell."""
         return {
             "status": "ok",
             "matches": list(self.matches),
@@ -86,7 +86,7 @@ class Completions:
 
 
 def complete_line(code: str, cursor: int, around: Surroundings) -> Completions | None:
-    """The completions at the cursor; None if it does not stand on a line of ours."""
+    """Return the completions at the cursor; None if it is not on a command line."""
     begin = code.rfind("\n", 0, cursor) + 1
     line = code[begin:cursor]
     magic, rest = _of_magic(line)
@@ -102,11 +102,11 @@ def complete_line(code: str, cursor: int, around: Surroundings) -> Completions |
 
 
 def complete_magic(code: str, cursor: int) -> Completions | None:
-    """The names of our magics that the word at the cursor begins; None if it begins none."""
+    """Return the names of this package's magics that start with the word at the cursor."""
     begin = code.rfind("\n", 0, cursor) + 1
     before, word = code[:begin], code[begin:cursor].lstrip()
     names = [name for name in (MAGIC, CELL_MAGIC) if word and name.startswith(word)]
-    # Commands stand at the head of a cell, the cell magic in its first line.
+    # Commands are at the head of a cell, the cell magic in its first line.
     head = parse_cell(before + MAGIC)
     if not isinstance(head, VerbCell) or head.rest:
         names = []
@@ -116,7 +116,7 @@ def complete_magic(code: str, cursor: int) -> Completions | None:
 
 
 def complete_word(language: str, code: str, cursor: int) -> Completions:
-    """The language's own words and names that the word at the cursor begins.
+    """Return the language's own words and names that start with the word at the cursor.
 
     Arguments:
         language: its name for the service.
@@ -136,13 +136,13 @@ def complete_word(language: str, code: str, cursor: int) -> Completions:
 
 
 def cell_body(code: str) -> tuple[CellMagic, int] | None:
-    """A `%%agentbay` cell and where in its text the sandbox's code begins."""
+    """Return a `%%agentbay` cell and the index in its text where the sandbox's code starts."""
     parsed = parse_cell(code)
     return (parsed, len(code) - len(parsed.body)) if isinstance(parsed, CellMagic) else None
 
 
 def body_language(cell: CellMagic) -> str:
-    """The language of a `%%agentbay` cell; empty if its line names none."""
+    """Return the language of a `%%agentbay` cell; empty if its line names none."""
     try:
         options = read_cell_line(cell.line, untrusted=False)
     except AgentBayError:
@@ -153,19 +153,19 @@ def body_language(cell: CellMagic) -> str:
 def complete_body(
     cell: CellMagic, begin: int, cursor: int, manager: SessionManager
 ) -> dict[str, Any] | None:
-    """Completions of a `%%agentbay` cell by the session that it is for; none is created.
+    """Return completions of a `%%agentbay` cell from its session; create no session.
 
     It may block: call it off the event loop.
 
     Arguments:
-        begin: where in the cell's text the sandbox's code begins.
-        cursor: in the cell's text.
+        begin: index in the cell's text where the sandbox's code starts.
+        cursor: index in the cell's text.
 
     Returns:
-        Content of a complete_reply; None if nobody can be asked.
+        Content of a complete_reply; None if there is no bridge to ask.
 
     Raises:
-        AgentBayError: the cell's line is not valid, or the session did not answer.
+        AgentBayError: the cell's line is not valid, or the session did not respond.
     """
     options = read_cell_line(cell.line, untrusted=False)
     if isinstance(options, str) or cursor < begin:

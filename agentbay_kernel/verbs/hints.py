@@ -1,9 +1,9 @@
-"""A line or two on how to fix an error of the sandbox: with something that exists here, or by an
+"""Hints on how to fix an error of the sandbox: with something that exists here, or by an
 installation there.
 
-In: the name and the message of a remote error, and what is here. Out: the hint, or None. Sends
-nothing. The error is the sandbox's word: a hint names a package that runs on this machine only if
-it is installed here or well known.
+They are made from the name and the message of a remote error. Nothing is sent. The error comes from
+the sandbox, so it is not trusted: a hint names a package that runs on this machine only if it is
+installed here or well known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FILE = re.compile(r"(?:No such file or directory: |ENOENT: [^']*)'([^']{1,4000}
 _DIALOG = re.compile(r"(alert|confirm|prompt) is not defined")
 _MODULE = re.compile(r"No module named '([\w.]{1,200})'", re.A)
 _NODE_MODULE = re.compile(r"Cannot find (?:module|package) '((?:@[\w.-]+/)?\w[\w.-]{0,100})", re.A)
-# No package brings them: they were Python's own once, or are those of other environments.
+# No package has them: they were Python's own once, or belong to other environments.
 _NEVER_THERE = {
     *("ConfigParser", "Queue", "StringIO", "Tkinter", "__builtin__", "asynchat", "asyncore"),
     *("cPickle", "cStringIO", "cgi", "crypt", "google", "imp", "smtpd", "telnetlib", "urllib2"),
@@ -34,15 +34,15 @@ _NEVER_THERE = {
 
 @dataclass(frozen=True)
 class Here:
-    """What is on this side.
+    """The facts of this machine that hints use.
 
     Arguments:
-        folder: the notebook's.
-        names: of variables that `-i` could send; none in an AgentBay kernel.
-        untrusted: cells must not touch this machine: no hint may do it.
-        offline_python: the interpreter of sandboxes that can't install anything themselves: they
-            have no network, and what is installed for it is there. Empty for others.
-        sandbox_has: well-known packages of the sandbox, if they are to be named.
+        folder: the notebook's directory.
+        names: names of variables that `-i` could send; none in an AgentBay kernel.
+        untrusted: whether cells must not touch this machine: then no hint suggests it.
+        offline_python: the interpreter of sandboxes without a network, which can't install packages
+            themselves and use this interpreter's. Empty for others.
+        sandbox_has: well-known packages of the sandbox, if they must be listed.
     """
 
     folder: Path
@@ -71,8 +71,8 @@ def find_javascript_hint(ename: str, evalue: str, code: str, *, direct: bool) ->
     """Return the hint for an error of a JavaScript cell, as one line; None if there is none.
 
     Arguments:
-        code: of the cell.
-        direct: was it one request to the service?
+        code: the code of the cell.
+        direct: whether it was one request to the service.
     """
     from agentbay_kernel.javascript import dialect, with_calls
 
@@ -97,10 +97,10 @@ def find_javascript_hint(ename: str, evalue: str, code: str, *, direct: bool) ->
 
 
 def _upload(name: str, folder: Path, whole: str = "") -> str | None:
-    """The hint for a file of the notebook's directory.
+    """Return the hint for a file of the notebook's directory.
 
     Arguments:
-        whole: the directory that is to be sent for it.
+        whole: the directory to send for it.
     """
     try:
         path = path_to_read(folder, name)
@@ -117,7 +117,7 @@ def _upload(name: str, folder: Path, whole: str = "") -> str | None:
 
 
 def is_missing_module(ename: str, evalue: str) -> bool:
-    """Does an error of Python say that a package is missing?"""
+    """Return whether an error of Python reports that a package is missing."""
     return ename == "ModuleNotFoundError" and _MODULE.search(evalue) is not None
 
 
@@ -132,7 +132,7 @@ def _missing(module: str, here: Here) -> str | None:
     distributions = packages_distributions().get(top)
     package = distributions[0] if distributions else PACKAGES.get(top)
     if inner:
-        # What it is in was found.
+        # The package that it belongs to was found.
         return package and (
             f"The {top} of the sandbox has no {module}. Another version may have it: "
             f"`%pip install --upgrade {package}`"
@@ -156,5 +156,5 @@ def _missing(module: str, here: Here) -> str | None:
 
 
 def _own_module(name: str, folder: Path) -> str | None:
-    """The hint for a module that lies beside the notebook."""
+    """Return the hint for a module beside the notebook."""
     return _upload(f"{name}.py", folder) or _upload(f"{name}/__init__.py", folder, name)

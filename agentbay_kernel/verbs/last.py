@@ -1,7 +1,7 @@
-"""`%agentbay last`: what became of the cell before, and its whole text in a file.
+"""`%agentbay last`: the result of the previous cell, and its full text in a file.
 
-In: the outcome that the front end kept. Out: a table; with `--save`, a new file below the
-notebook's folder.
+The front end keeps the result. Without `--save` a table is shown; with it, a new file is written
+below the notebook's directory.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _fetch(
     manager: SessionManager,
     context: VerbContext,
 ) -> Iterator[Message]:
-    """The sandbox keeps all that its latest cell printed; here it was folded."""
+    """Fetch the full output from the sandbox, which keeps it for its latest cell."""
     path_to_write(
         context.folder,
         options.save,

@@ -1,7 +1,7 @@
 """The arguments of a line `%agentbay ...` or `%%agentbay ...`.
 
-In: the line's text. Out: the arguments' values; help made from what was declared. What is not
-valid is a `VerbError` that names what would be; nothing here ever ends the process.
+The parser returns the arguments' values, and help from their declarations. An invalid line raises
+a `VerbError` that names what is valid; nothing here ever ends the process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WIDTH = 88
 
 
 def split_words(line: str) -> list[str]:
-    """The words of a line; quotes keep spaces together, a backslash is itself (Windows paths).
+    """Return the words of a line; quotes keep spaces, a backslash is literal (Windows paths).
 
     Raises:
         VerbError: a quote is not closed.
@@ -35,7 +35,7 @@ def split_words(line: str) -> list[str]:
 
 
 def completed_by(action: Action, kind: str) -> Action:
-    """Say what an argument is completed with: `session`, `language`, `verb`, `file`, `setting`."""
+    """Set what completes an argument: `session`, `language`, `verb`, `file`, `setting`."""
     action.completes = kind  # type: ignore[attr-defined]
     return action
 
@@ -47,7 +47,7 @@ def touching_machine(action: Action) -> Action:
 
 
 def session_name(text: str) -> str:
-    """A name as users give it to a session."""
+    """Return a valid name of a session, as users type it."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a name for a session: use up to 64 letters, digits, `_`, `-`, `.`"
@@ -56,7 +56,7 @@ def session_name(text: str) -> str:
 
 
 def add_session_argument(parser: LineParser) -> None:
-    """`-s/--session`, the same wherever a line is about one session."""
+    """Add `-s/--session`, the same in all lines about one session."""
     completed_by(
         parser.add_argument(
             "-s",
@@ -70,11 +70,11 @@ def add_session_argument(parser: LineParser) -> None:
 
 
 class LineParser(argparse.ArgumentParser):
-    """Declares the arguments of one verb, or of the cell magic; then reads lines.
+    """Declares the arguments of one command, or of the cell magic; then reads lines.
 
     Arguments:
-        typed: how a user begins the line, for example `%agentbay status`.
-        summary: what it does, one line.
+        typed: how a user starts the line, for example `%agentbay status`.
+        summary: its purpose, in one line.
         examples: lines as a user types them.
     """
 
@@ -92,7 +92,7 @@ class LineParser(argparse.ArgumentParser):
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """The arguments, those with flags and those without."""
+        """The arguments, with and without flags."""
         return tuple(self._actions)
 
     @property
@@ -101,17 +101,17 @@ class LineParser(argparse.ArgumentParser):
         return tuple(flag for action in self.actions for flag in action.option_strings)
 
     def action_of(self, flag: str) -> Action | None:
-        """The argument that a flag belongs to."""
+        """Return the argument that a flag belongs to."""
         return self._option_string_actions.get(flag)
 
     def read(self, words: Iterable[str], *, untrusted: bool) -> Namespace:
-        """The values of a line's arguments. With `help` set, no other value counts.
+        """Return the values of a line's arguments; with `help` set, no other value counts.
 
         Arguments:
             untrusted: refuse arguments that touch this machine.
 
         Raises:
-            VerbError: a word is no argument of this line, or one is missing.
+            VerbError: a word is not an argument of this line, or an argument is missing.
             NotAllowedError: an argument touches this machine and cells are untrusted.
         """
         words = list(words)
@@ -126,16 +126,16 @@ class LineParser(argparse.ArgumentParser):
         return options
 
     def help_text(self) -> str:
-        """The help, as plain text."""
+        """Return the help as plain text."""
         return self.format_help().rstrip()
 
     def error(self, message: str) -> NoReturn:
-        """Every fault that argparse finds ends here."""
+        """Raise a VerbError for any error that argparse finds."""
         usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
         raise VerbError(f"`{self.typed}`: {message}. Usage: {usage}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Never end the process: a kernel's cell asked."""
+        """Raise a VerbError instead of ending the process: a kernel's cell made the request."""
         self.error(message or f"ended with {status}")
 
     def _check_flags(self, words: list[str]) -> None:
@@ -167,11 +167,11 @@ class LineParser(argparse.ArgumentParser):
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        # The width of the terminal, if there is one, is not the notebook's.
+        # Not the width of a terminal, if there is one: it is not the notebook's.
         super().__init__(prog, width=_WIDTH, max_help_position=28)
 
     def _format_action_invocation(self, action: Action) -> str:
-        # As Python 3.13 and later write it, with every Python: the value stands there once.
+        # As Python 3.13 and later write it, with every Python: the value is there once.
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
         value = self._format_args(action, action.dest.upper())

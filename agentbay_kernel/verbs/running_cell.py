@@ -1,4 +1,4 @@
-"""The life of one cell, from its options to its end: what the kernel and the magics share.
+"""The lifetime of one cell, from its options to its end, shared by the kernel and the magics.
 
 They differ in how they wait (an event loop, a thread that a KeyboardInterrupt ends) and in how
 they publish. Everything else about a cell is here: its session, its limits, its result.
@@ -39,17 +39,17 @@ _CONNECTING = "Connecting to the AgentBay session again ..."
 
 
 class RunningCell:
-    """One cell that runs, or is about to.
+    """One cell that runs, or is about to run.
 
     Arguments:
-        manager: has the sessions.
-        cell: as the front end sent it; the settings' limits are put into it.
-        options: of its first line.
+        manager: the session manager.
+        cell: the cell as the front end sent it; the settings' limits are added.
+        options: the options of its first line.
         folder: the notebook's directory.
-        variables: names that exist in the notebook and could be sent; none in our kernel.
+        variables: names in the notebook that could be sent; none in an AgentBay kernel.
 
     Raises:
-        VerbError: a command stands below its code.
+        VerbError: its code has a command below the first lines.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class RunningCell:
             display_limit=settings.display_limit,
             strict_const=settings.strict_const,
         )
-        #: What becomes of it.
+        #: The cell's result.
         self.result = CellResult(cell.language, self.session, cell.message_id)
         offline = settings.backend == "local" and not settings.local_network
         python = settings.local_python if offline else ""
         self._here = Here(folder, variables, settings.untrusted, python)
-        #: What to show if opening the session takes longer than `NOTICE_AFTER_S`.
+        #: The notice to show if opening the session takes longer than `NOTICE_AFTER_S`.
         self.opening_notice = _STARTING
         self._opening: Future[LiveSession] | None = None
 
     def open(self) -> Future[LiveSession]:
-        """Start to open its session; on a thread, unless nothing is to be waited for."""
+        """Start to open its session, on a thread unless it is ready at once."""
         store = self.manager.store
         live = store.opened(self.session, self.cell.language)
         if live is not None:
@@ -97,24 +97,26 @@ class RunningCell:
 
     @property
     def live(self) -> LiveSession | None:
-        """Its session; None as long as that is not open."""
+        """Its session; None until it is open."""
         opening = self._opening
         if opening is None or not opening.done() or opening.exception() is not None:
             return None
         return opening.result()
 
     def messages(self) -> Iterator[Message]:
-        """Run it in its session, once that is open: its messages as they come, an
-        `execute_reply` last.
+        """Run it in its session, once that is open.
+
+        Yields:
+            Its messages as they arrive; an `execute_reply` comes last.
 
         Raises:
-            AgentBayError: it could not be run; the message says what became of it.
+            AgentBayError: it could not be run; the message states what happened to it.
         """
         live = (self._opening or self.open()).result()
         yield from self.manager.runner.execute(self.cell, live)
 
     def interrupt(self) -> InterruptResult:
-        """Stop it; code that was not sent never will be."""
+        """Stop it; code that has not been sent is never sent."""
         if (live := self.live) is None:
             self.cell.stopped.set()
             return InterruptResult.UNSENT
@@ -146,7 +148,7 @@ class RunningCell:
         return find_hint(name, message, here)
 
     def end(self) -> None:
-        """It has ended, however it did."""
+        """Note that it has ended, however it did."""
         self.result.end()
         if self.options.ephemeral:
             threads.start(self._delete_session)

@@ -1,6 +1,6 @@
 """The commands about sessions: list, create, delete, restart, interrupt, attach, detach, extend.
 
-In: names of sessions, the session manager. Out: one line that says what was done, or a table.
+Each shows one line on what was done, or a table.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _UNITS = {"": 60.0, "m": 60.0, "min": 60.0, "h": 3600.0, "s": 1.0}
 
 
 def duration_s(words: str) -> float:
-    """Seconds of a duration as people type it: `2h`, `90m`, `90` (minutes).
+    """Return the seconds of a duration as users type it: `2h`, `90m`, `90` (minutes).
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is not a duration.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(h|m|min|s|)", words.strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
@@ -44,10 +44,10 @@ def _named(parser: LineParser) -> None:
 
 
 def session_rows(manager: SessionManager, *, everything: bool) -> list[dict[str, Any]]:
-    """The user's sessions as data, this notebook's first.
+    """Return the user's sessions as data, this notebook's first.
 
     Arguments:
-        everything: the other sessions of the account too.
+        everything: include the other sessions of the account.
 
     Raises:
         CommandError: the service refused, or was not reached.
@@ -96,7 +96,7 @@ def session_rows(manager: SessionManager, *, everything: bool) -> list[dict[str,
 
 
 def session_grid(rows: list[dict[str, Any]]) -> MimeBundle:
-    """Those rows as a table."""
+    """Return those rows as a table."""
     return grid(
         ("session", "id", "age", "status", "whose"),
         [

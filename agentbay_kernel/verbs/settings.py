@@ -1,7 +1,7 @@
-"""`%agentbay config`: the settings, where each value comes from, and what a cell may change.
+"""`%agentbay config`: the settings, the source of each value, and what a cell may change.
 
-In: nothing, names, or NAME=VALUE. Out: a table. What may be changed is a rule of the settings
-themselves (`config.py`); a cell can make a setting stricter and never looser.
+It takes nothing, names, or NAME=VALUE, and shows a table. The settings themselves (`config.py`)
+define what may be changed: a cell can make a setting stricter and never less strict.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""`%%agentbay setup` and `%agentbay rerun`: what a new session is given, and what a lost one had.
+"""`%%agentbay setup` and `%agentbay rerun`: set up new sessions, and restore lost ones.
 
-In: a recipe as TOML; the name of a session. Out: what will be done; the output of the cells.
+`setup` takes a recipe as TOML and shows what new sessions get. `rerun` takes the name of a session
+and shows the output of its cells.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _setup(options: Namespace, manager: SessionManager, context: VerbContext) ->
 def _described(
     recipe: Recipe, whole: Recipe | None = None, configured: Recipe | None = None
 ) -> MimeBundle:
-    """What new sessions get; of the whole recipe, what they don't get; what the setting adds."""
+    """Return a table of what new sessions get, what is left out, and what the setting adds."""
     parts = (("pip", recipe.pip), ("npm", recipe.npm), ("files", recipe.files), ("env", recipe.env))
     rows = [(name, ", ".join(values)) for name, values in parts if values]
     if whole is not None and (left_out := [*whole.files, *whole.env]):

@@ -1,8 +1,8 @@
 """`%agentbay status`: where cells run, how, for how long, and what they may do.
 
-In: the session manager. Out: a small table or the same as data. No session and no runtime is
-started: what a local runtime will isolate is found out by trying bubblewrap. Only an address of
-this machine that does not call itself a local runtime is asked whether it is one.
+It shows a small table, or the same as data. It starts no session and no runtime: it tries
+bubblewrap to show what a local runtime will isolate. It sends a request only to an address of this
+machine that was not opened as a local runtime, to find out whether it is one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POLICY = ("html", "untrusted", "timeout", "output_limit")
 
 
 def report(manager: SessionManager) -> dict[str, Any]:
-    """What is known of a notebook's sessions, as data."""
+    """Return the known facts of a notebook's sessions, as data."""
     from importlib.metadata import version
 
     backend, settings = manager.store.backend, manager.settings
@@ -79,7 +79,7 @@ def _session(live: LiveSession, manager: SessionManager) -> dict[str, Any]:
         "attached": live.attached,
         "execution": {name: _execution(live, name) for name in LANGUAGES},
         "age_minutes": round(age, 1),
-        # Until the service releases it: if nothing more runs, and in any case.
+        # Until the service releases it: without further use, and in any case.
         "idle_minutes_left": _minutes(life.released_at - now) if life and ends_itself else None,
         "minutes_left": _minutes(life.ends_at - now) if life and ends_itself else None,
     }

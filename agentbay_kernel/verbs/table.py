@@ -1,7 +1,6 @@
-"""The table of commands behind `%agentbay`, and how a line with one is answered.
+"""The table of commands of `%agentbay`, and the function that runs a line with one.
 
-In: the words behind `%agentbay`. Out: Jupyter messages. A module with verbs adds its rows to
-`VERBS`.
+A line gives Jupyter messages. A module with commands adds its rows to `VERBS`.
 """
 
 from __future__ import annotations
@@ -34,20 +33,23 @@ if TYPE_CHECKING:
 def run_verb(
     line: str, manager: SessionManager, context: VerbContext, body: str | None = None
 ) -> Iterator[Message]:
-    """Answer one verb; yields what is to be shown, as it comes.
+    """Run one command.
 
-    It may block: front ends read it on a thread of its own.
+    It may block: front ends read it on a separate thread.
 
     Arguments:
-        line: the words behind `%agentbay`; none means `help`.
-        body: the lines below it, where it is a cell `%%agentbay VERB`.
+        line: the words after `%agentbay`; an empty line means `help`.
+        body: the lines below it, if it is a cell `%%agentbay COMMAND`.
+
+    Yields:
+        The messages to show, as they arrive.
 
     Raises:
-        VerbError: there is no such verb, or its arguments are not valid.
-        NotAllowedError: the verb touches this machine and cells are untrusted.
-        AgentBayError: the verb failed.
+        VerbError: there is no such command, or its arguments are not valid.
+        NotAllowedError: the command touches this machine and cells are untrusted.
+        AgentBayError: the command failed.
     """
-    # `%agentbay?` and `%agentbay status?` ask for help, as `?` does elsewhere in IPython.
+    # `%agentbay?` and `%agentbay status?` request help, as `?` does elsewhere in IPython.
     asks = line.endswith("?")
     name, *words = split_words(line.removesuffix("?")) or ["help"]
     verb = find_verb(name)
@@ -78,13 +80,13 @@ def run_verb(
 
 
 def is_cell_verb(line: str) -> bool:
-    """Does the line behind `%%agentbay` name a verb, and not a language?"""
+    """Return whether the line after `%%agentbay` names a command, and not a language."""
     name = (line.split() or [""])[0].removesuffix("?")
     return name in VERBS or f"{MAGIC} {name}" in RENAMED
 
 
 def passes_cells(code: str) -> bool:
-    """Is a cell made of verbs alone that need not wait for a running cell?"""
+    """Return whether a cell has only commands that need not wait for a running cell."""
     parsed = parse_cell(code)
     if not isinstance(parsed, VerbCell) or parsed.rest.strip():
         return False
@@ -93,10 +95,10 @@ def passes_cells(code: str) -> bool:
 
 
 def find_verb(name: str) -> Verb:
-    """The verb of that name.
+    """Return the command of that name.
 
     Raises:
-        VerbError: there is none.
+        VerbError: there is no such command.
     """
     verb = VERBS.get(name)
     if verb is None:

@@ -1,6 +1,6 @@
-"""`%agentbay top`: what goes on in a session, without waiting for the code that runs in it.
+"""`%agentbay top`: processes, files, metrics and variables of a session.
 
-In: the name of a session. Out: its processes, files, metrics and variables.
+It does not wait for the code that runs in the session.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agentbay_kernel.sessions import SessionManager
 
 _GIB = 1024**3
-# What `ps` says before the command, and the folder of its program.
+# The columns that `ps` prints before the command, and the directory of its program.
 _PROCESS = re.compile(r"(\s*(?:\S+\s+){5})(?:/\S*/)?(.*)")
 _WIDEST_LINE = 110
 
@@ -46,7 +46,7 @@ def _top(options: Namespace, manager: SessionManager, context: VerbContext) -> M
 
 
 def _processes(told: str) -> str:
-    # A sandbox is itself a process, whose arguments would fill a page.
+    # A sandbox is a process too, whose arguments would fill a page.
     return "\n".join(_process(line) for line in told.strip("\n").splitlines())
 
 

@@ -1,7 +1,7 @@
 """`%agentbay upload` and `download`, and the exchange behind `--in` and `--out`.
 
-In: paths or values; the session. Out: messages that show how far it is, then what was brought.
-Which files of this machine may be reached is the rule of `local_files.py`.
+Messages show the progress, then the result of the transfer. `local_files.py` defines which files of
+this machine may be reached.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What is through before needs no progress; later it is told so often.
+# A transfer that ends sooner shows no progress; later, progress is shown at this interval.
 _PATIENCE_S = 1.0
 _TOLD_EACH_S = 0.3
 
@@ -40,11 +40,11 @@ _exchanges_lock = threading.Lock()
 
 
 def exchange_of(live: LiveSession, limit: int, audit: AuditLog | None) -> Exchange:
-    """The exchange of a session: one each, since it takes turns.
+    """Return the exchange of a session: only one each, since its transfers take turns.
 
     Arguments:
-        limit: bytes that one exchange may have.
-        audit: is told what is sent; None if nobody wants to know.
+        limit: bytes that one transfer may have.
+        audit: logs what is sent; None if there is no log.
     """
     with _exchanges_lock:
         if live not in _exchanges:
@@ -60,7 +60,7 @@ class ProgressDisplay:
         self.is_shown = False
 
     def say(self, bundle: MimeBundle) -> Message:
-        """The display as it is from now on."""
+        """Return a message that shows the bundle in the display, in place of the previous one."""
         kind = "update_display_data" if self.is_shown else "display_data"
         self.is_shown = True
         content = {"data": bundle, "metadata": {}, "transient": {"display_id": self._id}}
@@ -70,15 +70,15 @@ class ProgressDisplay:
 def watched(
     work: Callable[[Reporter], T], display: ProgressDisplay, stopped: threading.Event
 ) -> Generator[Message, None, T]:
-    """Do it on another thread; yields its progress if it takes a while.
+    """Do the work on another thread; yield its progress if it takes a while.
 
     Arguments:
-        work: is given what it reports its progress to.
+        work: gets the function to which it reports its progress.
         display: shows the progress.
-        stopped: is set if the reader wants no more; the work looks at it itself.
+        stopped: set if the reader has left; the work checks it.
 
     Returns:
-        What the work gave.
+        The result of the work.
     """
     told: queue.SimpleQueue[Progress] = queue.SimpleQueue()
     doing = threads.start(lambda: work(told.put))
@@ -89,12 +89,12 @@ def watched(
             latest = None
             while not told.empty():
                 latest = told.get()
-            # When all bytes are through, the other side is still at work: there is no more to tell.
+            # After all bytes are sent, the other side still works: there is no more progress.
             if latest is not None and latest.done < latest.total:
                 yield display.say(text(_progress_line(latest, time.monotonic() - began_at)))
             wait([doing], _TOLD_EACH_S)
     except BaseException:
-        # An interrupt, or a reader that wants no more.
+        # An interrupt, or a reader that has left.
         stopped.set()
         raise
     return doing.result()
@@ -130,8 +130,9 @@ def _download(
     name = PurePosixPath(options.remote).name
     local = path_asked_for(context.folder, options.local or ".")
     if local == context.folder.resolve() or (options.local or "").endswith("/"):
-        # The file or folder gets into it, so it is that name that counts. Into any other folder
-        # that is there a file goes too; a folder is that folder, so that it can go on.
+        # The file or directory goes into it, so the path includes the name. A file also goes into
+        # any other existing directory. A directory becomes that directory, so that a download can
+        # continue.
         local = path_asked_for(context.folder, f"{options.local or '.'}/{name}")
     exchange = _open(options, manager, context)
     display = ProgressDisplay()

@@ -1,6 +1,6 @@
 """`%agentbay vars`: the variables of a session.
 
-In: the name of a session and a language. Out: a table of names, types, sizes and short values.
+It shows a table of names, types, sizes and short values, for one language.
 """
 
 from __future__ import annotations

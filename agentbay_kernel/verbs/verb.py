@@ -1,4 +1,4 @@
-"""What a verb is: one row of the table of verbs, and what surrounds the line it stands in."""
+"""A command: one row of the table of commands, and the context of its line."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MimeBundle = dict[str, Any]
 
 @dataclass(frozen=True)
 class VerbContext:
-    """What surrounds a line with a verb.
+    """The context of a line with a command.
 
     Arguments:
-        folder: the notebook's folder; no file outside of it is reached.
-        settings: those in force in this notebook.
+        folder: the notebook's directory; no file outside of it is reached.
+        settings: the settings in force in this notebook.
         front_end: `kernel`, `magics` or `command line`.
-        language: of cells that name none.
-        last: what became of the cell before; None if there was none.
-        stopped: set when the user has interrupted the verb; long work looks at it.
+        language: the language of cells that name none.
+        last: the result of the previous cell; None if there was none.
+        stopped: set if the user has interrupted the command; long work checks it.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class VerbContext:
         return self.settings.untrusted
 
 
-# A bundle is shown as one display. Messages are shown as they come: for progress, a display_data
+# A bundle is shown as one display. Messages are shown as they arrive: for progress, a display_data
 # with a display_id, then update_display_data of the same id.
 Answer = MimeBundle | Iterator[Message]
 
@@ -58,18 +58,19 @@ def _no_arguments(parser: LineParser) -> None:
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb.
+    """One command.
 
     Arguments:
-        name: the word behind `%agentbay`.
-        summary: what it does, in one line without a full stop.
-        answer: does it. It may block: it runs on a thread of its own.
+        name: the word after `%agentbay`.
+        summary: its purpose, in one line without a full stop.
+        answer: runs it. It may block: it runs on its own thread.
         add_arguments: declares its arguments, once; help and completion are made from them.
-        touches_machine: it reads or writes this machine's files: off when cells are untrusted.
-            A single flag of that kind is marked by `touching_machine`.
-        takes_body: it is a cell, `%%agentbay NAME`, whose lines are `options.body`; on a line
-            `%agentbay NAME`, `options.body` is None.
-        passes_cells: a kernel answers it while a cell runs, because it may be about that cell.
+        touches_machine: whether it reads or writes this machine's files, so that it is off if cells
+            are untrusted. `touching_machine` marks a single flag of that kind.
+        takes_body: whether it is a cell, `%%agentbay NAME`, whose lines are `options.body`; on a
+            line `%agentbay NAME`, `options.body` is None.
+        passes_cells: whether a kernel runs it beside a running cell, because it may be about that
+            cell.
         examples: lines as a user types them.
     """
 
@@ -84,12 +85,12 @@ class Verb:
 
     @property
     def typed(self) -> str:
-        """How a user begins the line."""
+        """How a user starts the line."""
         return f"{'%%' if self.takes_body else '%'}agentbay {self.name}"
 
     @property
     def parser(self) -> LineParser:
-        """Its arguments."""
+        """The parser of its arguments."""
         parser = LineParser(self.typed, self.summary, self.examples)
         self.add_arguments(parser)
         return parser
