@@ -40,8 +40,8 @@ class OutputLimit:
 
     Arguments:
         characters: most characters that the cell may print.
-        display_bytes: most bytes of its pictures and other displays together, and of each single
-            update of a display or message to a widget.
+        display_bytes: most bytes of its pictures and other displays together, of each single
+            update of a display, and of the buffers of each message to a widget.
         keeps_end: whether to keep the end of the text for `closing`.
         whole: a sentence that shows where all of the text is.
     """

@@ -100,7 +100,7 @@ class Job:
         return self._id
 
     def status(self) -> JobStatus:
-        """Ask for the job's state.
+        """Request the job's state.
 
         Returns:
             Whether it runs, its exit code, and how much it printed.
@@ -124,8 +124,8 @@ class Job:
     def follow(self) -> Iterator[CodeChunk]:
         """Yield what the job prints, from its start to its end, while it runs.
 
-        The two streams are read in turn, so their order is only roughly the one in which they were
-        printed.
+        The two streams are read in turn, so the order of their pieces is only roughly the order in
+        which they were printed.
 
         Yields:
             Pieces of stdout and stderr.
@@ -166,7 +166,7 @@ class Job:
         """Wait for the job's end.
 
         Arguments:
-            timeout_s: seconds to wait; None waits without end. The job continues afterwards.
+            timeout_s: seconds to wait; None waits without a limit. The job continues afterwards.
             output_limit: bytes to fetch of each stream, from its start and its end.
 
         Returns:

@@ -411,8 +411,8 @@ class _Rewriting:
 
     def _return_value(self, value: Node, at: int, separator: str) -> None:
         # V8 reports an unknown name at the position of `return`, which may be a line too early. In
-        # an object it reports the name's own position. The comma prevents that a function is named
-        # `v`.
+        # an object it reports the name's own position. The comma keeps a function from getting the
+        # name `v`.
         self._insert(at, f"{separator}return{{v:(0,")
         self._insert(end(value), ")}.v")
 
