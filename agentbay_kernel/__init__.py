@@ -1,15 +1,16 @@
 """Run notebook cells in AgentBay sandboxes.
 
-`%load_ext agentbay_kernel` adds the magics `%agentbay` and `%%agentbay`; the Jupyter kernels
-are installed with the package. `agentbay_kernel.service` is the client of the service and
-needs nothing of Jupyter, so nothing is imported here before it is used.
+`%load_ext agentbay_kernel` adds the magics `%agentbay` and `%%agentbay`. The Jupyter kernels are
+installed with the package. `agentbay_kernel.service` is the client of the service and does not need
+Jupyter, so this module imports everything only when it is used.
 """
 
 from __future__ import annotations
 
 from agentbay_kernel._version import __version__ as __version__
 
-# Not from `typing`: a session's agent imports this module while its Python waits to be started.
+# Not imported from `typing`: a session's agent imports this module before it starts its Python,
+# which would wait for that.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -1,4 +1,4 @@
-"""`python -m agentbay_kernel`: the kernel when given `-f FILE`, else the command line."""
+"""`python -m agentbay_kernel`: the kernel with `-f FILE`, else the command line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 
 def main() -> int | None:
-    """Dispatch; the kernel's and the command line's imports stay apart."""
+    """Run the kernel or the command line, and import only what that one needs."""
     if any(argument == "-f" or argument.startswith("-f=") for argument in sys.argv[1:]):
         from agentbay_kernel.local.child import start_ahead
 
-        # Before what takes time: a first cell waits for it.
+        # Before the slow imports, because the first cell waits for it.
         start_ahead()
         from agentbay_kernel.kernel import app
 

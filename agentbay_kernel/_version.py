@@ -1,3 +1,3 @@
-"""The version, in a module of its own: the client of the service needs no more of the package."""
+"""The version, in a separate module: the client of the service needs nothing else from here."""
 
 __version__ = "0.1.0"

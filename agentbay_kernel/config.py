@@ -1,15 +1,15 @@
 """The settings, in one traits class.
 
-Each trait `x` takes its value from, in this order: the command line
+Each trait `x` gets its value from the first of these that has one: the command line
 (`--AgentBaySettings.x=...`), the environment variable `AGENTBAY_X`, `jupyter_agentbay_config.py`
-in Jupyter's configuration directories (`c.AgentBaySettings.x = ...`), the default written here.
-No setting is read from the working directory: a downloaded directory must not change one. Two
-files there are read, and neither holds settings: `.env`, of which only the key and the region are
-taken (service/endpoint.py), and `agentbay.toml`, the set-up of new sessions (sessions/recipe.py).
+in Jupyter's configuration directories (`c.AgentBaySettings.x = ...`), the default in this module.
+No setting is read from the working directory: a downloaded directory must not change a setting. Two
+files there are read, but they hold no settings: `.env`, of which only the key and the region are
+used (service/endpoint.py), and `agentbay.toml`, the set-up of new sessions (sessions/recipe.py).
 
-A notebook's cells may be untrusted. What they may change of a setting, for the notebook they
-stand in, is said by the trait's tag `in_notebook`: `free`; `lower` (numbers); a tuple of all
-values from loose to strict, of which a stricter one may be chosen; nothing without the tag.
+A notebook's cells may be untrusted. The trait's tag `in_notebook` defines how they can change the
+setting for their notebook. `free` allows every value, and `lower` allows lower numbers. A tuple has
+all values from loose to strict, and allows stricter ones. Without the tag, no change is allowed.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ _PACKAGE = re.compile(r"(?:@[\w.-]+/)?[\w.-]+\Z", re.A)
 
 
 class Names(List[str]):
-    """A list of names, in the environment separated by commas.
+    """A list of names, separated by commas in the environment.
 
     Arguments:
-        pattern: what each name matches.
-        wanted: says so in words.
+        pattern: the pattern that each name must match.
+        wanted: a description of such a name, for messages.
+        help: the setting's help text.
     """
 
     def __init__(self, pattern: re.Pattern[str], wanted: str, help: str) -> None:
@@ -50,14 +51,14 @@ class Names(List[str]):
         self._pattern, self._wanted = pattern, wanted
 
     def validate_elements(self, obj: Any, value: Any) -> Any:
-        """Refuse what is no such name."""
+        """Refuse a name that does not match the pattern."""
         for name in value:
             if not isinstance(name, str) or not self._pattern.match(name):
                 raise TraitError(f"{name!r} is not {self._wanted}.")
         return super().validate_elements(obj, value)
 
     def from_string(self, s: str) -> list[str]:
-        """The names in a variable's value."""
+        """Return the names in a variable's value."""
         return [name.strip() for name in s.split(",") if name.strip()]
 
 
@@ -281,18 +282,21 @@ class AgentBaySettings(Configurable):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # Where a value comes from, for those that are not the defaults.
+        # The source of each value that is not the default, by the setting's name.
         self.sources: dict[str, str] = {}
 
     @property
     def starts_on_open(self) -> bool:
-        """Is the session created when the notebook is opened?"""
+        """Whether the session is created when the notebook is opened."""
         return self.start == "open" or (self.start == "auto" and self.backend == "local")
 
     @property
     def isolation(self) -> str:
-        """How the local runtime confines code: `local_isolation`, but what nobody has read runs
-        without isolation only if that was chosen by name."""
+        """The isolation of the local runtime: `local_isolation`, or `required` if untrusted.
+
+        With `untrusted`, nobody has read the code. So it runs without isolation only if
+        `local_isolation` is `none`.
+        """
         return (
             "required"
             if self.untrusted and self.local_isolation == "auto"
@@ -300,12 +304,12 @@ class AgentBaySettings(Configurable):
         )
 
     def change_in_notebook(self, changes: Iterable[tuple[str, str]]) -> None:
-        """Change settings for this notebook, as one of its cells asked: all of them, or none.
-        Never loosens a policy.
+        """Change settings for this notebook at the request of a cell: all of them, or none.
+
+        A change never loosens a policy.
 
         Arguments:
-            changes: names of settings, and the values as they would stand in environment
-                variables.
+            changes: names of settings, and the values as in environment variables.
 
         Raises:
             ConfigurationError: there is no such setting, or the value is not one of its values.
@@ -319,7 +323,7 @@ class AgentBaySettings(Configurable):
             self.sources[name] = "this notebook"
 
     def _allowed(self, name: str, text: str, before: Any) -> Any:
-        """The value that a cell may give to a setting."""
+        """Return the value that a cell requests for a setting, if the change is allowed."""
         traits = self.class_own_traits(config=True)
         if name in RENAMED:
             raise ConfigurationError(use_instead(name))
@@ -349,13 +353,14 @@ class AgentBaySettings(Configurable):
 
 
 def load_settings(command_line: Config | None = None) -> AgentBaySettings:
-    """The settings in force.
+    """Return the settings from all sources.
 
     Arguments:
-        command_line: what was configured on the command line of the kernel; it wins.
+        command_line: the settings from the kernel's command line, which take precedence.
 
     Raises:
-        ConfigurationError: a configuration file or an environment variable is not valid.
+        ConfigurationError: a configuration file or an environment variable is invalid, or has a
+            setting's old name.
     """
     config, sources = _file_config()
     _refuse_old_names(sources)
@@ -392,7 +397,7 @@ def _from_text(name: str, trait: TraitType[Any, Any], given: str, text: str) -> 
         if text.lower() == "none" and trait.allow_none:
             return None
         value = _truth(text) if isinstance(trait, Bool) else trait.from_string(text)
-        # Checked as an assignment would be, on an object that nobody uses.
+        # Assigned to a temporary object, only to check the value.
         setattr(AgentBaySettings(), name, value)
         return value
     except (TraitError, ValueError) as error:
@@ -411,12 +416,12 @@ def _truth(text: str) -> bool:
 
 
 def _file_config() -> tuple[Config, dict[str, str]]:
-    """What the files say, and for each setting the file that says it."""
+    """Return the settings in the configuration files, and the file of each setting."""
     from jupyter_core.paths import jupyter_config_path
     from traitlets.config.loader import PyFileConfigLoader
 
     config, sources = Config(), {}
-    # The first folder of the list wins, so it is merged last.
+    # The first directory of the list takes precedence, so it is merged last.
     for folder in reversed(jupyter_config_path()):
         file = Path(folder, CONFIG_FILE)
         if not file.is_file():

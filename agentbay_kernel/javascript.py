@@ -1,9 +1,8 @@
-"""What a JavaScript cell is, by its text: is it finished, and what of it is no JavaScript?
+"""Checks whether a JavaScript cell is complete, and replaces its lines of IPython syntax by calls.
 
-In: code. Out: the content of a Jupyter is_complete_reply; code with calls in the place of lines
-like `!ls` and `name?`, as IPython has them. Answered here, without asking the sandbox. Code that
-does not parse is unfinished if something can be written after it that makes it parse, and invalid
-otherwise: so a few endings are tried. tree-sitter is loaded with the first question.
+Lines such as `!ls` and `name?`, as IPython has them, become calls. Both work here, without a
+request to the sandbox. Code that does not parse is incomplete if some text after it makes it parse,
+else it is invalid. So a few endings are tried. tree-sitter is loaded only when it is first needed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from tree_sitter import Language, Node, Tree
 
 _CLOSERS = {"(": ")", "[": "]", "{": "}", "${": "}", "`": "`"}
-# What may be missing where the code stops: an operand, a body, a name and a body, ...
+# Text that may be missing at the end of the code: an operand, a body, a name and a body, ...
 _MIDDLES = (
     "",
     " x",
@@ -40,14 +39,17 @@ _MIDDLES = (
     "; ;",
     ";",
 )
-# What may be missing after everything open is closed: a statement's body or second half.
+# Text that may be missing after all brackets are closed: a statement's body or second half.
 _TAILS = ("", " x", " {}", " while (x)", " catch {}", " => x", ' from "x"', " = x", " (x) {}")
-# Each ending is a parse. Beyond this size only the likeliest are tried.
+# Each ending costs a parse. For more characters than this, only the likeliest are tried.
 _LARGE = 4_000
 
 
 def completeness(code: str) -> dict[str, str]:
-    """`{"status": "complete" | "incomplete" | "invalid"}` of a cell; "unknown" without parser."""
+    """Return the content of the is_complete_reply for a cell (Jupyter messaging protocol).
+
+    The status is "complete", "incomplete" or "invalid"; it is "unknown" without a parser.
+    """
     grammar = language()
     if grammar is None:
         return {"status": "unknown"}
@@ -64,27 +66,27 @@ def completeness(code: str) -> dict[str, str]:
     return {"status": status, "indent": _indent(grammar, code)}
 
 
-# Lines that are no JavaScript.
+# Lines that are not JavaScript.
 _COMMAND = re.compile(
     r"[ \t]*![ \t]*(?!(?:async|await|class|delete|function|import|new|super|this|typeof|void)\b)"
     r"([\w./~$\"'-][^\s(]*(?:[ \t].*)?)"
 )
 _NAME = r"([A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*|\[(?:\d+|'[^'\n]*'|\"[^\"\n]*\")\])*)"
 _HELP = re.compile(rf"[ \t]*(?:{_NAME}[ \t]*(\?\??)|(\?\??)[ \t]*{_NAME})[ \t]*;?\s*")
-# `!ls`, `!ls -la`: a negation if there is a value of that name, else a command.
+# `!ls`, `!ls -la`: a negation if there is a variable of that name, else a command.
 _EITHER = re.compile(r"[ \t]*!([A-Za-z_][\w$]*)((?:[ \t]+--?[A-Za-z][\w-]*)*)[ \t]*\s*")
 _LITERALS = ("true", "false", "null", "undefined", "NaN", "Infinity", "this")
-# What runs these lines in the sandbox (node_worker.js).
+# The object that runs these lines in the sandbox (node_worker.js).
 _LINES = 'globalThis[Symbol.for("agentbay.lines")]'
-# Where such a line is text.
+# The nodes in which such a line is only text.
 _TEXTS = frozenset({"comment", "string", "template_string"})
 
 
 def with_calls(code: str) -> str:
-    """Return a cell with calls in the place of lines that are IPython's and not JavaScript's.
+    """Return a cell with calls in place of lines that are IPython's syntax and not JavaScript.
 
-    `!command` runs it in the sandbox's shell, `name?`, `?name`, `name??` show what is known of a
-    value. What is JavaScript stays: `!ready`, `a ? b : c`. All lines stay where they are.
+    `!command` runs a command in the sandbox's shell. `name?`, `?name` and `name??` show help about
+    a value. JavaScript such as `!ready` and `a ? b : c` stays. All lines keep their positions.
     """
     grammar = language() if "!" in code or "?" in code else None
     if grammar is None:
@@ -99,7 +101,7 @@ def with_calls(code: str) -> str:
             root = _parse(grammar, "\n".join(helped)).root_node
             lines = commands if root.has_error else helped
     if not root.has_error:
-        # What the cell names elsewhere is no command of the shell.
+        # A name that the cell uses elsewhere is not a command of the shell.
         names = [one.text for one in _leaves(root) if one.type == "identifier"]
         for number in [one.start_point.row for one in root.children]:
             either = _EITHER.fullmatch(lines[number])
@@ -111,7 +113,7 @@ def with_calls(code: str) -> str:
 
 
 def _with_commands(grammar: Language, root: Node, lines: list[str]) -> list[str]:
-    """The lines of a cell that is not JavaScript, its commands as calls."""
+    """Return the lines of a cell that is not valid JavaScript, with calls for its commands."""
     found: list[str] = []
     start, at = 0, 0
     while at < len(lines):
@@ -168,7 +170,7 @@ def braced_object(code: str) -> bool:
     return first.type == "object"
 
 
-# What only these dialects have, by what their grammar calls it.
+# The grammar's names of nodes that only these dialects have.
 _TYPESCRIPT = frozenset(
     {
         "abstract_class_declaration",
@@ -206,7 +208,7 @@ def dialect(code: str) -> str:
 
 @functools.cache
 def _typescript() -> Language | None:
-    """The grammar of TypeScript with JSX; None where it is not installed."""
+    """Return the grammar of TypeScript with JSX; None if it is not installed."""
     try:
         import tree_sitter
         import tree_sitter_typescript
@@ -216,7 +218,7 @@ def _typescript() -> Language | None:
 
 
 def _indent(grammar: Language, code: str) -> str:
-    """The white space that the line after an unfinished cell begins with."""
+    """Return the indentation of the line after an incomplete cell."""
     lines = [line for line in code.split("\n") if line.strip()]
     last = lines[-1] if lines else ""
     before = last[: len(last) - len(last.lstrip())]
@@ -235,7 +237,7 @@ def _indent(grammar: Language, code: str) -> str:
 
 @functools.cache
 def language() -> Language | None:
-    """JavaScript's grammar; None where tree-sitter is not installed."""
+    """Return JavaScript's grammar; None if tree-sitter is not installed."""
     try:
         import tree_sitter
         import tree_sitter_javascript
@@ -247,18 +249,18 @@ def language() -> Language | None:
 def _parse(language: Language, code: str) -> Tree:
     import tree_sitter
 
-    # A parser may not be shared by threads, and making one costs nothing.
+    # Threads can't share a parser, and making one costs nothing.
     return tree_sitter.Parser(language).parse(code.encode("utf-8", "replace"))
 
 
 def _status_of_parsed(root: Node) -> str:
-    """The status of code that tree-sitter takes, as it takes some that JavaScript does not."""
+    """Return the status of code that tree-sitter accepts, which JavaScript may still refuse."""
     statements = root.named_children
     for statement in statements:
         if statement.type == "expression_statement" and _is_nameless_declaration(statement):
             return "invalid"
         if _lacks_value(statement) or _lacks_catch(statement):
-            # `const x` can still be given its value on the next line, `const x;` can't.
+            # `const x` can still get a value on the next line, `const x;` can't.
             ended = bool(statement.children) and statement.children[-1].type == ";"
             return "invalid" if ended or statement != statements[-1] else "incomplete"
     return "complete"
@@ -302,7 +304,7 @@ def _can_be_finished(language: Language, tree: Tree, code: str) -> bool:
         return False
     last = _last_leaf(tree.root_node)
     if last is not None and last.type == "comment" and (last.text or b"").startswith(b"//"):
-        # What is written after it is not part of it.
+        # The endings must not become part of the comment.
         code += "\n"
     closers = "".join(_CLOSERS[bracket] for bracket in reversed(opened))
     large = len(code) > _LARGE
@@ -320,7 +322,7 @@ def _can_be_finished(language: Language, tree: Tree, code: str) -> bool:
 
 
 def _open_brackets(root: Node) -> list[str] | None:
-    """The brackets that are still open at the end; None if one is closed that was not open."""
+    """Return the brackets that are open at the end; None if a closing one does not match."""
     opened: list[str] = []
     for leaf in _leaves(root):
         kind = leaf.type

@@ -1,11 +1,11 @@
-"""The kernelspecs: what they hold, where they are placed, how they are removed.
+"""The kernelspecs: their content, how they are installed and how they are removed.
 
-In: the folders `kernelspec/agentbay-python` and `kernelspec/agentbay-javascript`, which are the
-one source of kernel.json and logos. Out: kernels in a folder where Jupyter looks.
+The directories `kernelspec/agentbay-python` and `kernelspec/agentbay-javascript` are the only
+source of kernel.json and logos.
 
-pip places both folders beside the Python it installs into. `jupyter agentbay install` is for
-every other place: there kernel.json names this Python by its full path, since the Jupyter that
-starts the kernel may be another environment's.
+pip installs both directories for the Python that it installs into. `jupyter agentbay install` is
+for every other location. There, kernel.json has the full path of this Python, because the Jupyter
+that starts the kernel may be in another environment.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any
 from agentbay_kernel.errors import KernelspecError
 
 _PACKAGE = Path(__file__).resolve().parent
-# What a kernelspec of ours runs: `python -m agentbay_kernel`.
+# The module that our kernelspecs run: `python -m agentbay_kernel`.
 _MODULE = "agentbay_kernel"
 
 
 @dataclass(frozen=True)
 class Kernelspec:
-    """One kernel as Jupyter sees it: its name and the folder that it is made from.
+    """One kernel for Jupyter: its name and its template, a directory of `templates()`.
 
-    `is_local` adds the twin that runs in the local runtime, whatever the environment says.
+    With `is_local`, the kernel always uses the local runtime, whatever the environment.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Kernelspec:
     is_local: bool = False
 
     def read(self) -> dict[str, Any]:
-        """kernel.json for this Python: `argv[0]` is the full path of its executable."""
+        """Return kernel.json for this Python: `argv[0]` is the full path of its executable."""
         spec: dict[str, Any] = json.loads(
             (templates() / self.template / "kernel.json").read_text(encoding="utf-8")
         )
@@ -57,16 +57,16 @@ LOCAL_KERNELS = tuple(
 
 
 def templates() -> Path:
-    """The folder of the kernelspecs: inside an installed package, or beside it in a checkout."""
+    """Return the templates' directory: in an installed package, or beside it in a checkout."""
     installed = _PACKAGE / "kernelspec_files"
     return installed if installed.is_dir() else _PACKAGE.parent / "kernelspec"
 
 
 def kernels_folder(prefix: str | None) -> Path:
-    """The folder where Jupyter looks for kernels.
+    """Return the directory in which Jupyter looks for kernels.
 
     Arguments:
-        prefix: an installation prefix, for example `sys.prefix`; None is the user's own folder.
+        prefix: an installation prefix, for example `sys.prefix`; None for the user's directory.
     """
     if prefix is None:
         from jupyter_core.paths import jupyter_data_dir
@@ -76,22 +76,22 @@ def kernels_folder(prefix: str | None) -> Path:
 
 
 def install(prefix: str | None, *, with_local: bool = False) -> list[Path]:
-    """Place the kernelspecs; those of an earlier version are replaced.
+    """Install the kernelspecs; replace those of an earlier version.
 
     Arguments:
-        prefix: an installation prefix; None is the user's own folder.
-        with_local: place the twins too that always use the local runtime.
+        prefix: an installation prefix; None for the user's directory.
+        with_local: also install the kernels that always use the local runtime.
 
     Returns:
-        The folders of the kernelspecs placed.
+        The directories of the installed kernelspecs.
 
     Raises:
-        KernelspecError: the folder can't be written.
+        KernelspecError: a directory can't be written.
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
     manager = KernelSpecManager()
-    # Its notes about replaced folders and search paths are ours to word.
+    # The command line shows its own messages about directories and search paths.
     manager.log.setLevel("ERROR")
     placed = []
     for kernel in CLOUD_KERNELS + (LOCAL_KERNELS if with_local else ()):
@@ -115,16 +115,16 @@ def install(prefix: str | None, *, with_local: bool = False) -> list[Path]:
 
 
 def uninstall(prefix: str | None) -> tuple[list[Path], list[Path]]:
-    """Remove our kernelspecs, the local twins included.
+    """Remove our kernelspecs, including those of the local runtime.
 
     Arguments:
-        prefix: an installation prefix; None is the user's own folder.
+        prefix: an installation prefix; None for the user's directory.
 
     Returns:
-        The folders removed, and those that bear our names but start something else: they stay.
+        The removed directories, and the kept ones, which have our names but start something else.
 
     Raises:
-        KernelspecError: a folder can't be removed.
+        KernelspecError: a directory can't be removed.
     """
     removed, foreign = [], []
     for kernel in CLOUD_KERNELS + LOCAL_KERNELS:

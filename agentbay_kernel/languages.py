@@ -1,8 +1,8 @@
 """The languages of the sandbox, in one table.
 
-In: a name or an alias as a user types it. Out: a frozen `Language`. A language is added by a
-row here and, for the local runtime, by an engine in `local/`. Nothing heavy is imported before
-it is needed: the service client uses this table without Jupyter, the kernel before it starts.
+To add a language, add a row here and, for the local runtime, an engine in `local/`. Slow imports
+come only when they are needed: the service client uses this table without Jupyter, and the kernel
+uses it while it starts.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from agentbay_kernel.renamed import did_you_mean
 class Language:
     """One language of the sandbox.
 
-    `name` is what the service is sent, `language_info` what a kernel tells its front end
-    (Jupyter messaging protocol, kernel_info), `completeness` answers is_complete requests.
+    `name` is the language's name at the service. `language_info` is the field that a kernel sends
+    to its front end (Jupyter messaging protocol, kernel_info). `completeness` returns the content
+    of an is_complete_reply.
     """
 
     name: str
@@ -51,7 +52,7 @@ PYTHON = Language(
     aliases=("py", "python3", "ipython"),
     language_info={
         "name": "python",
-        # The sandbox's own version is known only once a session runs.
+        # The sandbox's exact version is known only when a session runs.
         "version": "3",
         "mimetype": "text/x-python",
         "codemirror_mode": {"name": "ipython", "version": 3},
@@ -83,7 +84,7 @@ _BY_ALIAS = {alias: lang for lang in LANGUAGES.values() for alias in (lang.name,
 
 
 def find_language(name: str) -> Language:
-    """The language a user means by `name`: a name or an alias, in any case.
+    """Return the language of a name or an alias, in any case.
 
     Raises:
         UnsupportedLanguageError: the service does not run that language.

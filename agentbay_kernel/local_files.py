@@ -1,20 +1,22 @@
-"""Which files of this machine a notebook's cells reach, and where a sandbox's files are written.
+"""The rules for which local files cells can reach, and where files of a sandbox are written.
 
-A cell may be hostile, and so may be whatever runs in its sandbox. This is the one place that says
-what they may do here:
+A cell may be hostile, and so may be all code in its sandbox. Only this module decides what they can
+do with files of this machine:
 
-- Only below the notebook's folder, with all links resolved.
-- No name that starts with a dot, on the way or at its end: those hold settings and keys.
-- A file whose name has an ending of `DATA_ENDINGS` is written where asked, unless a tool obeys
-  files of that very name. Every other file is written below `FROM_SANDBOX`, under the same path.
-  No tool looks there unasked: Python can't import a folder with a hyphen, and pytest is kept out.
-- Nothing is overwritten unless that was asked for.
+- They reach only paths below the notebook's directory, with all links resolved.
+- No part of a path starts with a dot: such files hold settings and keys.
+- A file whose name has an ending of `DATA_ENDINGS` is written at the requested path, unless a tool
+  obeys files with exactly that name. Every other file is written below `FROM_SANDBOX`, under the
+  same path. No tool looks there by itself: Python can't import a directory with a hyphen, and a
+  `conftest.py` keeps pytest out.
+- Nothing is overwritten unless this was requested.
 
-Names are compared as the most lenient file system compares them: without regard to case, to
-Unicode's compatibility forms and to characters that are not drawn.
+Names are compared as in the most lenient file system: without case, Unicode's compatibility forms
+and characters that are not visible.
 
-A path is checked and then opened, and what stands at it could be exchanged between the two. Verbs
-can't do that: none makes a link. `open_to_write` follows no link all the same, part by part.
+A path is checked and then opened, and something else could replace the file between the two. The
+commands can't do that, because none makes a link. Still, `open_to_write` follows no link, in any
+part of the path.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from typing import BinaryIO
 
 from agentbay_kernel.errors import NotAllowedError, VerbError
 
-# Files that nothing runs or obeys because of where they are. Left out: what holds scripts (html,
-# svg, ipynb, Office's older formats and those with macros), what is mostly configuration (yaml,
-# toml, ini, cfg, xml), what Python, a shell or a browser runs.
+# Files that no program runs or obeys because of their location. Left out: formats with scripts
+# (html, svg, ipynb, Office's older formats and those with macros), formats that are mostly
+# configuration (yaml, toml, ini, cfg, xml), and what Python, a shell or a browser runs.
 _DATA = """
     csv tsv psv json jsonl ndjson geojson topojson txt text log md rst bib
     parquet arrow feather ipc orc avro xlsx docx pptx pdf
@@ -48,20 +50,20 @@ _DATA = """
     zip gz tgz bz2 tbz2 xz txz zst lz4 br tar 7z rar
 """
 DATA_ENDINGS = frozenset(_DATA.split())
-# Code, pages, configuration and documents: a sandbox may have them. Left out: keys, certificates,
-# stores of passwords, notebooks, programs.
+# Code, pages, configuration and documents, which a sandbox may get. Left out: keys, certificates,
+# password stores, notebooks, programs.
 _TEXT = """
     py pyi js mjs cjs ts r rmd jl m c h cc cpp hpp java sql sh css html htm xml svg tex whl
     yaml yml toml ini cfg properties doc xls xlsm ppt odt ods
 """
-#: What a whole directory may bring into a session.
+#: Endings of the files that a session gets if a whole directory is copied.
 SESSION_ENDINGS = DATA_ENDINGS | frozenset(_TEXT.split())
 FROM_SANDBOX = "from-sandbox"
-# Libraries run code of such a file when they load it.
+# Libraries may run code in such a file when they load it.
 _RUN_WHEN_LOADED = ("pkl", "pickle", "joblib", "dill", "pt", "ckpt", "keras", "h5", "hdf5", "hdf")
 _PACKED = ("gz", "bz2", "xz", "zst", "lz4", "zip")
-# Data by its ending, and read by a tool because of its name. `DATA_ENDINGS` is the wall; this is
-# for what the formats' other uses leave open.
+# Names with a data ending that a tool reads because of the name. `DATA_ENDINGS` is the main
+# protection; this covers other uses of the same formats.
 _OBEYED = re.compile(
     r"""
     test.*\.(txt|rst)                       # pytest runs the examples in it
@@ -81,18 +83,19 @@ _OBEYED = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# Imported by Python or pytest by themselves, wherever they stand.
+# Modules that Python or pytest imports by itself, in any directory.
 _IMPORTED_UNASKED = ("sitecustomize", "usercustomize", "conftest")
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))]
 )
 _LONGEST = 200
-# Characters that file systems leave out of a comparison (Unicode's Default_Ignorable_Code_Point,
-# as far as they count as printable).
+# Characters that file systems ignore in comparisons (those of Unicode's
+# Default_Ignorable_Code_Point that count as printable).
 _NOT_DRAWN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
-# The short second name that Windows gives a long one.
+# The short second name that Windows gives to a file with a long name.
 _SHORT_NAME = re.compile(r"~\d")
-# pytest must not import what is beside its conftest.py either, so the folder leaves its path again.
+# pytest must not import the files beside its conftest.py either, so the directory is removed from
+# `sys.path`.
 _KEEP_OUT = """\
 # Files in this directory were written by a sandbox. pytest collects none of them.
 import os
@@ -104,15 +107,15 @@ sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(__file__)
 
 
 def path_to_read(folder: Path, name: str) -> Path:
-    """The file or folder of that name, below the notebook's folder.
+    """Return the path of an existing file or directory below the notebook's directory.
 
     Arguments:
-        folder: the notebook's folder.
-        name: relative to it; a full path is taken if it leads there.
+        folder: the notebook's directory.
+        name: a path relative to it, or a full path below it.
 
     Raises:
-        NotAllowedError: it is elsewhere, or has a name that is left alone.
-        VerbError: there is nothing of that name.
+        NotAllowedError: it is outside of the directory, or a part of it starts with a dot.
+        VerbError: there is no such file or directory.
     """
     path = _below(folder, name)
     if not path.exists():
@@ -121,12 +124,12 @@ def path_to_read(folder: Path, name: str) -> Path:
 
 
 def path_asked_for(folder: Path, name: str) -> Path:
-    """Where a cell wants something written, below the notebook's folder.
+    """Return the path at which a cell wants to write, below the notebook's directory.
 
-    Of what is written there, `placed` says the place.
+    `placed` decides where a file that is wanted there is really written.
 
     Raises:
-        NotAllowedError: it would be elsewhere, or have a name that is left alone.
+        NotAllowedError: it is outside of the directory, or has a name that is not allowed.
     """
     path = _below(folder, name)
     parts = path.relative_to(folder.resolve()).parts
@@ -139,14 +142,18 @@ def path_asked_for(folder: Path, name: str) -> Path:
 def path_to_write(
     folder: Path, name: str, *, endings: Collection[str] = (), force: bool = False
 ) -> Path:
-    """Where a file that a cell wants at that name is written, below the notebook's folder.
+    """Return the path at which a file is really written, below the notebook's directory.
 
     Arguments:
-        endings: data too, besides `DATA_ENDINGS`.
+        folder: the notebook's directory.
+        name: the path that the cell requests.
+        endings: endings that are data too, besides `DATA_ENDINGS`.
+        force: whether the file may exist already.
 
     Raises:
-        NotAllowedError: it would be elsewhere, or have a name that is left alone.
-        VerbError: a file is there already, and `force` was not given.
+        NotAllowedError: it is outside of the directory, has a name that is not allowed, or leads
+            through a link.
+        VerbError: the file exists already, and `force` was not given.
     """
     here = folder.resolve()
     parts = placed(path_asked_for(folder, name).relative_to(here).parts, endings)
@@ -163,7 +170,7 @@ def path_to_write(
 def open_to_write(
     folder: Path, name: str, *, endings: Collection[str] = (), force: bool = False
 ) -> Iterator[BinaryIO]:
-    """A new file at `path_to_write`, to write bytes into; folders are made.
+    """Open a file at `path_to_write` for writing bytes, and create its directories.
 
     Raises:
         NotAllowedError, VerbError: as for `path_to_write`.
@@ -186,17 +193,17 @@ def open_to_write(
 
 
 def placed(parts: Sequence[str], endings: Collection[str] = ()) -> tuple[str, ...]:
-    """The path at which a sandbox's file is written that is wanted at another.
+    """Return the path at which a sandbox's file is written, for the requested path.
 
     Arguments:
-        parts: the steps of the wanted path, below the notebook's folder.
-        endings: data too, besides `DATA_ENDINGS`.
+        parts: the parts of the requested path, below the notebook's directory.
+        endings: endings that are data too, besides `DATA_ENDINGS`.
 
     Returns:
-        The same steps for data; else those below `FROM_SANDBOX`.
+        The same parts for data; else the parts below `FROM_SANDBOX`.
 
     Raises:
-        NotAllowedError: nothing is written under that name, or it is no name on every system.
+        NotAllowedError: the name is not allowed, or not valid on every system.
     """
     for part in parts:
         if fault := fault_of(part):
@@ -217,7 +224,7 @@ def placed(parts: Sequence[str], endings: Collection[str] = ()) -> tuple[str, ..
     if place[0] == FROM_SANDBOX and (
         not below or (_folded(below[0]).partition(".")[0] == "conftest" and not is_data(below))
     ):
-        # What stands at `from-sandbox/conftest...` is imported by pytest, and it is ours.
+        # pytest imports `from-sandbox/conftest...`, which is a file of this package.
         raise NotAllowedError(
             f"{'/'.join(parts)[:200]!r} is a name of this package's own. Nothing was written; give "
             "it another name."
@@ -226,10 +233,10 @@ def placed(parts: Sequence[str], endings: Collection[str] = ()) -> tuple[str, ..
 
 
 def is_data(parts: Sequence[str], endings: Collection[str] = ()) -> bool:
-    """Is a file at that path one that nothing runs or obeys because of its place?
+    """Return whether no program runs or obeys a file because of this path.
 
-    Its ending must be in the table, and so must be what looks like an ending in the name of a
-    folder, such as `.parquet`.
+    Its ending must be in the table. If the name of a directory has an ending, such as `.parquet`,
+    this must be in the table too.
     """
     *folders, name = parts
     known = DATA_ENDINGS | {ending.lower() for ending in endings}
@@ -239,19 +246,19 @@ def is_data(parts: Sequence[str], endings: Collection[str] = ()) -> bool:
             return False
     if _ending(name) not in known or _OBEYED.fullmatch(_folded(name)):
         return False
-    # A setting may count Python's files as data: not those that it would import unasked.
+    # A setting may add Python's ending, but not for files that Python would import by itself.
     return _ending(name) in DATA_ENDINGS or not _is_imported(parts)
 
 
 def runs_when_loaded(name: str) -> bool:
-    """Do libraries run code that a file of that name holds, when they load it?"""
+    """Return whether libraries may run code in a file of that name when they load it."""
     if _ending(name) in _PACKED:
         name = name.rpartition(".")[0]
     return _ending(name) in _RUN_WHEN_LOADED
 
 
 def fault_of(part: str) -> str:
-    """Why a step of a path is never written, as the end of a sentence; empty if it may be."""
+    """Return why a part of a path is not allowed, as the end of a sentence; "" if it is allowed."""
     name = _folded(part)
     if name == "__pycache__":
         return "holds code that Python runs"
@@ -272,10 +279,10 @@ def fault_of(part: str) -> str:
 
 
 def keep_tools_out(folder: Path) -> None:
-    """Make `FROM_SANDBOX` below the notebook's folder, with the file that keeps pytest out of it.
+    """Create `FROM_SANDBOX` below the notebook's directory, with the file that keeps pytest out.
 
     Raises:
-        NotAllowedError: something else of that name is there.
+        NotAllowedError: the directory or the file exists as something else.
     """
     top = folder / FROM_SANDBOX
     with contextlib.suppress(FileExistsError):
@@ -294,18 +301,26 @@ def keep_tools_out(folder: Path) -> None:
 
 
 def _folded(part: str) -> str:
-    """A name as the most lenient file system compares it."""
+    """Return a name in the form in which the most lenient file system compares it."""
     return unicodedata.normalize("NFKC", _NOT_DRAWN.sub("", part)).casefold().strip(" ")
 
 
 def _ending(name: str) -> str:
-    """What follows the last dot, in small letters; of other letters than ASCII's it is none."""
+    """Return the ending after the last dot in lower case, "" without a dot, "?" if invalid.
+
+    An ending is invalid if it is not ASCII, or if nothing is before the dot.
+    """
     stem, dot, ending = name.rpartition(".")
     return ending.lower() if stem and dot and ending.isascii() else "" if not dot else "?"
 
 
 def _below(folder: Path, name: str) -> Path:
-    """The path with all links resolved; what isn't there yet resolves as far as it is."""
+    """Return a path below a directory with all links resolved, as far as it exists.
+
+    Raises:
+        NotAllowedError: it is outside of the directory, or a part of it starts with a dot.
+        VerbError: the name is empty or invalid.
+    """
     if not name or "\0" in name:
         raise VerbError(f"{name!r} is not the name of a file.")
     here = folder.resolve()
@@ -340,7 +355,7 @@ def _is_installed(module: str) -> bool:
         found = importlib.machinery.PathFinder.find_spec(module, elsewhere)
     except (ImportError, ValueError):
         return False
-    # A folder without `__init__.py` is no module that anybody installed.
+    # A directory without `__init__.py` is not an installed module.
     return found is not None and found.origin is not None
 
 

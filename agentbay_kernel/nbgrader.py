@@ -1,6 +1,6 @@
-"""What nbgrader takes from this package: submissions run in a sandbox, feedback that is inert.
+"""The extensions for nbgrader: submissions run in a sandbox, and feedback pages are inert.
 
-One line of `nbgrader_config.py` turns both on: `configure(c)`. nbgrader is needed to import it.
+One line of `nbgrader_config.py` turns both on: `configure(c)`. This module needs nbgrader.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _name = re.compile(r"[\w.-]{1,100}\Z", re.A)
 
 
 def configure(c: Any) -> None:
-    """Run submissions in the sandbox and make feedback inert, by nbgrader's configuration."""
+    """Configure nbgrader to run submissions in the sandbox and to make feedback inert."""
     usual = Autograde.autograde_preprocessors.default()
     c.Autograde.autograde_preprocessors = [
         SandboxedExecute if one is Execute else one for one in usual
@@ -48,8 +48,8 @@ def configure(c: Any) -> None:
 class SandboxedExecute(Execute):  # type: ignore[misc]
     """Execute a submission in a sandbox, which has copies of the assignment's files.
 
-    The kernel starts in a directory that holds these files and nothing of the student's, so that
-    no `.env`, `agentbay.toml` or link of a submission has a say.
+    The kernel starts in a directory that has these files, and files of the student only with
+    `submitted_files`. So no `.env`, `agentbay.toml` or link of a submission has an effect.
     """
 
     submitted_files = Bool(
@@ -70,7 +70,7 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
 
     @contextmanager
     def setup_kernel(self, **options: Any) -> Iterator[None]:
-        """Start the kernel beside the assignment's files; it ends with the context."""
+        """Start the kernel in a directory with the assignment's files; end it with the context."""
         course = _course_of(self)
         with tempfile.TemporaryDirectory(prefix=".agentbay-", dir=course.root) as folder:
             self._copy_files(course, Path(folder))
@@ -80,7 +80,7 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
                 yield
 
     def _copy_files(self, course: CourseDirectory, folder: Path) -> None:
-        """Copy what a submission may read; nbgrader has put it into the graded directory."""
+        """Copy the files that a submission may read from nbgrader's graded directory."""
         about = self.resources.get("nbgrader", {})
         if not {"assignment", "student"} <= about.keys():
             return
@@ -91,7 +91,7 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         names = {Path(it).relative_to(source) for it in find_all_files(str(source), ignored)}
         if self.submitted_files:
             more = {Path(it).relative_to(graded) for it in find_all_files(str(graded), ignored)}
-            # A recipe is the teacher's.
+            # Only the teacher may provide a recipe.
             names |= more - {Path(RECIPE)}
         for name in names:
             file = graded / name
@@ -112,7 +112,7 @@ class FeedbackExporter(HTMLExporter):
     def default_filters(self) -> Iterator[tuple[str, Any]]:
         """Yield the filters of the page's templates."""
         yield from super().default_filters()
-        # It is for raw cells.
+        # The filter for raw cells.
         yield "clean_html", _cleaned
 
     @pass_context
@@ -122,7 +122,7 @@ class FeedbackExporter(HTMLExporter):
 
 
 def _course_of(part: Any) -> CourseDirectory:
-    """nbgrader's course directory, of the converter that a preprocessor belongs to."""
+    """Return nbgrader's course directory, from the converter of a preprocessor."""
     above = part.parent
     while above is not None:
         if getattr(above, "coursedir", None) is not None:
@@ -136,7 +136,7 @@ def _cleaned(source: str) -> str:
 
 
 def _inert(notebook: Any) -> Any:
-    """A copy, of which only what is known to be inert is left where templates don't escape."""
+    """Return a copy of a notebook that has only inert values where templates don't escape."""
     made = copy.deepcopy(notebook)
     named = made.metadata.get("language_info", {}).get("name", "")
     language = named if isinstance(named, str) and _name.match(named) else "text"
@@ -156,11 +156,11 @@ def _inert(notebook: Any) -> Any:
 
 
 def _plain(key: str, value: Any) -> Any:
-    """What nbgrader's template may write of a cell: it does not escape it."""
+    """Return a value of a cell if nbgrader's template, which does not escape it, may write it."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str) and (key == "comment" or _name.match(value)):
-        # A comment is the grader's, in Markdown.
+        # The grader writes the comment, in Markdown.
         return value
     return 0
 
@@ -170,7 +170,7 @@ def _number(value: Any) -> int | None:
 
 
 def _contain(output: Any) -> None:
-    """Contain an output in place, unless a kernel of ours has."""
+    """Contain an output in place, unless our kernel has done so."""
     if "execution_count" in output:
         output.execution_count = _number(output.execution_count)
     if "data" not in output:
@@ -178,7 +178,7 @@ def _contain(output: Any) -> None:
     source = output.data.get(HTML)
     text = "".join(source) if isinstance(source, list) else source
     policy = Policy.of(load_settings())
-    # A page that somebody else reads is never trusted with it.
+    # Feedback is a page for somebody else, so it never uses the policy `trust`.
     policy = replace(policy, html="contain") if policy.trusts else policy
     frame = bare_frame(text, policy.hosts) if isinstance(text, str) else ""
     kept = {HTML: frame} if frame else {}

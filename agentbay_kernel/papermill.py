@@ -1,8 +1,8 @@
-"""What papermill takes from this package: parameters for JavaScript, and an engine.
+"""The extensions for papermill: parameters for JavaScript, and an engine.
 
-papermill loads it by itself, by the entry point `papermill.engine` of this package. From then on
-notebooks whose language is JavaScript can have parameters, whatever engine runs them; and
-`--engine agentbay` runs a notebook in AgentBay's kernel, whatever kernel it names.
+papermill loads this module by the entry point `papermill.engine` of this package. Then notebooks
+whose language is JavaScript can have parameters with any engine, and `--engine agentbay` runs a
+notebook in AgentBay's kernel, whatever kernel it names.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from agentbay_kernel.errors import ConfigurationError
 from agentbay_kernel.languages import JAVASCRIPT, find_language
 
 _NAME = re.compile(r"[^\W\d][\w$]*|\$[\w$]*")
-# `const name = value;   // help`, as people write parameters.
+# The usual form of a parameter: `const name = value;   // help`.
 _DECLARED = re.compile(
     r"^\s*(?:const|let|var)\s+(?P<name>[\w$]+)\s*=\s*(?P<value>.*?)\s*;?\s*(?://\s*(?P<help>.*))?$"
 )
-# Integers beyond it are not exact as JavaScript's numbers.
+# Larger integers are not exact as numbers of JavaScript.
 _LARGEST = 2**53 - 1
 
 
 class JavaScriptTranslator(Translator):  # type: ignore[misc]
-    """Parameters as JavaScript source: data alone, each value as JSON."""
+    """Writes parameters as JavaScript source that is only data, with each value as JSON."""
 
     @classmethod
     def translate(cls, val: Any) -> str:
-        """A value as source text.
+        """Return a value as source text.
 
         Arguments:
-            val: what papermill reads from YAML or the command line; what JSON hasn't is text.
+            val: a value that papermill read from YAML or the command line. A type that JSON does
+                not have becomes a string.
         """
         if isinstance(val, bool) or val is None or isinstance(val, str):
             return json.dumps(val)
@@ -45,7 +46,7 @@ class JavaScriptTranslator(Translator):  # type: ignore[misc]
         if isinstance(val, float):
             return json.dumps(val)
         if isinstance(val, Mapping):
-            # Computed keys: a literal `__proto__` would be no key.
+            # Computed keys: a literal `__proto__` would set the prototype and not a key.
             inner = (f"[{json.dumps(str(key))}]: {cls.translate(it)}" for key, it in val.items())
             return "{" + ", ".join(inner) + "}"
         if isinstance(val, list | tuple):
@@ -54,15 +55,15 @@ class JavaScriptTranslator(Translator):  # type: ignore[misc]
 
     @classmethod
     def comment(cls, cmt_str: str) -> str:
-        """A line that is no code."""
+        """Return a comment in one line."""
         return f"// {cmt_str}".replace("\n", " ")
 
     @classmethod
     def assign(cls, name: str, str_val: str) -> str:
-        """A parameter's declaration.
+        """Return the declaration of a parameter.
 
         Raises:
-            ConfigurationError: the name can't be one in JavaScript.
+            ConfigurationError: the name is not valid in JavaScript.
         """
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -73,7 +74,7 @@ class JavaScriptTranslator(Translator):  # type: ignore[misc]
 
     @classmethod
     def inspect(cls, parameters_cell: Any) -> list[Parameter]:
-        """The parameters that a notebook's own cell declares, one a line."""
+        """Return the parameters that a notebook's parameters cell declares, one on each line."""
         found = []
         for line in parameters_cell["source"].splitlines():
             if match := _DECLARED.match(line):
@@ -83,14 +84,14 @@ class JavaScriptTranslator(Translator):  # type: ignore[misc]
 
 
 class AgentBayEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill's own engine with AgentBay's kernel, whatever kernel a notebook names."""
+    """papermill's default engine with AgentBay's kernel, whatever kernel a notebook names."""
 
     @classmethod
     def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
-        """The kernel of the notebook's language.
+        """Return the name of the AgentBay kernel for the notebook's language.
 
         Arguments:
-            name: asked for on the command line; an AgentBay kernel, or it is not taken.
+            name: the kernel from the command line; used only if it is an AgentBay kernel.
         """
         if name and name.startswith("agentbay-"):
             return name
@@ -98,7 +99,7 @@ class AgentBayEngine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def nb_language(cls, nb: Any, language: str | None = None) -> str:
-        """The notebook's language.
+        """Return the notebook's language.
 
         Raises:
             UnsupportedLanguageError: the service does not run it.

@@ -1,12 +1,14 @@
-"""A notebook's own kernelspec, with its cells in a sandbox: a provisioner, and a server's policy.
+"""A provisioner that runs other kernelspecs' cells in a sandbox, and a server's policy for it.
 
-In: a kernelspec that Jupyter is about to start, of which only the name and the language are read.
-Out: an AgentBay kernel of that language, or a refusal; of the kernelspec itself nothing runs.
+When Jupyter starts a kernelspec, the provisioner reads only its name and its language. It starts an
+AgentBay kernel of that language, or refuses. Nothing of the kernelspec itself runs.
 
-Jupyter uses it for every kernelspec that names no provisioner of its own if
-`JUPYTER_DEFAULT_PROVISIONER_NAME=agentbay-provisioner` is set, and for the one that names it
+Jupyter uses the provisioner for each kernelspec that names it. If
+`JUPYTER_DEFAULT_PROVISIONER_NAME=agentbay-provisioner` is set, Jupyter also uses it for each
+kernelspec that names no provisioner
 (https://jupyter-client.readthedocs.io/en/stable/provisioning.html). In a server whose
-`kernel_spec_manager_class` is `SandboxedKernelSpecManager` every kernelspec names it.
+`kernel_spec_manager_class` is `SandboxedKernelSpecManager`, every kernelspec that is not trusted
+names it.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ NAME = "agentbay-provisioner"
 
 
 class AgentBayProvisioner(LocalProvisioner):
-    """Starts an AgentBay kernel for whatever kernelspec of its languages is asked for."""
+    """Starts an AgentBay kernel in place of any kernelspec whose language it runs."""
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Put our kernelspec in the place of the one that was asked for.
+        """Replace the requested kernelspec with ours, unless it is trusted.
 
         Raises:
             KernelspecError: there is no AgentBay kernel for its language.
-            ConfigurationError: a setting is not valid.
+            ConfigurationError: a setting is invalid.
         """
         name = getattr(self.parent, "kernel_name", "")
         if name not in load_settings().trusted_kernels:
@@ -46,14 +48,14 @@ class AgentBayProvisioner(LocalProvisioner):
                     "sandbox. To run it on this machine, name it in AGENTBAY_TRUSTED_KERNELS."
                 )
             replacement = ours.read()
-            # In place: the kernel manager has the same object, and interrupts as it says.
+            # Changed in place: the kernel manager has the same object, and uses its interrupt mode.
             for field in ("argv", "env", "interrupt_mode", "metadata"):
                 setattr(self.kernel_spec, field, replacement.get(field, {}))
         return await super().pre_launch(**kwargs)
 
 
 class SandboxedKernelSpecManager(KernelSpecManager):
-    """The kernels of a server in which nothing but trusted kernels runs on its own machine."""
+    """The kernels of a server on whose machine only trusted kernels run."""
 
     trusted_kernels = List(
         Unicode(),
@@ -62,22 +64,22 @@ class SandboxedKernelSpecManager(KernelSpecManager):
     ).tag(config=True)
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """The kernelspec of that name; unless it is trusted, with our provisioner.
+        """Return the kernelspec of that name, with our provisioner unless it is trusted.
 
         Raises:
-            NoSuchKernel: there is none.
+            NoSuchKernel: there is no such kernelspec.
         """
         spec = super().get_kernel_spec(kernel_name)
         if kernel_name not in self._trusted():
             spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": NAME}}
         elif "kernel_provisioner" not in spec.metadata:
-            # Whatever is the default here.
+            # Named, because the default provisioner may be ours.
             local = {"provisioner_name": "local-provisioner"}
             spec.metadata = {**spec.metadata, "kernel_provisioner": local}
         return spec
 
     def get_all_specs(self) -> dict[str, Any]:
-        """The kernels that can be started, by name."""
+        """Return the kernels that can be started, by name."""
         trusted = self._trusted()
         return {
             name: found
@@ -90,7 +92,7 @@ class SandboxedKernelSpecManager(KernelSpecManager):
 
 
 def is_sandboxed(name: str, language: object) -> bool:
-    """Does a kernel of that name and language run in the sandbox?"""
+    """Return whether a kernel of that name and language runs in the sandbox."""
     return _replacement(name, language) is not None
 
 
@@ -103,10 +105,10 @@ def kernel_manager(kernel: Kernelspec) -> AsyncKernelManager:
     """Return a manager that starts this kernel, whatever is installed under its name."""
 
     class OursOnly(KernelSpecManager):
-        """Knows that one kernel, of the Python that runs this."""
+        """Has only that kernel, of the Python that runs this."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            """Return it, whatever the name is."""
+            """Return that kernel for any name."""
             return KernelSpec(resource_dir="", **kernel.read())
 
     return AsyncKernelManager(kernel_name=kernel.name, kernel_spec_manager=OursOnly())

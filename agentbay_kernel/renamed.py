@@ -1,7 +1,7 @@
-"""Names of commands, flags and settings that are not there, and those that were meant.
+"""Messages for old and mistyped names of commands, flags and settings.
 
-An old name is an error that shows the new name. Help and completion do not offer it. For a
-mistyped name the nearest one is suggested.
+An old name is an error that shows the new name. Help and completion do not offer it. For a mistyped
+name, the message suggests the most similar one.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def use_instead(old: str, source: str = "") -> str:
 
     Arguments:
         old: a key of `RENAMED`.
-        source: where the name is written, for example a file.
+        source: what sets the name, for example a file.
     """
     where = f" It is set by {source}." if source else ""
     return f"Use `{RENAMED[old]}`: `{old}` was renamed.{where} Nothing was done."
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return a question with the name nearest to a mistyped one; empty if none is near.
+    """Return a question with the name most similar to a mistyped one; empty if none is similar.
 
-    It begins with a space, to stand behind a sentence.
+    It starts with a space, because it follows a sentence.
     """
     near = difflib.get_close_matches(word.lower(), list(names), n=1, cutoff=0.6)
     return f" Did you mean `{near[0]}`?" if near else ""

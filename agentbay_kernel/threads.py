@@ -1,7 +1,7 @@
-"""Blocking work beside a front end, on daemon threads: one value, or a feed of many.
+"""Blocking work on daemon threads, with one value or a feed of many values.
 
-The executor behind `asyncio.to_thread` joins its threads when Python exits: a request that
-waits for a sandbox would hold up a kernel's shutdown for a minute. Daemon threads don't.
+The executor behind `asyncio.to_thread` joins its threads when Python exits. So a request that waits
+for a sandbox would delay a kernel's shutdown for a minute. Daemon threads don't.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# How many items may wait for their reader before the work is held up: memory stays bounded.
+# Items that may wait for their reader. Then the work pauses, so that memory is bounded.
 _MOST_WAITING = 256
-# How often held-up work looks whether its reader is gone.
+# Seconds between the checks of paused work whether its reader has stopped.
 _LOOK_AGAIN_S = 0.2
 
 
 class Backoff:
-    """A pause between attempts that doubles up to a longest; both in seconds."""
+    """A pause between attempts that doubles up to a maximum; both in seconds."""
 
     def __init__(self, first_s: float, longest_s: float) -> None:
         self._first_s, self._longest_s = first_s, longest_s
@@ -36,11 +36,11 @@ class Backoff:
         self.pause_s = min(self.pause_s * 2, self._longest_s)
 
     def reset(self) -> None:
-        """Begin with the first pause again."""
+        """Start with the first pause again."""
         self.pause_s = self._first_s
 
     def sleep(self, until: float) -> bool:
-        """Pause; return False, at once, if the pause would end after that monotonic time."""
+        """Pause; return False at once if the pause would end after that monotonic time."""
         if time.monotonic() + self.pause_s > until:
             return False
         time.sleep(self.pause_s)
@@ -49,9 +49,9 @@ class Backoff:
 
 
 def start(work: Callable[[], T]) -> Future[T]:
-    """Run `work()` on a daemon thread; its outcome is in the future."""
+    """Run `work()` on a daemon thread; the future gets its result or its error."""
     future: Future[T] = Future()
-    # From here on it can't be cancelled, so its outcome can always be set.
+    # From here on it can't be cancelled, so its result can always be set.
     future.set_running_or_notify_cancel()
 
     def run() -> None:
@@ -72,18 +72,18 @@ class _Failed:
 
 
 class _End:
-    """No more items."""
+    """Marks the end of the items."""
 
 
 class Feed(Generic[T]):
     """The items of a blocking iterator, read by `for` or by `async for`.
 
-    Reading by `for` may be interrupted (KeyboardInterrupt) and taken up again; the reader closes
-    the feed when it has enough, best by `with`.
+    Reading by `for` may be interrupted (KeyboardInterrupt) and continued later. The reader must
+    close the feed when it needs no more items, preferably by `with`.
 
     Arguments:
-        items: is run through on a daemon thread.
-        stopped: set by the reader that has enough; then no further item comes out.
+        items: the iterator, which is read on a daemon thread.
+        stopped: set it to stop reading; no more items are added then.
     """
 
     def __init__(self, items: Iterator[T], stopped: threading.Event) -> None:
@@ -100,14 +100,14 @@ class Feed(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """Want no more items."""
+        """Stop reading the items."""
         self._stopped.set()
 
     def __iter__(self) -> Feed[T]:
         return self
 
     def __next__(self) -> T:
-        """The next item; an error of the iterator is raised here."""
+        """Return the next item; raise an error of the iterator here."""
         self._start()
         item = self._waiting.get()
         if isinstance(item, _End):
@@ -115,7 +115,7 @@ class Feed(Generic[T]):
         return self._unpack(item)
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        """The same without blocking the event loop."""
+        """Yield the items without blocking the event loop."""
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
         self._wake = lambda: loop.call_soon_threadsafe(arrived.set)
         self._start()
@@ -162,7 +162,7 @@ class Feed(Generic[T]):
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._waiting.put(item, timeout=_LOOK_AGAIN_S)
-                # The loop is closed when the kernel ended meanwhile: nobody reads on.
+                # The loop is closed if the kernel has ended; then there is no reader.
                 with contextlib.suppress(RuntimeError):
                     self._wake()
                 return True

@@ -1,4 +1,4 @@
-"""What a front end asks an execution to run."""
+"""The cell that a front end gives to an execution, and the result of an interrupt."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from agentbay_kernel.execution.output_limit import DEFAULT_CHARACTERS, DEFAULT_D
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One cell on its way to a sandbox.
+    """One cell to run in a sandbox.
 
-    `timeout` is in seconds, None for no limit of our own; `output_limit` in characters,
-    `display_limit` in bytes; the other options are those of an execute_request, `message_id` is
-    its id, `cell_id` the notebook's name of the cell. `count` is the number at the cell's
-    prompt, None where there is no prompt; `listen_s` is for how many seconds after its end the
-    front end takes what its threads and timers still print; `strict_const` is JavaScript's. A
-    front end that no longer wants the cell sets `stopped`: what was not sent by then is never
-    sent.
+    `timeout` is in seconds; None sets no limit here. `output_limit` is in characters,
+    `display_limit` in bytes. `message_id` is the id of the execute_request, `cell_id` the
+    notebook's id of the cell, `count` the number at the cell's prompt or None if there is no
+    prompt. For `listen_s` seconds after the cell's end, the front end still accepts output of
+    threads and timers. `strict_const` is for JavaScript only. The other options are those of an
+    execute_request. A front end sets `stopped` to cancel the cell: if it was not sent by then, it
+    is never sent.
     """
 
     code: str
@@ -42,7 +42,7 @@ class Cell:
 
 
 class InterruptResult(enum.Enum):
-    """What an interrupt did to a cell."""
+    """The effect of an interrupt on a cell."""
 
     UNSENT = "it was not sent and never will be"
     ENDING = "its code was interrupted and ends with an error of its own"

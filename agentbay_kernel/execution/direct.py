@@ -1,9 +1,9 @@
 """Direct execution: one cell is one `run_code`.
 
-In: a `Cell`. Out: the answer as Jupyter messages - streams, displays, the main result, the
-error, the reply. Where the session streams, they come while the cell runs, in the order in which
-they happened; else at its end, streams first. It needs nothing but what the Code API and the
-protocol document, and has their limit: 60 seconds a request.
+It yields the response as Jupyter messages: streams, displays, the main result, the error, the
+reply. If the session can stream, they come while the cell runs, in the order in which they
+happened. Else they come at its end, streams first. It needs only what the Code API and the wire
+protocol document, and has their limit: 60 seconds for each request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agentbay_kernel.service import CodeExecutionResult, CodeOutput, CodeStream,
 
 # One request to the service ends after 60 seconds (Code API reference, run_code).
 LONGEST_CALL_S = 60
-# A cell that names one of these shows something that the session's Python is to be prepared for.
+# A cell with one of these names may show a chart that needs preparation in the session's Python.
 _CHARTS = re.compile(
     r"\b(?:altair|bokeh|holoviews|hvplot|itables|panel|plotly|pyvis|FigureWidget|IFrame|Video)\b"
 )
@@ -39,23 +39,26 @@ class DirectExecution:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        # The sandbox runs one cell of a language at a time. Waiting for one's turn here and not
-        # there keeps the request's own 60 seconds for the cell.
+        # The sandbox runs one cell of a language at a time. A cell waits for its turn here, so that
+        # it has the request's 60 seconds for itself.
         self._turns: dict[str, threading.Lock] = {}
         self._sent: set[Cell] = set()
         self._prepared = False
         self._lock = threading.Lock()
 
     def execute(self, cell: Cell) -> Iterator[Message]:
-        """Run one cell; yields its messages, the last one an `execute_reply`.
+        """Run one cell and yield its messages; the last one is an `execute_reply`.
 
         Raises:
-            CommandError: the service could not do it.
+            CommandError: the service could not run it, or its response was lost.
         """
         return (message for message in self.execute_within(cell, None) if message is not None)
 
     def execute_within(self, cell: Cell, seconds: float | None) -> Generator[Message | None]:
-        """The same, and None whenever none came for so many seconds: the reader may look around."""
+        """Run one cell as `execute` does, and also yield None after `seconds` without a message.
+
+        So the reader regularly gets control while it waits. With None, it waits for each message.
+        """
         with self._lock:
             turn = self._turns.setdefault(cell.language, threading.Lock())
         kept = KeptHere()
@@ -87,7 +90,7 @@ class DirectExecution:
             while not wait([call], seconds).done:
                 yield None
         finally:
-            # Whoever reads may have had enough, but the sandbox is busy to the end.
+            # The reader may have stopped, but the sandbox is busy until the call's end.
             wait([call])
         return call.result()
 
@@ -96,18 +99,18 @@ class DirectExecution:
         if self._prepared or cell.language != PYTHON.name or not _CHARTS.search(cell.code):
             return
         self._prepared = True
-        # Charts that stay what they were are no reason to fail.
+        # The cell can run without the preparation.
         with contextlib.suppress(CommandError):
             self._session.code.run_code(display_hooks_code(), cell.language, _PREPARE_S)
 
     def _stream(self, cell: Cell) -> CodeStream | None:
-        # A chart with its scripts is larger than a frame of the stream may be.
+        # A prepared chart contains its scripts, and so may be too large for a frame of the stream.
         if not self._session.can_stream or (self._prepared and cell.language == PYTHON.name):
             return None
         try:
             return self._session.code.stream_code(_sent_code(cell), cell.language, _timeout_s(cell))
         except ServiceUnreachableError:
-            # Nothing was sent; the other routes may be there.
+            # Nothing was sent; the other routes may work.
             return None
 
     def interrupt(self, cell: Cell) -> InterruptResult:
@@ -124,7 +127,7 @@ def _timeout_s(cell: Cell) -> float:
 def _sent_code(cell: Cell) -> str:
     if cell.language != JAVASCRIPT.name:
         return cell.code
-    # A notebook's cell is run again and again; a script may declare a name only once.
+    # A notebook runs a cell several times, but a script can declare a name only once.
     from agentbay_kernel.execution.javascript import rewrite
 
     return rewrite(cell.code, strict_const=cell.strict_const, awaited=False).code
@@ -152,8 +155,8 @@ def _live_messages(
                 kept.add(event.text)
                 yield from _limited(stream(event.name, event.text), limit)
     finally:
-        # Whoever reads may have had enough, but the sandbox is busy to the end, and the next
-        # cell's time must not begin before it.
+        # The reader may have stopped, but the sandbox is busy until the cell's end, and the next
+        # cell's time must not start earlier.
         with events, contextlib.suppress(CommandError):
             for _ in events:
                 pass
@@ -162,7 +165,7 @@ def _live_messages(
 def messages_of(
     result: CodeExecutionResult, limit: OutputLimit, kept: KeptHere
 ) -> Iterator[Message]:
-    """A result as the messages that a kernel would have published, and the reply."""
+    """Yield a result as the messages that a kernel would have published, and the reply."""
     for name, text in (("stdout", "".join(result.logs.stdout)), ("stderr", _stderr(result))):
         if text:
             kept.add(text)
@@ -205,7 +208,7 @@ def _ending(result: CodeExecutionResult, limit: OutputLimit, kept: KeptHere) -> 
 
 
 def _stderr(result: CodeExecutionResult) -> str:
-    # A failing cell's stderr ends with what the error output shows too; once is enough.
+    # The stderr of a failing cell ends with its error, which the error output shows already.
     text = "".join(result.logs.stderr)
     if result.error is None:
         return text

@@ -1,7 +1,4 @@
-"""A sandbox's messages, shown in the current cell of an IPython shell.
-
-In: messages. Out: what IPython itself would have published for them.
-"""
+"""Showing a sandbox's messages in the current cell of an IPython shell."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from agentbay_kernel.execution.messages import Message
 
 
 def display_message(message: Message) -> None:
-    """Show one message; what a cell of a shell can't show is left out."""
+    """Show one message as IPython would; ignore a type that a cell of a shell can't show."""
     content = message.content
     if message.type == "stream":
         file = sys.stderr if content["name"] == "stderr" else sys.stdout
@@ -35,7 +32,7 @@ def display_message(message: Message) -> None:
 
 
 def _own(transient: dict[str, object] | None) -> dict[str, object] | None:
-    # The notebook's own displays have ids too, and a sandbox may not change those.
+    # A prefix, because a sandbox must not change the notebook's own displays, which have ids too.
     if not transient or "display_id" not in transient:
         return transient
     return {**transient, "display_id": f"agentbay-{transient['display_id']}"}
@@ -43,16 +40,16 @@ def _own(transient: dict[str, object] | None) -> dict[str, object] | None:
 
 class _ShownRemoteError(RemoteError):
     def _render_traceback_(self) -> list[str]:
-        # IPython asks an exception for its own rendering: only the remote frames are of use.
+        # IPython shows this in place of its own traceback: only the remote frames are useful.
         return self.traceback
 
 
 def remote_error(ename: str, evalue: str, traceback: list[str]) -> RemoteError:
-    """The error to raise in the notebook for an error of the sandbox.
+    """Return the error to raise in the notebook for an error of the sandbox.
 
-    Its class bears the remote exception's name, which is what a notebook stores as `ename`.
+    Its class has the remote exception's name, because a notebook stores this name as `ename`.
     """
-    # The name is the sandbox's: it may be anything, a class's may not.
+    # The sandbox's name may be any string, but the name of a class may not.
     name = ename.replace("\0", "") or "Error"
     kind = type(name, (_ShownRemoteError,), {"__doc__": RemoteError.__doc__})
     error: RemoteError = kind(ename, evalue, traceback)

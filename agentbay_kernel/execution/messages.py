@@ -1,8 +1,8 @@
-"""The one thing every execution yields: Jupyter messages.
+"""The Jupyter messages that every execution yields.
 
-An execution's iterator ends with exactly one `execute_reply`; before it come the messages that
-a kernel publishes for a cell (Jupyter messaging protocol 5.4): stream, display_data,
-execute_result, error, clear_output.
+An execution's iterator ends with exactly one `execute_reply`. Before it come the messages that a
+kernel publishes for a cell (Jupyter messaging protocol 5.4), for example stream, display_data,
+execute_result, error and clear_output.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 class Message:
     """One Jupyter message without its envelope: type, content, metadata, binary buffers.
 
-    `at` is where it ends in the stream of a bridge, 0 if it does not come from one.
+    `at` is the offset behind it in a bridge's outward stream, in bytes; 0 without a bridge.
     """
 
     type: str
@@ -26,23 +26,23 @@ class Message:
 
 
 def stream(name: str, text: str) -> Message:
-    """A piece of `stdout` or `stderr`."""
+    """Return a piece of `stdout` or `stderr`."""
     return Message("stream", {"name": name, "text": text})
 
 
 def notice(text: str) -> Message:
-    """Something of our own that is no error: an output of plain text, between the cell's own."""
+    """Return a notice of this package, which is not an error, as an output of plain text."""
     data = {"text/plain": text.strip("\n")}
     return Message("display_data", {"data": data, "metadata": {}, "transient": {}})
 
 
 def error(ename: str, evalue: str, traceback: list[str]) -> Message:
-    """An error output: the exception's name, its message, the traceback's lines."""
+    """Return an error output: the exception's name, its message, the traceback's lines."""
     return Message("error", {"ename": ename, "evalue": evalue, "traceback": traceback})
 
 
 def reply_ok(execution_count: int | None = None) -> Message:
-    """The reply to a cell that ended well."""
+    """Return the reply to a cell that succeeded."""
     content: dict[str, Any] = {"status": "ok", "payload": [], "user_expressions": {}}
     if execution_count is not None:
         content["execution_count"] = execution_count
@@ -50,7 +50,7 @@ def reply_ok(execution_count: int | None = None) -> Message:
 
 
 def reply_error(failure: Message, execution_count: int | None = None) -> Message:
-    """The reply to a cell that failed with the given error output."""
+    """Return the reply to a cell that failed with the given error output."""
     content: dict[str, Any] = {"status": "error", **failure.content}
     if execution_count is not None:
         content["execution_count"] = execution_count

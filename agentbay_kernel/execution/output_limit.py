@@ -1,8 +1,7 @@
-"""How much one cell may show: beyond a limit text is folded, and displays give way to a note.
+"""The limit of one cell's output: beyond it, text is folded and notes replace displays.
 
-In: a cell's messages, type and content. Out: the same, as far as they fit, and what is said in the
-place of the others. Of a text that is too long the beginning is passed on as it comes, the end
-when the cell ends; what is between is counted. Memory is bounded whatever a cell prints.
+Of text that is too long, the start is passed on as it comes, and the end when the cell ends. The
+text between them is only counted. Memory is bounded for every output.
 """
 
 from __future__ import annotations
@@ -20,31 +19,31 @@ from agentbay_kernel.execution.messages import Message, notice
 
 DEFAULT_CHARACTERS = 20_000_000
 DEFAULT_DISPLAY_BYTES = 100_000_000
-# Of the limit, so much is kept for the end of what is printed; at most so many characters.
+# A quarter of the limit, at most so many characters, is kept for the end of the printed text.
 _TAIL_SHARE, _LONGEST_TAIL = 4, 1_000_000
-# A progress bar takes no more of the limit than its longest line, but not for ever.
+# A progress bar counts only with its longest line, until it has printed this many times the limit.
 _MOST_OVERWRITTEN = 10
-# Beyond so many notes, displays that don't fit are only counted.
+# After this many notes, displays that don't fit are only counted.
 _MOST_NOTES = 20
 _SHORT_TEXT = 100_000
-# Pieces of both streams in turn that are kept.
+# Most pieces to keep when both streams print in turn.
 _MOST_PIECES = 10_000
 _ADDING = ("display_data", "execute_result")
-# A widget shows the latest state: what it got before does not add up.
+# A widget shows only its latest state, so its messages are not added up.
 _TO_WIDGETS = ("comm_open", "comm_msg")
 
 Content = dict[str, Any]
 
 
 class OutputLimit:
-    """The output of one cell.
+    """The limit of one cell's output.
 
     Arguments:
-        characters: that the cell may print.
-        display_bytes: that its pictures and other displays may have together, and any update of
-            one or message to a widget alone.
-        keeps_end: is there an end at which to show the last of the text?
-        whole: where all of the text is, as a sentence.
+        characters: most characters that the cell may print.
+        display_bytes: most bytes of its pictures and other displays together, of each single
+            update of a display, and of the buffers of each message to a widget.
+        keeps_end: whether to keep the end of the text for `closing`.
+        whole: a sentence that shows where all of the text is.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class OutputLimit:
         self._tail_room = min(characters // _TAIL_SHARE, _LONGEST_TAIL) if keeps_end else 0
         self._left = characters - self._tail_room
         self._raw_left = characters * _MOST_OVERWRITTEN
-        # Visible characters of the line that the next piece continues.
+        # Visible characters of the unfinished line, which the next piece continues.
         self._line = 0
         self._folding = False
         self._tail: deque[tuple[str, str]] = deque()
@@ -74,11 +73,11 @@ class OutputLimit:
     def admit(
         self, kind: str, content: Content, buffers: Sequence[bytes] = ()
     ) -> list[tuple[str, Content]]:
-        """What to pass on now for a message."""
+        """Return the messages to pass on now for a message, as types and contents."""
         if kind == "stream":
             return self._text(content["name"], content["text"])
         if kind == "clear_output":
-            # What was shown so far is gone.
+            # The displays so far are removed.
             self._displayed = 0
         elif kind in _ADDING or kind == "update_display_data":
             return self._display(kind, content)
@@ -89,11 +88,11 @@ class OutputLimit:
 
     @property
     def folded(self) -> bool:
-        """Is text left out?"""
+        """Whether text is left out."""
         return self._left_out > 0
 
     def closing(self) -> list[tuple[str, Content]]:
-        """What to pass on at the cell's end: what was left out, and the end of the text."""
+        """Return the messages to pass on at the cell's end: notes, and the end of the text."""
         said = []
         whole = f" {self._whole}" if self._whole else ""
         if self._left_out:
@@ -145,7 +144,7 @@ class OutputLimit:
         return []
 
     def _cost(self, text: str) -> int:
-        """Characters that the piece adds to what is seen."""
+        """Return the number of visible characters that a piece adds."""
         start, end_of_lines, line = 0, text.rfind("\n") + 1, self._line
         if end_of_lines:
             start, line = end_of_lines, 0
@@ -171,7 +170,7 @@ class OutputLimit:
 
     def _display(self, kind: str, content: Content) -> list[tuple[str, Content]]:
         sizes = {mime: _size(value) for mime, value in content["data"].items()}
-        # An update takes the place of what was shown.
+        # An update replaces a display, so it is not added up.
         room = self._display_bytes - (self._displayed if kind in _ADDING else 0)
         left_out = []
         for mime in sorted(sizes, key=sizes.__getitem__, reverse=True):
@@ -210,11 +209,11 @@ def _note(text: str) -> tuple[str, Content]:
 
 
 def collapse(text: str) -> str:
-    """The piece without the parts of its lines that later parts cover.
+    """Return a piece of text without the parts of its lines that later parts overwrite.
 
-    A part is left out only where it is certain: one that is as long or longer follows in the same
-    line, and no terminal sequence moves or colours anything. The piece's first part is kept when
-    it continues a line that began before.
+    A part is left out only if this is certain: a part that is at least as long follows in the same
+    line, and no terminal sequence moves or colours anything. The first part of a line is kept: it
+    may continue an earlier piece.
     """
     if "\r" not in text:
         return text
@@ -222,7 +221,7 @@ def collapse(text: str) -> str:
 
 
 def _collapsed(line: str) -> str:
-    # "\r\n" is the end of a line, not the beginning of another text in it.
+    # "\r\n" is the end of a line, not the start of another part of it.
     end = "\r" if line.endswith("\r") else ""
     parts = line.removesuffix("\r").split("\r")
     if len(parts) < 3 or "\x1b" in line or "\b" in line:
@@ -236,38 +235,38 @@ def _collapsed(line: str) -> str:
     return "\r".join([parts[0], *reversed(kept)]) + end
 
 
-# Bytes of one cell that are kept, as the bridge keeps them in a sandbox.
+# Most bytes to keep of one cell; the bridge keeps as many in a sandbox.
 BOUND = 1024 * 1024 * 1024
 _IN_MEMORY = 4_000_000
-# Its name in the reply's metadata.
+# The name of the full output in the reply's metadata.
 WHOLE = "whole"
 
 
 @dataclass(frozen=True)
 class InSandbox:
-    """The bridge keeps it.
+    """The full output of a bridged cell, which the bridge keeps in the sandbox.
 
     Arguments:
-        next_cells: the file in which the session's next cell finds it.
+        next_cells: path of the file in which the session's next cell finds it.
     """
 
     next_cells: str
 
     @property
     def path(self) -> str:
-        """Where it is as long as no other cell has run in that session."""
+        """The path of its file until another cell runs in the session."""
         return posixpath.join(posixpath.dirname(self.next_cells), "output.txt")
 
     @property
     def told(self) -> str:
-        """Where it is, in words."""
+        """The sentence that shows where it is."""
         return f"{KeptHere.told} The next cell finds it in {self.next_cells!r}."
 
 
 class KeptHere:
-    """A direct cell's text has come here anyway: kept in a file without a name.
+    """The full output of a direct cell, which has arrived here anyway, in a file without a name.
 
-    It goes with this object, which goes with the next cell.
+    The file is deleted with this object, which the next cell replaces.
     """
 
     told = "`%agentbay last --save FILE` brings all of it."
@@ -277,22 +276,24 @@ class KeptHere:
         self._size = 0
 
     def add(self, text: str) -> None:
-        """A piece of what the cell printed; beyond a bound it is not kept."""
+        """Add a piece of the cell's text; a piece that would exceed `BOUND` is dropped."""
         data = text.encode("utf-8", "replace")
         if self._size + len(data) <= BOUND:
             self._size += self._file.write(data)
 
     def write_to(self, file: IO[bytes]) -> int:
-        """Write all of it; returns the number of bytes."""
+        """Write the full output to a file; return the number of bytes."""
         self._file.seek(0)
         shutil.copyfileobj(self._file, file)
         return self._size
 
 
 def replied(reply: Message, whole: InSandbox | KeptHere | None, request_id: str = "") -> Message:
-    """A cell's reply that tells where all of its text is; its sandbox has no say in that.
+    """Return a cell's reply with metadata of this package, and none of the sandbox's own.
 
-    `request_id` names the cell's request to the service, should one ask there about it.
+    Arguments:
+        whole: the full output, if some was left out.
+        request_id: the service's id of the cell's request, for questions to its support.
     """
     metadata = {WHOLE: whole, "request_id": request_id}
     return replace(reply, metadata={name: value for name, value in metadata.items() if value})

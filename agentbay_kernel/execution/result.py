@@ -1,7 +1,7 @@
 """The result of a cell: its outputs, its streams, its error, its timing.
 
-It is built from the cell's messages as they come, and can be looked at, kept and shown again.
-Outputs are kept as a notebook keeps them (nbformat 4): streams joined, displays updated in place.
+It is built from the cell's messages as they come, and can be read, kept and shown again. Outputs
+are stored as in a notebook (nbformat 4): streams joined, displays updated in place.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ _OUTPUTS = ("display_data", "execute_result", "error")
 
 
 class CellResult:
-    """What became of a cell.
+    """The result of a cell, also while it runs.
 
     Arguments:
-        language: it was written in.
+        language: name of the cell's language.
         session: name of the session that it ran in.
-        request_id: of the request that ran it.
+        request_id: id of the request that ran it.
     """
 
     def __init__(self, language: str = "", session: str = "", request_id: str = "") -> None:
         self.language = language
         self.session = session
-        #: The service's where one is known, else our own.
+        #: The service's id if it is known, else our own.
         self.request_id = request_id
-        #: `ename`, `evalue` and `traceback` of the error that ended it; None if it ended well. The
-        #: reply alone decides: code may display an error that it handles.
+        #: `ename`, `evalue` and `traceback` of the error that ended it; None if it succeeded. Only
+        #: the reply decides: code may display an error that it handles.
         self.error: dict[str, Any] | None = None
         #: Seconds since the epoch.
         self.started_at = time.time()
-        #: How long it took; None as long as it runs.
+        #: Seconds that it took; None while it runs.
         self.seconds: float | None = None
-        #: Where all of its text is, if some was left out.
+        #: The full output, if some was left out.
         self.whole: InSandbox | KeptHere | None = None
-        #: Has its reply arrived? Without one it did not end well.
+        #: Whether its reply has arrived. Without a reply it did not succeed.
         self.replied = False
         self._began = time.monotonic()
-        # A stream's text is a list of pieces here: joined once, when it is asked for.
+        # A stream's text is a list of pieces here, which is joined only when it is read.
         self._kept: list[dict[str, Any]] = []
         self._displays: list[tuple[str, dict[str, Any]]] = []
         self._clear_due = False
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
-        """The outputs in a notebook's format: dicts with `output_type` and what belongs to it."""
+        """The outputs in a notebook's format: dicts with `output_type` and its fields."""
         return [
             {**output, "text": "".join(output["text"])}
             if output["output_type"] == "stream"
@@ -59,27 +59,27 @@ class CellResult:
 
     @property
     def done(self) -> bool:
-        """Has it ended?"""
+        """Whether the cell has ended."""
         return self.seconds is not None
 
     @property
     def ok(self) -> bool:
-        """Has it ended well?"""
+        """Whether the cell has succeeded."""
         return self.done and self.replied and self.error is None
 
     @property
     def stdout(self) -> str:
-        """What was printed."""
+        """The text that was printed to stdout."""
         return self._stream("stdout")
 
     @property
     def stderr(self) -> str:
-        """What was printed to stderr."""
+        """The text that was printed to stderr."""
         return self._stream("stderr")
 
     @property
     def result(self) -> str | None:
-        """Text of the last expression's value; None if there is none."""
+        """The text of the last expression's value; None if there is no value."""
         for output in self._kept:
             if output["output_type"] == "execute_result":
                 text: str = output["data"].get("text/plain", "")
@@ -87,17 +87,17 @@ class CellResult:
         return None
 
     def messages(self) -> Iterator[Message]:
-        """The outputs as messages, to be shown again."""
+        """Yield the outputs as messages, to show them again."""
         for output in self.outputs:
             kind = output.pop("output_type")
             if kind == "execute_result":
-                # A result has the number of its own cell.
+                # A result would show the number of its own cell in another one.
                 kind = "display_data"
                 output.pop("execution_count", None)
             yield Message(kind, output)
 
     def add(self, message: Message) -> None:
-        """Take a message of the cell."""
+        """Add a message of the cell."""
         content = message.content
         if message.type == "clear_output":
             self._clear_due = True
@@ -123,7 +123,7 @@ class CellResult:
             self.whole = message.metadata.get(WHOLE)
 
     def fail(self, error: BaseException) -> None:
-        """It could not be run, or its answer was lost. A reply that has arrived stays true."""
+        """Note that the cell was not run or its response was lost, unless its reply is here."""
         if self.replied:
             return
         name, evalue = type(error).__name__, str(error)
@@ -131,12 +131,12 @@ class CellResult:
         self.request_id = getattr(error, "request_id", "") or self.request_id
 
     def end(self) -> None:
-        """No more messages come."""
+        """Note that no more messages come."""
         if self.seconds is None:
             self.seconds = time.monotonic() - self._began
 
     def text(self) -> str:
-        """All that is text: streams, results, tracebacks, in their order."""
+        """Return all text in its order: streams, results, tracebacks."""
         parts = []
         for output in self.outputs:
             if output["output_type"] == "stream":
@@ -187,13 +187,13 @@ class CellResult:
 
 
 def _error_of(reply: dict[str, Any]) -> dict[str, Any] | None:
-    """The error that a reply reports; None if the cell ended well."""
+    """Return the error that a reply reports; None if the cell succeeded."""
     if reply.get("status") == "ok":
         return None
     if reply.get("status") != "error":
         words = "The cell was not run to its end, because a cell before it failed."
         return {"ename": "Aborted", "evalue": words, "traceback": [f"Aborted: {words}"]}
     ename, evalue = reply.get("ename") or "Error", reply.get("evalue") or ""
-    # IPython prints the traceback of an exception group, and replies without one.
+    # For an exception group, IPython prints the traceback, and its reply has no traceback.
     traceback = reply.get("traceback") or [f"{ename}: {evalue}"]
     return {"ename": ename, "evalue": evalue, "traceback": traceback}

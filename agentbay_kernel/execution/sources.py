@@ -1,4 +1,4 @@
-"""The source of `sandbox/`, as code that `run_code` runs there."""
+"""The source of `sandbox/`, as code that `run_code` runs in a sandbox."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The client of the AgentBay service: the Code API and what it needs. Knows nothing of Jupyter.
+"""The client of the AgentBay service: the Code API and what it needs, without Jupyter.
 
-In: a key and code. Out: results and errors, all importable from here.
+Programs import every public class and error from here:
 
     with AgentBay() as agent_bay, agent_bay.session() as session:
         print(session.code.run_code("print(1 + 1)", "python").result)

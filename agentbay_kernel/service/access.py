@@ -1,8 +1,7 @@
-"""How a session's tools are reached: what CreateMcpSession and GetSession say of its routes.
+"""The routes to a session's tools, as CreateMcpSession and GetSession report them.
 
-In: the `Data` of either answer. Out: a frozen `Access`. An address is taken only if it is
-encrypted, or on this machine when the service itself is. Facts of the AgentBay wire protocol:
-LinkUrl needs a token and the name of the server that has the tool.
+An address is accepted only if it is encrypted, or if both it and the service are on this machine.
+By the AgentBay wire protocol, LinkUrl needs a token and the name of the server that has the tool.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from agentbay_kernel.service.endpoint import Endpoint, is_loopback_host
 from agentbay_kernel.service.envelope import decode_json
 from agentbay_kernel.service.log import get_logger
 
-# What an address is written with; others could end the line that it is sent in.
+# The characters of an address; others could end the header line that contains it.
 _WRITTEN = re.compile(r"[!-~]{1,4000}")
 
 _log = get_logger("session")
@@ -26,7 +25,7 @@ _log = get_logger("session")
 
 @dataclass(frozen=True)
 class Access:
-    """The session's token, its addresses (empty when it has none), its tools and their servers."""
+    """A session's token, its addresses (empty if it has none), and the server of each tool."""
 
     token: str = field(default="", repr=False)
     link_url: str = field(default="", repr=False)
@@ -34,12 +33,12 @@ class Access:
     tools: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def link_server(self, tool: str) -> str:
-        """The server to name for a tool on the LinkUrl route; empty if it must go the other."""
+        """Return the tool's server for the LinkUrl route, or "" if it needs the action route."""
         return self.tools.get(tool, "") if self.token and self.link_url else ""
 
 
 def read_access(data: Mapping[str, Any], endpoint: Endpoint) -> Access:
-    """What a session's data says of its routes. What makes no sense is left out."""
+    """Return the routes in a session's data, without invalid values."""
     token = data.get("Token")
     return Access(
         token=token if isinstance(token, str) and token.isascii() and token.isprintable() else "",
@@ -59,8 +58,8 @@ def _trusted(address: object, schemes: tuple[str, str], endpoint: Endpoint) -> s
         return ""
     encrypted, plain = schemes
     here = is_loopback_host(host)
-    # The token goes there, so never in the clear; and a service elsewhere has no business with
-    # what listens on this machine.
+    # The token is sent there, so the connection must be encrypted. A remote service must not
+    # make this client connect to servers on this machine.
     safe = parts.scheme == encrypted and (endpoint.is_loopback or not here)
     local = parts.scheme == plain and here and endpoint.is_loopback
     if host and parts.username is None and (safe or local):

@@ -1,8 +1,7 @@
-"""The action route: named actions at the service's endpoint, the API key in the form.
+"""The action route: named actions at the service's endpoint, with the API key in the form.
 
-In: an action and its fields. Out: an `Envelope`, or the error that the answer means. What may be
-repeated is repeated after faults, with jittered waits; nothing else ever is. Facts of the
-AgentBay wire protocol: request form, version.
+Only actions that can safely be repeated are repeated after faults, with random waits. The request
+form and the version are those of the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from agentbay_kernel.service.transport import Transport
 VERSION = "2025-05-06"
 USER_AGENT = f"agentbay-kernel/{__version__}"
 MOST_ATTEMPTS = 4
-# What the tokens come from.
+# Actions whose responses contain session tokens.
 _TELL_TOKENS = ("CreateMcpSession", "GetSession")
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
@@ -45,7 +44,7 @@ class Actions:
     """Calls actions with one key at one endpoint. Thread-safe.
 
     Arguments:
-        timeout_s: seconds for an answer, where the call does not say otherwise.
+        timeout_s: seconds for a response, unless the call sets another limit.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Actions:
 
     @property
     def api_key(self) -> str:
-        """The key that opens the service; never shown."""
+        """The API key, which is never shown."""
         return self._api_key
 
     def call(
@@ -76,11 +75,11 @@ class Actions:
 
         Arguments:
             query: fields that the action takes in the query.
-            answer_within_s: seconds for the answer, if not as usual.
-            total_s: seconds for connection and answer together, if they are limited.
+            answer_within_s: seconds for the response; `timeout_s` unless given.
+            total_s: seconds for connection and response together; no limit unless given.
 
         Raises:
-            CommandError: what became of it instead.
+            CommandError: the action was not done, or its response was lost.
         """
         url_query = {
             "Action": action,
@@ -115,13 +114,13 @@ class Actions:
         query: Mapping[str, str] | None = None,
         total_s: float | None = None,
     ) -> Envelope:
-        """Call an action that does no harm when it is done twice; repeated after faults.
+        """Call an action that does no harm when it is done twice, again after faults.
 
         Arguments:
             total_s: seconds for all attempts together.
 
         Raises:
-            CommandError: what became of the last attempt.
+            CommandError: the failure of the last attempt.
         """
         ends_at = None if total_s is None else time.monotonic() + total_s
 
@@ -133,7 +132,7 @@ class Actions:
 
 
 def is_passing_fault(error: CommandError) -> bool:
-    """May the same request well succeed a moment later?"""
+    """Return whether the same request may succeed a moment later."""
     if isinstance(error, ServiceFaultError):
         return error.status >= 500
     return isinstance(error, ServiceUnreachableError | ResponseLostError | ThrottledError)
@@ -147,10 +146,15 @@ def repeat(
     ends_at: float | None = None,
     attempts: int = MOST_ATTEMPTS,
 ) -> T:
-    """The result of `attempt`, which is repeated after errors that `again` accepts.
+    """Return the result of `attempt`, which is repeated after errors that `again` accepts.
 
-    Waits are random, up to a bound that doubles, or as long as the service asks. With `ends_at`
-    (of `time.monotonic`) no attempt begins later.
+    The waits are random, up to a limit that doubles. If the service asks for a pause, it is added,
+    up to 5 seconds.
+
+    Arguments:
+        what: the attempt's name in the log.
+        ends_at: `time.monotonic` time after which no attempt starts.
+        attempts: most attempts.
     """
     for number in range(1, attempts + 1):
         try:

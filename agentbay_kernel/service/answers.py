@@ -1,10 +1,9 @@
-"""The answer of `run_code`, in every shape that the service has or had.
+"""The response of `run_code`, in every form that the service sends or sent.
 
-In: the text of the tool. Out: a `CodeExecutionResult`. The shapes (AgentBay wire protocol,
-run_code): the current document (`result`, `stdout`, `stderr`, `executionError`), the legacy one
-(`logs`, `results`, `error`), a legacy list of content, plain text; errors as the current
-document in an error answer (A), in an ordinary one (B), as a plain message (C). Streamed answers
-come in parts.
+The forms (AgentBay wire protocol, run_code) are the current document (`result`, `stdout`, `stderr`,
+`executionError`), the legacy one (`logs`, `results`, `error`), a legacy list of content, and plain
+text. An error is the current document in an error response (A), the current document in an
+ordinary response (B), or a plain message (C). Streamed responses come in parts.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from agentbay_kernel.errors import InvalidResponseError
 from agentbay_kernel.service.envelope import ToolAnswer, decode_json, nests_deeper
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeLogs, CodeOutput
 
-# A document or an item may have been encoded again by each layer that it came through.
+# Each layer between the sandbox and here may have encoded a document or an item again.
 _MOST_ENCODINGS = 3
-# Deeper values than this break the encoders between here and the page.
+# Values that are nested more deeply break the encoders between here and the page.
 _DEEPEST_VALUE = 100
 _VEGA_LITE = "application/vnd.vegalite.v5+json"
 _SHORT_NAMES = {
@@ -40,16 +39,16 @@ _NAME_KEYS = ("name", "ename", "code")
 _VALUE_KEYS = ("value", "evalue", "message")
 _CURRENT_KEYS = ("executionError", "stdout", "stderr")
 
-# Begins as a document does, so it is none of the texts that a legacy sandbox prints.
+# Starts like a document, so it is not text that a legacy sandbox printed.
 _BROKEN_DOCUMENT = re.compile(r'\s*\{\s*"(?:executionError|result|results|stdout|stderr|logs)"\s*:')
 
 
 def read_execution(answer: ToolAnswer) -> CodeExecutionResult:
-    """The result that a tool's answer is.
+    """Read a tool's response as the result of code.
 
     Raises:
-        InvalidResponseError: the answer is a document of no known shape, or has values of wrong
-            types; what the code did is then unknown.
+        InvalidResponseError: the response is a document of an unknown form, or has values of wrong
+            types. It is then unknown what the code did.
     """
     reader = _Reader(answer.request_id)
     try:
@@ -59,7 +58,7 @@ def read_execution(answer: ToolAnswer) -> CodeExecutionResult:
 
 
 class StreamedAnswer:
-    """The result of code whose answer comes in parts: chunks, results, an error, the end."""
+    """The result of code whose response comes in parts: chunks, results, an error, the end."""
 
     def __init__(self, request_id: str) -> None:
         self._reader = _Reader(request_id)
@@ -68,18 +67,22 @@ class StreamedAnswer:
         self._failure: object = None
 
     def nonsense(self, what: str) -> InvalidResponseError:
-        """The error that a part of no known shape is."""
+        """Return the error for a part of an unknown form.
+
+        Arguments:
+            what: the problem, in words.
+        """
         return self._reader.nonsense(what)
 
     def add_chunk(self, name: str, text: str) -> None:
-        """A piece of stdout or stderr."""
+        """Add a piece of stdout or stderr."""
         (self._logs.stdout if name == "stdout" else self._logs.stderr).append(text)
 
     def add_result(self, item: object) -> CodeOutput:
-        """A result.
+        """Add a result, and return it.
 
         Raises:
-            InvalidResponseError: it is none.
+            InvalidResponseError: it is not a valid result.
         """
         try:
             output = self._reader.output(item)
@@ -89,15 +92,22 @@ class StreamedAnswer:
         return output
 
     def add_error(self, failure: object) -> None:
-        """How the code failed."""
+        """Note how the code failed."""
         self._failure = failure or "the code failed"
 
     def failed(self, end: dict[str, Any]) -> bool:
-        """Has the code failed, as far as is known with its end, or without ({})?"""
+        """Return whether the code is known to have failed.
+
+        Arguments:
+            end: the last part, or {} if it has not arrived.
+        """
         return bool(self._failure or _first(end, *_ERROR_KEYS) or end.get("status") == "failed")
 
     def finish(self, end: dict[str, Any]) -> CodeExecutionResult:
-        """The whole result, once the end has come.
+        """Return the whole result, after the last part has arrived.
+
+        Arguments:
+            end: the last part.
 
         Raises:
             InvalidResponseError: the end has values of wrong types.
@@ -106,7 +116,7 @@ class StreamedAnswer:
 
 
 class _Reader:
-    """Reads one answer; `nonsense` words what is wrong with it."""
+    """Reads one response; `nonsense` makes the error for an invalid one."""
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
@@ -142,7 +152,7 @@ class _Reader:
     def _plain(self, text: str, is_error: bool) -> CodeExecutionResult:
         if is_error:
             return self._result(CodeLogs(), [], error=read_failure(text), said=text)
-        # Not a result as well: a notebook would show the same text twice.
+        # Only as stdout: with a result too, a notebook would show the same text twice.
         return self._result(CodeLogs(stdout=[text] if text else []), [])
 
     def _current(self, document: dict[str, Any], is_error: bool) -> CodeExecutionResult:
@@ -176,7 +186,7 @@ class _Reader:
         said = _first(end, *_ERROR_KEYS)
         error = None
         if isinstance(failure, dict):
-            # As a text it is read like any other, which finds its traceback in stderr.
+            # Read as a string, like any other error, which finds its traceback in stderr.
             name, value = (str(_first(failure, *keys) or "") for keys in (_NAME_KEYS, _VALUE_KEYS))
             error = read_failure(f"{name}: {value}" if name else value, "".join(logs.stderr))
             if error.name == UNNAMED and name:
@@ -285,14 +295,14 @@ class _Reader:
             if nests_deeper(value, _DEEPEST_VALUE):
                 raise self.nonsense(f"a result of type {mime[:100]} is too deeply nested")
             return value
-        # As in a notebook file, where a text may be a list of lines.
+        # As in a notebook file, in which a string may be a list of lines.
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
             return "".join(value)
         raise self.nonsense(f"a result of type {mime[:100]} is not text")
 
 
 def _document(text: str) -> dict[str, Any] | None:
-    """The object that a text encodes, once or several times; None for any other text."""
+    """Return the object that a string encodes, once or several times, or None."""
     value: Any = text
     for _ in range(_MOST_ENCODINGS):
         if not isinstance(value, str) or value.lstrip()[:1] not in ("{", '"'):
@@ -312,7 +322,7 @@ def _seconds(value: object) -> float:
 
 
 def _is_item(document: dict[str, Any]) -> bool:
-    """Is it a result, and not the text of one that happens to be JSON?"""
+    """Return whether it is a result, and not a result's text that happens to be JSON."""
     marks = {*_SHORT_NAMES, *_MAIN_FLAGS, "mime"}
     return any("/" in key or key in marks for key in document)
 
@@ -326,7 +336,7 @@ UNNAMED = "ExecutionError"
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _NAMED = re.compile(r"(?:[A-Za-z_$][\w$]*\.)*(?P<name>[A-Z_$][\w$]*): ?(?P<value>.*)", re.DOTALL)
-# A name alone is taken for one only if it looks like an exception's: "Killed" is a message.
+# A word alone is a name only if it looks like an exception's: "Killed" is a message.
 _NAME_ALONE = re.compile(
     r"(?:[A-Za-z_$][\w$]*\.)*"
     r"(?P<name>[A-Z][\w$]*(?:Error|Exception|Interrupt|Exit|Iteration|Warning|Timeout))"
@@ -336,20 +346,20 @@ _CHAINED = re.compile(r"(?:During handling of|was the direct cause of) the (?:ab
 _PLACE = re.compile(r"^ *(?:Cell In ?\[[^\n]*|File [^\n]*line \d[^\n]*|[^\s:]+:\d+)$", re.MULTILINE)
 _NODE_FRAME = re.compile(r"\n {4}at ")
 
-# The wording of a timeout at the real service is not documented, so whatever speaks of one is
-# taken for one - unless it has the name of an exception of its own, as a request that the
-# user's code made and that timed out. The local runtime says "TimeoutError: ...".
+# The service's words for a timeout are not documented, so every message that mentions one counts.
+# An error with an exception's name does not: it may be a request of the user's code that timed
+# out. The local runtime sends "TimeoutError: ...".
 _TIMEOUT_WORDS = re.compile(r"time[d -]*out|time limit|deadline exceeded", re.IGNORECASE)
 _TIMEOUT_NAMES = {"Timeout", "TimeoutException", "ExecutionTimeout", "ExecutionTimeoutError"}
 _NAMES_OF_NOTHING = {"Error", "CommandError", "CellExecutionError", UNNAMED}
 
 
 def read_failure(text: str, stderr: str = "") -> CodeError:
-    """Name, value and traceback of a failure.
+    """Return the name, value and traceback of a failure.
 
     Arguments:
-        text: what the answer says of the error; may be empty.
-        stderr: all that the code printed to stderr, where the traceback may be.
+        text: the error in the response; may be empty.
+        stderr: all that the code printed to stderr, which may contain the traceback.
     """
     text = text.strip()
     found = _parse(text)
@@ -367,7 +377,7 @@ def read_failure(text: str, stderr: str = "") -> CodeError:
 
 
 def named(text: str, error: CodeError) -> str:
-    """The message of a failure: the service's own one-line words, else "Name: value"."""
+    """Return the message of a failure: the service's own if it has one line, else "Name: value"."""
     words = without_ansi(text).strip()
     if words and "\n" not in words:
         return words
@@ -375,18 +385,18 @@ def named(text: str, error: CodeError) -> str:
 
 
 def without_ansi(text: str) -> str:
-    """The text without colours and other terminal sequences."""
+    """Return the text without colours and other terminal sequences."""
     return _ANSI.sub("", text)
 
 
 def is_traced(text: str) -> bool:
-    """Is there a traceback in the text?"""
+    """Return whether the text contains a traceback."""
     plain = without_ansi(text)
     return any(mark.search(plain) for mark in (_HEADER, _PLACE, _NODE_FRAME))
 
 
 def _parse(text: str) -> tuple[str, str] | None:
-    """Name and value in a text that is one line, a message of several lines, or a traceback."""
+    """Return name and value from one line, a message of several lines, or a traceback."""
     text = without_ansi(text).strip()
     headers = list(_HEADER.finditer(text))
     if headers:
@@ -399,10 +409,13 @@ def _parse(text: str) -> tuple[str, str] | None:
 
 
 def _after_frames(text: str, name: str | None) -> tuple[str, str] | None:
-    """The message below the frames, which are indented or begin with a place or an arrow."""
+    """Return name and value from the message below the frames of a traceback.
+
+    Frames are indented, or start with a file position or an arrow.
+    """
     lines = text.splitlines()
     for index, line in enumerate(lines):
-        # The rest is put together only where it begins with a name: there may be a million lines.
+        # The rest is joined only if it starts with a name: there may be a million lines.
         if not _NAMED.match(line) and index + 1 < len(lines):
             continue
         found = _named("\n".join(lines[index:]))
@@ -420,7 +433,7 @@ def _named(text: str) -> tuple[str, str] | None:
 
 
 def _traceback_in(stderr: str, name: str) -> str:
-    """The last traceback printed to stderr, with those it is chained to, if it has that name."""
+    """Return the last traceback in stderr, with those it is chained to, if it has that name."""
     plain = without_ansi(stderr)
     found = _parse(plain)
     if found is None or found[0] != name:
@@ -434,7 +447,7 @@ def _traceback_in(stderr: str, name: str) -> str:
         start = starts.pop()
     line = plain[:start].count("\n")
     lines = stderr.splitlines(keepends=True)
-    # IPython rules a line above its tracebacks.
+    # IPython prints a line of dashes above its tracebacks.
     if line and set(without_ansi(lines[line - 1]).strip()) == {"-"}:
         line -= 1
     return "".join(lines[line:]).strip("\n")

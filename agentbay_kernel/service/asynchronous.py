@@ -1,7 +1,7 @@
 """AsyncAgentBay: the same client for programs with an event loop.
 
-Each method is the one of the same name of `AgentBay`, `Session`, `Code`, `Files` or `Job`, run on a
-daemon thread; arguments, results and errors are theirs. Cancelling a call stops the waiting, not
+Each method runs the method of the same name of `AgentBay`, `Session`, `Code`, `Files` or `Job` on a
+daemon thread. Arguments, results and errors are the same. Cancelling a call stops the waiting, not
 the request.
 """
 
@@ -92,11 +92,11 @@ class AsyncAgentBay:
         try:
             yield AsyncSession(await asyncio.wrap_future(creating))
         finally:
-            # Shielded: the session costs money, whoever is in a hurry.
+            # Shielded: an undeleted session costs money, so a cancelled block deletes it too.
             await asyncio.shield(_call(leave))
 
     async def create(self, params: CreateSessionParams | None = None) -> AsyncSession:
-        """Create a session. Delete it when you have done your work.
+        """Create a session. Delete it when you no longer need it.
 
         Arguments:
             params: as for `AgentBay.create`.
@@ -143,7 +143,7 @@ class AsyncAgentBay:
         return aiter(_feed(self._client.list_all(labels, status=status)))
 
     async def delete_by_id(self, session_id: str) -> DeleteResult:
-        """Delete a session of which only the id is known. Return when the service has accepted.
+        """Delete a session by its id. Return when the service has accepted the request.
 
         Arguments:
             session_id: the session's name at the service.

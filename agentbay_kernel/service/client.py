@@ -1,7 +1,6 @@
 """AgentBay: the client that creates, finds and deletes sessions.
 
-In: a key, an endpoint, parameters. Out: results with `success`; what the service did not answer
-is raised.
+Its methods return results with `success`. They raise an error if no valid response came.
 """
 
 from __future__ import annotations
@@ -85,19 +84,19 @@ class AgentBay:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Return where requests go."""
+        """Return the endpoint that requests are sent to."""
         return self._actions.endpoint
 
     @property
     def api_key(self) -> str:
-        """Return the key, a secret for another client. Never show it or write it down."""
+        """Return the key, a secret, for use by another client. Never show or store it."""
         return self._actions.api_key
 
     def create(self, params: CreateSessionParams | None = None) -> SessionResult:
         """Create a session.
 
-        A label makes sure that it is one: if a response is lost, the sessions are listed by the
-        label, and what is found is taken.
+        A label makes sure that only one session is created: if a response is lost, the client
+        looks for a session with this label and uses it.
 
         Arguments:
             params: image, labels and lifetime; the defaults of `CreateSessionParams` unless given.
@@ -117,7 +116,7 @@ class AgentBay:
 
     @contextlib.contextmanager
     def session(self, params: CreateSessionParams | None = None) -> Iterator[Session]:
-        """Create a session for a `with` block and delete it at the block's end, however it ends.
+        """Create a session for a `with` block and delete it at the block's end, also after errors.
 
         Arguments:
             params: as for `create`.
@@ -168,7 +167,7 @@ class AgentBay:
             labels: values by names; all sessions unless given.
             page: number of the page, from 1. The pages before it are requested as well.
             limit: most sessions of a page, at most 100.
-            status: only sessions with it, for example `RUNNING`.
+            status: only sessions with this status, for example `RUNNING`.
 
         Returns:
             A result with `success`, `session_ids`, `next_token` and `total_count`.
@@ -197,7 +196,7 @@ class AgentBay:
 
         Arguments:
             labels: values by names; all sessions unless given.
-            status: only sessions with it, for example `RUNNING`.
+            status: only sessions with this status, for example `RUNNING`.
 
         Returns:
             An iterator of entries, as in `SessionListResult.session_ids`.
@@ -226,7 +225,7 @@ class AgentBay:
         return session.delete(wait, timeout_s)
 
     def delete_by_id(self, session_id: str, timeout_s: float | None = None) -> DeleteResult:
-        """Delete a session of which only the id is known. Return when the service has accepted.
+        """Delete a session by its id. Return when the service has accepted the request.
 
         Arguments:
             session_id: the session's name at the service.
@@ -241,10 +240,10 @@ class AgentBay:
         return Session(self._actions, session_id, Access()).delete(wait=False, timeout_s=timeout_s)
 
     def local_report(self) -> dict[str, Any]:
-        """Return what a local runtime reports of itself. The service has no such action.
+        """Return a local runtime's report about itself. The service has no such action.
 
         Returns:
-            The report as JSON has it: `isolation`, limits, version.
+            The decoded JSON of the report: `isolation`, limits, version.
 
         Raises:
             CommandError: there is no local runtime at the endpoint.
@@ -258,14 +257,14 @@ class AgentBay:
 
 
 def opened(result: SessionResult) -> Session:
-    """The session of an answer, or its refusal raised."""
+    """Return the session of a result; raise the error of a refusal."""
     if result.session is None:
         raise result.failure or SessionError(result.error_message)
     return result.session
 
 
 def _delete_quietly(session: Session) -> None:
-    """Delete it; an error must not hide the one that the block ends with."""
+    """Delete a session, and only log errors: they must not hide the error of the block."""
     try:
         done = session.delete(wait=False)
         if done.success or isinstance(done.failure, SessionNotFoundError):

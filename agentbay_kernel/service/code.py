@@ -1,10 +1,9 @@
-"""Running code: the `run_code` tool of a session, whose output comes at its end or as it runs.
+"""Running code: the `run_code` tool of a session, with output at the end or while the code runs.
 
-In: code, a language, a number of seconds. Out: a `CodeExecutionResult` for whatever the code did,
-its own errors and its timeout included; an error of `CommandError` for what the service could
-not do. Code that streams gives events first, in the order in which they happened: pieces of
-output and results. Facts of the Code API reference and the AgentBay wire protocol (streaming
-run_code, whose names are taken in camelCase and in snake_case).
+A `CodeExecutionResult` describes everything that the code did, its own errors and its timeout
+included. A `CommandError` reports what the service could not do. With streaming, pieces of output
+and results come first, as events in the order in which they happened. Sources: Code API reference;
+AgentBay wire protocol (streaming run_code, whose names are read in camelCase and in snake_case).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from agentbay_kernel.service.websocket import WebSocketCall
 # The gateway ends each request after 60 seconds (Code API reference, run_code).
 LONGEST_TIMEOUT_S = 60
 _GATEWAY_TIMEOUT = 504
-# A traceback on stderr is told apart from output by the failure that follows it at once.
+# A traceback on stderr belongs to a failure if the failure follows within this time.
 _HOLD_S = 0.3
 
 _log = get_logger("code")
@@ -43,11 +42,11 @@ _log = get_logger("code")
 
 @dataclass(frozen=True)
 class CodeChunk:
-    """What code printed. Newlines are inside the text.
+    """A piece of what code printed. Newlines are inside the text.
 
     Arguments:
         name: `stdout` or `stderr`.
-        text: a piece of it.
+        text: the piece.
     """
 
     name: str
@@ -83,24 +82,25 @@ class Code:
         """Run code in the session's sandbox and wait for its end.
 
         Arguments:
-            code: the code. It is sent unchanged, once, and leaves no files of its own.
+            code: the code. It is sent unchanged, once. Running it creates no files by itself.
             language: `python` or `javascript`, or an alias of them.
             timeout_s: seconds after which the sandbox stops the code, at most 60.
             check_syntax: first check whether the code parses, and warn if it does not.
-            output_limit: characters of each text of the result (stdout, stderr, a value, an
-                error) that are kept, the beginning and the end; all unless given.
+            output_limit: characters to keep of each string of the result (stdout, stderr, a value,
+                an error), from its start and its end; all unless given.
 
         Returns:
-            What the code did. An error of the code is no exception here: `success` is False and
+            What the code did. An error of the code is not raised: `success` is False and
             `error` has its name and value. At the timeout, `error.name` is "TimeoutError", and
             `logs` and `results` hold what came before.
 
         Raises:
             UnsupportedLanguageError, InvalidCodeError, InvalidTimeoutError: nothing was sent.
             ServiceUnreachableError: no connection, nothing was sent.
-            ResponseLostError: sent, but whether it ran is unknown. It is never sent twice.
-            SessionNotFoundError, ToolNotFoundError, AuthenticationError, ThrottledError: it was
-                refused and did not run.
+            ResponseLostError: the code was sent, but it is unknown whether it ran. It is never
+                sent twice.
+            SessionNotFoundError, ToolNotFoundError, AuthenticationError, ThrottledError: the code
+                was refused and did not run.
             ServiceFaultError, InvalidResponseError: the service failed, or its response is
                 invalid.
         """
@@ -115,8 +115,8 @@ class Code:
             answer = self._call_tool("run_code", arguments, seconds)
         except ResponseLostError as error:
             waited_s = time.monotonic() - started
-            # The gateway's own limit is reached before the sandbox's answer gets through. An
-            # earlier 504 has another cause, and is an answer lost.
+            # The gateway reached its own limit before the sandbox's response came through. An
+            # earlier 504 has another cause: the response is lost.
             if error.status != _GATEWAY_TIMEOUT or waited_s < seconds:
                 raise
             return _stopped_by_gateway(error, seconds, waited_s)
@@ -140,19 +140,19 @@ class Code:
             code: the code, sent once.
             language: `python` or `javascript`, or an alias of them.
             timeout_s: seconds after which the sandbox stops the code, at most 60.
-            silence_s: seconds without an event after which the response is given up; for code
+            silence_s: seconds without an event after which the response counts as lost; for code
                 that is known to print.
 
         Returns:
             An iterator of events in the order in which they happened: `CodeChunk`, `CodeOutput`,
-            and at last the `CodeExecutionResult`. The traceback of a failure is in that alone.
-            Reading it raises `ResponseLostError` if the connection breaks or no end comes in time;
+            and last the `CodeExecutionResult`. Only this last one has the traceback of a failure.
+            Reading raises `ResponseLostError` if the connection breaks or no end comes in time;
             code is never sent twice.
 
         Raises:
             UnsupportedLanguageError, InvalidCodeError, InvalidTimeoutError: nothing was sent.
             ServiceUnreachableError: there is no WebSocket, nothing was sent. `run_code` may work.
-            SessionNotFoundError, AuthenticationError: it was refused and did not run.
+            SessionNotFoundError, AuthenticationError: the code was refused and did not run.
         """
         name = find_language(language).name
         _check_code(code)
@@ -164,8 +164,8 @@ class Code:
     def check_syntax(self, code: str, language: str) -> bool:
         """Check whether code parses, and warn with a `CodeSyntaxWarning` if not. Nothing is sent.
 
-        The sandbox decides: IPython's syntax, and what only its version of the language knows, are
-        not checked here.
+        The sandbox decides. IPython's syntax, and syntax that only the sandbox's version of the
+        language has, are not checked here.
 
         Arguments:
             code: the code.
@@ -215,7 +215,7 @@ def _checked_timeout(timeout_s: object) -> float:
             f"and at most {LONGEST_TIMEOUT_S}, where the service's gateway ends each request."
         )
     seconds = float(timeout_s)  # type: ignore[arg-type]
-    # The service documents whole seconds; only what is none goes as a fraction.
+    # The service documents whole seconds, so whole numbers are sent as integers.
     return int(seconds) if seconds.is_integer() else seconds
 
 
@@ -235,13 +235,13 @@ def _stopped_by_gateway(
 
 
 class CodeStream:
-    """The events of one run, an iterator; the last one is the `CodeExecutionResult`.
+    """An iterator over the events of one run; the last one is the `CodeExecutionResult`.
 
-    Made by `Code.stream_code`, not by hand. It may be closed early, also by leaving a `with`: the
-    code continues in the sandbox.
+    Made by `Code.stream_code`, not by hand. It can be closed early, also by leaving a `with` block.
+    The code then continues in the sandbox.
 
     Raises:
-        ResponseLostError: the connection broke, or the end never came.
+        ResponseLostError: the connection broke, or the end did not come in time.
         ServiceFaultError, InvalidResponseError: the service failed, or its response is invalid.
     """
 
@@ -272,7 +272,7 @@ class CodeStream:
         """Wait for the next event.
 
         Arguments:
-            seconds: how long to wait; None waits as long as the run may take.
+            seconds: how long to wait; None waits as long as the code may run.
 
         Returns:
             The event, or None if none came in that time.
@@ -314,7 +314,7 @@ class CodeStream:
                 raise self._answer.nonsense(f"a frame with the phase {self._quote(phase)!r}")
             event = self._event(data)
             if isinstance(event, CodeChunk) and event.name == "stderr":
-                # The failure is told by the result; whoever shows that needs it once.
+                # The result contains the failure too, and a reader must see it only once.
                 if held or is_traced(event.text):
                     held.append(event)
                     continue
@@ -339,7 +339,7 @@ class CodeStream:
             return output
         if kind == "error":
             self._answer.add_error(data.get("error"))
-        # Kinds that are new are left out.
+        # Unknown kinds of events are ignored: a newer service may send them.
         return None
 
     def _weigh(self, size: int) -> None:

@@ -1,8 +1,8 @@
-"""Creating one session, and not two, over a network that loses answers.
+"""Creating exactly one session over a network that loses responses.
 
-In: `CreateSessionParams`. Out: a `Session`, or the error that the service's refusal is. Each
-create carries a label of its own: when its answer is lost, the sessions with that label tell
-what became of it. Facts of the AgentBay wire protocol: CreateMcpSession, life-cycle fields.
+Each request to create a session has its own label. If its response is lost, the sessions with this
+label show whether the session was created. CreateMcpSession and the life-cycle fields are those of
+the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ CREATE_LABEL = "agentbay_kernel_create"
 DEFAULT_IDLE_MIN = 15
 DEFAULT_MAX_MIN = 480
 _ATTEMPTS = 3
-# Seconds for all of it, and those of them in which it is looked for a create without an answer.
+# Seconds for everything, and how many of them are kept for finding a session after a lost response.
 _WITHIN_S, _LOOK_S = 85.0, 25.0
-# Seconds for what is only tidied up.
+# Seconds for each request that deletes a second session.
 _TIDY_S = 10.0
 _QUOTA_WORDS = ("exceed limit", "concurrency limit")
 
@@ -44,12 +44,12 @@ _log = get_logger("client")
 
 @dataclass(frozen=True)
 class CreateSessionParams:
-    """What a session is created with.
+    """The parameters of a new session.
 
     Arguments:
         image_id: the image; code needs `code_latest`.
         labels: strings by names, to find the session again. `CREATE_LABEL` may hold a random
-            string of the caller, by which this one request can be looked for.
+            string of the caller, which identifies this request.
         idle_release_timeout_min: minutes without use after which the service ends the session.
         max_runtime_min: minutes after which the service ends it in any case.
 
@@ -89,12 +89,12 @@ class CreateSessionParams:
 
 
 def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Session, str]:
-    """A new session, and the id of the request that made it; within 90 seconds.
+    """Create a session within 90 seconds; return it and the id of the request that created it.
 
     Raises:
         QuotaError: the account has no free session slot.
-        CommandError: the service refused, was not reached, or whether there is a session stayed
-            unknown.
+        CommandError: the service refused or was not reached, or it is unknown whether there is a
+            session.
     """
     labels = dict(params.labels or {})
     mark = {CREATE_LABEL: labels.get(CREATE_LABEL) or uuid.uuid4().hex}
@@ -121,7 +121,8 @@ def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Sessi
             try:
                 found = _find(actions, mark, ends_at)
             except CommandError as unknown:
-                # Not this one: it may say that nothing was sent, which holds for the search alone.
+                # Not `unknown`: it may report that nothing was sent, which is true of the search
+                # only.
                 raise error from unknown
             settled = True
             if found is None:
@@ -129,7 +130,7 @@ def create_session(actions: Actions, params: CreateSessionParams) -> tuple[Sessi
             return found
 
     def again(error: CommandError) -> bool:
-        # While nobody knows what became of the last create, there is no other.
+        # No second create while it is unknown whether the last one was done.
         return settled and _is_worth_another(error)
 
     try:
@@ -159,7 +160,7 @@ def _find(actions: Actions, mark: Mapping[str, str], ends_at: float) -> tuple[Se
 
 
 def _delete_strays(actions: Actions, mark: Mapping[str, str], kept: str) -> None:
-    # A create that was given up may have been done late, after another was sent.
+    # The service may have done a create late, after its response was lost and another was sent.
     try:
         listed = list_all(actions, mark, within_s=_TIDY_S)
         strays = [entry["sessionId"] for entry in listed]
@@ -179,7 +180,7 @@ def _is_fate_unknown(error: CommandError) -> bool:
 
 
 def _is_worth_another(error: CommandError) -> bool:
-    # Those of unknown fate come here only when the service has no session of them.
+    # Errors with an unknown result come here only if the service has no session with the label.
     return _is_fate_unknown(error) or isinstance(error, ServiceUnreachableError | ThrottledError)
 
 

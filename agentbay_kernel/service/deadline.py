@@ -1,8 +1,8 @@
-"""A deadline for a whole exchange, where sockets only know one for each read.
+"""A deadline for a whole exchange: sockets only have a timeout for each read.
 
-In: an exchange and how long its answer may take. Out: its socket is shut down when the time is
-over, so that the thread reading from it goes on. Without it, a server that sends a byte every
-few seconds holds a cell for hours. One daemon thread serves all exchanges of the process.
+At the deadline, the exchange's socket is shut down, so that the thread that reads from it
+continues. Without it, a server that sends a byte every few seconds could block a cell for hours.
+One daemon thread serves all exchanges of the process.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 
 
 class Exchange:
-    """One request and its answer, as far as the connection has got. A context manager.
+    """A context manager for one request and its response, with its progress.
 
-    `sent` is true once a byte of the request may have left; `expired` once the deadline was
-    reached. Another thread than the deadline's never touches it.
+    `sent` is true after a byte of the request may have been sent, `expired` after the deadline was
+    reached. Only the thread that makes the request and the thread of `Deadlines` use it.
 
     Arguments:
-        answer_s: seconds for the answer, from when the request is sent.
-        latest: when all must be over (of `time.monotonic`).
+        answer_s: seconds for the response, from when the request is sent.
+        latest: `time.monotonic` time at which everything must be over.
     """
 
     def __init__(self, deadlines: Deadlines, answer_s: float, latest: float = math.inf) -> None:
@@ -41,10 +41,10 @@ class Exchange:
         self._deadlines.remove(self)
 
     def begin(self, connected: socket.socket) -> None:
-        """The request is about to leave by this socket: the time begins to run.
+        """Start the response's time: the request is about to be sent by this socket.
 
         Raises:
-            TimeoutError: connecting took all the time; nothing may be sent any more.
+            TimeoutError: connecting took all the time, so nothing may be sent.
         """
         now = time.monotonic()
         if now >= self._latest:
@@ -55,20 +55,20 @@ class Exchange:
         self._deadlines.add(self)
 
     def extend(self, seconds: float) -> None:
-        """Allow more time, as an answer that is really arriving gets."""
+        """Allow more time, for a response that is arriving."""
         self.ends_at = min(self.ends_at + seconds, self._latest)
 
     def cut(self) -> None:
-        """Shut the socket down; whoever reads from it sees the end."""
+        """Shut down the socket, so that its reader sees the end."""
         self.expired = True
         if self._socket is not None:
-            # Not SSLSocket.shutdown, which would pull TLS from under the reading thread.
+            # Not SSLSocket.shutdown, which would remove TLS while the other thread reads.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class Deadlines:
-    """Cuts exchanges that are over time. Thread-safe; its thread lives only while needed."""
+    """Ends exchanges at their deadlines. Thread-safe; its thread exists only while needed."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -77,10 +77,10 @@ class Deadlines:
         self._wakes_at = 0.0
 
     def add(self, exchange: Exchange) -> None:
-        """Watch an exchange from now on."""
+        """Start watching an exchange."""
         with self._changed:
             self._exchanges.add(exchange)
-            # After a fork the thread is gone although it is still named here.
+            # After a fork the thread does not exist, although `_thread` is still set.
             if self._thread is None or not self._thread.is_alive():
                 self._wakes_at = exchange.ends_at
                 self._thread = threading.Thread(
@@ -92,7 +92,7 @@ class Deadlines:
                 self._changed.notify()
 
     def remove(self, exchange: Exchange) -> None:
-        """Watch it no longer: its socket is left alone from now on, another may be using it."""
+        """Stop watching an exchange: its socket may be used for another one from now on."""
         with self._changed:
             self._exchanges.discard(exchange)
 

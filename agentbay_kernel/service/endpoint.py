@@ -1,8 +1,7 @@
-"""Where the service is and which key opens it.
+"""The service's address and the API key, from arguments, environment and the nearest `.env`.
 
-In: arguments, environment variables, the nearest `.env` file. Out: frozen `Credentials` with the
-`Endpoint`. From `.env` only the key and the region are read, so that a downloaded folder can't
-send the key elsewhere. Facts of the AgentBay wire protocol: regions and their addresses.
+Only the key and the region are read from `.env`, so that a downloaded directory can't send the key
+elsewhere. Regions and their addresses are those of the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ _KNOWN_HOST = re.compile(rf"(?:agentbay|wuyingai)(?:-pre)?\.{_REGION}\.aliyuncs\
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests go.
+    """The server that requests are sent to.
 
     Arguments:
         url: the address, with a scheme and no trailing slash.
         host: the name of the host.
-        is_loopback: requests stay on this machine.
-        is_known: the host is one of AgentBay's own.
-        region_id: the region that is sent along.
+        is_loopback: whether requests stay on this machine.
+        is_known: whether the host is one of AgentBay's own.
+        region_id: the region to send with requests.
     """
 
     url: str
@@ -53,12 +52,12 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Credentials:
-    """A key and an endpoint, as they were found.
+    """The key and the endpoint that were found.
 
     Arguments:
         api_key: the key, or None.
         region_id: the region that was requested, or None.
-        endpoint: where requests go.
+        endpoint: the server that requests are sent to.
     """
 
     api_key: str | None = field(repr=False)
@@ -74,11 +73,11 @@ def find_credentials(
     start_folder: str | Path | None = None,
     env_file: str | Path | None = None,
 ) -> Credentials:
-    """Look for a key and an endpoint. A missing key is no error here.
+    """Find a key and an endpoint. A missing key is not an error here.
 
     Each comes from its argument, or from the environment (`AGENTBAY_API_KEY`,
-    `AGENTBAY_REGION_ID`, `AGENTBAY_ENDPOINT`); key and region also from the nearest `.env`. An
-    endpoint, wherever it is given, wins over a region.
+    `AGENTBAY_REGION_ID`, `AGENTBAY_ENDPOINT`). Key and region can also come from the nearest
+    `.env`. An endpoint always takes precedence over a region.
 
     Arguments:
         api_key: a key that is already known.
@@ -86,10 +85,10 @@ def find_credentials(
         endpoint: a host or an address.
         start_folder: the directory in which the search for `.env` starts, upwards; the working
             directory unless given.
-        env_file: this file instead of the nearest `.env`; it must exist.
+        env_file: a file to read instead of the nearest `.env`; it must exist.
 
     Returns:
-        What was found.
+        The key and the endpoint.
 
     Raises:
         ConfigurationError: a value that was found is invalid.
@@ -106,11 +105,15 @@ def find_credentials(
 
 
 def parse_endpoint(address: str | None = None, region_id: str | None = None) -> Endpoint:
-    """The endpoint of an address (a bare host means https), else of a region.
+    """Return the endpoint of an address, or of a region if there is no address.
+
+    Arguments:
+        address: a URL, or a host alone for https.
+        region_id: the region, `cn-hangzhou` unless given.
 
     Raises:
-        ConfigurationError: the address or the region is not valid, or the address is plain http
-            to another machine.
+        ConfigurationError: the address or the region is invalid, or the address is plain http to
+            another machine.
     """
     region = (region_id or DEFAULT_REGION).strip().lower()
     bare_region = region.removeprefix(_PRE)
@@ -125,7 +128,7 @@ def parse_endpoint(address: str | None = None, region_id: str | None = None) -> 
 
 
 def is_loopback_host(host: str) -> bool:
-    """Does the name or address mean this machine?"""
+    """Return whether a host name or address stands for this machine."""
     if host.lower() == "localhost":
         return True
     try:
@@ -135,7 +138,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def place_of(url: str) -> str:
-    """How messages name the other side of a URL. The path is left out: it may hold a secret."""
+    """Return the name of a URL's host for messages, without the path, which may hold a secret."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     name = f"{host}:{parts.port}" if parts.port else host
@@ -158,7 +161,7 @@ def _parse_address(address: str, region_id: str) -> Endpoint:
         parts = urlsplit("")
     strange = parts.username is not None or parts.query or parts.fragment
     if parts.scheme not in ("http", "https") or not host or strange or re.search(r"\s", address):
-        # The address is not repeated: it may hold a password.
+        # The message does not show the address, which may hold a password.
         raise ConfigurationError(
             f"The AgentBay endpoint is not an address. Set {ENDPOINT_VARIABLE} to a host, or to "
             "https://HOST[:PORT][/PATH] without user name, query and fragment."
@@ -197,7 +200,7 @@ def _read_env_file(
     if path is None:
         return {}
     try:
-        # Not interpolated: a key is taken literally.
+        # Not interpolated: a key is read literally.
         values = dotenv_values(path, interpolate=False) if path.is_file() else None
     except (OSError, UnicodeError) as error:
         _log.warning("The file %s could not be read: %s", path, type(error).__name__)

@@ -1,7 +1,7 @@
-"""Answers of the two routes, opened: what the service says around what a tool says.
+"""Reading the responses of both routes: the service's envelope around a tool's response.
 
-In: an HTTP `Answer`. Out: an `Envelope` (action route) or a `ToolAnswer` (either route), or the
-error that the answer means. Shapes, codes and texts are facts of the AgentBay wire protocol.
+An HTTP `Answer` becomes an `Envelope` (action route) or a `ToolAnswer` (either route), or raises an
+error. Forms, codes and texts are those of the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from agentbay_kernel.errors import (
 )
 from agentbay_kernel.service.transport import Answer
 
-# What is repeated of a text by the service: enough to search for it, not a page of HTML.
+# Characters that a message quotes of the service's text: enough to search for, not a whole page.
 _LONGEST_QUOTE = 300
-# A shorter one stands in too many words that are none.
+# A shorter secret would also be found in ordinary words.
 _SHORTEST_SECRET = 8
-# Fields of the service's answers that open something (AgentBay wire protocol, CreateMcpSession,
-# GetMcpResource), in JSON or in Python's spelling of it, whole or cut off, quoted in quotes.
+# Fields of the service's responses that hold credentials (AgentBay wire protocol, CreateMcpSession,
+# GetMcpResource), as JSON or as a Python literal, complete or cut off, also quoted in a string.
 _CODED = re.compile(
     r"""((?:token|auth_?code|ticket|connectionproperties|signature|authorization)
         [\\"']*\s*[:=][\s\\"'\[({]*(?:bearer\s+)?[\\"']*)[^"'\\\s&,}]+""",
@@ -42,7 +42,7 @@ _WRAPPING = re.compile(r"^code: \d+, | request id: [\w-]+\.?$")
 
 @dataclass(frozen=True)
 class Envelope:
-    """An answer of the action route: the request's id, `Data`, and all top-level fields."""
+    """A response of the action route: the request's id, `Data`, and all top-level fields."""
 
     request_id: str
     data: Any
@@ -51,7 +51,7 @@ class Envelope:
 
 @dataclass(frozen=True)
 class ToolAnswer:
-    """What a tool said: its text, and whether that is an error."""
+    """A tool's response: its text, and whether it is an error."""
 
     text: str
     is_error: bool
@@ -59,10 +59,10 @@ class ToolAnswer:
 
 
 class Quote:
-    """Repeats the service's words in a message: shortened, on one line, secrets hidden.
+    """Quotes the service's text in a message: shortened, on one line, with secrets hidden.
 
-    Hidden are the key and the tokens, also those that the service tells in these very words, and
-    of addresses all but the host: paths and queries hold codes that open something.
+    It hides the key and all tokens, also tokens that only this text contains. Of addresses, only
+    the host is shown: paths and queries may hold credentials.
 
     Arguments:
         key: the API key.
@@ -73,15 +73,17 @@ class Quote:
         self._secrets = (key,) if key else ()
 
     def hide(self, secret: str) -> None:
-        """Hide this as well from now on."""
+        """Hide this string too from now on."""
         if secret and secret not in self._secrets:
             self._secrets = (*self._secrets, secret)
 
     def without_secrets(self, body: bytes, *, tokens: bool = True) -> bytes:
-        """An answer with the key, and tokens too, replaced by "***".
+        """Return a response with the key and the tokens replaced by "***".
 
-        A service has no reason to send them back, but one that does would have them stand in an
-        output.
+        A service has no reason to send them back. If it does, they must not appear in an output.
+
+        Arguments:
+            tokens: whether to replace the tokens too, and not only the key.
         """
         for secret in self._secrets if tokens else self._secrets[:1]:
             if len(secret) >= _SHORTEST_SECRET:
@@ -97,14 +99,14 @@ class Quote:
 
 
 def decode_json(text: str) -> Any:
-    """Decode JSON from outside.
+    """Decode JSON that comes from outside.
 
-    NaN and the infinities are read as null, as JavaScript writes them: Python's own encoder
-    produces them, and a cell is not lost for a number that a page can't show. Half surrogate
-    pairs, which no later encoder takes, become U+FFFD.
+    NaN and the infinities become null, as in JavaScript: Python's own encoder produces them, and a
+    cell must not be lost because of a number that a page can't show. Half surrogate pairs, which
+    later encoders refuse, become U+FFFD.
 
     Raises:
-        ValueError: not JSON, or too deeply nested, or with a number too long.
+        ValueError: it is not JSON, is nested too deeply, or has a number with too many digits.
     """
     try:
         value = json.loads(text, parse_constant=lambda _name: None)
@@ -114,7 +116,7 @@ def decode_json(text: str) -> Any:
 
 
 def nests_deeper(value: Any, depth: int) -> bool:
-    """Are there more than so many objects and lists in each other?"""
+    """Return whether objects and lists are nested more than `depth` levels deep."""
     level = [value]
     while level and depth:
         depth -= 1
@@ -129,12 +131,13 @@ def nests_deeper(value: Any, depth: int) -> bool:
 
 
 def read_envelope(answer: Answer, *, place: str, quote: Quote) -> Envelope:
-    """Open an answer of the action route.
+    """Read a response of the action route.
 
     Raises:
-        SessionNotFoundError, AuthenticationError, ThrottledError, ServiceFaultError: what the
-            service refused or failed at.
-        InvalidResponseError: a redirect, or not an answer of the protocol.
+        SessionNotFoundError, AuthenticationError, ThrottledError, ServiceFaultError: the service
+            refused the request or failed.
+        ResponseLostError: a gateway returned 502 or 504 in place of a response.
+        InvalidResponseError: it is a redirect, or not a response of the protocol.
     """
     fields = _open(answer, place, quote)
     if fields.get("Success") is False and not fields.get("Data"):
@@ -143,11 +146,10 @@ def read_envelope(answer: Answer, *, place: str, quote: Quote) -> Envelope:
 
 
 def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAnswer:
-    """The tool's words in an answer to CallMcpTool.
+    """Return the tool's response in a response to CallMcpTool.
 
     Raises:
-        InvalidResponseError: there are none.
-        ServiceFaultError: the service failed to call the tool.
+        InvalidResponseError: there is no such response, or it has values of wrong types.
     """
     data = envelope.data
     if isinstance(data, str):
@@ -162,11 +164,12 @@ def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAns
 
 
 def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote) -> ToolAnswer:
-    """The tool's words in an answer of the LinkUrl route.
+    """Return the tool's response in a response of the LinkUrl route.
 
     Raises:
         AuthenticationError: the session's token was refused (HTTP 401 or 403).
-        and what `read_envelope` and `read_action_tool` raise.
+        ServiceFaultError: the service failed to call the tool.
+        and the errors of `read_envelope` and `read_action_tool`.
     """
     fields = _open(answer, place, quote)
     if fields.get("success") is False and not fields.get("data"):
@@ -203,7 +206,7 @@ def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAns
         )
     text: object = ""
     if content:
-        # Tools of the service answer with one item; the text may stand under any of these names.
+        # The service's tools return one item; its text may have any of these names.
         first = content[0]
         keys = ("text", "blob", "data")
         text = (
@@ -225,7 +228,7 @@ def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAns
 
 
 def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:
-    """The document that an answer is, if it is neither a refusal nor nonsense."""
+    """Return the document in a response; raise an error for a refusal or an invalid response."""
     _refuse_redirect(answer, place)
     try:
         fields = decode_json(answer.body.decode("utf-8"))
@@ -246,8 +249,11 @@ def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:
 
 
 def _start(body: bytes) -> str:
-    """Return the start of a page (of a proxy, for example), to be shown: HTML, or words up to the
-    first bracket or quote. The keys of broken JSON don't say which values are secrets."""
+    """Return the start of a page, for example of a proxy, for a message.
+
+    It is shown if it is HTML, else up to the first bracket or quote: in broken JSON, it is unknown
+    which values are secrets.
+    """
     start = body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     return start if start.startswith("<") else re.split(r"[^\w\s.,:;()!?/-]", start, maxsplit=1)[0]
 
@@ -276,12 +282,12 @@ def _refuse_redirect(answer: Answer, place: str) -> None:
 
 
 def _fault(answer: Answer, fields: dict[str, Any], *, place: str, quote: Quote) -> CommandError:
-    """The error that a refusal or a failure of the service is."""
+    """Return the error for a refusal or a failure of the service."""
     status = answer.status
     request_id = _text(fields.get("RequestId") or fields.get("requestId"))
     code = _text(fields.get("Code") or fields.get("code"))
     message = _text(fields.get("Message") or fields.get("message"))
-    # The service wraps its words in the status and the request's id, which are kept elsewhere.
+    # The service adds the status and the request's id to its message; errors have their own fields.
     message = _WRAPPING.sub("", message)
     if not fields:
         message = _start(answer.body)

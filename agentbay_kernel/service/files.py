@@ -1,8 +1,8 @@
-"""Files of a session: read, write, list, upload, download, by the session's own tools.
+"""Files of a session: read, write, list, upload and download, with the session's own tools.
 
-What comes out of a sandbox is data: a download is written where the rule of `local_files` says, as
-the one of the exchange. For large files and for directories of many, `Exchange` continues after an
-interruption and this does not.
+A sandbox's files are untrusted data: `local_files` decides where a download is written, as it does
+for the exchange. For large files and directories with many files, use `Exchange`: it continues
+after an interruption, and this module does not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from agentbay_kernel.errors import (
 from agentbay_kernel.local_files import open_to_write, path_to_write
 from agentbay_kernel.service.tools import Tools, patiently
 
-# Bytes that one file or directory may have unless the caller says otherwise.
+# Most bytes of one file or directory, unless the caller sets another limit.
 LIMIT = 2_000_000_000
 # Larger pieces are not faster (benchmarks/README.md); a multiple of 3, so that base64 has no
 # padding between them.
@@ -49,7 +49,7 @@ class FileEntry:
 
     Arguments:
         name: the name, as the sandbox reports it.
-        is_directory: it is a directory and not a file.
+        is_directory: whether it is a directory, and not a file.
     """
 
     name: str
@@ -59,7 +59,7 @@ class FileEntry:
 class Files:
     """The files of one session: `session.files`, not made by hand. Thread-safe.
 
-    Paths are those of the sandbox. A relative one starts at the directory in which `shell` runs.
+    Paths are those of the sandbox. A relative path starts at the directory in which `shell` runs.
     """
 
     def __init__(self, tools: Tools) -> None:
@@ -84,7 +84,7 @@ class Files:
         return b"".join(self._pieces(self._absolute(path), limit))
 
     def read_text(self, path: str, *, limit: int = LIMIT) -> str:
-        """Read a file as UTF-8; what is invalid is replaced.
+        """Read a file as UTF-8; invalid bytes are replaced.
 
         Arguments:
             path: the file in the sandbox.
@@ -114,7 +114,7 @@ class Files:
         """
         content = data.encode() if isinstance(data, str) else data
         target = self._absolute(path)
-        # Not the file's name, which may have as many bytes as a name can have.
+        # Without the file's name, which may already have the greatest possible length.
         beside = posixpath.join(posixpath.dirname(target), f".ab-{secrets.token_hex(6)}")
         size = self._piece("write_file", sent=True)
         self._tool("create_directory", {"path": posixpath.dirname(target)})
@@ -127,7 +127,7 @@ class Files:
                 parts.append(part)
             self._join(beside, target, content)
         finally:
-            # Also at an error; that they stay is no harm.
+            # Also after an error. If the parts can't be removed, they do no harm.
             with contextlib.suppress(Exception):
                 self._tools.shell(f"rm -f -- {shlex.quote(beside)}*")
 
@@ -138,7 +138,7 @@ class Files:
             path: the directory in the sandbox.
 
         Returns:
-            Its entries, by name.
+            Its entries, in the order of the sandbox's list.
 
         Raises:
             ExchangeError: it can't be read, or has too many entries.
@@ -157,13 +157,13 @@ class Files:
         return entries
 
     def upload(self, local: str | Path, remote: str = "") -> builtins.list[str]:
-        """Copy a file, or a directory with its files, into the sandbox; replaces what is there.
+        """Copy a file, or a directory with its files, into the sandbox; overwrite existing files.
 
-        Links and names that start with a dot are left out.
+        In a directory, links and names that start with a dot are left out.
 
         Arguments:
             local: a path on this machine.
-            remote: the path of the file or directory itself; its name unless given.
+            remote: the path of the new file or directory itself; the name of `local` unless given.
 
         Returns:
             The paths that were written.
@@ -197,21 +197,21 @@ class Files:
 
         Data is written at `local`. Every other file (code, notebooks, HTML, configuration) is
         written below `from-sandbox` beside it, under the same path. Names that start with a dot
-        and `__pycache__` are left out.
+        and `__pycache__` are left out of a directory.
 
         Arguments:
             remote: a path in the sandbox.
-            local: where to: the path of the file or directory itself; its name unless given.
-            force: overwrite files that are here.
-            endings: of names that are data too, besides `local_files.DATA_ENDINGS`.
-            limit: bytes that all of it may have.
+            local: the path of the new file or directory itself; the name of `remote` unless given.
+            force: overwrite existing files.
+            endings: endings of names that are data too, besides `local_files.DATA_ENDINGS`.
+            limit: most bytes of all files together.
 
         Returns:
             The paths that were written, those below `from-sandbox` included.
 
         Raises:
-            TargetExistsError: a file is here already. Nothing was written.
-            NotAllowedError: nothing is written under one of the names. Nothing was written.
+            TargetExistsError: a file exists already. Nothing was written.
+            NotAllowedError: one of the names is not allowed. Nothing was written.
             ExchangeError: it can't be read or written.
             CommandError: the service failed.
         """
@@ -244,13 +244,13 @@ class Files:
             except OSError as error:
                 raise ExchangeError(f"{place} can't be written: {error}.") from error
             except Exception:
-                # Half a file is none.
+                # A partial file is not left behind.
                 place.unlink(missing_ok=True)
                 raise
         return list(places)
 
     def _below(self, path: str, below: str = "", depth: int = 0) -> Iterator[tuple[str, int]]:
-        """The files at a path, by what follows it, with their sizes as the sandbox claims them."""
+        """Yield the files at a path, by their relative paths, with the sizes that are reported."""
         at = posixpath.join(path, below) if below else path
         told = self._tool("get_file_info", {"path": at})
         if "\nisDirectory: true" not in told:
@@ -291,10 +291,10 @@ class Files:
             raise MalformedValueError(f"The sandbox sent invalid base64 for {path}.") from None
 
     def _join(self, beside: str, target: str, content: bytes) -> None:
-        """Have the parts put together, looked over and moved to their place."""
+        """Make the sandbox join the parts, compare checksums and move the file to its path."""
         whole, place = shlex.quote(f"{beside}.whole"), shlex.quote(target)
         digest = hashlib.sha256(content).hexdigest()
-        # The parts' names sort as their offsets do. Done twice, the second finds it done.
+        # The parts' names sort like their offsets. A repeated request finds the file in its place.
         done = patiently(
             lambda: self._tools.shell(
                 f"cat {shlex.quote(beside)}.0* | base64 -d > {whole} && "

@@ -1,8 +1,9 @@
-"""Shell commands that take longer than a request may: started, followed, and stopped.
+"""Shell commands that run longer than a request may take: start, follow and stop them.
 
-A job is a directory of the sandbox. Making it is what starts the job, and only one request can make
-it: a start may be repeated when its response is lost, and the command runs once. Its output and its
-exit code are files there, so whoever knows the id can read them as long as the session lives.
+A job is a directory of the sandbox. The request that creates the directory starts the job, and only
+one request can create it. So a start can be repeated if its response is lost, and the command still
+runs once. Output and exit code are files there: every program that knows the id can read them as
+long as the session exists.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from agentbay_kernel.service.tools import Tools, patiently
 _FOLDER = "/tmp/agentbay-jobs"
 _ID = re.compile(r"job-[0-9a-f]{16}")
 _LARGEST_PIECE = 999_999
-# Between two looks at a job that has nothing new.
+# Between two status requests for a job without new output.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-# A job that was claimed and has no process after this time has none.
+# A job whose directory exists but that has no process after this time was lost.
 _STARTING_S = 10.0
-# Characters of each stream that `wait` keeps unless told otherwise.
+# Bytes of each stream that `wait` fetches unless another limit is given.
 KEPT = 1_000_000
 # The exit code of a job whose process was killed before it could write one.
 KILLED = 137
 
-# What the job's own process runs. TERM goes to the command as well; this waits for its end.
+# The script of the job's own process. SIGTERM reaches the command too; the script waits for its
+# end.
 _RUNNER = """\
 trap : TERM
 bash "$0.sh" >"$0/stdout" 2>"$0/stderr" </dev/null &
@@ -64,9 +66,9 @@ class JobStatus:
     """The state of a job.
 
     Arguments:
-        running: it has not ended.
-        exit_code: None while it runs; 137 if its process was killed.
-        stdout_bytes: bytes that it has printed.
+        running: whether the job has not ended.
+        exit_code: None while the job runs; 137 if its process was killed.
+        stdout_bytes: bytes that it has printed to stdout.
         stderr_bytes: bytes that it has printed to stderr.
     """
 
@@ -79,8 +81,8 @@ class JobStatus:
 class Job:
     """One command that runs in a session. Made by `Session.start` and `Session.job`, not by hand.
 
-    All calls may be repeated, and repeat themselves while the network fails for a moment. If one
-    raises, the job continues: `session.job(job.id)` finds it again.
+    All calls can be repeated, and repeat their requests while the network fails for a moment. If a
+    call raises an error, the job continues: `session.job(job.id)` finds it again.
     """
 
     def __init__(self, tools: Tools, job_id: str) -> None:
@@ -98,7 +100,7 @@ class Job:
         return self._id
 
     def status(self) -> JobStatus:
-        """Ask for the job's state.
+        """Request the job's state.
 
         Returns:
             Whether it runs, its exit code, and how much it printed.
@@ -122,8 +124,8 @@ class Job:
     def follow(self) -> Iterator[CodeChunk]:
         """Yield what the job prints, from its start to its end, while it runs.
 
-        The two streams are read in turn, so their order is only roughly the one in which they were
-        printed.
+        The two streams are read in turn, so the order of their pieces is only roughly the order in
+        which they were printed.
 
         Yields:
             Pieces of stdout and stderr.
@@ -164,11 +166,11 @@ class Job:
         """Wait for the job's end.
 
         Arguments:
-            timeout_s: seconds to wait; None waits without end. The job continues afterwards.
-            output_limit: bytes of each stream that are fetched: the beginning and the end.
+            timeout_s: seconds to wait; None waits without a limit. The job continues afterwards.
+            output_limit: bytes to fetch of each stream, from its start and its end.
 
         Returns:
-            What it printed, and its exit code.
+            What the job printed, and its exit code.
 
         Raises:
             TimeoutError: the job still runs.
@@ -277,7 +279,7 @@ def start_job(
     if not made.success:
         raise ExchangeError(f"The command could not be written: {made.error_message[:300]}")
     runner = shlex.quote(_RUNNER)
-    # `mkdir` is the claim: of two requests, one makes the directory and the other does nothing.
+    # Of two requests, `mkdir` lets one create the directory; the other one does nothing.
     started = patiently(
         lambda: tools.shell(
             f"mkdir {folder} 2>/dev/null || {{ [ -d {folder} ]; exit; }}; "

@@ -1,7 +1,6 @@
-"""Sessions by their labels, page by page.
+"""Lists of sessions by their labels, one page or all pages.
 
-In: labels, a page's size. Out: `SessionListResult`, or the entries of all pages. Facts of the
-AgentBay wire protocol: ListSession, its fields and its NextToken.
+ListSession, its fields and its NextToken are those of the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from agentbay_kernel.service.actions import Actions
 from agentbay_kernel.service.results import SessionListResult
 
 LARGEST_PAGE = 100
-# A service whose pages never end must not hold us for ever.
+# A service whose pages never end must not block a caller.
 _MOST_PAGES = 1000
 _NAMES = ("SessionId", "SessionStatus", "AppInstanceId", "ImageId")
 
@@ -30,13 +29,14 @@ def list_page(
     token: str = "",
     within_s: float | None = None,
 ) -> SessionListResult:
-    """One page: the one that `token` names, else the first.
+    """Return one page: the one of `token`, or else the first.
 
     Arguments:
-        within_s: seconds for it, if they are limited.
+        limit: most sessions of the page, at most 100.
+        within_s: seconds for the page; no limit unless given.
 
     Raises:
-        CommandError: the service refused, was not reached, or answered nonsense.
+        CommandError: the service refused, was not reached, or returned an invalid response.
     """
     fields = {
         "Labels": json.dumps(dict(labels or {})),
@@ -69,13 +69,13 @@ def list_all(
     status: str | None = None,
     within_s: float | None = None,
 ) -> Iterator[dict[str, str]]:
-    """The entries of all pages.
+    """Yield the entries of all pages.
 
     Arguments:
-        within_s: seconds for all of them, if they are limited.
+        within_s: seconds for all pages together; no limit unless given.
 
     Raises:
-        CommandError: as `list_page`.
+        CommandError: as for `list_page`.
     """
     token = ""
     ends_at = None if within_s is None else time.monotonic() + within_s

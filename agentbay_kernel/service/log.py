@@ -1,7 +1,7 @@
-"""Loggers of this project, all below `agentbay_kernel` in the standard library's tree.
+"""The loggers of this project, all below `agentbay_kernel` in the standard library's tree.
 
-In: a name. Out: a `logging.Logger`. No handler is installed and no level set: that is the
-program's business. Neither the API key nor a session's token is ever logged.
+No handler is installed and no level is set: the program decides. Neither the API key nor a
+session's token is ever logged.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ def get_logger(name: str) -> logging.Logger:
         name: its last part, for example `code`.
 
     Returns:
-        A logger without a handler and a level of its own.
+        A logger without its own handler or level.
     """
     return logging.getLogger(f"agentbay_kernel.{name}")
 
 
 def hide_paths_of(host: str) -> None:
-    """Leave addresses at that host out of urllib3's log, but for the host and the action.
+    """Hide paths and queries of this host in urllib3's log, except for the action's name.
 
-    It logs the path of each request at DEBUG, and paths and queries of a session's addresses hold
-    codes that open it.
+    urllib3 logs the path of each request at DEBUG, and paths and queries of a session's addresses
+    hold its credentials.
     """
     if not _filter.hosts:
         logging.getLogger("urllib3.connectionpool").addFilter(_filter)

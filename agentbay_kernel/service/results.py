@@ -1,7 +1,7 @@
-"""What the service's answers become: frozen values, each an `ApiResponse`.
+"""The results of calls to the service, as frozen values.
 
-In: nothing, these are plain values. Out: what `create`, `run_code` and the others return. The
-service's refusals are values too (`success=False`); what is raised instead is in `errors`.
+`create`, `run_code` and the other methods return them. A refusal of the service is a result too
+(`success=False`). The errors that are raised instead are in `errors`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from agentbay_kernel.errors import (
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """What every response has.
+    """The fields that every response has.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: what was requested was done.
+        request_id: the service's id of the request.
+        success: whether the request was carried out.
         error_message: empty on success.
     """
 
@@ -37,7 +37,7 @@ class ApiResponse:
 
 @dataclass(frozen=True)
 class Refusable(ApiResponse):
-    """An answer that may be a refusal; `failure` then is the error it would be if raised."""
+    """A response that may be a refusal; `failure` is then the matching error."""
 
     failure: AgentBayError | None = None
 
@@ -53,10 +53,10 @@ _REFUSALS = (
 
 
 def refused(result: type[R], error: CommandError | SessionError) -> R:
-    """The result that an answered refusal is; an error that the service did not answer is raised.
+    """Return a refusal of the service as a result; raise every other error.
 
     Raises:
-        CommandError: the service was not reached, or answered nonsense.
+        CommandError: the service was not reached, or returned an invalid response.
     """
     if not isinstance(error, _REFUSALS):
         raise error
@@ -69,14 +69,14 @@ class SessionListResult(Refusable):
     """One page of sessions, from `AgentBay.list`.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: the service did it.
+        request_id: the service's id of the request.
+        success: whether the service carried out the request.
         error_message: empty on success.
-        failure: the error that a refusal would be if raised.
+        failure: the error that describes a refusal; None on success.
         session_ids: dicts with `sessionId`, `sessionStatus`, `appInstanceId` and `imageId`.
         next_token: empty on the last page.
         max_results: most entries of a page.
-        total_count: how many sessions there are.
+        total_count: number of sessions on all pages.
     """
 
     session_ids: list[dict[str, str]] = field(default_factory=list)
@@ -90,10 +90,10 @@ class DeleteResult(Refusable):
     """Result of `delete`.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: the service did it.
+        request_id: the service's id of the request.
+        success: whether the service carried out the request.
         error_message: empty on success.
-        failure: the error that a refusal would be if raised.
+        failure: the error that describes a refusal; None on success.
     """
 
 
@@ -102,10 +102,10 @@ class OperationResult(Refusable):
     """Result of `keep_alive` and `set_labels`.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: the service did it.
+        request_id: the service's id of the request.
+        success: whether the service carried out the request.
         error_message: empty on success.
-        failure: the error that a refusal would be if raised.
+        failure: the error that describes a refusal; None on success.
     """
 
 
@@ -114,10 +114,10 @@ class SessionStatusResult(Refusable):
     """Result of `get_status`.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: the service did it.
+        request_id: the service's id of the request.
+        success: whether the service carried out the request.
         error_message: empty on success.
-        failure: the error that a refusal would be if raised.
+        failure: the error that describes a refusal; None on success.
         status: `RUNNING`, `DELETING`, `FINISH` and others; empty if unknown.
     """
 
@@ -129,10 +129,10 @@ class LabelsResult(Refusable):
     """Result of `get_labels`.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: the service did it.
+        request_id: the service's id of the request.
+        success: whether the service carried out the request.
         error_message: empty on success.
-        failure: the error that a refusal would be if raised.
+        failure: the error that describes a refusal; None on success.
         labels: values by names.
     """
 
@@ -144,8 +144,8 @@ class ToolResult(ApiResponse):
     """Result of a tool.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: the tool reported no error.
+        request_id: the service's id of the request.
+        success: whether the tool reported no error.
         error_message: the text of its error; empty on success.
         data: the text of its response.
     """
@@ -154,16 +154,16 @@ class ToolResult(ApiResponse):
 
     @property
     def text(self) -> str:
-        """Return what the tool reported, on success or not."""
+        """Return the tool's text: its response, or its error."""
         return self.data if self.success else self.error_message
 
 
 @dataclass(frozen=True)
 class ShellResult:
-    """What a shell command printed and how it ended.
+    """The output and the exit code of a shell command.
 
     Arguments:
-        stdout: its output.
+        stdout: its output to stdout.
         stderr: its output to stderr.
         exit_code: 0 on success, 124 at its timeout.
     """
@@ -174,13 +174,13 @@ class ShellResult:
 
     @property
     def success(self) -> bool:
-        """Return whether it ended with the exit code 0."""
+        """Return whether the exit code is 0."""
         return self.exit_code == 0
 
 
 @dataclass(frozen=True)
 class CodeLogs:
-    """What code printed, in chunks; newlines are inside the chunks.
+    """The output that code printed, in chunks; newlines are inside the chunks.
 
     Arguments:
         stdout: chunks of stdout, in their order.
@@ -193,12 +193,12 @@ class CodeLogs:
 
 @dataclass(frozen=True)
 class CodeOutput:
-    """One result: a MIME bundle as the sandbox sent it. Hostile code may have chosen it.
+    """One result: a MIME bundle as the sandbox sent it. Hostile code may have made it.
 
     Arguments:
         data: content by MIME type.
-        metadata: what the sandbox adds to the types.
-        is_main_result: it is the value of the last expression; others were displayed.
+        metadata: the sandbox's metadata about the types.
+        is_main_result: whether it is the value of the last expression; others were displayed.
     """
 
     data: dict[str, Any]
@@ -208,7 +208,7 @@ class CodeOutput:
 
 @dataclass(frozen=True)
 class CodeError:
-    """How code failed.
+    """The error with which code failed.
 
     Arguments:
         name: name of the exception.
@@ -223,14 +223,14 @@ class CodeError:
 
 @dataclass(frozen=True)
 class CodeExecutionResult(ApiResponse):
-    """What code did (Code API reference), be it an error.
+    """The result of code, errors of the code included (Code API reference).
 
     Arguments:
-        request_id: name of the request at the service.
+        request_id: the service's id of the request.
         success: False if the code failed.
         error_message: empty on success.
-        logs: what it printed.
-        results: what it displayed, and its value.
+        logs: what the code printed.
+        results: what it displayed, and the value of its last expression.
         error: how it failed, or None. At its timeout, `error.name` is "TimeoutError".
         execution_count: number of the execution in the interpreter, if the service sent one.
         execution_time: seconds.
@@ -244,7 +244,7 @@ class CodeExecutionResult(ApiResponse):
 
     @property
     def result(self) -> str:
-        """Return the text of the main result, or of the first that has one, or what was printed."""
+        """Return the text of the main result, else of the first with a text, else stdout."""
         main = [output for output in self.results if output.is_main_result]
         for output in (*main, *self.results):
             text = output.data.get("text/plain")
@@ -253,14 +253,14 @@ class CodeExecutionResult(ApiResponse):
         return "".join(self.logs.stdout)
 
     def shortened(self, limit: int) -> CodeExecutionResult:
-        """Return the same with texts of at most `limit` characters each, and a line for the rest.
+        """Return a copy with at most `limit` characters of each string, and a note of the rest.
 
-        The texts are all of stdout, all of stderr, the text of each result, and the error's value
-        and traceback. The beginning and the end are kept. Other types of a result (pictures, HTML)
-        are left out if they are longer.
+        The strings are all of stdout, all of stderr, the text of each result, the error's value and
+        traceback, and the error message. The start and the end are kept. Other types of a result
+        (pictures, HTML) are left out if they are longer.
 
         Arguments:
-            limit: characters of each text.
+            limit: characters to keep of each string.
 
         Returns:
             A copy.
@@ -292,7 +292,7 @@ class CodeExecutionResult(ApiResponse):
 
 
 def shortened(text: Any, limit: int) -> Any:
-    """Return the beginning and the end of a string that is longer than `limit` characters."""
+    """Return the start and the end of a string that is longer than `limit` characters."""
     if not isinstance(text, str) or len(text) <= limit:
         return text
     head, tail = limit - limit // 2, limit // 2

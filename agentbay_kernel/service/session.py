@@ -1,8 +1,8 @@
-"""One session: its code, its tools, its life.
+"""One session: running code, calling tools, and its life cycle.
 
-In: calls. Out: results, or the errors of `errors.CommandError`. A tool call goes by LinkUrl where
-the session offers it, else by the action route, code that streams by its WebSocket, and none is
-sent twice. Facts of the AgentBay wire protocol: actions, LinkUrl, the delete sequence.
+A tool call goes by LinkUrl if the session offers it, else by the action route. Code that streams
+goes by the WebSocket. No call is sent twice. Actions, LinkUrl and the steps of a deletion are those
+of the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -59,25 +59,25 @@ from agentbay_kernel.service.results import (
 from agentbay_kernel.service.tools import Capacity, read_shell
 from agentbay_kernel.service.websocket import WebSocketCall, WebSocketRoute
 
-# What the service and the way to it may add to a tool's own time: starting, stopping what hangs.
+# Seconds that the service and the network may add to a tool's own time, to start it or to stop it.
 ANSWER_MARGIN_S = 6.0
 LONGEST_DELETE_S = 300.0
-# A WebSocket that can't be had is not tried again at once: code goes the other ways meanwhile.
+# After a failed WebSocket connection, code goes by the other routes for this time.
 _REST_S = 30.0
-# Whose tool run_code is, where the session does not list it (AgentBay wire protocol).
+# The server of run_code if the session does not list it (AgentBay wire protocol).
 _CODE_SERVER = "wuying_codespace"
 _NOT_HERE = (404, 410)
 _ENDED = ("FINISH", "DELETED")
 _NO_TOOL = re.compile(r"tool by name ['\"]?([\w.-]+)['\"]? not found", re.IGNORECASE)
 
-# It becomes part of messages, labels and files.
+# Restricted, because the id becomes part of messages, labels and files.
 _SESSION_ID = re.compile(r"[\w.:@-]{1,200}", re.ASCII)
 
 _log = get_logger("session")
 
 
-# The action route carries about 63 KB a message, envelope included (AgentBay wire protocol; the
-# SDK's own pieces are 51 KB). LinkUrl has no known limit.
+# A message of the action route has at most about 63 KB, envelope included (AgentBay wire protocol;
+# the SDK's own pieces are 51 KB). LinkUrl has no known limit.
 _BY_ACTION = Capacity(51_200, 44_000)
 _BY_LINK = Capacity(2_500_000, 4_000_000)
 
@@ -86,7 +86,7 @@ class Session:
     """One remote sandbox. Thread-safe.
 
     Made by `AgentBay.create` and `AgentBay.get`, not by hand. `delete` removes everything in the
-    sandbox: variables, processes, files that code wrote. Running code leaves no files of its own.
+    sandbox: variables, processes, files that code wrote. Running code creates no files by itself.
     """
 
     def __init__(self, actions: Actions, session_id: str, access: Access) -> None:
@@ -109,12 +109,12 @@ class Session:
 
     @property
     def code(self) -> Code:
-        """Return what runs code in the session."""
+        """Return the object that runs code in the session."""
         return self._code
 
     @property
     def files(self) -> Files:
-        """Return what reads and writes files of the sandbox."""
+        """Return the object that reads and writes files of the sandbox."""
         return self._files
 
     @property
@@ -124,7 +124,7 @@ class Session:
 
     @property
     def token(self) -> str:
-        """Return what opens `link_url` and `ws_url`, a secret. Never show it."""
+        """Return the token for `link_url` and `ws_url`, a secret. Never show it."""
         return self._access.token
 
     @property
@@ -144,15 +144,15 @@ class Session:
 
         Arguments:
             name: the tool.
-            args: the tool's arguments, as JSON has them.
+            args: the tool's arguments, as JSON values.
             timeout_s: seconds that the tool may take. The tool does not get this number.
 
         Returns:
-            Its text, or that of its error.
+            The text of its response, or of its error.
 
         Raises:
             ToolNotFoundError: the session's image has no such tool.
-            CommandError: the service did not do it, or its response was lost.
+            CommandError: the service did not call the tool, or the response was lost.
         """
         answer = self.call_tool(name, args, timeout_s)
         return ToolResult(
@@ -166,14 +166,14 @@ class Session:
         """Run a shell command in the sandbox. It does not wait for code that runs there.
 
         Arguments:
-            command: for bash.
+            command: the command, for bash.
             timeout_s: seconds after which the sandbox stops it.
 
         Returns:
-            The tool's own text; `shell` returns its parts.
+            The tool's text as it is; `shell` returns its parts.
 
         Raises:
-            CommandError: the service could not do it.
+            CommandError: the service could not run it, or its response was lost.
         """
         arguments = {"command": command, "timeout_ms": int(timeout_s * 1000)}
         return self.call_mcp_tool("shell", arguments, timeout_s)
@@ -191,17 +191,17 @@ class Session:
         It does not wait for code that runs there. For more than 60 seconds, use `start`.
 
         Arguments:
-            command: for bash.
+            command: the command, for bash.
             timeout_s: seconds after which the sandbox stops it; its output is lost then.
             cwd: the directory to run in.
             envs: variables of its environment.
 
         Returns:
-            What it printed, and its exit code. A failing command is no exception.
+            What it printed, and its exit code. A failing command raises no error.
 
         Raises:
-            InvalidTimeoutError: nothing was sent.
-            CommandError: the service could not do it, or its answer was lost.
+            InvalidTimeoutError: `timeout_s` is invalid; nothing was sent.
+            CommandError: the service could not run it, or its response was lost.
         """
         if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
             raise InvalidTimeoutError(
@@ -221,10 +221,10 @@ class Session:
         """Start a shell command that may take long, and return at once.
 
         The command continues if the connection is lost or this program ends; it ends with the
-        session. It is started once, whatever the network does.
+        session. It is started only once, even if the network fails.
 
         Arguments:
-            command: for bash.
+            command: the command, for bash.
             cwd: the directory to run in.
             envs: variables of its environment.
 
@@ -233,7 +233,7 @@ class Session:
 
         Raises:
             ExchangeError: the command could not be written or started.
-            CommandError: the service could not do it.
+            CommandError: the service could not start it.
         """
         return start_job(self, command, cwd=cwd, envs=envs)
 
@@ -247,15 +247,15 @@ class Session:
             The job.
 
         Raises:
-            ValueError: that is not the id of a job.
+            ValueError: `job_id` is not the id of a job.
         """
         return Job(self, job_id)
 
     def capacity(self, tool: str) -> Capacity:
-        """Return how much one call of a tool carries, by the route that it takes.
+        """Return how much data one call of a tool can carry on its route.
 
         Arguments:
-            tool: its name.
+            tool: the tool's name.
 
         Returns:
             Characters that a call may send and receive.
@@ -263,11 +263,11 @@ class Session:
         return _BY_LINK if self.link_url and tool in self.tools else _BY_ACTION
 
     def call_tool(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
-        """Call a tool and return its own response; `call_mcp_tool` and `Code` are made of this.
+        """Call a tool and return its own response; `call_mcp_tool` and `Code` use this.
 
         Arguments:
             name: the tool.
-            args: the tool's arguments, as JSON has them.
+            args: the tool's arguments, as JSON values.
             timeout_s: seconds that the tool may take.
 
         Returns:
@@ -275,7 +275,7 @@ class Session:
 
         Raises:
             ToolNotFoundError: the session's image has no such tool.
-            CommandError: the service did not do it, or its response was lost.
+            CommandError: the service did not call the tool, or the response was lost.
         """
         access = self._access
         server = access.link_server(name)
@@ -283,7 +283,7 @@ class Session:
             try:
                 answer = self._call_by_link(access, server, name, args, timeout_s)
             except ServiceUnreachableError as error:
-                # Nothing was sent: some networks let only the endpoint through.
+                # Nothing was sent: some networks only allow connections to the endpoint.
                 _log.info("LinkUrl is out of reach, the action route is used: %s", error)
                 self._access = Access(access.token, "", access.ws_url, access.tools)
                 answer = self._call_by_action(name, args, timeout_s)
@@ -300,7 +300,7 @@ class Session:
 
     @property
     def can_stream(self) -> bool:
-        """Return whether code can stream now. The session offers it, and it did not just fail."""
+        """Return whether code can stream now: it is offered, and did not fail within 30 seconds."""
         access = self._access
         offered = bool(access.ws_url and access.token)
         return offered and time.monotonic() >= self._streams_again_at
@@ -308,19 +308,19 @@ class Session:
     def stream_code(
         self, params: Mapping[str, Any], timeout_s: float, silence_s: float | None
     ) -> CodeStream:
-        """Send a streaming `run_code`; `Code.stream_code` is made of this.
+        """Send a streaming `run_code`; `Code.stream_code` uses this.
 
         Arguments:
             params: the fields of the call.
             timeout_s: seconds that the code may take.
-            silence_s: seconds without an event after which the response is given up.
+            silence_s: seconds without an event after which the response counts as lost.
 
         Returns:
             The events of the run.
 
         Raises:
             ServiceUnreachableError: there is no WebSocket, nothing was sent.
-            CommandError: it was refused and did not run.
+            CommandError: the code was refused and did not run.
         """
         try:
             try:
@@ -328,7 +328,7 @@ class Session:
             except AuthenticationError as refusal:
                 self._renew_access()
                 _log.info("The WebSocket was refused; its address and token are new: %s", refusal)
-                # A connection that was refused carried no code: this is its first time.
+                # The refused connection sent no code, so the code is still sent only once.
                 call = self._send_streaming(params, timeout_s, silence_s)
         except ServiceUnreachableError:
             self._streams_again_at = time.monotonic() + _REST_S
@@ -364,7 +364,7 @@ class Session:
             route.close()
 
     def delete(self, wait: bool = True, timeout_s: float | None = None) -> DeleteResult:
-        """Delete the session. All that is in its sandbox is lost, temporary files included.
+        """Delete the session. Everything in its sandbox is lost, temporary files included.
 
         Arguments:
             wait: return when the session has ended, not when the service has accepted.
@@ -385,13 +385,13 @@ class Session:
             return self._actions.call("DeleteSessionAsync", self._fields(), total_s=timeout_s)
 
         try:
-            # With little time, a fault is not waited out: one try gets all of it.
+            # With a time limit there is one attempt, which gets all of the time.
             attempts = 1 if timeout_s is not None else MOST_ATTEMPTS
             envelope = repeat(send, is_passing_fault, what="DeleteSessionAsync", attempts=attempts)
         except SessionNotFoundError as error:
             if tried == 1:
                 return refused(DeleteResult, error)
-            # An earlier try did it, and only its answer was lost.
+            # An earlier attempt deleted the session, and only its response was lost.
             return DeleteResult(request_id=error.request_id)
         except CommandError as error:
             return refused(DeleteResult, error)
@@ -419,7 +419,7 @@ class Session:
         return self._operate("RefreshSessionIdleTime", {})
 
     def get_status(self) -> SessionStatusResult:
-        """Ask for the session's status.
+        """Request the session's status.
 
         Returns:
             A result with the `status`: `RUNNING`, `DELETING`, `FINISH` and others.
@@ -451,7 +451,7 @@ class Session:
         return self._operate("SetLabel", {"Labels": json.dumps(dict(labels))})
 
     def get_labels(self) -> LabelsResult:
-        """Ask for the labels of the session, one of this client's own included.
+        """Request the labels of the session, including the one that this client added.
 
         Returns:
             A result with the `labels`.
@@ -476,7 +476,7 @@ class Session:
         return LabelsResult(request_id=envelope.request_id, labels=labels)
 
     def _call_by_action(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
-        # AutoGenSession would make a session where this one is gone; Server is found by name.
+        # AutoGenSession would create a session if this one is gone. The service finds the server.
         fields = {
             "Args": json.dumps(dict(args), ensure_ascii=False),
             "AutoGenSession": "False",
@@ -522,7 +522,10 @@ class Session:
         raise self._link_refused(refusal)
 
     def _link_refused(self, refusal: AuthenticationError | ServiceFaultError) -> CommandError:
-        """Address or token was refused, so nothing ran: is the session gone, or are they old?"""
+        """Return the error for a refused address or token: the session is gone, or they are old.
+
+        Nothing ran. If the session exists, its address and token are requested again.
+        """
         try:
             self._renew_access()
         except SessionNotFoundError as error:
@@ -557,7 +560,7 @@ class Session:
             time.sleep(max(0.0, min(wait_s, ends_at - time.monotonic())))
 
     def _detail(self, total_s: float | None = None) -> Envelope:
-        # This action takes its field in the query.
+        # This action expects its field in the query.
         return self._actions.call_repeatable(
             "GetSessionDetail", {}, query=self._fields(), total_s=total_s
         )
@@ -570,7 +573,7 @@ class Session:
         return OperationResult(request_id=envelope.request_id)
 
     def _hidden(self, access: Access) -> Access:
-        # The service may repeat a token in its own words.
+        # The service may repeat a token in its messages.
         self._actions.quote.hide(access.token)
         return access
 
@@ -583,10 +586,10 @@ class SessionResult(Refusable):
     """Result of `create` and `get`.
 
     Arguments:
-        request_id: name of the request at the service.
-        success: the service did it.
+        request_id: the service's id of the request.
+        success: whether the service carried out the request.
         error_message: empty on success.
-        failure: the error that a refusal would be if raised.
+        failure: the error that describes a refusal; None on success.
         session: the session, or None.
     """
 
@@ -594,14 +597,14 @@ class SessionResult(Refusable):
 
 
 def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> Session:
-    """The session that an answer to CreateMcpSession or GetSession describes.
+    """Return the session that a response to CreateMcpSession or GetSession describes.
 
     Arguments:
-        session_id: the id that was asked for, if one was.
+        session_id: the requested id, if there was one.
 
     Raises:
-        ServiceFaultError: the answer says that it failed.
-        InvalidResponseError: it describes no session.
+        ServiceFaultError: the response reports a failure.
+        InvalidResponseError: the response describes no session.
     """
     data = envelope.data if isinstance(envelope.data, dict) else {}
     if data.get("Success") is False:
@@ -618,7 +621,7 @@ def open_session(actions: Actions, envelope: Envelope, session_id: str = "") -> 
 
 
 def label_problem(labels: Mapping[str, str]) -> str:
-    """What is wrong with labels, or nothing: they are texts by non-empty names."""
+    """Return the problem of labels, or "": they must be non-empty strings by non-empty names."""
     for key, value in labels.items():
         if not isinstance(key, str) or not key.strip():
             return "Label keys cannot be empty, and are texts."

@@ -1,8 +1,7 @@
-"""Does code parse? A hint before it is sent, never a refusal.
+"""A syntax check before code is sent: a hint, never a refusal.
 
-In: code and a language's name. Out: what is wrong with it as far as this side can tell, or None.
-The sandbox has its own version of the language and, for Python, IPython's additions, so what is
-doubtful is taken for good.
+The sandbox has its own version of the language and, for Python, IPython's additions. So code that
+can't be judged here counts as valid.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 
-# IPython's own syntax: magics, shell commands, help. Cells with it are left to the sandbox.
+# IPython's own syntax: magics, shell commands, help. Only the sandbox checks cells that have it.
 _IPYTHON = re.compile(
     r"""^\s*(?:%|!|\?|/\w|,\s*\w|;\s*\w)    # %magic, !command, ?help, automatic calls
       |^[^'"#]*=\s*[%!]                    # name = %magic, name = !command
@@ -21,7 +20,7 @@ _IPYTHON = re.compile(
 
 
 def syntax_problem(code: str, language: str) -> str | None:
-    """What keeps the code from parsing, with its line; None if nothing is known to."""
+    """Return the syntax error of the code, for Python with its line, or None if none is known."""
     if language == "python":
         return _python_problem(code)
     if language == "javascript":
@@ -33,7 +32,7 @@ def _python_problem(code: str) -> str | None:
     if _IPYTHON.search(code):
         return None
     try:
-        # Only the tree: `await` outside of a function is fine in it, as it is in a cell.
+        # Only parsed: the parser accepts `await` outside of a function, as a cell does.
         ast.parse(code)
     except SyntaxError as error:
         return f"{type(error).__name__}: {error.msg} (line {error.lineno})"

@@ -1,4 +1,4 @@
-"""What the parts of a session are made of: its tools, as far as files and jobs need them."""
+"""The interface to a session's tools that files and jobs use, so that they don't need `Session`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from agentbay_kernel.service.results import ShellResult, ToolResult
 
 T = TypeVar("T")
 
-# How long a request that may be repeated is repeated while the network or the service fails.
+# Seconds for which a request is repeated while the network or the service fails.
 PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Characters that one call of a tool carries: `sent` in its arguments, `received` back."""
+    """Characters that one call of a tool can carry: `sent` in arguments, `received` in response."""
 
     sent: int
     received: int
 
 
 class Tools(Protocol):
-    """The tools of a session; `Session` is it."""
+    """The tools of a session; `Session` implements it."""
 
     def call_mcp_tool(
         self, name: str, args: Mapping[str, Any], timeout_s: float = 60
@@ -45,14 +45,14 @@ class Tools(Protocol):
         """Run a command; see `Session.shell`."""
 
     def capacity(self, tool: str) -> Capacity:
-        """Return how much one call carries; see `Session.capacity`."""
+        """Return how much data one call can carry; see `Session.capacity`."""
 
 
 def patiently(work: Callable[[], T]) -> T:
-    """Do what does no harm when it is done twice, again while the service fails for a moment.
+    """Run `work`, again while the service fails for a moment. It must do no harm if done twice.
 
     Raises:
-        CommandError: it failed for a minute, or in a way that stays.
+        CommandError: it failed for a minute, or with an error that a repetition can't fix.
     """
     gives_up_at = time.monotonic() + PATIENCE_S
     backoff = threads.Backoff(0.1, 5.0)
@@ -65,7 +65,7 @@ def patiently(work: Callable[[], T]) -> T:
 
 
 def read_shell(result: ToolResult) -> ShellResult:
-    """What a command did, in the shapes of the tool (AgentBay wire protocol, shell)."""
+    """Read a command's result in any form of the tool (AgentBay wire protocol, shell)."""
     text = result.text
     try:
         told = json.loads(text)
@@ -79,7 +79,7 @@ def read_shell(result: ToolResult) -> ShellResult:
             stderr=stderr if isinstance(stderr, str) else "",
             exit_code=known if result.success else known or 1,
         )
-    # Older images send the bare output, or the words of their error.
+    # Older images send only the output, or only the text of the error.
     if result.success:
         return ShellResult(text, "", 0)
     return ShellResult("", text, 1)

@@ -1,8 +1,8 @@
-"""HTTP to the service: one POST, one answer, and the truth about a request that got none.
+"""HTTP to the service: one POST, and one response or an exact error.
 
-In: a URL, a body, headers, seconds. Out: an `Answer` of any status, or an error that says whether
-the request can have reached the other side. requests' transport adapter is used without its
-`Session`, so that nothing follows a redirect, reads .netrc, or keeps cookies. Thread-safe.
+The error shows whether the request can have reached the server. The transport adapter of `requests`
+is used without its `Session`, so that nothing follows redirects, reads .netrc, or keeps cookies.
+Thread-safe.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from agentbay_kernel.service.log import hide_paths_of
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
 
-# Larger than any answer of use in a notebook, small enough not to exhaust a laptop.
+# Bytes. Larger than any useful response in a notebook, small enough for a laptop's memory.
 LARGEST_ANSWER = 256 * 1024 * 1024
-# An answer that arrives slower than this is given up at its deadline (bytes per second).
+# A response that arrives more slowly than this (bytes per second) is stopped at its deadline.
 SLOWEST_ANSWER = 32 * 1024
-# However steadily it arrives, an answer is given up after this (seconds).
+# Every response is stopped after this (seconds), even if it arrives steadily.
 LONGEST_EXCHANGE_S = 900.0
-# Servers close idle connections after about a minute. One that is not used again long before
-# that can't be closed while a request is on its way, so no tool call is lost for that.
+# Servers close idle connections after about a minute. A connection that is idle for longer than
+# this is not used again, so that a server can't close it while a tool call is being sent.
 LONGEST_IDLE_S = 30.0
 _CHUNK = 64 * 1024
 _POOL_SIZE = 32
@@ -64,7 +64,7 @@ _thread = threading.local()
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: HTTP status, headers (names in any case), the whole body."""
+    """An HTTP response: status, headers (names in any case), the whole body."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,7 +76,7 @@ class Transport:
 
     Arguments:
         connect_timeout_s: seconds that connecting may take.
-        largest_answer: bytes of an answer, unpacked, that are taken.
+        largest_answer: most bytes of a response, unpacked.
     """
 
     def __init__(self, connect_timeout_s: float, largest_answer: int = LARGEST_ANSWER) -> None:
@@ -101,17 +101,17 @@ class Transport:
         answer_within_s: float,
         total_s: float | None = None,
     ) -> Answer:
-        """Send one request and read its answer.
+        """Send one request and read its response, of any status.
 
         Arguments:
-            answer_within_s: seconds from the connection to the answer's beginning; a body that
-                arrives steadily may take longer.
-            total_s: seconds for all of it, if that is limited.
+            answer_within_s: seconds from the connection to the response; a body that arrives
+                steadily may take longer.
+            total_s: seconds for everything; no limit unless given.
 
         Raises:
             ServiceUnreachableError: no connection; nothing was sent.
-            ResponseLostError: sent, but no whole answer came.
-            InvalidResponseError: what came is not HTTP, or is too large.
+            ResponseLostError: the request was sent, but no complete response came.
+            InvalidResponseError: the response is not HTTP, or is too large.
         """
         connect_s = self._connect_timeout_s
         if total_s is not None:
@@ -132,18 +132,18 @@ class Transport:
                 answer = self._read(response, exchange, place_of(url))
             if not exchange.expired:
                 return answer
-            # Cut within its headers, an answer looks like a whole one without a body.
+            # A response that was cut off in its headers looks like a complete one without a body.
             failure = _failure(TimeoutError(), exchange, url, connect_s, answer_within_s)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             failure = _failure(error, exchange, url, connect_s, answer_within_s)
-        # Raised here and not in the handler: the library's error holds the request, key included.
+        # Raised here and not in the handler: the library's error contains the request and the key.
         raise failure
 
     def connect(self, url: str) -> socket.socket:
-        """A connection to the host of a ws:// or wss:// URL, TLS and proxy included.
+        """Connect to the host of a ws:// or wss:// URL, with TLS and through the proxy.
 
         Raises:
-            ServiceUnreachableError: there is none.
+            ServiceUnreachableError: the connection failed.
         """
         parts = urlsplit(url)
         secure = parts.scheme == "wss"
@@ -164,7 +164,7 @@ class Transport:
                 raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             failure = _failure(error, Exchange(_deadlines, connect_s), url, connect_s, connect_s)
-        # Raised here and not in the handler: the error may hold a proxy's password.
+        # Raised here and not in the handler: the error may contain a proxy's password.
         raise failure
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class Transport:
         if is_loopback_host(parts.hostname or ""):
             return {}
         origin = f"{parts.scheme}://{parts.netloc}"
-        # Reading the environment for each request costs as much as the request.
+        # Kept: reading the environment takes as long as a request.
         proxies = self._proxies.get(origin)
         if proxies is None:
             proxies = self._proxies[origin] = dict(get_environ_proxies(url))
@@ -274,7 +274,7 @@ def _is_not_http(cause: BaseException) -> bool:
         return True
     if isinstance(cause, urllib3.exceptions.DecodeError):
         return True
-    # Raised by http.client for too many header lines, with no class of its own.
+    # http.client raises it for too many header lines, without a subclass.
     return type(cause) is http.client.HTTPException
 
 
@@ -304,7 +304,7 @@ def _reason(causes: list[BaseException], connect_s: float) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it wraps, however it is wrapped, the innermost first."""
+    """Yield the error and all errors that it contains, the innermost first."""
     found: list[BaseException] = []
     waiting: list[Any] = [error]
     while waiting:
@@ -317,8 +317,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _tls_context() -> ssl.SSLContext:
-    # All that are named are trusted: one may stand for a company's proxy, another for a local
-    # runtime. With none, requests' own list.
+    # The certificates of all variables are trusted: one may be for a company's proxy, another for a
+    # local runtime. Without any, the list of `requests` is used.
     named = [value for name in _CERTIFICATE_VARIABLES if (value := os.environ.get(name))]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for path in dict.fromkeys(named or [DEFAULT_CA_BUNDLE_PATH]):
@@ -336,13 +336,13 @@ def _tls_context() -> ssl.SSLContext:
 
 
 class _Watched:
-    """A connection that tells its exchange when the request may have left, and by which socket."""
+    """A connection that starts its exchange's time before a request is sent by its socket."""
 
     sock: socket.socket | None
     _idle_since = 0.0
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
-        # The tunnel through a proxy is made in connect(): what fails there was never sent.
+        # connect() opens the tunnel through a proxy: if it fails, nothing was sent.
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         exchange: Exchange | None = getattr(_thread, "exchange", None)
@@ -358,13 +358,13 @@ class _Watched:
 
     @property
     def is_connected(self) -> bool:
-        """Can the connection be used again? Not when closed by the other side or long idle."""
+        """Whether the connection can be used again: it is neither closed nor idle for too long."""
         idle_s = time.monotonic() - self._idle_since if self._idle_since else 0.0
         return idle_s < LONGEST_IDLE_S and super().is_connected  # type: ignore[misc]
 
 
 class _Adapter(HTTPAdapter):
-    """requests' adapter with watched connections and our trust in certificates."""
+    """The adapter of `requests` with watched connections and this module's trusted certificates."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
@@ -381,7 +381,7 @@ class _Adapter(HTTPAdapter):
         return self.proxy_manager[proxy]
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Certificates are always verified, by the context; nothing is added to it here."""
+        """Require a certificate; the context has the trusted ones, and none are added here."""
         conn.cert_reqs = "CERT_REQUIRED"
 
 

@@ -1,9 +1,8 @@
-"""The WebSocket route of a session: calls whose answers come in many frames, as they happen.
+"""The WebSocket route of a session: calls whose responses come in many frames, as they happen.
 
-In: a target, a method, its parameters. Out: the `data` of each frame that answers it, in order.
-One connection, opened when it is first needed and closed when it was idle for a while; one
-thread reads from it, any thread sends. What was sent is never sent again. Facts of the AgentBay
-wire protocol: WebSocket route, envelope, heartbeat.
+There is one connection, opened when it is first needed and closed when it is idle. One thread reads
+from it, any thread can send. A call that was sent is never sent again. Route, envelope and
+heartbeat are those of the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -38,20 +37,20 @@ from agentbay_kernel.service.transport import Transport
 if TYPE_CHECKING:
     from websocket import WebSocket
 
-# The official client pings every 20 s and waits as long for the answer.
+# The official client pings every 20 s and waits as long for the response.
 PING_EVERY_S = 20.0
-# An open connection might count as use of the session: one that nobody uses is closed.
+# An open connection might count as use of the session, so an idle one is closed.
 IDLE_S = 60.0
-# The official client takes 1 MiB; a service that frames for others may send more.
+# The official client accepts 1 MiB; a service may send larger messages to other clients.
 LARGEST_MESSAGE = 64 * 1024 * 1024
-# Characters of one call that wait for whoever asked; then reading pauses, for so long at most.
+# Bytes of one call that may wait for its reader. Beyond that, reading pauses, at most this long.
 _MOST_WAITING = 16 * 1024 * 1024
 _LONGEST_PAUSE_S = 120.0
 _HANDSHAKE_S = 10.0
 _SEND_S = 30.0
 _LOOK_S = 1.0
 _CONTROL_PLANE = "WEBSOCKET_SERVER"
-# A socket that does not block has nothing to read now, or no room for what is sent.
+# A non-blocking socket has nothing to read now, or can't send more now.
 _WANT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _deadlines = Deadlines()
@@ -59,20 +58,20 @@ _log = get_logger("websocket")
 
 
 class WebSocketCall:
-    """A call on its way, and what comes back for it.
+    """A call that was sent, and its response.
 
     Arguments:
-        place: how messages name the other side.
-        within_s: seconds for all of the answer.
-        silence_s: seconds after which silence means that the answer is lost.
+        place: the server's name in messages.
+        within_s: seconds for the whole response.
+        silence_s: seconds without a frame after which the response counts as lost.
     """
 
     def __init__(self, place: str, within_s: float, silence_s: float | None) -> None:
         self.id = uuid.uuid4().hex
         self.ended = False
-        # Did its end stay away? Then its connection may be broken too.
+        # Whether its end did not come in time. Then its connection may be broken too.
         self.lost = False
-        #: How messages name the other side.
+        #: The server's name in messages.
         self.place = place
         self._within_s = within_s
         self._silence_s = silence_s
@@ -85,11 +84,15 @@ class WebSocketCall:
         self._ends_at = self._heard_at + within_s
 
     def receive(self, within_s: float | None = None) -> dict[str, Any] | None:
-        """The `data` of the next frame; None when nothing came within that time.
+        """Return the `data` of the next frame, or None if none came within that time.
+
+        Arguments:
+            within_s: seconds to wait; None waits as long as the response may take.
 
         Raises:
-            ResponseLostError: the connection broke, or the answer did not end in time.
-            ServiceFaultError, InvalidResponseError: the service failed, or sent nonsense.
+            ResponseLostError: the connection broke, or the response did not end in time.
+            ServiceFaultError, InvalidResponseError: the service failed, or its response is
+                invalid.
         """
         asked_at = time.monotonic()
         with self._changed:
@@ -114,14 +117,19 @@ class WebSocketCall:
                 self._changed.wait(wake_at - now)
 
     def close(self) -> None:
-        """Want no more of it. The service is not told: it runs the call to its end."""
+        """Ignore the rest of the response. The service does not notice, and completes the call."""
         with self._changed:
             self.ended = True
             self._waiting.clear()
             self._changed.notify_all()
 
     def put(self, data: dict[str, Any], size: int) -> None:
-        """A frame arrived. Waits while too much is waiting already."""
+        """Add a frame that arrived; wait while too many bytes are unread.
+
+        Arguments:
+            data: the frame's `data`.
+            size: the frame's bytes.
+        """
         with self._changed:
             paused_at = self._heard_at = time.monotonic()
             if paused_at > self._ends_at + self._paused_s:
@@ -143,7 +151,7 @@ class WebSocketCall:
                 self._changed.notify_all()
 
     def fail(self, failure: CommandError) -> None:
-        """Nothing more will come."""
+        """End the call with an error, which `receive` raises after the frames that arrived."""
         with self._changed:
             self._fail(failure)
 
@@ -167,9 +175,9 @@ class WebSocketRoute:
 
     Arguments:
         url: the session's address, which is trusted.
-        token: opens it.
-        transport: connects.
-        quote: hides secrets in the service's words.
+        token: the session's token.
+        transport: makes the connections.
+        quote: hides secrets in the service's text.
     """
 
     def __init__(self, url: str, token: str, transport: Transport, quote: Quote) -> None:
@@ -182,7 +190,7 @@ class WebSocketRoute:
         self._connection: _Connection | None = None
 
     def leads_to(self, url: str, token: str) -> bool:
-        """Is it the route to that address by that token?"""
+        """Return whether the route uses this address and this token."""
         return (self._url, self._token) == (url, token)
 
     def call(
@@ -218,7 +226,7 @@ class WebSocketRoute:
         text = json.dumps(frame)
         if connection.send(call, text):
             return call
-        # A frame that did not leave whole was not understood, so it was not run either.
+        # The service can't run a call from an incomplete frame, so the call may be sent again.
         with self._lock:
             if self._connection is connection:
                 self._connection = self._connect()
@@ -230,14 +238,14 @@ class WebSocketRoute:
         )
 
     def close(self) -> None:
-        """Close the connection; calls on their way fail."""
+        """Close the connection; calls that have not ended fail."""
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close("it was closed here")
 
     def _connect(self) -> _Connection:
-        # Imported here: most that a front end asks for goes without.
+        # Imported here: most uses of the client need no WebSocket.
         from websocket import WebSocket, WebSocketBadStatusException, WebSocketException
 
         connected = self._transport.connect(self._url)
@@ -262,7 +270,7 @@ class WebSocketRoute:
         except (WebSocketException, TooMuchError, OSError, ValueError) as error:
             failure = self._unopened(type(error).__name__)
         duplex.close()
-        # Raised here and not in the handler: the library's error holds the other side's words.
+        # Raised here and not in the handler: the library's error contains the server's text.
         raise failure
 
     def _unopened(self, why: str) -> ServiceUnreachableError:
@@ -298,13 +306,13 @@ class _Connection:
 
     @property
     def open(self) -> bool:
-        """Can calls be sent?"""
+        """Whether calls can be sent."""
         with self._lock:
             self._doubtful = self._doubtful or any(call.lost for call in self._calls.values())
             return not self._why_closed and not self._doubtful
 
     def send(self, call: WebSocketCall, frame: str) -> bool:
-        """Send a call's frame; False if the connection had ended, and it did not leave whole."""
+        """Send a call's frame; return False if it could not be sent completely."""
         with self._lock:
             if self._why_closed:
                 return False
@@ -315,13 +323,13 @@ class _Connection:
         except Exception as error:
             with self._lock:
                 self._calls.pop(call.id, None)
-            # Half a frame is on its way: nothing that follows would be understood.
+            # After an incomplete frame, the service can't read any other.
             self.close(f"sending failed: {type(error).__name__}")
             return False
         return True
 
     def close(self, why: str) -> None:
-        """End the connection; from any thread."""
+        """End the connection. Any thread can call it."""
         with self._lock:
             self._why_closed = self._why_closed or why
         self._duplex.shutdown()
@@ -334,7 +342,7 @@ class _Connection:
         self._duplex.allowance = LARGEST_MESSAGE
         try:
             while not self._why_closed:
-                # A pong is proof of life too.
+                # Control frames count too: a pong shows that the connection works.
                 opcode = None
                 with contextlib.suppress(WebSocketTimeoutException):
                     opcode, data = self._opened.recv_data(control_frame=True)
@@ -358,7 +366,7 @@ class _Connection:
         except TooMuchError:
             why = f"a message was larger than {LARGEST_MESSAGE // 2**20} MB, which is not taken"
         except Exception as error:
-            # Whatever the library raises on what arrives, the calls on their way must end.
+            # Whatever error the library raises, the open calls must end.
             why = f"the connection broke: {type(error).__name__}"
         self._end(why)
 
@@ -447,16 +455,16 @@ def _status(close: bytes) -> str:
 
 
 class TooMuchError(Exception):
-    """More arrived than was allowed."""
+    """Raised if more bytes arrive than are allowed."""
 
 
 class Duplex:
-    """Wraps a socket, TLS or not, for one reader and many writers: what the library needs of it.
+    """A socket, with or without TLS, for one reader and many writers, as the library needs it.
 
     Arguments:
-        connected: the socket; it belongs to this object from now on.
-        read_within_s: seconds after which a read without data is a TimeoutError; may be changed.
-        write_within_s: seconds after which data that does not leave is a TimeoutError.
+        connected: the socket; this object owns it from now on.
+        read_within_s: seconds without data after which `recv` raises TimeoutError; may be changed.
+        write_within_s: seconds after which `send` raises TimeoutError if it could send nothing.
     """
 
     def __init__(
@@ -467,30 +475,30 @@ class Duplex:
         self._socket = connected
         self.read_within_s = read_within_s
         self._write_within_s = write_within_s
-        # A TLS connection may not be read and written at the same moment.
+        # A TLS connection can't be read and written at the same time.
         self._turn = threading.Lock()
         self._readable = selectors.DefaultSelector()
         self._readable.register(connected, selectors.EVENT_READ)
         self._closed = False
-        # Bytes that may still arrive; whoever reads sets it anew for each message.
+        # Bytes that may still arrive; the reader sets it for each message.
         self.allowance = 64 * 1024
 
     def gettimeout(self) -> None:
-        """The library is told that calls block: waiting is done here."""
+        """Return None, for calls that block: this class does the waiting itself."""
 
     def settimeout(self, seconds: float | None) -> None:
-        """Ignored: waiting is done here."""
+        """Do nothing: this class does the waiting itself."""
 
     def fileno(self) -> int:
-        """The socket's own."""
+        """Return the socket's file descriptor."""
         return self._socket.fileno()
 
     def recv(self, size: int) -> bytes:
-        """Some bytes, b"" at the end.
+        """Receive some bytes, b"" at the end.
 
         Raises:
             TimeoutError: nothing came in time.
-            TooMuchError: more came than `allowance`.
+            TooMuchError: more than `allowance` bytes came.
         """
         ends_at = time.monotonic() + self.read_within_s
         while True:
@@ -508,10 +516,10 @@ class Duplex:
             return data
 
     def send(self, data: bytes) -> int:
-        """Send some of it; returns how much.
+        """Send some of the data; return the number of bytes.
 
         Raises:
-            TimeoutError: nothing left in time.
+            TimeoutError: nothing could be sent in time.
         """
         ends_at = time.monotonic() + self._write_within_s
         while True:
@@ -527,14 +535,14 @@ class Duplex:
                     writable.select(left_s)
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
-        """End the connection; a waiting reader sees its end. From any thread."""
+        """End the connection, so that a waiting reader sees its end. Any thread can call it."""
         self._closed = True
-        # Not SSLSocket.shutdown, which would pull TLS from under the reading thread.
+        # Not SSLSocket.shutdown, which would remove TLS while the other thread reads.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, how)
 
     def close(self) -> None:
-        """Let go of the socket. By the reading thread, when it is done."""
+        """Close the socket. The reading thread calls it at its end."""
         self.shutdown()
         with self._turn:
             self._readable.close()

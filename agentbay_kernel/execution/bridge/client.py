@@ -1,10 +1,10 @@
-"""The near end of the bridge: Jupyter messages carried to a sandbox's kernels by `run_code` calls.
+"""The local end of the bridge: `run_code` calls carry Jupyter messages to a sandbox's kernels.
 
-In: requests for the kernels in the sandbox. Out: what they answered, sorted by request, and what
-came unasked. One thread makes the calls, one after the other, for as long as something is to be
-sent, awaited or listened for. A call is an exchange of bytes at offsets (see sandbox/bridge.py),
-so one that failed is made again without anything being posted twice or lost. What must be sent
-while a call waits in the sandbox goes in by `Wakeup`.
+Requests go to the kernels in the sandbox. Their messages come back sorted by request; messages
+without a request are late output. One thread makes one call after the other while there is
+something to send, to wait for or to collect. A call exchanges bytes at offsets (see
+sandbox/bridge.py), so a failed call can be repeated, and nothing is posted twice or lost. While a
+call waits in the sandbox, `Wakeup` sends it what is posted.
 """
 
 from __future__ import annotations
@@ -48,54 +48,54 @@ from agentbay_kernel.service.log import get_logger
 
 _INSTALL_TIMEOUT_S = 30
 _MOST_FAILED_WAKES = 3
-# An answer brings what the kernel uses every 5 s (sandbox/usage.py).
+# The kernel's usage comes with a response every 5 s (sandbox/usage.py).
 _USAGE_VALID_S = 10.0
-# So many events of a debugger may wait for their reader. A session has a few a second.
+# Most debugger events that wait for their reader. A session has a few a second.
 _MOST_EVENTS = 10_000
 _log = get_logger("bridge")
 
 
 class Inward:
-    """What goes to the bridge: a stream of bytes at offsets, so that none arrives twice.
+    """The stream to the bridge: bytes at offsets, so that none arrives twice.
 
-    `sent` ≤ `carried` ≤ `posted`, and `unsent` are the bytes from `sent` to `posted`. An offset of
-    the sandbox's answer moves `sent`; nothing else does. Its owner locks it.
+    `sent` ≤ `carried` ≤ `posted`, and `unsent` has the bytes from `sent` to `posted`. Only an
+    offset in the sandbox's response changes `sent`. The owner must lock this object.
 
     Arguments:
-        known: bytes that the bridge had before.
+        known: number of bytes that the bridge had before.
     """
 
     def __init__(self, known: int = 0) -> None:
         self.unsent = bytearray()
-        # Bytes that there are; of these, those that the sandbox has; those on their way or there;
-        # those that went and that nobody has confirmed.
+        # Numbers of bytes: all that were posted; those that the sandbox confirmed; those that are
+        # being sent or were confirmed; those that may have arrived without confirmation.
         self.posted = self.sent = self.carried = self.doubtful = known
 
     def add(self, line: bytes) -> int:
-        """Add bytes; returns the offset behind them."""
+        """Add bytes; return the offset behind them."""
         self.unsent += line
         self.posted += len(line)
         return self.posted
 
     def confirm(self, known: int) -> None:
-        """The sandbox has so many."""
+        """Note how many bytes the sandbox has."""
         del self.unsent[: max(0, known - self.sent)]
         self.sent = max(self.sent, known)
 
     def not_carried(self) -> tuple[int, bytes]:
-        """The offset of the first byte that is not on its way, and all from there."""
+        """Return the bytes that are not being sent, and the offset of the first."""
         offset = max(self.carried, self.sent)
         return offset, bytes(self.unsent[offset - self.sent :])
 
     def doubt(self) -> None:
-        """What is on its way may be there or not."""
+        """Note that the bytes that are being sent may have arrived."""
         self.doubtful = max(self.doubtful, self.carried)
 
     def give_up(self) -> int:
-        """Send nothing of what waits; returns the offset up to which it may be there.
+        """Drop all bytes that were not confirmed; return the offset up to which they may be there.
 
-        In the place of what is on its way go empty lines, so that the offsets of what follows are
-        right in either case, and nothing of it is run later.
+        Empty lines replace the bytes that are being sent. So later offsets are right whether these
+        bytes arrived or not, and none of them runs later.
         """
         self.unsent[:] = b"\n" * max(0, self.carried - self.sent)
         self.posted = self.sent + len(self.unsent)
@@ -103,21 +103,22 @@ class Inward:
 
 
 class Outward:
-    """What comes from the bridge: a stream of bytes at offsets, so that none is lost or read twice.
+    """The stream from the bridge: bytes at offsets, so that none is lost or read twice.
 
     Arguments:
-        start: offset of the first byte that is ours.
+        start: offset of the first byte for this client.
     """
 
     def __init__(self, start: int = 0) -> None:
-        # Bytes that are here; of these, those of whole messages, never asked for again.
+        # Offsets behind the bytes that are here, and behind the last whole message. Bytes before
+        # `read` are never requested again.
         self.after = self.read = start
 
     def take(self, answer: Answer) -> bytes:
-        """Return what is new of an answer.
+        """Return the new bytes of a response.
 
         Raises:
-            InvalidResponseError: something before it is missing.
+            InvalidResponseError: bytes before them are missing.
         """
         if answer.start > self.after:
             raise InvalidResponseError("The bridge's response has a gap.")
@@ -130,8 +131,8 @@ class BridgeClient:
     """Carries messages for one session. Thread-safe.
 
     Arguments:
-        claims: of the notebook's sandboxes on its displays and comms, where it has others too.
-        module: name of the bridge in the sandbox's Python.
+        claims: the owners of the notebook's displays and comms, if it has other sandboxes too.
+        module: the bridge's name in the sandbox's Python.
     """
 
     def __init__(
@@ -146,38 +147,38 @@ class BridgeClient:
         self._inward, self._outward = Inward(), Outward()
         self._pending = PendingRequests()
         self._pumping = False
-        self._call = ""  # id of the call that is on its way
-        self._call_waits = False  # does it wait in the sandbox for what happens?
-        self._call_listens = False  # does it wait there though no request is under way?
+        self._call = ""  # id of the current call
+        self._call_waits = False  # whether it may wait in the sandbox for output
+        self._call_listens = False  # whether it waits there also without a pending request
         self._answered_at = 0.0
-        self._asked_at = 0.0  # when the exchange began that is under way
+        self._asked_at = 0.0  # start of the current exchange
         self._wakeup = Wakeup(session, "", 0)
         self._holder = 0
-        self._probed = False  # was it tried whether the bridge is reached while a call waits?
-        self._wakeable = False  # is it?
-        self._deaf = False  # was it, and is no longer?
+        self._probed = False  # whether a wakeup was tried
+        self._wakeable = False  # whether wakeups reach a call that waits
+        self._deaf = False  # whether wakeups worked before, but failed too often
         self._waking = False
-        self._late_window = LateOutputWindow()  # to what may come unasked
+        self._late_window = LateOutputWindow()
         self.kernel_pid: int | None = None
-        #: Another one for each bridge.
+        #: Different for each bridge.
         self.name = ""
-        # What the sandbox's kernel uses, as a usage_reply, and since when that is known.
+        # The content of the sandbox kernel's usage_reply, and when it arrived.
         self._usage: dict[str, Any] = {}
         self._usage_at = 0.0
-        # A file in the sandbox, for each cell with all that the cell before it printed.
+        # Path of a file in the sandbox in which a cell finds all that the cell before it printed.
         self.output_path = ""
-        # Of the debugger, for its reader; None as long as there is no reader.
+        # Events of the debugger, for its reader; None if there is no reader.
         self._events: queue.Queue[dict[str, Any] | None] | None = None
 
     def install(self, shown: Callable[[str], int] | None = None) -> None:
-        """Start the bridge in the sandbox, or take up the one that runs there.
+        """Start the bridge in the sandbox, or take over the one that runs there.
 
         Arguments:
-            shown: returns how much of a bridge's outward stream the notebook has shown before;
-                None if nobody noted that.
+            shown: returns the offset up to which the notebook has shown the outward stream of the
+                bridge of that name; None if this was not recorded.
 
         Raises:
-            BridgeError: the sandbox can't have one; says why.
+            BridgeError: the sandbox can't run a bridge; the message shows why.
             CommandError: the service failed.
         """
         result = self._session.code.run_code(
@@ -218,12 +219,13 @@ class BridgeClient:
         """Send a message to a kernel in the sandbox.
 
         Arguments:
-            channel: one of Jupyter's for the Python kernel, `node` for JavaScript.
-            awaited: will something come back for it?
-            message_id: the front end's id of this message. Widgets name it to the front end, so
-                it must be the same on both sides.
-            subshell: id of the subshell of the sandbox's kernel that answers; the main one if
-                empty.
+            channel: a channel of Jupyter for the Python kernel, `node` for JavaScript.
+            awaited: whether messages will come back for it.
+            limit: the output limit of a notebook's cell; None for other messages.
+            message_id: the front end's id of this message. Widgets send it to the front end, so it
+                must be the same on both sides.
+            subshell: id of the sandbox kernel's subshell that handles the message; the main shell
+                if empty.
         """
         request = Request(channel, kind, limit, message_id)
         header = {
@@ -246,11 +248,11 @@ class BridgeClient:
         }
         if kind == "comm_open":
             self._decoder.note_opened(str(content.get("comm_id")))
-        # A line of its own, also after one that was given up halfway.
+        # A newline before it too: an earlier line may have been dropped halfway.
         line = b"\n" + json.dumps(message).encode() + b"\n"
         with self._lock:
             request.ends_at = self._inward.add(line)
-            # A call that waits for nothing any more ends by itself.
+            # A call that has nothing to wait for ends by itself.
             waits = self._call_waits and bool(self._pending or self._call_listens)
             if awaited:
                 self._pending.expect(request)
@@ -265,10 +267,10 @@ class BridgeClient:
         return request
 
     def _probe(self) -> None:
-        """Try whether the bridge is reached while a call waits; the lock is held.
+        """Test once whether wakeups reach a call that waits. The caller must hold the lock.
 
-        Until an answer says that it was, no call waits for long. For cells that end in their first
-        call this is not needed, and a sandbox has less to do without.
+        Until a response confirms it, no call waits for long. A cell that ends in its first call
+        does not need the test, which is work for the sandbox.
         """
         if not self._probed:
             self._probed = True
@@ -276,25 +278,26 @@ class BridgeClient:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """What the sandbox's kernel uses, as of the last answer: the content of a usage_reply."""
+        """The usage of the sandbox's kernel in the last response: the content of a usage_reply."""
         with self._lock:
             old = time.monotonic() - self._usage_at > _USAGE_VALID_S
-            # Nothing was under way since.
+            # No response since then, so nothing was running.
             return {**self._usage, "kernel_cpu": 0.0} if old else dict(self._usage)
 
     @property
     def silent_s(self) -> float:
-        """For how many seconds the session has not answered, though it was asked."""
+        """The seconds for which the session has not responded to a pending request; else 0."""
         with self._lock:
             if not (self._pumping and self._pending):
                 return 0.0
             return time.monotonic() - max(self._asked_at, self._answered_at)
 
     def listen(self, what: str, seconds: float) -> None:
-        """Collect what comes unasked, for so long from now: output of threads and timers.
+        """Collect late output, of threads and timers, from now on.
 
         Arguments:
-            what: who may send it, so that this one can say that nothing more will come.
+            what: name of the output's source, for `stop_listening`.
+            seconds: how long to collect it.
         """
         with self._lock:
             self._late_window.begin(what, seconds)
@@ -304,19 +307,23 @@ class BridgeClient:
                 self._start_pump()
 
     def stop_listening(self, what: str) -> None:
-        """From there nothing more will come unasked."""
+        """Stop collecting late output of this source: no more will come."""
         with self._lock:
             self._late_window.end(what)
             self._end_idle_call()
 
     def late(self) -> Iterator[WireMessage] | None:
-        """What comes unasked: messages of no request that is under way. Ends with the connection.
-        None for all who ask but the first."""
+        """Return the late output: messages without a pending request, until the connection ends.
+
+        Only the first call returns it; later calls return None.
+        """
         return self._pending.late()
 
     def debug_events(self) -> Iterator[dict[str, Any]]:
-        """The debugger's events from now on, for one reader; ends with the connection, or with the
-        next reader."""
+        """Return the debugger's events from now on, for one reader.
+
+        They end with the connection, or when another reader calls this.
+        """
         events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._end_debug_events()
         self._events = events
@@ -324,7 +331,7 @@ class BridgeClient:
 
     @property
     def has_debugger(self) -> bool:
-        """Does somebody read the debugger's events?"""
+        """Whether there is a reader of the debugger's events."""
         return self._events is not None
 
     def _end_debug_events(self) -> None:
@@ -333,8 +340,10 @@ class BridgeClient:
             events.put(None)
 
     def close(self, error: CommandError | None = None) -> None:
-        """Listen no more, and with an error, collect no more: what is under way goes on in the
-        sandbox, and whoever waits for it here gets the error."""
+        """Stop collecting late output; with an error, fail the pending requests too.
+
+        Their code continues in the sandbox; their readers get the error.
+        """
         with self._lock:
             self._late_window.end_all()
             self._end_idle_call()
@@ -363,7 +372,7 @@ class BridgeClient:
                 self._fail_all(error)
                 return
             except Exception as error:
-                # Whatever it is, cells that wait must not wait for ever.
+                # After any error, cells must not wait without end.
                 _log.exception("The connection to a bridge failed")
                 self._fail_all(
                     BridgeError(
@@ -395,7 +404,8 @@ class BridgeClient:
             self._late_window.end_all()
             self._pumping = False
         if gone:
-            # The call was refused; what earlier calls had brought was there, and ended with it.
+            # This call was refused. Requests of earlier calls had arrived, and ended with the
+            # session.
             self._pending.fail_all(
                 ResponseLostError(f"It ended with its session, before a response: {error}"),
                 until=there,
@@ -410,20 +420,20 @@ class BridgeClient:
                 self._receive(answer)
             with self._lock:
                 if self._call_waits and self._pending:
-                    # It waited, and what it waited for takes longer.
+                    # It waited, and the pending request takes longer.
                     self._probe()
         except PASSING_FAILURES as error:
             if not isinstance(error, ServiceUnreachableError | ThrottledError):
                 with self._lock:
                     self._inward.doubt()
                 if self._wakeable:
-                    # It may be waiting in the sandbox still, in the way of the next one.
+                    # It may still wait in the sandbox, and block the next call.
                     self._release(call["id"])
             raise
         except KernelEndedError:
             raise
         except BridgeError as error:
-            # A bridge that has answered before is one that this sandbox can have again.
+            # The bridge has responded before, so this sandbox can run one again.
             if self._answered_at:
                 raise KernelEndedError(f"{error} The next cell starts a new one.") from error
             raise
@@ -434,7 +444,8 @@ class BridgeClient:
     def _next_call(self) -> dict[str, Any]:
         route, inward = self._calls.route, self._inward
         piece, packed = route.largest_piece(inward.unsent)
-        # Where nothing wakes a call, one that only listens does not wait: the next cell would.
+        # Without wakeups, a call that only collects late output must not wait: it would block the
+        # next cell.
         listens = self._calls.stream and self._wakeable and bool(self._late_window)
         waits = (self._pending or listens) and len(piece) == len(inward.unsent)
         wait_s = self._calls.wait_s(self._wakeable) if waits else 0.0
@@ -462,7 +473,7 @@ class BridgeClient:
         }
 
     def _receive(self, answer: Answer) -> None:
-        """Take an answer."""
+        """Handle a response."""
         if answer.known > self._inward.posted:
             raise InvalidResponseError("The bridge reports more messages than it was sent.")
         with self._lock:
@@ -480,7 +491,7 @@ class BridgeClient:
                     continue
                 self._pending.sort(message)
                 if isinstance(message, Refused) and message.question:
-                    # Nobody will answer: the cell that asks ends.
+                    # The cell waits for input that no user can give, so it is interrupted.
                     cell = {"cell": message.request}
                     self.post("control", "interrupt_request", cell, awaited=False)
             else:
@@ -490,18 +501,18 @@ class BridgeClient:
             self._end_idle_call()
 
     def _take_debug_event(self, event: dict[str, Any]) -> None:
-        # Not under the request that they name, which may have ended: each stands for itself.
+        # Not passed on by its request, which may have ended.
         if self._events is not None and self._events.qsize() < _MOST_EVENTS:
             self._events.put(event)
 
     def _end_idle_call(self) -> None:
-        """A call that waits for nothing any more is ended: the next cell would have to wake it."""
+        """End a call that has nothing to wait for: else the next cell would have to wake it."""
         if self._call_listens and not self._pending and not self._late_window:
             self._call_listens = False
             self._release(self._call)
 
     def _release(self, call: str) -> None:
-        """Let a call end that may wait in the sandbox; nobody waits here for that."""
+        """End a call that may wait in the sandbox, without waiting for its end."""
         threads.start(lambda: self._wakeup.release(call))
 
     def _hear_bridge(self, message: WireMessage) -> None:
@@ -519,7 +530,7 @@ class BridgeClient:
             )
 
     def _wake(self) -> None:
-        """Bring what was posted while a call waits, as long as there is such."""
+        """Send what is posted while a call waits, until nothing is left to send."""
         failed = 0
         while True:
             with self._lock:
@@ -532,7 +543,7 @@ class BridgeClient:
                     self._waking = False
                     return
             if len(fresh) > MOST_BROUGHT:
-                # The call ends, and the next one brings it.
+                # End the call; the next one sends the bytes.
                 done = self._wakeup.release(call)
                 brought = 0
             else:

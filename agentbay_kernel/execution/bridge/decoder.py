@@ -1,9 +1,9 @@
-"""What comes out of a sandbox, read with suspicion: the bridge's answers, the messages in them.
+"""Reads untrusted data of a sandbox: the bridge's responses, and the messages in them.
 
-In: text that the sandbox printed. Out: bytes at an offset, then messages of the types that a
-kernel sends (Jupyter messaging protocol 5.4), whose content has the types that the protocol says.
-What is none is left out, or ends the request that it was to answer. Everything that runs in the
-sandbox can write here whatever it likes, so nothing is taken for granted, and sizes are bounded.
+Text that the sandbox printed becomes bytes at an offset, then messages. They have the types that a
+kernel sends, and content with the types that the protocol defines (Jupyter messaging protocol 5.4).
+An invalid message is left out; an invalid reply ends its request. All code in the sandbox can write
+anything here, so everything is checked, and sizes are bounded.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from agentbay_kernel.execution.bridge.schemas import SCHEMAS
 from agentbay_kernel.service.envelope import decode_json, nests_deeper
 from agentbay_kernel.service.log import get_logger
 
-# A message on its way: {"c": channel, "h": header, "p": parent header, "m": metadata,
-# "b": content, "x": [buffers]}. On the wire, buffers are in base64.
+# A message as the bridge carries it: {"c": channel, "h": header, "p": parent header,
+# "m": metadata, "b": content, "x": [buffers]}. On the wire, buffers are in base64.
 WireMessage = dict[str, Any]
 
-# Characters of one line of answer: the largest piece that is asked for, packed, with room.
+# Characters of one line of a response: more than the largest piece that is requested, packed.
 LARGEST_LINE = 16 * 1024 * 1024
-# Bytes of one answer once unpacked; the bridge packs at most half of this.
+# Bytes of one response after unpacking; the bridge packs at most half of this.
 LARGEST_PIECE = 32 * 1024 * 1024
 # Bytes of one message, buffers included.
 LARGEST_MESSAGE = 256 * 1024 * 1024
-# Deeper values break the encoders between here and the page.
+# Values that are nested more deeply break the encoders between here and the page.
 DEEPEST = 128
 
 _log = get_logger("incoming")
@@ -41,10 +41,10 @@ _log = get_logger("incoming")
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of the bridge.
+    """A response of the bridge.
 
-    `known` is how many inward bytes it has, `start` where its outward `data` stands, `heard`
-    whether its pipe works, `usage` what the kernel uses, as a usage_reply, if it says so.
+    `known` is the number of inward bytes that it has, `start` the offset of its outward `data`,
+    `heard` whether its pipe works, `usage` the content of the kernel's usage_reply, if present.
     """
 
     known: int
@@ -55,10 +55,10 @@ class Answer:
 
 
 def read_answer(line: str) -> Answer:
-    """Read a line of answer.
+    """Read a line of a response.
 
     Raises:
-        InvalidResponseError: it is none.
+        InvalidResponseError: the line is invalid.
     """
     try:
         answer = json.loads(line)
@@ -81,10 +81,11 @@ _MEMORY_FIGURES = ("total", "available", "used", "percent")
 
 
 def read_usage(told: Any) -> dict[str, Any]:
-    """Read the content of a usage_reply: what is known of it, of the types that it has to have.
+    """Read the content of a usage_reply: its known fields, with checked types.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is invalid.
+        KeyError: it has no host name.
     """
     name = told["hostname"]
     if not isinstance(name, str):
@@ -109,11 +110,11 @@ def _numbers(told: Any, names: tuple[str, ...]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Start:
-    """A bridge that runs.
+    """The data of a running bridge.
 
-    `holder` is the number under which the caller holds it, `pid` its kernel's process, `pipe` the
-    path of its pipe, `known` and `start` where its streams stand, `output` the path of the file
-    that has all that the cell before the running one printed.
+    `holder` is the number that identifies the caller as its user, `pid` its kernel's process,
+    `pipe` the path of its pipe. `known` and `start` are the offsets of its inward and outward
+    stream. `output` is the path of the file with all that the cell before the running one printed.
     """
 
     holder: int
@@ -125,10 +126,10 @@ class Start:
 
 
 def read_start(text: str) -> Start:
-    """Read what a bridge says of itself.
+    """Read the data of a bridge that was started or taken over.
 
     Raises:
-        InvalidResponseError: it is none.
+        InvalidResponseError: it is invalid.
     """
     try:
         told = json.loads(text)
@@ -154,17 +155,17 @@ def _unpack(text: str) -> bytes:
 
 
 class Lines:
-    """Puts lines together from the pieces that a stream of text comes in."""
+    """Joins the pieces of a stream of text into lines."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._size = 0
 
     def feed(self, text: str) -> Iterator[str]:
-        """The lines that end in this piece.
+        """Yield the lines that end in this piece.
 
         Raises:
-            InvalidResponseError: a line does not end.
+            InvalidResponseError: a line is too long.
         """
         first, *others = text.split("\n")
         self._add(first)
@@ -182,11 +183,11 @@ class Lines:
 
 @dataclass(frozen=True)
 class Refused:
-    """A message that was not taken.
+    """An invalid message, which is left out for the reason `why`.
 
-    `reply_to` is the id of the request that waits for it in vain, empty where none does; `output`
-    says that it would have shown something, under `request`; `question` that a cell waits for the
-    answer.
+    If it is a reply, `reply_to` is the id of the request that waits for it, else empty. `output` is
+    true if it would have shown something for `request`, `question` if a cell waits for the user's
+    input.
     """
 
     why: str
@@ -200,17 +201,17 @@ class Decoder:
     """Turns the outward bytes of one sandbox into its messages.
 
     Arguments:
-        claims: the ids that the notebook's sandboxes hold.
+        claims: the owners of the notebook's display and comm ids.
     """
 
     def __init__(self, claims: IdOwners) -> None:
         self._claims = claims
         self._begun = bytearray()
-        #: Offset of the outward stream behind the last whole message.
+        #: Offset behind the last whole message in the outward stream.
         self.offset = 0
 
     def feed(self, data: bytes) -> Iterator[WireMessage | Refused]:
-        """The messages that end in this piece of the stream, each with its end there (`at`).
+        """Yield the messages that end in this piece, with the offsets of their ends (`at`).
 
         Raises:
             BridgeError: a message is too large.
@@ -241,15 +242,15 @@ class Decoder:
 
     @property
     def begun(self) -> int:
-        """Bytes that are here of a message that has not ended."""
+        """The number of bytes of a message that is not complete."""
         return len(self._begun)
 
     def note_opened(self, comm_id: str) -> None:
-        """The page has opened a comm to this sandbox."""
+        """Note that the page has opened a comm to this sandbox."""
         self._claims.claim(f"comm {comm_id}", self)
 
     def close(self) -> None:
-        """This sandbox is gone."""
+        """Release the ids of this sandbox, which has ended."""
         self._claims.release(self)
 
     def _is_own(self, message: WireMessage) -> bool:
@@ -297,13 +298,13 @@ def _bridge_word(message: WireMessage) -> WireMessage | Refused:
     return message
 
 
-# These show nothing.
+# Messages that show nothing.
 _UNSEEN = ("status", "execute_input", "debug_event")
 _TOO_DEEP = "its data are nested too deeply"
 
 
 def _problem(message: WireMessage, channel: str, kind: str) -> str:
-    """What is wrong with a message, or nothing. Buffers become bytes, on the way."""
+    """Return the problem of a message, or ""; decode its buffers to bytes."""
     is_content = SCHEMAS.get(channel, {}).get(kind)
     if is_content is None:
         return "a kernel sends nothing of this type here"
@@ -321,12 +322,12 @@ def _problem(message: WireMessage, channel: str, kind: str) -> str:
     return ""
 
 
-# Ids that one sandbox may hold; then the one that it named longest ago is free again.
+# Most ids that one sandbox may own. Beyond that, it loses the one that it used longest ago.
 MOST_IDS = 100_000
 
 
 class IdOwners:
-    """The ids of one notebook's displays and comms. Thread-safe."""
+    """The owners of the ids of one notebook's displays and comms. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -334,7 +335,7 @@ class IdOwners:
         self._held: dict[object, OrderedDict[str, None]] = {}
 
     def claim(self, name: str, owner: object) -> bool:
-        """May this owner use that id? It is its own from then on; False if it is another's."""
+        """Give a free id to this owner; return False if another owner has it."""
         with self._lock:
             if self._owners.setdefault(name, owner) is not owner:
                 return False
@@ -347,7 +348,7 @@ class IdOwners:
             return True
 
     def release(self, owner: object) -> None:
-        """This owner is gone: its ids are free."""
+        """Free the ids of this owner, which has ended."""
         with self._lock:
             for name in self._held.pop(owner, ()):
                 del self._owners[name]

@@ -1,7 +1,4 @@
-"""A cell in a kernel inside the sandbox, in any language: what `python` and `javascript` share.
-
-In: a `Cell`. Out: what that kernel published for it, as it comes; the last is its reply.
-"""
+"""Running a cell of any language in a kernel inside the sandbox: the base of both languages."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ class BridgedExecution:
     """Runs cells of one language in a kernel of one session.
 
     Arguments:
-        client: leads to it; installed.
+        client: the connection to the session's bridge, which is installed.
     """
 
     kind = "bridged"
-    # The bridge's channels to that kernel: for cells, for interrupts, for what the user types.
+    # The bridge's channels to that kernel: for cells, for interrupts, for the user's input.
     channel = "shell"
     interrupt_channel = "control"
     input_channel = "stdin"
@@ -34,22 +31,25 @@ class BridgedExecution:
     def __init__(self, client: BridgeClient) -> None:
         self._client = client
         self._lock = threading.Lock()
-        # What was sent and has not ended.
+        # Cells that were sent and have not ended.
         self._cells: set[Cell] = set()
-        # While a debugger halts code: since when (monotonic clock), and for how long before.
+        # Since when a debugger halts code (monotonic clock), and the seconds of earlier halts.
         self._halted_at: float | None = None
         self._halted_before_s = 0.0
 
     def execute(self, cell: Cell) -> Iterator[Message]:
-        """Run one cell; yields its messages as they come, the last one an `execute_reply`.
+        """Run one cell and yield its messages as they come; the last one is an `execute_reply`.
 
         Raises:
-            CommandError: the service or the bridge could not do it.
+            CommandError: the service or the bridge failed.
         """
         return (message for message in self.execute_within(cell, None) if message is not None)
 
     def execute_within(self, cell: Cell, seconds: float | None) -> Generator[Message | None]:
-        """The same, and None whenever none came for so many seconds: the reader may look around."""
+        """Run one cell as `execute` does, and also yield None after `seconds` without a message.
+
+        So the reader regularly gets control while it waits. With None, it waits for each message.
+        """
         content = self._content(cell)
         whole = InSandbox(self._client.output_path)
         limit = OutputLimit(cell.output_limit, cell.display_limit, whole=whole.told)
@@ -66,7 +66,7 @@ class BridgedExecution:
                         yield None
                         continue
                     message = as_message(carried)
-                    # A silent cell does not say that it begins.
+                    # A silent cell does not report its start, so any message shows it.
                     if message.type == "execute_input" or cell.silent:
                         overdue.begin()
                     if message.type == "execute_reply":
@@ -87,8 +87,7 @@ class BridgedExecution:
                 self._cells.discard(cell)
 
     def interrupt(self, cell: Cell) -> InterruptResult:
-        """Interrupt a cell, also one that waits in the sandbox; one that was not sent yet never
-        will be."""
+        """Interrupt a cell, also one that waits in the sandbox; cancel one that was not sent."""
         with self._lock:
             if cell not in self._cells:
                 cell.stopped.set()
@@ -97,7 +96,7 @@ class BridgedExecution:
         return InterruptResult.ENDING
 
     def note_halt(self, halted: bool) -> None:
-        """A debugger halts the kernel's code, or lets it run."""
+        """Note that a debugger has halted the kernel's code, or lets it continue."""
         now = time.monotonic()
         if self._halted_at is not None:
             self._halted_before_s += now - self._halted_at
@@ -105,7 +104,7 @@ class BridgedExecution:
 
     @property
     def halted_s(self) -> float:
-        """For how many seconds in all a debugger has halted code."""
+        """The total seconds for which a debugger has halted code."""
         since = self._halted_at
         return self._halted_before_s + (time.monotonic() - since if since is not None else 0.0)
 
@@ -115,15 +114,15 @@ class BridgedExecution:
         self._client.post(self.input_channel, "input_reply", content, awaited=False)
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
-        """The kernel's completions: the content of a complete_reply."""
+        """Return the kernel's completions: the content of a complete_reply."""
         raise NotImplementedError
 
     def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, Any]:
-        """What the kernel knows of a name: the content of an inspect_reply."""
+        """Return the kernel's information about a name: the content of an inspect_reply."""
         raise NotImplementedError
 
     def _content(self, cell: Cell) -> dict[str, Any]:
-        """The content of the cell's execute_request."""
+        """Return the content of the cell's execute_request."""
         raise NotImplementedError
 
     def _send(self, cell: Cell, content: dict[str, Any], limit: OutputLimit) -> Request:
@@ -137,21 +136,21 @@ class BridgedExecution:
         )
 
     def _metadata(self, cell: Cell) -> dict[str, Any]:
-        """The metadata of the cell's execute_request."""
+        """Return the metadata of the cell's execute_request."""
         return {"cellId": cell.cell_id} if cell.cell_id else {}
 
     def _note_reply(self, reply: Message) -> None:
-        """Take out of a reply what is for us."""
+        """Read, and remove from the reply, what is only for this client."""
 
     def _note_output(self, kind: str, content: dict[str, Any]) -> None:
-        """Note what an output says of what goes on after the cell."""
+        """Note whether an output shows that something continues after the cell."""
 
     def _listen(self, seconds: float) -> None:
-        """Collect what comes after the cell for so long, if anything can come."""
+        """Collect output after the cell's end for so long, if there can be any."""
 
     def _interrupt(self, message_id: str) -> None:
-        # The bridge decides: it sees which cell the kernel runs. The request arrives behind the
-        # cell that it names.
+        # The bridge decides what to do: it knows which cell the kernel runs. The request arrives
+        # after its cell.
         content = {"cell": message_id}
         self._client.post(self.interrupt_channel, "interrupt_request", content, awaited=False)
 
@@ -164,19 +163,20 @@ class BridgedExecution:
         return reply
 
 
-# How often is looked whether code that is halted runs again.
+# Minimum seconds between checks whether halted code runs again.
 _LOOK_AGAIN_S = 0.5
 
 
 class _Overdue:
-    """Interrupts a cell at its timeout, used by `with`; `fired` tells afterwards.
+    """A context manager that interrupts a cell at its timeout; `fired` is true afterwards.
 
-    The time counts from `begin`: what a kernel takes to start, or the cell before to end, is not
-    the cell's, and neither is the time for which a debugger halts it.
+    The time counts from `begin`. The start of a kernel, the end of an earlier cell and the time for
+    which a debugger halts the cell do not count.
 
     Arguments:
-        seconds: None for no timeout.
-        halted_s: for how many seconds a debugger has halted code, cells before included.
+        seconds: the timeout; None for no timeout.
+        interrupt: interrupts the cell.
+        halted_s: returns the seconds for which a debugger has halted code, earlier cells included.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class _Overdue:
         return self
 
     def begin(self) -> None:
-        """The cell's code runs now; said again, it is nothing new."""
+        """Start the cell's time, now that its code runs; later calls do nothing."""
         if self._seconds is not None and self._timer is None:
             self._ends_at = time.monotonic() + self._seconds - self._halted_s()
             self._wait(self._seconds)
@@ -213,7 +213,7 @@ class _Overdue:
             self._timer.cancel()
 
     def note(self) -> Message:
-        """What it did, for the cell's reader."""
+        """Return the message that shows that the cell was stopped."""
         return stream("stderr", f"Stopped: it ran longer than {self._seconds:g} s.\n")
 
     def _fire(self) -> None:

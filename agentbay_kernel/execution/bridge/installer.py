@@ -1,8 +1,8 @@
-"""The code that installs the bridge in a sandbox, in one call.
+"""The code that installs the bridge in a sandbox with one call, and code to query and end it.
 
-Out: Python source for `run_code`, self-contained: the modules of `sandbox/` that the bridge is
-made of travel packed in it. Run again where a bridge of the same source is at work, it leaves that
-one alone; each time it prints where the bridge is and where its streams stand (`bridge.attach`).
+It is Python source for `run_code` that contains the bridge's modules of `sandbox/`, packed. If a
+bridge of the same source already runs, the code keeps it. It always prints the bridge's pipe and
+the offsets of its streams (`bridge.attach`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from agentbay_kernel.execution.sources import DISPLAY_HOOKS, packed, read_source
 from agentbay_kernel.service import Session
 from agentbay_kernel.service.envelope import decode_json
 
-# How calls find the bridge in the sandbox's Python; a guest's has a name of its own.
+# The bridge's name in the sandbox's Python. The bridge of an attached session has another name.
 MODULE = "_agentbay_bridge"
-# The sandbox keeps this many bytes for a front end that does not collect.
+# Most bytes of output that the sandbox keeps for a front end that does not collect them.
 _BOUND = 64 * 1024 * 1024
-# The far end's modules by the names under which they find each other; its main one comes last.
+# The files of the bridge's modules in the sandbox, by the names of their imports; the main module
+# comes last.
 _MODULES = {
     f"agentbay_kernel.sandbox.{name}": f"{name}.py"
     for name in (
@@ -39,7 +40,7 @@ _MODULES = {
 }
 _MAIN = "bridge.py"
 _WORKER = "node_worker.js"
-# The kernel needs its source too.
+# The module whose source the kernel needs too.
 _INTERRUPTS = "agentbay_kernel.sandbox.interrupts"
 
 _INSTALL = """\
@@ -60,7 +61,7 @@ module.attach()
 
 @functools.cache
 def installing_code(module: str = MODULE) -> str:
-    """Return the code; it leaves no names behind but that of the bridge's module."""
+    """Return the installing code, which defines no names; modules are in `sys.modules` only."""
     files = {**_MODULES, module: _MAIN}
     sources = {name: _without_words(read_source(file)) for name, file in files.items()}
     worker = _without_comments(read_source(_WORKER), "//")
@@ -80,13 +81,13 @@ def installing_code(module: str = MODULE) -> str:
 
 
 def _without_words(source: str) -> str:
-    """Return Python source without comments and docstrings: the call has to be small.
+    """Return Python source without comments and docstrings: the call must be small.
 
-    Whole lines are blanked, no code is rewritten: the sandbox may have an older Python.
+    Whole lines are blanked, and no code is rewritten: the sandbox may have an older Python.
     """
     lines = source.splitlines()
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    # Statements alone: expressions are most of the tree, and have no docstrings.
+    # Only statements: expressions are most of the tree, and have no docstrings.
     nodes: list[ast.stmt | ast.Module] = [ast.parse(source)]
     for node in nodes:
         nodes += getattr(node, "body", [])
@@ -100,7 +101,7 @@ def _without_words(source: str) -> str:
 
 
 def _without_comments(source: str, mark: str) -> str:
-    """Return source with each line blanked that begins with the mark of a comment."""
+    """Return source with all lines blanked that start with a comment's mark."""
     return re.sub(rf"(?m)^[ \t]*{mark}.*$", "", source)
 
 
@@ -113,14 +114,14 @@ _STATUSES = ("unknown", "running", "ended")
 
 
 def request_status(session: Session, message_id: str, module: str = MODULE) -> str:
-    """What became of a cell: `unknown` (it never reached the bridge), `running` or `ended`.
+    """Return a cell's status: `unknown` (it never reached the bridge), `running` or `ended`.
 
     Arguments:
-        message_id: of its execute_request.
-        module: name of the bridge.
+        message_id: id of the cell's execute_request.
+        module: the bridge's name.
 
     Raises:
-        BridgeError: there is no bridge any more.
+        BridgeError: the bridge no longer exists, or returned no valid status.
         CommandError: the service failed.
     """
     code = f"__import__('sys').modules[{module!r}].request_status({message_id!r})"
@@ -140,7 +141,7 @@ def end_bridge(session: Session, module: str = MODULE) -> None:
     """End a session's bridge, if it has one.
 
     Raises:
-        BridgeError: the sandbox could not do it.
+        BridgeError: the sandbox could not end it.
         CommandError: the service failed.
     """
     release_any(session)

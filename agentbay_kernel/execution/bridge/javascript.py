@@ -1,8 +1,7 @@
 """Bridged execution of JavaScript: a Node worker inside the sandbox, reached through the bridge.
 
-In: a JavaScript `Cell`. Out: what the worker published for it, as it comes. A cell is made one
-that can be run again before it is sent (see `execution/javascript`); state stays in the worker
-from cell to cell, also when a cell is interrupted.
+A cell is rewritten before it is sent, so that it can be run again (see `execution/javascript`). The
+worker keeps its state between cells, also if a cell is interrupted.
 """
 
 from __future__ import annotations
@@ -16,16 +15,17 @@ from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.javascript import rewrite
 from agentbay_kernel.execution.messages import Message
 
-# The name by which the far end says that no timer is left.
+# The name that the sandbox's end uses to report that no timer is left.
 _LISTENER = "node"
 
 
 class BridgedJavaScript(BridgedExecution):
-    """Runs JavaScript cells in a Node worker of one session. An interrupted cell that has not
-    ended 2 s later is killed by the far end, with the worker.
+    """Runs JavaScript cells in a Node worker of one session.
+
+    If an interrupted cell has not ended after 2 s, the sandbox's end kills it with the worker.
 
     Arguments:
-        client: leads to it; installed.
+        client: the connection to the session's bridge, which is installed.
     """
 
     channel = interrupt_channel = input_channel = "node"
@@ -38,7 +38,7 @@ class BridgedJavaScript(BridgedExecution):
         """Start the worker.
 
         Raises:
-            BridgeError: the sandbox can't run one; says why.
+            BridgeError: the sandbox can't run Node; the message shows why.
             CommandError: the service or the bridge failed.
         """
         reply = self._ask("start_request", {})
@@ -53,9 +53,9 @@ class BridgedJavaScript(BridgedExecution):
             "offset": script.column_offset,
             "define": script.define,
             "shifts": script.shifts,
-            # What a syntax error shows.
+            # The code that a syntax error shows.
             "source": cell.code,
-            # What stacks call the cell.
+            # The cell's name in stack traces.
             "name": "cell.js" if cell.count is None else f"In[{cell.count}]",
             "expressions": cell.user_expressions,
             "asks": cell.allow_stdin,
@@ -69,7 +69,7 @@ class BridgedJavaScript(BridgedExecution):
             self._client.listen(_LISTENER, seconds)
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
-        """The worker's completions: the content of a complete_reply."""
+        """Return the worker's completions: the content of a complete_reply."""
         around = {"before": code[:cursor_pos], "after": code[cursor_pos:]}
         reply = self._ask("complete_request", around)
         start = cursor_pos - len(str(reply.get("word", "")))
@@ -83,12 +83,12 @@ class BridgedJavaScript(BridgedExecution):
             "matches": matches,
             "cursor_start": start,
             "cursor_end": cursor_pos,
-            # JupyterLab shows the kind of each (as IPython's kernel tells it).
+            # JupyterLab shows the type of each match, as IPython's kernel sends it.
             "metadata": {"_jupyter_types_experimental": typed},
         }
 
     def variables(self, source: str) -> dict[str, Any]:
-        """The worker's variables, as the script `source` lists them.
+        """Return the worker's variables, as the script `source` lists them.
 
         Raises:
             InvalidResponseError: the worker is busy, or could not list them.
@@ -102,7 +102,7 @@ class BridgedJavaScript(BridgedExecution):
         return reply
 
     def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, Any]:
-        """What the worker knows of a name: the content of an inspect_reply."""
+        """Return the worker's information about a name: the content of an inspect_reply."""
         around = {"before": code[:cursor_pos], "after": code[cursor_pos:], "detail": detail_level}
         reply = self._ask("inspect_request", around)
         found = bool(reply.get("found"))

@@ -1,7 +1,7 @@
-"""Bridged execution: a real Jupyter kernel inside the sandbox, reached through the bridge.
+"""Bridged execution of Python: a real Jupyter kernel inside the sandbox, reached by the bridge.
 
-In: a Python `Cell`. Out: what that kernel published for it, as it comes. Cells of any length, the
-order of prints and displays, display updates, input(), interrupts and completion are its own.
+That kernel provides long cells, the order of prints and displays, display updates, input(),
+interrupts and completion.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.service import Session
 
 _QUICK_S = 10
-# In a cell's metadata: the number that it is to have (`sandbox/jupyter_kernel.py`).
+# The key of the cell's number in its metadata (`sandbox/jupyter_kernel.py`).
 _COUNT = "agentbay_count"
-# How much goes on after a cell: threads and tasks beyond the kernel's own. It travels with the
-# cell as one of its user_expressions, so it costs no message.
+# The number of threads and tasks, beyond the kernel's own, that run after a cell. It is requested
+# as one of the cell's user_expressions, so it costs no message.
 _ALIVE = "agentbay.alive"
 _ALIVE_CODE = "__import__('threading')._agentbay_alive()"
 _LISTENER = "python"
@@ -32,12 +32,12 @@ class BridgedPython(BridgedExecution):
     """Runs Python cells in a kernel of one session.
 
     Arguments:
-        client: leads to it; installed.
+        client: the connection to the session's bridge, which is installed.
     """
 
     def __init__(self, client: BridgeClient) -> None:
         super().__init__(client)
-        # None until one is needed, empty where the kernel has none.
+        # The subshell's id; None until one is needed, empty if the kernel has no subshells.
         self._subshell: str | None = None
         # The number that the sandbox's kernel gives to its next cell.
         self._next_count = 1
@@ -51,14 +51,14 @@ class BridgedPython(BridgedExecution):
             "store_history": cell.store_history,
             "user_expressions": {**cell.user_expressions, _ALIVE: _ALIVE_CODE},
             "allow_stdin": cell.allow_stdin,
-            # What is queued behind a failed cell is aborted by the front end's own kernel.
+            # The front end's own kernel aborts the cells behind a failed one.
             "stop_on_error": False,
         }
 
     def _metadata(self, cell: Cell) -> dict[str, Any]:
         metadata = super()._metadata(cell)
-        # Never back: the history has a line for each number. Two magics of one cell have its number
-        # and the next one.
+        # The number never decreases, because the history has a line for each one. Two magics in one
+        # cell get its number and the next one.
         if (cell.count or 0) > self._next_count and not cell.silent:
             metadata[_COUNT] = cell.count
         return metadata
@@ -66,7 +66,7 @@ class BridgedPython(BridgedExecution):
     def _note_reply(self, reply: Message) -> None:
         self._next_count = reply.content.get("execution_count", 0) + 1
         found = reply.content.get("user_expressions", {}).pop(_ALIVE, None)
-        # A cell that failed does not say.
+        # The reply of a failed cell does not contain it.
         if isinstance(found, dict) and isinstance(found.get("data"), dict):
             self._alive = found["data"].get("text/plain") != "0"
 
@@ -77,7 +77,7 @@ class BridgedPython(BridgedExecution):
             self._comms.discard(str(content.get("comm_id")))
 
     def _listen(self, seconds: float) -> None:
-        # A debugger may report after a cell's end that its code goes on.
+        # A debugger may report after a cell's end that its code continues.
         if seconds and (self._alive or self._comms or self._client.has_debugger):
             self._client.listen(_LISTENER, seconds)
         else:
@@ -92,8 +92,10 @@ class BridgedPython(BridgedExecution):
         message_id: str,
         listen_s: float,
     ) -> Iterator[Message]:
-        """Pass on a front end's comm_open, comm_msg or comm_close, before this returns; what comes
-        back yields what it causes."""
+        """Send a front end's comm_open, comm_msg or comm_close; return the messages that it causes.
+
+        It is sent before this returns. The result yields the messages as they come.
+        """
         self._note_output(kind, content)
         request = self._client.post(
             "shell", kind, content, metadata=metadata, buffers=buffers, message_id=message_id
@@ -109,23 +111,27 @@ class BridgedPython(BridgedExecution):
         self._listen(listen_s)
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
-        """The kernel's completions: the content of a complete_reply."""
+        """Return the kernel's completions: the content of a complete_reply."""
         return self._ask("complete_request", {"code": code, "cursor_pos": cursor_pos})
 
     def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, Any]:
-        """What the kernel knows of a name: the content of an inspect_reply."""
+        """Return the kernel's information about a name: the content of an inspect_reply."""
         content = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level}
         return self._ask("inspect_request", content)
 
     def history(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """The kernel's history: the content of a history_reply for that of a history_request."""
+        """Return the kernel's history: the content of the history_reply to a history_request.
+
+        Arguments:
+            wanted: the content of the request.
+        """
         return self._ask("history_request", wanted)
 
     def evaluate(self, expression: str) -> str:
-        """The value of an expression as text, also while a cell runs if the kernel can.
+        """Return the text of an expression's value, also while a cell runs if the kernel can.
 
         Raises:
-            InvalidResponseError: it has none.
+            InvalidResponseError: the expression failed.
         """
         content = {
             "code": "",
@@ -143,8 +149,10 @@ class BridgedPython(BridgedExecution):
         return str(value["data"]["text/plain"])
 
     def debug(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Pass on a request of the Debug Adapter Protocol; returns the content of the debug_reply,
-        which is empty if the kernel has no debugger. It has no timeout.
+        """Send a request of the Debug Adapter Protocol, without a timeout.
+
+        Returns:
+            The content of the debug_reply; empty if the kernel has no debugger.
 
         Raises:
             CommandError: the connection broke before the reply.
@@ -154,29 +162,31 @@ class BridgedPython(BridgedExecution):
         return content
 
     def debug_events(self) -> Iterator[dict[str, Any]]:
-        """The contents of the kernel's debug_event messages from now on; ends with the
-        connection."""
+        """Return the contents of the kernel's debug_event messages from now on.
+
+        They end with the connection, or when another reader calls this.
+        """
         return self._client.debug_events()
 
     def interrupt_kernel(self) -> bool:
-        """Interrupt the cell that the kernel runs, whoever sent it; False if it runs none."""
+        """Interrupt the kernel's running cell of any sender; return False if there is no cell."""
         request = self._client.post("control", "interrupt_request", {"cell": None})
         *_, reply = request.answers()
-        # A kernel that interrupts itself does not say.
+        # The reply of a kernel that interrupts itself does not contain it.
         return bool(reply["b"].get("interrupted", True))
 
     @property
     def kernel_pid(self) -> int | None:
-        """The kernel's process in the sandbox."""
+        """The id of the kernel's process in the sandbox."""
         return self._client.kernel_pid
 
     def _ask(self, kind: str, content: dict[str, Any], subshell: str = "") -> dict[str, Any]:
         return super()._ask(kind, content, subshell or self._subshell_beside_cells())
 
     def _subshell_beside_cells(self) -> str:
-        """A subshell of the kernel (ipykernel 7), so that a running cell is not waited for.
+        """Return the id of a subshell (ipykernel 7), so that a request need not wait for a cell.
 
-        Empty where there is none, or none is needed.
+        It is empty if no cell runs, or if the kernel has no subshells.
         """
         with self._lock:
             if not self._cells:
@@ -190,10 +200,10 @@ class BridgedPython(BridgedExecution):
 
 
 def signal_by_shell(session: Session, group: int | None, signal: str = "INT") -> bool:
-    """Send a signal to a process group in the sandbox; False where its shell can't.
+    """Send a signal to a process group in the sandbox; return False if its shell can't.
 
-    It gets there at once, also while a call waits: another tool is not held up by it. The whole
-    group: what a cell started is interrupted as in a terminal.
+    The signal arrives at once, also while a `run_code` call waits, because `shell` is another tool.
+    It goes to the whole group, so that processes of a cell are interrupted as in a terminal.
     """
     if group is None:
         return False

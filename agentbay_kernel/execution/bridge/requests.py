@@ -1,7 +1,7 @@
-"""A request to the kernel in a sandbox, and what comes back for it.
+"""Requests to the kernel in a sandbox, and the messages that come back for them.
 
-In: carried messages whose parent it is. Out: the same to whoever asked, until its reply and its
-idle status are here.
+A request delivers the messages whose parent it is to its reader, until its reply and its idle
+status have arrived. `PendingRequests` sorts messages by request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agentbay_kernel.execution.messages import Message, notice
 from agentbay_kernel.execution.output_limit import OutputLimit
 from agentbay_kernel.threads import Backoff
 
-# What a cell's kernel may publish; anything else is not passed on.
+# The types of messages that a cell's kernel may publish; others are not passed on.
 OUTPUTS = frozenset(
     (
         "stream",
@@ -37,36 +37,37 @@ OUTPUTS = frozenset(
 
 
 class Request:
-    """A request that was posted, and what comes back for it."""
+    """A request that was posted, and the messages that come back for it."""
 
     def __init__(self, channel: str, kind: str, limit: OutputLimit | None, id: str) -> None:
         self.id = id or uuid.uuid4().hex
         self.kind = kind
         self._channel = channel
-        # Comm messages have no reply: they end with the idle status alone.
+        # Comm messages have no reply: they end with the idle status.
         self._replied = kind.endswith("_request")
         self._reply_kind = kind.removesuffix("_request") + "_reply"
-        # Offset of the inward stream behind this request: the sandbox has it when that arrived.
+        # Offset behind this request in the inward stream; when the sandbox has that many bytes, the
+        # request has arrived.
         self.ends_at = 0
-        # Applied where messages arrive, so that none that won't be shown waits in memory.
+        # Applied when messages arrive, so that those that won't be shown use no memory.
         self._limit = limit
         self._arrived: queue.SimpleQueue[WireMessage | CommandError | None] = queue.SimpleQueue()
-        # An error stands for a reply that can't be used.
+        # An error replaces an invalid reply.
         self._reply: WireMessage | CommandError | None = None
         self._idle = False
 
     @property
     def is_cell(self) -> bool:
-        """Is it a notebook's cell? Those have a limit of output."""
+        """Whether it is a notebook's cell; only cells have an output limit."""
         return self._limit is not None
 
     @property
     def ended(self) -> bool:
-        """Are its reply and its idle status here?"""
+        """Whether its reply, if it has one, and its idle status have arrived."""
         return self._idle and (self._reply is not None or not self._replied)
 
     def deliver(self, message: WireMessage) -> None:
-        """Take a message whose parent this request is."""
+        """Deliver a message whose parent is this request."""
         kind = message["h"]["msg_type"]
         if kind.endswith("_reply"):
             if message["c"] == self._channel and kind == self._reply_kind:
@@ -81,7 +82,7 @@ class Request:
         self._end()
 
     def refuse_reply(self, error: CommandError) -> None:
-        """Take an error in the reply's place. As for a reply, outputs may still be on their way."""
+        """Use an error in place of the reply. As after a reply, more outputs may come."""
         self._reply = self._reply or error
         self._end()
 
@@ -92,11 +93,11 @@ class Request:
             self._arrived.put(None)
 
     def fail(self, error: CommandError) -> None:
-        """No more will come."""
+        """End the request with an error: no more messages come."""
         self._arrived.put(error)
 
     def answers(self) -> Iterator[WireMessage]:
-        """What comes back, as it comes; the reply, if there is one, is the last.
+        """Return the messages as they come; the reply, if there is one, is the last.
 
         Raises:
             CommandError: the connection broke before the reply.
@@ -104,7 +105,7 @@ class Request:
         return (arrived for arrived in self.answers_within(None) if arrived is not None)
 
     def answers_within(self, seconds: float | None) -> Iterator[WireMessage | None]:
-        """The same, and None whenever nothing came for so many seconds."""
+        """Yield the messages of `answers`, and None after `seconds` without a message."""
         while True:
             try:
                 arrived = self._arrived.get(timeout=seconds)
@@ -119,13 +120,13 @@ class Request:
 
 
 def limited(message: WireMessage, limit: OutputLimit) -> Iterator[WireMessage]:
-    """A message as far as the limit lets it pass, and what is said instead."""
+    """Yield the part of a message that the limit allows, and a notice of the rest."""
     for kind, content in limit.admit(message["h"]["msg_type"], message["b"], message["x"]):
         yield {**message, "h": {**message["h"], "msg_type": kind}, "b": content}
 
 
 def as_message(carried: WireMessage) -> Message:
-    """A carried message as this project's own."""
+    """Return the bridge's message as a `Message`."""
     return Message(
         carried["h"]["msg_type"],
         carried["b"],
@@ -136,8 +137,10 @@ def as_message(carried: WireMessage) -> Message:
 
 
 def as_left_behind(carried: WireMessage) -> WireMessage | None:
-    """What a cell of an earlier kernel published, as it can be shown in a later cell: its error
-    is not that one's, and neither is its result. None for what is no output."""
+    """Return output of an earlier kernel's cell as output of a later cell; None if it is not one.
+
+    Errors and results become other outputs: they are not those of the later cell.
+    """
     kind, content = carried["h"]["msg_type"], carried["b"]
     if kind == "error":
         lines = content.get("traceback") or [f"{content.get('ename')}: {content.get('evalue')}"]
@@ -149,26 +152,29 @@ def as_left_behind(carried: WireMessage) -> WireMessage | None:
 
 
 def stderr_line(text: str) -> WireMessage:
-    """A carried piece of stderr that says something of our own."""
+    """Return a text of this package as a piece of stderr, in the bridge's form."""
     content = {"name": "stderr", "text": text}
     return {"c": "iopub", "h": {"msg_type": "stream"}, "p": {}, "m": {}, "b": content, "x": []}
 
 
 def notice_line(text: str) -> WireMessage:
-    """A carried notice of our own."""
+    """Return a notice of this package in the bridge's form."""
     told = notice(text)
     header = {"msg_type": told.type}
     return {"c": "iopub", "h": header, "p": {}, "m": {}, "b": told.content, "x": []}
 
 
-# Characters that may come unasked while nobody runs or asks anything.
+# Most characters of late output, until it is listened for again.
 _MOST_LATE = 20_000_000
 _BEHIND_NOTE = "AgentBay: output of a cell that ran before the connection to it was lost:\n"
 _BEHIND_OVER_NOTE = "AgentBay: end of that output; this cell's own output follows.\n"
 
 
 class PendingRequests:
-    """Requests under way, and all else that is waited for. Thread-safe."""
+    """The pending requests, and messages without one: late output and earlier cells' output.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -176,38 +182,40 @@ class PendingRequests:
         self._late: queue.SimpleQueue[WireMessage | None] = queue.SimpleQueue()
         self._late_wanted = False
         self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
-        # What cells of an earlier kernel published, until the first cell of ours has begun; None
-        # when there were none.
+        # Output of an earlier kernel's cells, until the first cell of this one has started; None if
+        # there was no earlier kernel.
         self._behind: list[WireMessage] | None = None
         self._behind_told = False
 
     def __bool__(self) -> bool:
-        """Is anything awaited?"""
+        """Return whether a request is pending."""
         return bool(self._requests)
 
     @property
     def awaited(self) -> list[Request]:
-        """The requests under way."""
+        """The pending requests."""
         with self._lock:
             return list(self._requests.values())
 
     def expect(self, request: Request) -> None:
-        """Something will come for this request."""
+        """Add a request for which messages will come."""
         with self._lock:
             self._requests[request.id] = request
 
     def expect_left_behind(self) -> None:
-        """The bridge served another kernel of this notebook before."""
+        """Expect output of earlier cells: the bridge served another kernel of this notebook."""
         self._behind = []
 
     def listen(self) -> None:
-        """As much as ever may come unasked from now on."""
+        """Start the limit of late output again."""
         with self._lock:
             self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
 
     def late(self) -> Iterator[WireMessage] | None:
-        """What comes unasked: messages of no request that is under way. None for all who ask but
-        the first: it is there once."""
+        """Return the late output: messages without a pending request.
+
+        Only the first call returns it, because it has one reader; later calls return None.
+        """
         with self._lock:
             if self._late_wanted:
                 return None
@@ -215,14 +223,14 @@ class PendingRequests:
         return iter(self._late.get, None)
 
     def close(self) -> None:
-        """End what `late` gave."""
+        """End the iterator of `late`."""
         self._late.put(None)
 
     def fail_all(self, error: CommandError, until: int | None = None) -> None:
-        """Nothing more comes for what is under way.
+        """End pending requests with an error.
 
         Arguments:
-            until: only for requests that end at this offset of the inward stream or before it.
+            until: end only requests that end at or before this offset of the inward stream.
         """
         with self._lock:
             failed = [
@@ -236,7 +244,7 @@ class PendingRequests:
             request.fail(error)
 
     def sort(self, message: WireMessage | Refused) -> None:
-        """Hand a message over."""
+        """Deliver a message to its request, or keep it as late output."""
         if isinstance(message, Refused):
             self._fail_answered(message)
             if message.output:
@@ -254,7 +262,7 @@ class PendingRequests:
                 self._forget_ended(request)
 
     def tell(self, words: str) -> None:
-        """Say something of our own where it is seen: in the running cell, else unasked."""
+        """Show a text of this package in the running cell, or else as late output."""
         self._deliver_or_keep(stderr_line(words))
 
     def _deliver_or_keep(self, note: WireMessage, request: str = "") -> None:
@@ -268,7 +276,7 @@ class PendingRequests:
         return next((one for one in self._requests.values() if one.is_cell), None)
 
     def _pass_what_is_behind(self, request: Request | None, message: WireMessage) -> None:
-        """To the first cell of ours, which waits for it in the sandbox."""
+        """Deliver earlier cells' output to this kernel's first cell, which waits in the sandbox."""
         assert self._behind is not None
         if request is None and (shown := as_left_behind(message)) is not None:
             self._behind.append(shown)
@@ -310,32 +318,32 @@ class PendingRequests:
             self._late.put(part)
 
 
-# Who listens without a stream asks again after so long, at first and in the end.
+# Seconds between calls that collect late output without a stream: the first and longest pause.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 
 
 class LateOutputWindow:
-    """Until when it is listened to whom. Its owner locks it."""
+    """The sources of late output, and until when each is collected. The owner must lock it."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
         self.backoff = Backoff(_PAUSE_S, _LONGEST_PAUSE_S)
 
     def begin(self, what: str, seconds: float) -> None:
-        """Listen to that for so long from now."""
+        """Collect output of this source for so many seconds from now."""
         self._until[what] = time.monotonic() + seconds
         self.backoff.reset()
 
     def end(self, what: str) -> None:
-        """From there nothing more will come."""
+        """Remove this source: no more output will come."""
         self._until.pop(what, None)
 
     def end_all(self) -> None:
-        """Nothing more will come."""
+        """Remove all sources."""
         self._until.clear()
 
     def heard(self, something: bool) -> None:
-        """An answer has come; one that holds nothing makes the pauses longer."""
+        """Note a response; one without output makes the pauses longer."""
         if something:
             self.backoff.reset()
         else:
@@ -343,7 +351,7 @@ class LateOutputWindow:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left, none if negative."""
+        """The seconds that are left; not positive if the time is over."""
         return max(self._until.values(), default=0.0) - time.monotonic()
 
     def __bool__(self) -> bool:

@@ -1,7 +1,7 @@
-"""What the content of each message of a kernel looks like (Jupyter messaging protocol 5.4).
+"""Checks of the content of a kernel's messages (Jupyter messaging protocol 5.4).
 
-In: a message's channel and type. Out: a check of its content, True where it has the types that the
-protocol says. Small deviations that a page would stumble over are mended on the way.
+`SCHEMAS` has a check for each channel and type. It returns True if the content has the types that
+the protocol defines, and corrects small deviations that would be a problem for a page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 _LONGEST_ID = 1_000
-# Larger whole numbers are not exact in a page.
+# Larger integers are not exact in a page.
 _LARGEST_COUNT = 2**53
 
 
@@ -31,13 +31,14 @@ def _is_stream(content: dict[str, Any]) -> bool:
 
 
 def _normalize_display(content: dict[str, Any]) -> bool:
-    """Is it valid? What may be missing is put in, and values are made what they must be."""
+    """Return whether it is valid; add missing fields, and turn values into strings if needed."""
     data, metadata = (content.setdefault(name, {}) for name in ("data", "metadata"))
     transient = content.get("transient", {})
     if not (isinstance(data, dict) and isinstance(metadata, dict) and isinstance(transient, dict)):
         return False
     for mime, value in data.items():
-        # Only JSON may be anything (Jupyter's notebook format): else the notebook can't be saved.
+        # Only JSON may have other types than strings (Jupyter's notebook format): else the notebook
+        # can't be saved.
         if not isinstance(value, str) and not mime.endswith("json"):
             data[mime] = _as_text(value)
     return transient.get("display_id") is None or _is_id(transient["display_id"])
@@ -57,7 +58,7 @@ def _normalize_result(content: dict[str, Any]) -> bool:
     transient = "transient" in content
     valid = _normalize_display(content) and _is_count(content.get("execution_count"))
     if not transient:
-        # Results have none, unless they are shown under an id.
+        # A result has no `transient` unless it is shown with a display id.
         content.pop("transient", None)
     return valid
 
@@ -89,7 +90,7 @@ def _is_status(content: dict[str, Any]) -> bool:
 
 
 def _is_input(content: dict[str, Any]) -> bool:
-    # JavaScript's has the process that runs the cell.
+    # JavaScript's messages have the id of the process that runs the cell.
     return _is_text(content.get("code", "")) and _is_count(content.get("pid"))
 
 
@@ -98,13 +99,13 @@ def _is_question(content: dict[str, Any]) -> bool:
 
 
 def _is_reply(content: dict[str, Any]) -> bool:
-    # Some kernels' replies to subshell requests have a status alone.
+    # Some kernels' replies to subshell requests have only a status.
     if content.get("status") == "error":
         return _is_text(content.get("ename", "")) and _is_text(content.get("evalue", ""))
     return content.get("status") in ("ok", "aborted", "abort")
 
 
-# What a kernel asks of the page beside its outputs. Others (`edit_magic`, `ask_exit`) would act.
+# The payloads that a page may get. Others (`edit_magic`, `ask_exit`) would act in the front end.
 _PAYLOADS = ("page", "set_next_input")
 
 
@@ -170,7 +171,7 @@ def _is_word_reply(content: dict[str, Any]) -> bool:
 
 
 def _is_rows_reply(content: dict[str, Any]) -> bool:
-    # A busy worker sends none.
+    # A busy worker sends no rows.
     return isinstance(content.get("rows", []), list)
 
 
@@ -212,7 +213,7 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
         **_REPLIES,
     },
     "control": {"debug_reply": _is_debug_reply, **_REPLIES},
-    # The Node worker's, in words of the bridge's own (sandbox/bridge.py).
+    # The Node worker's messages, in the bridge's own form (sandbox/bridge.py).
     "node": {
         "complete_reply": _is_word_reply,
         "execute_reply": _normalize_execute_reply,

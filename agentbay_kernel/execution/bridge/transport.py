@@ -1,8 +1,7 @@
 """Calls of the bridge: `run_code` that carries bytes to a sandbox and brings bytes back.
 
-In: a call for `sandbox/bridge.py`, as JSON. Out: its answers, one where the session answers once,
-as many as there are where it streams. What a route carries, and how long a call may wait on it, is
-known here.
+A call for `sandbox/bridge.py` is JSON. It has one response, or many if the session streams. This
+module decides how much a route can carry, and how long a call may wait on it.
 """
 
 from __future__ import annotations
@@ -28,36 +27,39 @@ from agentbay_kernel.execution.bridge.decoder import Answer, Lines, read_answer
 from agentbay_kernel.service import CodeChunk, CodeExecutionResult, Session
 from agentbay_kernel.threads import Backoff
 
-# How long a call waits for something to happen: one that can be woken, one that can't, one that
-# streams and can be woken. Waking may fail at any time, so none waits for long.
+# Seconds that a call waits for output: one that can be woken, one that can't, one that streams and
+# can be woken. Wakeups may fail at any time, so no call waits for long.
 WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 4.0
 _TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
-# A call that streams says something at its end at the latest.
+# A call that streams sends something at its end at the latest, so a longer silence is a failure.
 _SILENCE_S = 13.0
-# A call that streams ends after so many bytes: then the sandbox may forget them.
+# A call that streams ends after so many bytes, so that the sandbox can delete them.
 _MOST_STREAMED = 16 * 1024 * 1024
-# What a call ends with whose bridge is held by another front end (sandbox/bridge.py).
+# The error of a call if another front end has taken over the bridge (sandbox/bridge.py).
 _TAKEN = "BridgeTakenError"
-# What a call ends with that was stopped from outside; the bridge itself is well.
+# The errors of a call that was stopped from outside; the bridge itself works.
 _STOPPED = ("TimeoutError", "KeyboardInterrupt")
 
 
 @dataclass(frozen=True)
 class Route:
-    """What one call carries: bytes back and bytes there, packed; `linger_s` is how long output
-    waits for the end of what caused it."""
+    """The capacity of one call.
+
+    `room` is the number of packed bytes of a response, `most_sent` that of a call. Output waits for
+    `linger_s` seconds for the end of its request, so that both come together.
+    """
 
     room: int
     most_sent: int
     linger_s: float
 
     def largest_piece(self, data: bytearray) -> tuple[bytes, str]:
-        """As much from the start of the data as one call takes there, and that packed."""
+        """Return as many bytes of the data's start as one call can send, plain and packed."""
         room = self.most_sent
         size = room * 3 // 4 - 64
         piece = bytes(data[:size])
         packed = base64.b64encode(zlib.compress(piece)).decode()
-        # Code packs to a fraction, pictures hardly; base64 adds a third.
+        # Packing makes code much smaller, but not pictures; base64 adds a third.
         if len(piece) == size and len(packed) < room // 2:
             larger = bytes(data[: size * room // len(packed) * 9 // 10])
             repacked = base64.b64encode(zlib.compress(larger)).decode()
@@ -72,7 +74,7 @@ LINGER_S = 0.15
 
 
 class BridgeTransport:
-    """Makes the calls of the bridge of that name in one session, one at a time."""
+    """Makes the calls of one bridge in one session, one at a time."""
 
     def __init__(self, session: Session, module: str) -> None:
         self._session = session
@@ -81,28 +83,29 @@ class BridgeTransport:
 
     @property
     def stream(self) -> bool:
-        """Do answers come while a call waits?"""
+        """Whether responses come while a call waits."""
         return self._session.can_stream
 
     @property
     def route(self) -> Route:
-        """The one that the next call takes."""
+        """The route of the next call."""
         if self.stream:
             return _STREAM
         capacity = self._session.capacity("run_code")
-        # Code is quoted on its way, so that not all of it is there for the bytes.
+        # Code is sent as a quoted string, so the bytes can't use all of its characters.
         return Route(capacity.received, capacity.sent * 4 // 5, LINGER_S)
 
     def wait_s(self, wakeable: bool) -> float:
-        """How long the next call may wait for something to happen."""
+        """Return the seconds for which the next call may wait for output."""
         wait_s = self._wait_stream_s if self.stream else WAIT_S
         return wait_s if wakeable else min(wait_s, _WAIT_DEAF_S)
 
     def answers(self, call: dict[str, Any]) -> Iterator[Answer]:
-        """Make a call.
+        """Make a call and yield its responses.
 
         Raises:
-            BridgeError: there is no bridge any more.
+            KernelEndedError: another front end has taken over the bridge.
+            BridgeError: the bridge no longer exists.
             CommandError: the service failed; whether the call was made may be unknown.
         """
         streams = self.stream
@@ -112,7 +115,7 @@ class BridgeTransport:
         began_at = time.monotonic()
         result = yield from self._streamed(code) if streams else self._answered(code)
         if result.error is not None and result.error.name in _STOPPED:
-            # Something between here and there allows calls less time than was thought.
+            # Something between here and the sandbox allows calls less time than expected.
             self._wait_stream_s = max(_WAIT_DEAF_S, (time.monotonic() - began_at) / 2)
             raise ResponseLostError(f"A collecting call was stopped: {result.error_message}")
         if result.error is not None and result.error.name == _TAKEN:
@@ -148,13 +151,13 @@ class BridgeTransport:
 
 
 _PATIENCE_S = 60.0
-# Code that runs is not given up as soon as code that was never sent.
+# The time is shorter for code that was never sent than for code that may run.
 _PATIENCE_UNSENT_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class RetryPolicy:
-    """That of one exchange."""
+    """The pauses between the attempts of one exchange, and when it finally fails."""
 
     def __init__(self) -> None:
         self._asked_at = time.monotonic()
@@ -163,15 +166,16 @@ class RetryPolicy:
         self._unsent = True
 
     def wait(self, error: CommandError, answered_at: float, started: bool) -> None:
-        """Wait until it may be tried again.
+        """Wait until the next attempt.
 
         Arguments:
-            error: how the attempt failed.
-            answered_at: when the session last answered, by the monotonic clock in seconds.
-            started: has the session code that was posted?
+            error: the error of the last attempt.
+            answered_at: when the session last responded, in seconds of the monotonic clock.
+            started: whether posted code has arrived in the session.
 
         Raises:
-            CommandError: it is enough; says what became of the code as far as it is known.
+            CommandError: the exchange has failed for too long; the message shows what is known
+                about the code.
         """
         now = time.monotonic()
         self._failing_since = max(self._failing_since or now, answered_at)

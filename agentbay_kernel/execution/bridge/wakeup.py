@@ -1,8 +1,8 @@
-"""A way in while a call waits in the sandbox: lines written to the bridge's pipe by `shell`.
+"""Sends data to the bridge while a call waits in the sandbox, with `shell` and the bridge's pipe.
 
-In: inward bytes and their offset, or the id of a call that is to end. Out: whether the shell wrote
-them. Another tool is not held up by a `run_code` that waits. Bytes keep their offsets, so it does
-no harm when the next call brings them again.
+A waiting `run_code` does not block `shell`, which is another tool. A line has inward bytes with
+their offset, or the id of a call to end. Because of the offset, it does no harm if the next call
+sends the same bytes again.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import zlib
 from agentbay_kernel.errors import CommandError
 from agentbay_kernel.service import Session
 
-# Bytes for one line: packed, it must be shorter than what a pipe takes as one (4096, POSIX).
+# Bytes for one line: packed, it must be shorter than one atomic write to a pipe (4096, POSIX).
 _PIECE = 2_900
-# More than this is better brought by a call.
+# More bytes than this are sent by a call.
 MOST_BROUGHT = 8 * _PIECE
 
-# Each bridge has its pipe in a folder of this name (sandbox/bridge.py).
+# Each bridge has its pipe in a directory with such a name (sandbox/bridge.py).
 _RELEASE_ANY = """for pipe in "${TMPDIR:-/tmp}"/ab-*/wake; do
 [ -p "$pipe" ] && printf '%s\\n' '{"return": "*"}' 1<>"$pipe"; done; true"""
 
 
 def release_any(session: Session) -> None:
-    """Let a call end that a kernel which is gone has left waiting, so that it is in nobody's way.
+    """End calls that an earlier kernel has left waiting, so that they don't block others.
 
-    Where the shell can't, it ends by itself, after a minute at most.
+    If the shell can't do it, they end by themselves within a minute.
     """
     with contextlib.suppress(CommandError):
         session.run_shell(_RELEASE_ANY)
@@ -39,8 +39,8 @@ class Wakeup:
     """Writes to the pipe of one bridge. Thread-safe.
 
     Arguments:
-        pipe: its path in the sandbox; empty when there is none.
-        holder: the number under which the bridge is held.
+        pipe: the pipe's path in the sandbox; empty if there is no pipe.
+        holder: the number that identifies this client as the bridge's user.
     """
 
     def __init__(self, session: Session, pipe: str, holder: int) -> None:
@@ -49,14 +49,15 @@ class Wakeup:
         self._holder = holder
 
     def probe(self) -> bool:
-        """Write a line that says nothing: the bridge then knows that the pipe works."""
+        """Write an empty line, so that the bridge can report that the pipe works."""
         return self._write([{}])
 
     def bring(self, offset: int, data: bytes, forget: int) -> bool:
-        """Hand over inward bytes that stand at that offset.
+        """Send inward bytes; return whether the shell wrote them.
 
         Arguments:
-            forget: offset of the outward stream before which nothing is asked for again.
+            offset: offset of the first byte in the inward stream.
+            forget: offset in the outward stream; bytes before it are never requested again.
         """
         return self._write(
             [
@@ -71,14 +72,14 @@ class Wakeup:
         )
 
     def release(self, call: str) -> bool:
-        """Let the call of that id end at once."""
+        """End the call of that id at once; return whether the shell wrote the line."""
         return self._write([{"return": call}])
 
     def _write(self, lines: list[dict[str, str | int]]) -> bool:
         if not self._pipe:
             return False
         pipe = shlex.quote(self._pipe)
-        # Opened for reading too, which does not wait for a reader; each line is one write.
+        # Opened for reading too, so that it does not wait for a reader; each line is one write.
         prints = "; ".join(f"printf '%s\\n' {shlex.quote(json.dumps(line))}" for line in lines)
         command = f"[ -p {pipe} ] && {{ {prints}; }} 1<>{pipe}"
         try:

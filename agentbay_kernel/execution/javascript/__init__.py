@@ -1,11 +1,11 @@
-"""JavaScript cells that can be run again.
+"""Rewrites JavaScript cells so that they can be run again.
 
-In: a cell's source. Out: a `Rewritten` cell, a plain script for one persistent context. In a
-plain script a `const`, `let` or `class` can be declared once only, `import` and a top-level
-`await` not at all; in a notebook all of them are run again and again.
+A rewritten cell is a plain script for one persistent context. A plain script can declare a `const`,
+`let` or `class` only once, and can't have `import` or a top-level `await`. A notebook runs cells
+with all of them several times.
 
-Lines stay where they are, and so do columns: what is replaced keeps its length, and what must be
-added goes to the end of the line before, or before the cell's first line (`column_offset`).
+Lines and columns keep their positions. Replaced text keeps its length, and text that must be added
+goes to the end of the line before, or before the cell's first line (`column_offset`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a JavaScript cell declares at its top level, read from its syntax tree.
+"""Reads from a JavaScript cell's syntax tree what the cell declares at its top level.
 
-In: source text in UTF-8. Out: a `Cell` of statements, names and imports, or None where V8 has
-something to object to: such code is sent as it is, so that V8 words the error.
+The result is a `Cell` of statements, names and imports, or None if V8 will refuse the code. Such
+code is sent unchanged, so that V8 reports the error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KINDS: dict[str, Kind] = {
     "variable_declaration": "var",
     **dict.fromkeys(_FUNCTIONS, "function"),
 }
-# `await`, `return` and `var` below these belong to another function. A computed name does not.
+# `await`, `return` and `var` in these belong to another function, except in a computed name.
 _FUNCTION_SCOPES = _FUNCTIONS | {
     "arrow_function",
     "class_static_block",
@@ -39,7 +39,7 @@ _FUNCTION_SCOPES = _FUNCTIONS | {
     "generator_function",
     "method_definition",
 }
-# Where a statement can stand inside another one.
+# Nodes in which a statement can be inside another one.
 _NESTING = frozenset(
     {
         "catch_clause",
@@ -62,7 +62,7 @@ _NESTING = frozenset(
         "with_statement",
     }
 )
-# `let` refuses these names where `var` would take them and ignore the value.
+# `let` refuses these names; `var` would accept them and ignore the value.
 _NEVER_LEXICAL = frozenset({"let", "undefined", "NaN", "Infinity"})
 
 
@@ -82,7 +82,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of the top level; `inner` is it without its `export`."""
+    """One statement of the top level; `inner` is the statement without its `export`."""
 
     kind: Kind
     node: Node
@@ -91,7 +91,11 @@ class Statement:
 
 @dataclass
 class Cell:
-    """A cell's top level. `awaits` says whether it awaits anywhere outside its functions."""
+    """A cell's top level.
+
+    `awaits`, `returns` and `disposes` are true if there is an `await`, `return` or `using` outside
+    of the cell's functions.
+    """
 
     statements: list[Statement] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
@@ -106,18 +110,18 @@ class Cell:
     returns: bool = False
     disposes: bool = False
     is_strict: bool = False
-    # Does it delete a name?
+    # Whether it deletes a name.
     deletes: bool = False
 
 
 def read(source: bytes) -> Cell | None:
-    """The top level of a cell, or None where V8 will refuse it or the parser does not follow."""
+    """Return the top level of a cell, or None if V8 will refuse it or the parser can't read it."""
     grammar = language()
     if grammar is None:
         return None
     from tree_sitter import Parser
 
-    # Parsers are not safe to share between threads, and cost nothing.
+    # Threads can't share a parser, and making one costs nothing.
     root = Parser(grammar).parse(source).root_node
     if root.has_error:
         return None
@@ -145,18 +149,18 @@ def read(source: bytes) -> Cell | None:
 
 
 def locals_(one: Import) -> list[str]:
-    """The names that an import declares."""
+    """Return the names that an import declares."""
     own = [name for name in (one.default, one.namespace) if name is not None]
     return own + [local for _, local in one.names]
 
 
 def text(node: Node) -> str:
-    """The source text of a node."""
+    """Return the source text of a node."""
     return (node.text or b"").decode()
 
 
 def end(node: Node) -> int:
-    """Where the last token of a node ends: the grammar counts comments after it as part of it."""
+    """Return the end of a node's last token: for the grammar, comments after it are part of it."""
     while node.child_count:
         last = next(
             (
@@ -173,7 +177,7 @@ def end(node: Node) -> int:
 
 
 def gap(node: Node) -> int:
-    """Where the token before a nested statement ends."""
+    """Return the end of the token before a nested statement."""
     previous = node.prev_sibling
     while previous is not None and previous.type in _COMMENTS:
         previous = previous.prev_sibling
@@ -181,12 +185,12 @@ def gap(node: Node) -> int:
 
 
 def content(node: Node) -> list[Node]:
-    """The statements of a block, the expression of a statement: children without comments."""
+    """Return a node's children without comments, for example the statements of a block."""
     return [child for child in node.named_children if child.type not in _COMMENTS]
 
 
 def bound_names(pattern: Node) -> Iterator[str]:
-    """The names that a declaration's pattern binds."""
+    """Yield the names that a declaration's pattern binds."""
     stack = [pattern]
     while stack:
         node = stack.pop()
@@ -201,7 +205,7 @@ def bound_names(pattern: Node) -> Iterator[str]:
 
 
 def is_expression(node: Node) -> bool:
-    """Whether V8, as the grammar does, takes a statement that begins so for an expression."""
+    """Return whether V8 also reads a statement that starts like this node as an expression."""
     statements = ("class", "function_expression", "generator_function", "object")
     while node.type not in statements:
         if not node.child_count:
@@ -211,14 +215,14 @@ def is_expression(node: Node) -> bool:
 
 
 def meta_properties(cell: Cell) -> Iterator[Node]:
-    """The places that say `import.meta`."""
+    """Yield the nodes that are `import.meta`."""
     for node in _all_nodes(cell):
         if node.type == "meta_property" and text(node) == "import.meta":
             yield node
 
 
 def deletions(cell: Cell) -> Iterator[tuple[Node, str]]:
-    """The places that delete a name, and the name."""
+    """Yield the nodes that delete a name, and the name."""
     for node in _all_nodes(cell):
         if node.type == "unary_expression" and node.children[0].type == "delete":
             name = content(node)[0]
@@ -235,7 +239,7 @@ def _all_nodes(cell: Cell) -> Iterator[Node]:
 
 
 def bare_names(declaration: Node) -> list[str]:
-    """The names that a declaration gives no value to."""
+    """Return the names that a declaration gives no value to."""
     return [
         text(name)
         for declarator in content(declaration)
@@ -259,7 +263,7 @@ def _statement(node: Node) -> Statement | None:
 
 
 def _declare(cell: Cell, statement: Statement) -> bool:
-    """Note what a statement declares; False where it is not valid JavaScript."""
+    """Note what a statement declares; return False if it is not valid JavaScript."""
     node = statement.inner
     if statement.kind == "lexical":
         is_const = node.children[0].type == "const"
@@ -307,7 +311,7 @@ def _import(node: Node) -> Import | None:
             attributes = ",".join(":".join(text(part) for part in content(pair)) for pair in pairs)
             attributes = f",{{{text(child.children[0])}:{{{attributes}}}}}"
     pieces = (specifier, attributes, *(exported for exported, _ in names))
-    # A string may go on over a line's end, a line's prefix may not.
+    # A string may have several lines, but the text before a cell's first line may not.
     if any(len(piece.splitlines()) > 1 for piece in pieces):
         return None
     return Import(specifier, default, namespace, tuple(names), attributes)
@@ -333,7 +337,7 @@ def _is_strict(statements: list[Statement]) -> bool:
 
 
 def _look_inside(cell: Cell, root: Node, may_look: bool) -> None:
-    """Find what counts for the whole cell wherever it stands outside functions."""
+    """Find what matters for the whole cell anywhere outside of functions, such as `await`."""
     stack = [root]
     while stack:
         node = stack.pop()
@@ -343,7 +347,7 @@ def _look_inside(cell: Cell, root: Node, may_look: bool) -> None:
             if may_look and key is not None and key.type == "computed_property_name":
                 stack.append(key)
             continue
-        # The grammar takes `await (f)()`, `await [p][0]` and `await `x`` for a name of that kind.
+        # The grammar reads the `await` of `await (f)()`, `await [p][0]` and `await `x`` as a name.
         if kind == "await_expression" or (kind == "identifier" and node.text == b"await"):
             cell.awaits = True
         elif kind == "unary_expression" and node.children[0].type == "delete":

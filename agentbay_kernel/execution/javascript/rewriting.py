@@ -1,9 +1,8 @@
 """The rewrite of one JavaScript cell.
 
-In: a cell's source and how strictly `const` is meant. Out: a `Rewritten`. `var` takes the place
-of `const` and `let`; where the cell awaits, its statements move into asynchronous functions and
-its declarations become assignments to global variables declared before. The functions of the
-cell are not moved: they stay functions of the script, hoisted and global.
+`var` replaces `const` and `let`. If the cell awaits, its statements move into asynchronous
+functions, and its declarations become assignments to global variables that are declared before. The
+functions of the cell are not moved: they stay functions of the script, hoisted and global.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ if TYPE_CHECKING:
 _MAY_NEED = re.compile(r"\b(?:await|class|const|export|import|let)\b")
 _MAY_NEED_STRICT = re.compile(rf"{_MAY_NEED.pattern}|\b(?:var|delete)\b")
 
-# Node defines these as accessors without a setter: `var crypto = ...` would be ignored. A
-# function of that name replaces the accessor by a plain property before the cell begins.
+# Node defines these as accessors without a setter, so `var crypto = ...` would be ignored. A
+# function of that name replaces the accessor with a plain property before the cell starts.
 _ACCESSORS = ("crypto", "navigator")
 
-# `require` gives what `import` gives for these, and needs no waiting.
+# For these modules, `require` returns the same as `import`, without waiting.
 _NODE_MODULES = """
 assert assert/strict async_hooks buffer child_process cluster console constants crypto dgram
 diagnostics_channel dns dns/promises domain events fs fs/promises http http2 https inspector
@@ -53,15 +52,16 @@ zlib
 _LINE_ENDS = "\n\r\u2028\u2029"
 _LINE_END = re.compile(f"\r\n|[{_LINE_ENDS}]")
 
-# Where the parts of a cell that is cut by functions wait for one another.
+# The promise by which the parts of a cell that functions divide wait for each other.
 _CHAIN = 'this[Symbol.for("agentbay.cell")]'
 
 _REPORT = ".then(v=>{if(v!==void 0)console.log(v)},e=>{console.error('Uncaught',e)})"
 
-# Defines c (constants), l (other lexical names), e (which of both the cell names before it declares
-# them) and v (vars that may have been constants) as properties that a later cell can define anew.
-# What a `function` or a `var` of an earlier cell declared can't be, and stays writable. The set
-# that a symbol names has the lexical names; those of e are in it once their line is reached.
+# Defines names as properties that a later cell can define again: c (constants), l (other lexical
+# names), and v (vars that may have been constants). e lists those of c and l that the cell uses
+# before it declares them. A name that a `function` or a `var` of an earlier cell declared can't be
+# defined again, and stays writable. The set under the symbol has the lexical names; those of e are
+# added when their line is reached.
 _SYMBOL = 'Symbol.for("agentbay.names")'
 _NAMES = f"this[{_SYMBOL}]"
 _DEFINE = (
@@ -83,7 +83,7 @@ _DEFINE = (
     "put(k,{value:void 0,writable:true})}"
     "})"
 )
-# `import.meta` of a plain script, where nobody gives it one.
+# `import.meta` for a plain script, if the runner does not provide one.
 _META = (
     'var{}=[globalThis.import_meta??Object.defineProperty(globalThis,"import_meta",{value:(f=>({'
     'dirname:process.cwd(),filename:f,url:require("url").pathToFileURL(f).href,'
@@ -97,12 +97,14 @@ _META = (
 class Rewritten:
     """A cell as a plain script.
 
-    `define`: a script that runs before it, if it is valid; empty if there is none.
-    `is_async`: the script's value is a promise of the cell's value, to be awaited.
-    `column_offset`: how many UTF-16 units were put before the first line; a runner that gives
-    `vm.Script` the option `columnOffset: -column_offset` gets V8's positions in the cell's own,
-    but on the lines of `shifts`. Each of these is a line, a column with that option, both from 0,
-    and how many units were put in there, or taken out if negative; in the order of the text.
+    `define`: a script to run before this one, if this one is valid; empty if not needed.
+    `is_async`: whether the script's value is a promise of the cell's value, to be awaited.
+    `column_offset`: number of UTF-16 units that were added before the first line. With the option
+    `columnOffset: -column_offset` of `vm.Script`, V8's positions are those of the cell, except on
+    the lines of `shifts`.
+    `shifts`: lines on which units were added or removed, in the order of the text. Each item is a
+    line, a column with that option, both from 0, and the number of added units, negative if they
+    were removed.
     """
 
     code: str
@@ -113,19 +115,19 @@ class Rewritten:
 
 
 def rewrite(code: str, *, strict_const: bool = False, awaited: bool = True) -> Rewritten:
-    """Make a JavaScript cell one that can be run again, in one context with all other cells.
+    """Rewrite a JavaScript cell so that it can be run again, in one context with all other cells.
 
-    Without a top-level `await` the script's value is the one that V8 gives it. With one it is a
-    promise of the last statement's value, where that is an expression, or a block, `if` or `try`
-    that ends in one. Imports of Node's own modules become `require`, other imports make the cell
-    asynchronous. Code that does not parse is returned as it is, so that V8 words the error.
+    Without a top-level `await`, the script's value is the one that V8 returns. With one, it is a
+    promise of the last statement's value, if this statement is an expression, or a block, `if` or
+    `try` that ends in one. Imports of Node's own modules become `require`; other imports make the
+    cell asynchronous. Code that does not parse is returned unchanged, so that V8 reports the error.
 
     Arguments:
-        strict_const: assigning to a constant throws, as it does in V8; else it is allowed. In
-            both cases any cell may declare the name anew.
-        awaited: whether the runner waits for the promise of an asynchronous cell. Where it does
-            not, the cell prints its own value or failure when it settles, because nothing else
-            would; whether that is still seen is up to the runner.
+        strict_const: whether assigning to a constant throws, as in V8. In both cases any cell may
+            declare the name again.
+        awaited: whether the runner waits for the promise of an asynchronous cell. If not, the cell
+            prints its own value or failure when it settles, because nothing else would. The runner
+            decides whether this output is still shown.
     """
     if awaited:
         code = with_calls(code)
@@ -156,7 +158,7 @@ def _rewrite(code: str, strict_const: bool, awaited: bool) -> Rewritten:
 
 
 def _is_required(one: Import) -> bool:
-    """Whether `require` does for this import. It can't make a namespace with a `default`."""
+    """Return whether `require` can replace this import: it makes no namespace with a `default`."""
     name = one.specifier[1:-1]
     if one.namespace is not None or one.attributes:
         return False
@@ -166,7 +168,7 @@ def _is_required(one: Import) -> bool:
 
 
 class _Rewriting:
-    """The edits of one cell, collected in the order of the text."""
+    """The edits of one cell; those at one position are kept in their order."""
 
     def __init__(
         self, source: bytes, cell: Cell, is_async: bool, strict_const: bool, awaited: bool
@@ -178,21 +180,21 @@ class _Rewriting:
         self._awaited = awaited
         self._imported = [name for one in cell.imports for name in locals_(one)]
         self._lexical = [*cell.constants, *cell.lets, *self._imported]
-        # Names that are defined before stay what they are for `var`. Without that, declarations
-        # become assignments where it would make a local name or a fixed one.
+        # `var` keeps properties that `define` defined before. Declarations become assignments if
+        # `var` would make a local name, or a property that can't be defined again.
         self._assigns = is_async or (strict_const and not awaited and bool(self._lexical))
         self._early = self._named_early() if strict_const else frozenset()
         self._edits: list[tuple[int, int, str]] = []
 
     def run(self) -> Rewritten:
-        """Collect the edits, apply them."""
+        """Collect the edits and apply them."""
         last = self._asynchronous() if self._is_async else self._synchronous()
         if not self._strict_const:
             for name in _ACCESSORS:
                 if name in self._lexical:
                     self._insert(last, f";function {name}(){{}}")
         if b"import.meta" in self._source:
-            # The same length: columns stay.
+            # It has the same length, so columns stay.
             for node in meta_properties(self._cell):
                 self._edits.append((node.start_byte, node.end_byte, "import_meta"))
             if not self._awaited and any(meta_properties(self._cell)):
@@ -200,7 +202,8 @@ class _Rewriting:
         if self._strict_const and self._cell.deletes and not self._cell.is_strict:
             for node, name in deletions(self._cell):
                 self._insert(node.start_byte, f'(globalThis[{_SYMBOL}]?.has("{name}")?false:')
-                # It closes before what else ends there does, as it opens behind what begins.
+                # Inserted first: it closes before other insertions that end here, as it opens after
+                # those that start there.
                 self._edits.insert(0, (end(node), end(node), ")"))
         prefix = "".join(new for start, stop, new in self._edits if stop == 0)
         if prefix and self._source.startswith(b"#!"):
@@ -210,7 +213,7 @@ class _Rewriting:
         return Rewritten(code, self._is_async, _width(prefix), define, shifts)
 
     def _named_early(self) -> frozenset[str]:
-        """The lexical names that stand before their declarations, or in functions."""
+        """Return the lexical names that appear before their declarations, or in functions."""
         found = set()
         statements = [one for one in self._cell.statements if one.kind in ("lexical", "class")]
         functions = [one.node for one in self._cell.statements if one.kind == "function"]
@@ -229,7 +232,7 @@ class _Rewriting:
         )
         if not self._awaited:
             head = self._defined() + head
-            # An assignment has a value, a declaration has none.
+            # An assignment has a value, unlike a declaration, so `void 0` follows.
             head += "void 0;" if head and self._assigns else ""
         if head:
             self._insert(0, self._directive() + head)
@@ -240,9 +243,10 @@ class _Rewriting:
         return last
 
     def _asynchronous(self) -> int:
-        """Put what lies between functions into asynchronous functions that follow each other."""
+        """Put the statements between functions into asynchronous functions that run in turn."""
         cell = self._cell
-        # A resource lives as long as its block: such a cell can't be cut, its functions stay in.
+        # `using` frees its resource at the end of its block. Such a cell can't be divided, so its
+        # functions stay inside.
         outside = () if cell.disposes else ("function",)
         acting = [one for one in cell.statements if one.kind != "empty"]
         runs = itertools.groupby(acting, key=lambda one: one.kind in outside)
@@ -290,7 +294,7 @@ class _Rewriting:
         return "".join(pieces)
 
     def _closing(self, number: int, parts: int) -> str:
-        # Where nobody waits, the promise is nobody's value.
+        # If the runner does not wait, the promise must not become the cell's value.
         report = "" if self._awaited or number < parts else f"{_REPORT};void 0"
         return f";}})(){report};" if number == 1 else f";}}){report};"
 
@@ -298,7 +302,7 @@ class _Rewriting:
         return '"use strict";' if self._cell.is_strict else ""
 
     def _defined(self) -> str:
-        """The definition of the cell's names where constants are meant strictly."""
+        """Return the code that defines the cell's names with `strict_const`, else ""."""
         if not self._strict_const or not (self._lexical or self._cell.vars):
             return ""
         constants = [*self._cell.constants, *self._imported]
@@ -312,7 +316,7 @@ class _Rewriting:
         if statement.kind == "export":
             self._blank(node.start_byte, end(node), ";")
         elif node is not statement.node:
-            # What follows `export default` is an expression even where it looks like a block.
+            # After `export default` comes an expression, even if it looks like a block.
             start = "0," if statement.kind == "expression" else ""
             self._blank(statement.node.start_byte, node.start_byte, start)
         if statement.kind == "import":
@@ -321,7 +325,7 @@ class _Rewriting:
             self._reach(statement, before)
             names = bare_names(node)
             if names and (self._strict_const or not self._assigns):
-                # `var x` keeps the value that a run before gave to x, `let x` does not.
+                # `var x` keeps the value of x from an earlier run, `let x` does not.
                 resets = ",".join(f"{name}=void 0" for name in names)
                 self._declare(before, resets)
             if self._assigns and not self._is_async:
@@ -335,7 +339,7 @@ class _Rewriting:
             name = text(node.child_by_field_name("name") or node)
             valueless = self._assigns and not self._is_async
             if not self._assigns:
-                # In an object, V8 gives what is wrong with a class the place that it has.
+                # In an object, V8 reports an error in a class at its correct position.
                 head, tail = f"var{{{name}}}={{{name}:", "};"
             elif valueless:
                 head, tail = f"var{{}}=[{name}=", "];"
@@ -348,14 +352,14 @@ class _Rewriting:
                 self._edits.append((stop, stop + 1, ""))
 
     def _reach(self, statement: Statement, before: int) -> None:
-        """Let the names of a declaration be set from here on that could not be before."""
+        """Allow assignments, from here on, to names that the cell uses before it declares them."""
         names = [name for name in _declared(statement) if name in self._early]
         if names:
             added = "".join(f'.add("{name}")' for name in names)
             self._insert(before, f"{';' if before else ''}var{{}}={_NAMES}{added};")
 
     def _declare(self, before: int, assignments: str) -> None:
-        """Put assignments that have no value before a statement."""
+        """Insert assignments before a statement, so that they don't become the cell's value."""
         start = ";" if before else ""
         if not self._assigns:
             self._insert(before, f"{start}var {assignments};")
@@ -365,11 +369,11 @@ class _Rewriting:
             self._insert(before, f"{start}var{{}}=[{assignments}];")
 
     def _keyword(self, node: Node) -> None:
-        """Replace `const`, `let` or `var`. `0, ` starts an expression, whatever comes before."""
+        """Replace `const`, `let` or `var`. `0, ` starts an expression after any text."""
         self._blank(node.start_byte, node.end_byte, "0," if self._assigns else "var")
 
     def _unvar(self, node: Node) -> None:
-        """Make an assignment of a `var`, which would be local to the asynchronous function."""
+        """Turn a `var`, which would be local to the asynchronous function, into an assignment."""
         if node.type == "variable_declaration":
             self._keyword(node.children[0])
             return
@@ -381,7 +385,7 @@ class _Rewriting:
             self._blank(keyword.start_byte, keyword.end_byte)
 
     def _return(self, statement: Statement, before: int) -> None:
-        """Return the value that the cell's last statement ends in."""
+        """Insert a `return` of the value in which the cell's last statement ends."""
         if statement.kind == "expression":
             node = statement.inner
             exported = node is not statement.node
@@ -406,8 +410,9 @@ class _Rewriting:
                 stack.extend(node.children_by_field_name("body"))
 
     def _return_value(self, value: Node, at: int, separator: str) -> None:
-        # V8 gives an unknown name the place of the `return`, which may be a line too early, but
-        # in an object the place of its own. The comma keeps a function from being named `v`.
+        # V8 reports an unknown name at the position of `return`, which may be a line too early. In
+        # an object it reports the name's own position. The comma keeps a function from getting the
+        # name `v`.
         self._insert(at, f"{separator}return{{v:(0,")
         self._insert(end(value), ")}.v")
 
@@ -415,7 +420,7 @@ class _Rewriting:
         self._edits.append((at, at, new))
 
     def _blank(self, start: int, stop: int, new: str = "") -> None:
-        """Put `new` and spaces in the place of some text, every line and column kept."""
+        """Replace text with `new` and spaces, so that all lines and columns stay."""
         kept = "".join(
             char if char in _LINE_ENDS else " " * _width(char)
             for char in self._source[start:stop].decode()
@@ -423,11 +428,11 @@ class _Rewriting:
         self._edits.append((start, stop, new + kept[len(new) :]))
 
     def _applied(self) -> tuple[str, tuple[tuple[int, int, int], ...]]:
-        """The text with all edits, and where columns of it are not the cell's (`shifts`)."""
+        """Return the text with all edits, and its `shifts`; see `Rewritten`."""
         pieces: list[bytes] = []
         shifts: list[tuple[int, int, int]] = []
         done = line = column = 0
-        # What is inserted before a piece of text comes before what replaces it.
+        # An insertion before a piece of text comes before the piece's replacement.
         for start, stop, new in sorted(self._edits, key=lambda edit: edit[:2]):
             kept = self._source[done:start]
             pieces += kept, new.encode()
@@ -443,13 +448,13 @@ class _Rewriting:
 
 
 def _behind(piece: bytes, line: int, column: int) -> tuple[int, int]:
-    """The line and the column behind a piece of text that begins there."""
+    """Return the line and the column behind a piece of text that starts at a line and column."""
     *lines, last = _LINE_END.split(piece.decode())
     return line + len(lines), _width(last) + (0 if lines else column)
 
 
 def _declared(statement: Statement) -> list[str]:
-    """The names of a lexical declaration or a class."""
+    """Return the names of a lexical declaration or a class."""
     if statement.kind == "class":
         return [text(statement.inner.child_by_field_name("name") or statement.inner)]
     targets = [one.child_by_field_name("name") for one in content(statement.inner)]
@@ -457,12 +462,12 @@ def _declared(statement: Statement) -> list[str]:
 
 
 def _width(piece: str) -> int:
-    """Columns as JavaScript counts them: in UTF-16 units."""
+    """Return the width in columns as JavaScript counts them, in UTF-16 units."""
     return len(piece.encode("utf-16-le")) // 2
 
 
 def _required(one: Import, keyword: str) -> str:
-    """An import as `require` does it, into new variables or into those there are."""
+    """Return an import as a `require`, into new variables, or existing ones without a keyword."""
     module = f"require({one.specifier})"
     pieces = []
     if one.default is not None:
@@ -475,7 +480,7 @@ def _required(one: Import, keyword: str) -> str:
 
 
 def _awaited(one: Import) -> str:
-    """An import as a dynamic one does it, into the variables there are."""
+    """Return an import as a dynamic import, into existing variables."""
     module = f"await import({one.specifier}{one.attributes})"
     names = one.names if one.default is None else (('"default"', one.default), *one.names)
     value = _checked(one, names, module)
@@ -489,7 +494,7 @@ def _pattern(names: tuple[tuple[str, str], ...]) -> str:
 
 
 def _checked(one: Import, names: tuple[tuple[str, str], ...], module: str) -> str:
-    """A module that has all the names, else the error that a static import raises."""
+    """Return code for a module that raises a static import's error if a name is missing."""
     if not names:
         return module
     return (
