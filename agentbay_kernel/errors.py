@@ -459,7 +459,7 @@ class InvalidResponseError(CommandError):
 
 # A request that failed with one of these may succeed if it is made again. Only requests that do no
 # harm when made twice are.
-PASSING_FAILURES = (
+TRANSIENT_FAILURES = (
     ResponseLostError,
     InvalidResponseError,
     ServiceFaultError,

@@ -63,6 +63,8 @@ class Containment:
         self._widgets = Widgets(lambda: self.policy)
         # Created for the first displayed output: most cells only print.
         self._charts: ChartBudget | None = None
+        # Cells with an id that have displayed something.
+        self._displaying: set[object] = set()
 
     @property
     def policy(self) -> Policy:
@@ -83,8 +85,9 @@ class Containment:
             cell: the notebook's id of the cell, if it has one.
         """
         key = cell if cell is not None else object()
-        if self._charts is not None:
-            # The output of its previous run is gone.
+        if self._charts is not None and key in self._displaying:
+            # The cell runs again, so its earlier charts are gone.
+            self._displaying.remove(key)
             self._charts.forget(key)
         return CellContainment(self, key)
 
@@ -188,6 +191,8 @@ class Containment:
     def _displayed(self, message: Message, cell: object) -> list[Message]:
         if self._charts is None:
             self._charts = ChartBudget()
+        if isinstance(cell, str):
+            self._displaying.add(cell)
         content = message.content
         transient = _transient(content.get("transient"))
         shown = contain_bundle(

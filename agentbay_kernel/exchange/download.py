@@ -212,7 +212,7 @@ def _read(report: dict[str, Any], top: list[str], endings: Collection[str], limi
     made = [top, *([*top, *safe_parts(below)] for below in folders)] if is_folder else []
     # Directories that hold files are made for these files.
     empty = [_folder_placed(parts, endings) for parts in made if tuple(parts) not in holding]
-    _refuse_twins([*(file.parts for file in listed), *made])
+    _refuse_duplicates([*(file.parts for file in listed), *made])
     listing = _Listing(listed, empty, _whole(report.get("left_out")))
     if listing.size > limit:
         raise TooLargeError(
@@ -227,7 +227,7 @@ def _folder_placed(parts: list[str], endings: Collection[str]) -> list[str]:
     return list(placed([*parts, "table.csv"], endings)[:-1])
 
 
-def _refuse_twins(paths: list[list[str]]) -> None:
+def _refuse_duplicates(paths: list[list[str]]) -> None:
     # Some systems treat two names as one file if only case or the form of an accent differs.
     seen: set[str] = set()
     for parts in paths:

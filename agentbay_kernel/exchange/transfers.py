@@ -29,7 +29,7 @@ from typing import BinaryIO, TypeVar
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import (
-    PASSING_FAILURES,
+    TRANSIENT_FAILURES,
     ChecksumError,
     CommandError,
     ExchangeError,
@@ -199,7 +199,7 @@ class ByteTransfer:
         while True:
             try:
                 done = self._session.call_mcp_tool(tool, arguments, _CALL_S)
-            except PASSING_FAILURES:
+            except TRANSIENT_FAILURES:
                 if not backoff.sleep(gives_up_at):
                     raise
                 continue

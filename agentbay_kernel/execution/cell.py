@@ -18,7 +18,7 @@ class Cell:
     `timeout` is in seconds; None sets no limit here. `output_limit` is in characters,
     `display_limit` in bytes. `message_id` is the id of the execute_request, `cell_id` the
     notebook's id of the cell, `count` the number at the cell's prompt or None if there is no
-    prompt. For `listen_s` seconds after the cell's end, the front end still accepts output of
+    prompt. For `late_output_s` seconds after the cell's end, the front end still accepts output of
     threads and timers. `strict_const` is for JavaScript only. The other options are those of an
     execute_request. A front end sets `stopped` to cancel the cell: if it was not sent by then, it
     is never sent.
@@ -36,7 +36,7 @@ class Cell:
     message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     cell_id: str | None = None
     count: int | None = None
-    listen_s: float = 0.0
+    late_output_s: float = 0.0
     strict_const: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -46,4 +46,4 @@ class InterruptResult(enum.Enum):
 
     UNSENT = "it was not sent and never will be"
     ENDING = "its code was interrupted and ends with an error of its own"
-    RUNS_ON = "its code can't be interrupted"
+    CONTINUES = "its code can't be interrupted"

@@ -117,7 +117,7 @@ class DirectExecution:
         """Stop a cell that waits for its turn. The service has no call that stops a running one."""
         with self._lock:
             cell.stopped.set()
-            return InterruptResult.RUNS_ON if cell in self._sent else InterruptResult.UNSENT
+            return InterruptResult.CONTINUES if cell in self._sent else InterruptResult.UNSENT
 
 
 def _timeout_s(cell: Cell) -> float:

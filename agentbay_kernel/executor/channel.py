@@ -27,7 +27,7 @@ import cloudpickle
 from agentbay_kernel import threads
 from agentbay_kernel.containment.text import one_line, visible
 from agentbay_kernel.errors import (
-    PASSING_FAILURES,
+    TRANSIENT_FAILURES,
     CommandError,
     ConfigurationError,
     ExchangeError,
@@ -52,7 +52,7 @@ from agentbay_kernel.sandbox.exchange.named import DECODERS, ENCODERS
 from agentbay_kernel.sandbox.exchange.pieces import unpack
 from agentbay_kernel.sandbox.exchange.values import ARROW_LACKS_HERE, Refused, parse
 from agentbay_kernel.service import Session
-from agentbay_kernel.service.answers import TIMEOUT
+from agentbay_kernel.service.responses import TIMEOUT
 from agentbay_kernel.sessions.audit_log import AuditLog
 
 MODULE = "_agentbay_items"
@@ -419,7 +419,7 @@ class Channel:
         while True:
             try:
                 result = self.session.code.run_code(code, "python", _CALL_S)
-            except PASSING_FAILURES as error:
+            except TRANSIENT_FAILURES as error:
                 failure: Exception = error
             except CommandError as error:
                 # It was refused: this time nothing ran.

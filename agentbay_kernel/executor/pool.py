@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from agentbay_kernel.config import AgentBaySettings, load_settings
 from agentbay_kernel.containment.text import one_line
 from agentbay_kernel.errors import (
-    PASSING_FAILURES,
+    TRANSIENT_FAILURES,
     AgentBayError,
     ConfigurationError,
     NotAllowedError,
@@ -736,7 +736,7 @@ class _Worker:
                     self._live.session, settings.exchange_limit, pool._timeout, pool._audit
                 )
                 break
-            except (*PASSING_FAILURES, SessionNotFoundError):
+            except (*TRANSIENT_FAILURES, SessionNotFoundError):
                 self._end_session()
                 if number >= _MOST_TRIES or pool._stopped:
                     raise

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import (
-    PASSING_FAILURES,
+    TRANSIENT_FAILURES,
     AgentBayError,
     CommandError,
     ExchangeError,
@@ -257,7 +257,7 @@ def _copying(session: Session, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except PASSING_FAILURES:
+    except TRANSIENT_FAILURES:
         raise
     except (CommandError, ExchangeError) as error:
         if session.get_status().success:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from agentbay_kernel.sessions import LiveSession, SessionManager
     from agentbay_kernel.verbs.running_cell import RunningCell
 
-_RUNS_ON_NOTE = (
+_CONTINUES_NOTE = (
     "Stopped waiting for this cell. The sandbox may run it to its end or to the limit of 60 "
     "seconds; the next cell of this language waits for that.\n"
 )
@@ -135,11 +135,11 @@ class CellRun:
             # Late messages of an interrupted cell are dropped, and unsent code is never sent.
             self._cell.stopped.set()
             self._task = None
-            self._say_what_became_of_debugging()
+            self._publish_debugger_notes()
         self._front_end.publish(failure)
         return reply_error(failure).content
 
-    def _say_what_became_of_debugging(self) -> None:
+    def _publish_debugger_notes(self) -> None:
         if self._debugger is not None and not self._cell.silent:
             for note in self._debugger.take_notes():
                 self._front_end.publish(stream("stderr", visible(note)))
@@ -176,11 +176,11 @@ class CellRun:
     def _stop(self) -> None:
         stop = self._running.interrupt() if self._running is not None else InterruptResult.UNSENT
         if stop is InterruptResult.ENDING:
-            self._soon(self._loop.call_later, _STUBBORN_S, self._tell_if_running)
+            self._soon(self._loop.call_later, _STUBBORN_S, self._note_if_running)
         else:
-            self.cancel(_RUNS_ON_NOTE if stop is InterruptResult.RUNS_ON else None)
+            self.cancel(_CONTINUES_NOTE if stop is InterruptResult.CONTINUES else None)
 
-    def _tell_if_running(self) -> None:
+    def _note_if_running(self) -> None:
         if self._task is not None:
             self._front_end.publish(stream("stderr", _STUBBORN_NOTE))
 
@@ -214,7 +214,7 @@ class CellRun:
         from agentbay_kernel.sessions import DEFAULT_SESSION
         from agentbay_kernel.verbs.running_cell import RunningCell
 
-        cell = replace(self._cell, listen_s=manager.settings.late_output_seconds)
+        cell = replace(self._cell, late_output_s=manager.settings.late_output_seconds)
         running = RunningCell(manager, cell, self._options, self._folder)
         is_default = running.session == DEFAULT_SESSION
         if is_default and self._is_hidden() and manager.store.find(running.session) is None:

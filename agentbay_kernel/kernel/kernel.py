@@ -109,13 +109,13 @@ class AgentBayKernel(ConcurrentKernel):
     # Kernel information
 
     @property
-    def _spoken(self) -> Language:
+    def _language(self) -> Language:
         return find_language(self.language)
 
     @property
     def language_info(self) -> JsonObject:  # type: ignore[override]
         """The name, MIME type and highlighting of the notebook's language."""
-        return self._spoken.language_info
+        return self._language.language_info
 
     @cached_property
     def banner(self) -> str:  # type: ignore[override]
@@ -124,7 +124,7 @@ class AgentBayKernel(ConcurrentKernel):
             settings = self._settings()
         except AgentBayError as failure:
             return str(failure)
-        return make_banner(self._spoken, settings)
+        return make_banner(self._language, settings)
 
     @property
     def kernel_info(self) -> JsonObject:
@@ -291,7 +291,7 @@ class AgentBayKernel(ConcurrentKernel):
         """Send a widget's message to the sandbox's kernel, and publish what it causes."""
         kind, content = parent["header"]["msg_type"], parent["content"]
         self._comms.note(kind, content)
-        self._comms.heard_at = time.monotonic()
+        self._comms.last_message_at = time.monotonic()
         self._containment.note_from_page(kind, content)
         live = self._live_session()
         bridge = live.python_bridge if live is not None else None
@@ -476,13 +476,13 @@ class AgentBayKernel(ConcurrentKernel):
 
     async def do_complete(self, code: str, cursor_pos: int) -> JsonObject:
         """Complete command lines here, others in the sandbox's kernel, if there is one already."""
-        return await self._questions.complete(code, cursor_pos)
+        return await self._introspection.complete(code, cursor_pos)
 
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
     ) -> JsonObject:
         """Return what the sandbox's kernel reports of a name, if there is a sandbox already."""
-        return await self._questions.inspect(code, cursor_pos, detail_level)
+        return await self._introspection.inspect(code, cursor_pos, detail_level)
 
     async def do_history(
         self,
@@ -506,7 +506,7 @@ class AgentBayKernel(ConcurrentKernel):
             "pattern": pattern,
             "unique": unique,
         }
-        reply = await self._questions.history(
+        reply = await self._introspection.history(
             {"hist_access_type": hist_access_type, "raw": raw, **wanted}
         )
         if reply is not None:
@@ -516,7 +516,7 @@ class AgentBayKernel(ConcurrentKernel):
         return find_inputs(self._inputs, hist_access_type, **wanted)
 
     @property
-    def _questions(self) -> Introspection:
+    def _introspection(self) -> Introspection:
         # Imported here: not needed to answer kernel_info.
         from agentbay_kernel.kernel.introspection import Introspection
 
@@ -526,7 +526,7 @@ class AgentBayKernel(ConcurrentKernel):
         """Return whether the cell is ready to run, without a request to the sandbox."""
         from agentbay_kernel.verbs import parse_cell
 
-        language = PYTHON if parse_cell(code) else self._spoken
+        language = PYTHON if parse_cell(code) else self._language
         try:
             return dict(language.completeness(code))
         except Exception:

@@ -34,7 +34,7 @@ class Comms:
     def __init__(self) -> None:
         self._targets: dict[str, str] = {}
         #: When the page last sent a message (monotonic clock, seconds).
-        self.heard_at = 0.0
+        self.last_message_at = 0.0
 
     def note(self, kind: str, content: dict[str, Any]) -> None:
         """Note a message of either side."""
@@ -141,7 +141,7 @@ class FrontEnd:
             return
         began = now = time.monotonic()
         while now < began + _SETTLE_WITHIN_S:
-            quiet_s = now - max(began, self._comms.heard_at)
+            quiet_s = now - max(began, self._comms.last_message_at)
             if quiet_s >= _SETTLED_S:
                 return
             await asyncio.sleep(_SETTLED_S - quiet_s)

@@ -82,7 +82,7 @@ class BackgroundCell:
         if self.done:
             return False
         try:
-            return self._cell.interrupt() is not InterruptResult.RUNS_ON
+            return self._cell.interrupt() is not InterruptResult.CONTINUES
         except AgentBayError:
             return False
 

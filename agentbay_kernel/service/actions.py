@@ -128,10 +128,10 @@ class Actions:
             left_s = None if ends_at is None else max(0.05, ends_at - time.monotonic())
             return self.call(action, fields, query=query, total_s=left_s)
 
-        return repeat(once, is_passing_fault, what=action, ends_at=ends_at)
+        return repeat(once, is_transient_fault, what=action, ends_at=ends_at)
 
 
-def is_passing_fault(error: CommandError) -> bool:
+def is_transient_fault(error: CommandError) -> bool:
     """Return whether the same request may succeed a moment later."""
     if isinstance(error, ServiceFaultError):
         return error.status >= 500

@@ -29,7 +29,7 @@ from agentbay_kernel.service.results import (
     refused,
 )
 from agentbay_kernel.service.session import Session, SessionResult, open_session
-from agentbay_kernel.service.transport import LARGEST_ANSWER, Transport
+from agentbay_kernel.service.transport import LARGEST_RESPONSE, Transport
 
 _CONNECT_TIMEOUT_S = 10.0
 _DEFAULT_TIMEOUT_MS = 60_000
@@ -45,7 +45,7 @@ class AgentBay:
         region_id: the region; unless given, `AGENTBAY_REGION_ID`, also from `.env`.
         endpoint: a host or an address; unless given, `AGENTBAY_ENDPOINT`. It wins over a region.
         env_file: a file to read instead of the nearest `.env`.
-        largest_answer: most bytes of one response, unpacked. A larger one is an error.
+        largest_response: most bytes of one response, unpacked. A larger one is an error.
 
     `AGENTBAY_TIMEOUT_MS` sets the milliseconds that an action may take; 60000 unless set.
 
@@ -60,7 +60,7 @@ class AgentBay:
         region_id: str | None = None,
         endpoint: str | None = None,
         env_file: str | Path | None = None,
-        largest_answer: int = LARGEST_ANSWER,
+        largest_response: int = LARGEST_RESPONSE,
     ) -> None:
         found = find_credentials(api_key, region_id, endpoint, env_file=env_file)
         if not found.api_key:
@@ -70,7 +70,7 @@ class AgentBay:
                 "to run code on this machine."
             )
         timeout_s = _action_timeout_s()
-        self._transport = Transport(min(_CONNECT_TIMEOUT_S, timeout_s), largest_answer)
+        self._transport = Transport(min(_CONNECT_TIMEOUT_S, timeout_s), largest_response)
         self._actions = Actions(self._transport, found.endpoint, found.api_key, timeout_s)
 
     def __repr__(self) -> str:

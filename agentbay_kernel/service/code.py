@@ -24,9 +24,9 @@ from agentbay_kernel.errors import (
     ToolNotFoundError,
 )
 from agentbay_kernel.languages import find_language
-from agentbay_kernel.service.answers import TIMEOUT, StreamedAnswer, is_traced, read_execution
-from agentbay_kernel.service.envelope import Quote, ToolAnswer
+from agentbay_kernel.service.envelope import Quote, ToolResponse
 from agentbay_kernel.service.log import get_logger
+from agentbay_kernel.service.responses import TIMEOUT, StreamedResponse, is_traced, read_execution
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeOutput
 from agentbay_kernel.service.syntax import syntax_problem
 from agentbay_kernel.service.websocket import WebSocketCall
@@ -64,7 +64,7 @@ class Code:
 
     def __init__(
         self,
-        call_tool: Callable[[str, dict[str, Any], float], ToolAnswer],
+        call_tool: Callable[[str, dict[str, Any], float], ToolResponse],
         stream: Callable[[dict[str, Any], float, float | None], CodeStream],
     ) -> None:
         self._call_tool = call_tool
@@ -245,11 +245,11 @@ class CodeStream:
         ServiceFaultError, InvalidResponseError: the service failed, or its response is invalid.
     """
 
-    def __init__(self, call: WebSocketCall, quote: Quote, largest_answer: int) -> None:
+    def __init__(self, call: WebSocketCall, quote: Quote, largest_response: int) -> None:
         self._call = call
         self._quote = quote
-        self._answer = StreamedAnswer(call.id)
-        self._largest_answer = largest_answer
+        self._answer = StreamedResponse(call.id)
+        self._largest_response = largest_response
         self._size = 0
         self._look_after_s: float | None = None
         self._events = self._read()
@@ -344,9 +344,9 @@ class CodeStream:
 
     def _weigh(self, size: int) -> None:
         self._size += size
-        if self._size > self._largest_answer:
+        if self._size > self._largest_response:
             raise InvalidResponseError(
-                f"{self._call.place} sent more than {self._largest_answer // 2**20} MB, which is "
+                f"{self._call.place} sent more than {self._largest_response // 2**20} MB, which is "
                 "not taken. The code may be running on: print less, or write to a file. The "
                 "setting response_limit changes that.",
                 request_id=self._call.id,

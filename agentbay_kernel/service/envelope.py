@@ -1,7 +1,7 @@
 """Reading the responses of both routes: the service's envelope around a tool's response.
 
-An HTTP `Answer` becomes an `Envelope` (action route) or a `ToolAnswer` (either route), or raises an
-error. Forms, codes and texts are those of the AgentBay wire protocol.
+An HTTP `Answer` becomes an `Envelope` (action route) or a `ToolResponse` (either route), or raises
+an error. Forms, codes and texts are those of the AgentBay wire protocol.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Envelope:
 
 
 @dataclass(frozen=True)
-class ToolAnswer:
+class ToolResponse:
     """A tool's response: its text, and whether it is an error."""
 
     text: str
@@ -145,7 +145,7 @@ def read_envelope(answer: Answer, *, place: str, quote: Quote) -> Envelope:
     return Envelope(_text(fields.get("RequestId")), fields.get("Data"), fields)
 
 
-def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAnswer:
+def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolResponse:
     """Return the tool's response in a response to CallMcpTool.
 
     Raises:
@@ -163,7 +163,7 @@ def read_action_tool(envelope: Envelope, *, place: str, quote: Quote) -> ToolAns
     return _tool_answer(data, envelope.request_id, place)
 
 
-def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote) -> ToolAnswer:
+def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote) -> ToolResponse:
     """Return the tool's response in a response of the LinkUrl route.
 
     Raises:
@@ -195,7 +195,7 @@ def read_link_tool(answer: Answer, request_id: str, *, place: str, quote: Quote)
     return _tool_answer(result, request_id, place)
 
 
-def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAnswer:
+def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolResponse:
     content = result.get("content")
     if not isinstance(content, list):
         raise InvalidResponseError(
@@ -224,7 +224,7 @@ def _tool_answer(result: dict[str, Any], request_id: str, place: str) -> ToolAns
             "unknown.",
             request_id=request_id,
         )
-    return ToolAnswer(text, bool(is_error), request_id)
+    return ToolResponse(text, bool(is_error), request_id)
 
 
 def _open(answer: Answer, place: str, quote: Quote) -> dict[str, Any]:

@@ -31,14 +31,14 @@ from agentbay_kernel.service.actions import (
     MOST_ATTEMPTS,
     USER_AGENT,
     Actions,
-    is_passing_fault,
+    is_transient_fault,
     repeat,
 )
 from agentbay_kernel.service.code import LONGEST_TIMEOUT_S, Code, CodeStream
 from agentbay_kernel.service.endpoint import place_of
 from agentbay_kernel.service.envelope import (
     Envelope,
-    ToolAnswer,
+    ToolResponse,
     decode_json,
     read_action_tool,
     read_link_tool,
@@ -262,7 +262,7 @@ class Session:
         """
         return _BY_LINK if self.link_url and tool in self.tools else _BY_ACTION
 
-    def call_tool(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
+    def call_tool(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolResponse:
         """Call a tool and return its own response; `call_mcp_tool` and `Code` use this.
 
         Arguments:
@@ -333,7 +333,7 @@ class Session:
         except ServiceUnreachableError:
             self._streams_again_at = time.monotonic() + _REST_S
             raise
-        return CodeStream(call, self._actions.quote, self._actions.transport.largest_answer)
+        return CodeStream(call, self._actions.quote, self._actions.transport.largest_response)
 
     def _send_streaming(
         self, params: Mapping[str, Any], timeout_s: float, silence_s: float | None
@@ -387,7 +387,9 @@ class Session:
         try:
             # With a time limit there is one attempt, which gets all of the time.
             attempts = 1 if timeout_s is not None else MOST_ATTEMPTS
-            envelope = repeat(send, is_passing_fault, what="DeleteSessionAsync", attempts=attempts)
+            envelope = repeat(
+                send, is_transient_fault, what="DeleteSessionAsync", attempts=attempts
+            )
         except SessionNotFoundError as error:
             if tried == 1:
                 return refused(DeleteResult, error)
@@ -475,7 +477,7 @@ class Session:
             )
         return LabelsResult(request_id=envelope.request_id, labels=labels)
 
-    def _call_by_action(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolAnswer:
+    def _call_by_action(self, name: str, args: Mapping[str, Any], timeout_s: float) -> ToolResponse:
         # AutoGenSession would create a session if this one is gone. The service finds the server.
         fields = {
             "Args": json.dumps(dict(args), ensure_ascii=False),
@@ -491,7 +493,7 @@ class Session:
 
     def _call_by_link(
         self, access: Access, server: str, name: str, args: Mapping[str, Any], timeout_s: float
-    ) -> ToolAnswer:
+    ) -> ToolResponse:
         request_id = f"link-{time.time_ns() // 1_000_000}-{secrets.randbelow(10**9):09d}"
         body = {
             "args": dict(args),

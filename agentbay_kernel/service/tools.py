@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from agentbay_kernel import threads
-from agentbay_kernel.errors import PASSING_FAILURES
+from agentbay_kernel.errors import TRANSIENT_FAILURES
 from agentbay_kernel.service.results import ShellResult, ToolResult
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def patiently(work: Callable[[], T]) -> T:
     while True:
         try:
             return work()
-        except PASSING_FAILURES:
+        except TRANSIENT_FAILURES:
             if not backoff.sleep(gives_up_at):
                 raise
 

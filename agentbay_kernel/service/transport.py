@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
 
 # Bytes. Larger than any useful response in a notebook, small enough for a laptop's memory.
-LARGEST_ANSWER = 256 * 1024 * 1024
+LARGEST_RESPONSE = 256 * 1024 * 1024
 # A response that arrives more slowly than this (bytes per second) is stopped at its deadline.
 SLOWEST_ANSWER = 32 * 1024
 # Every response is stopped after this (seconds), even if it arrives steadily.
@@ -76,11 +76,11 @@ class Transport:
 
     Arguments:
         connect_timeout_s: seconds that connecting may take.
-        largest_answer: most bytes of a response, unpacked.
+        largest_response: most bytes of a response, unpacked.
     """
 
-    def __init__(self, connect_timeout_s: float, largest_answer: int = LARGEST_ANSWER) -> None:
-        self.largest_answer = largest_answer
+    def __init__(self, connect_timeout_s: float, largest_response: int = LARGEST_RESPONSE) -> None:
+        self.largest_response = largest_response
         self._connect_timeout_s = connect_timeout_s
         self._lock = threading.Lock()
         self._adapters: dict[str, BaseAdapter] = {}
@@ -181,9 +181,9 @@ class Transport:
             for chunk in response.iter_content(_CHUNK):
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > self.largest_answer:
+                if size > self.largest_response:
                     raise InvalidResponseError(
-                        f"{place} sent more than {self.largest_answer // 2**20} MB, which is not "
+                        f"{place} sent more than {self.largest_response // 2**20} MB, which is not "
                         "taken. The code may have run: print less, or write to a file. The "
                         "setting response_limit changes that."
                     )

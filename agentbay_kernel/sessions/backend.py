@@ -136,10 +136,10 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:
             end_ahead()
-            return _local_backend(AgentBay(found.api_key, largest_answer=largest), None)
+            return _local_backend(AgentBay(found.api_key, largest_response=largest), None)
         runtime = start_child(settings)
         told = runtime.announcement
-        client = AgentBay(told["api_key"], endpoint=told["endpoint"], largest_answer=largest)
+        client = AgentBay(told["api_key"], endpoint=told["endpoint"], largest_response=largest)
         return _local_backend(client, runtime)
     end_ahead()
     if not found.api_key:
@@ -149,7 +149,7 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
             "notebook) to use the AgentBay service; or set AGENTBAY_BACKEND=local to run code on "
             "this machine, in the local runtime. Then restart the kernel."
         )
-    client = AgentBay(found.api_key, largest_answer=largest)
+    client = AgentBay(found.api_key, largest_response=largest)
     return Backend(client, is_local=False, notice=_notice_of(client.endpoint))
 
 

@@ -64,7 +64,7 @@ class Opener:
         self._settings = settings
         self._registry = registry
         # Shared by a notebook's sessions: one session can't change the displays of another.
-        self._claims = IdOwners()
+        self._id_owners = IdOwners()
 
     def create(self, backend: Backend, name: str) -> LiveSession:
         """Create a session.
@@ -79,7 +79,7 @@ class Opener:
         if not backend.releases_sessions:
             # A runtime that this program started ends with it, and its sessions too.
             session = self._send_create(backend.client, CreateSessionParams(labels=labels))
-            return LiveSession(name, session, self._settings, claims=self._claims)
+            return LiveSession(name, session, self._settings, id_owners=self._id_owners)
         settings, registry = self._settings, self._registry
         record = self._reserve(backend.client, name)
         params = CreateSessionParams(
@@ -150,7 +150,7 @@ class Opener:
             )
         session = _session_of(answer.session, answer.failure, answer.error_message)
         return LiveSession(
-            name, session, self._settings, attached_for=execution, claims=self._claims
+            name, session, self._settings, attached_for=execution, id_owners=self._id_owners
         )
 
     def _reserve(self, client: AgentBay, name: str) -> Record:
@@ -202,7 +202,7 @@ class Opener:
             create_label=record.create_label,
             lifetime=lifetime,
             created_at=record.created_at,
-            claims=self._claims,
+            id_owners=self._id_owners,
             shown=self._registry.shown(record.create_label),
         )
 

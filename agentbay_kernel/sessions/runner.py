@@ -34,7 +34,7 @@ _LOOK_AFTER_S = 1.0
 _TELL_SILENCE_AFTER_S = 5.0
 # How long the service may take to report whether a session exists.
 _STATUS_WITHIN_S = 5.0
-_FOLLOWED_NO_MORE = (
+_NOT_FOLLOWED = (
     "This cell has run for as long as one cell keeps its session alive (keep_alive_minutes). It "
     "was not stopped, but it is followed no more, and the session {} is released when it has not "
     "been used for its idle time. Run another cell to wait for this one and see its output, or "
@@ -70,11 +70,11 @@ class SessionRunner:
         if self._store.audit is not None:
             self._store.audit.code(live.session.session_id, cell.language, cell.code)
         yield from self._store.notices()
-        live.note_begin(cell)
+        live.note_start(cell)
         execution: Execution | None = None
         try:
             execution = live.execution_of(cell.language)
-            if note := live.settle():
+            if note := live.resolve_lost_cell():
                 yield stream("stderr", note)
             if live.attached and isinstance(execution, DirectExecution):
                 yield from wait_for_turn(live.session, cell)
@@ -83,10 +83,10 @@ class SessionRunner:
             messages = execution.execute_within(cell, _LOOK_AFTER_S)
             yield from self._with_lifetime_warnings(live, cell, messages)
         except ServiceUnreachableError:
-            live.note_unrun(cell)
+            live.note_not_run(cell)
             raise
         except SessionNotFoundError as error:
-            live.note_unrun(cell)
+            live.note_not_run(cell)
             raise self._gone(live, error, "this cell did not run") from error
         except ResponseLostError as error:
             if self._has_ended(live):
@@ -97,7 +97,7 @@ class SessionRunner:
             if live.ended or self._has_ended(live):
                 raise self._gone(live, error, _LOST_TOO) from error
             if isinstance(error, SilentSessionError):
-                live.unsettled = cell
+                live.lost_cell = cell
             if execution is not None:
                 live.give_up_bridge(execution, error)
             raise
@@ -136,7 +136,7 @@ class SessionRunner:
                 if warnings is not None:
                     yield from warnings.due(time.time())
                     if live.is_bridged and warnings.over(time.time()):
-                        raise SilentSessionError(_FOLLOWED_NO_MORE.format(live.session.session_id))
+                        raise SilentSessionError(_NOT_FOLLOWED.format(live.session.session_id))
 
     def _stamp(self, live: LiveSession) -> None:
         if live.create_label:

@@ -63,7 +63,7 @@ class LiveSession:
             changed. Empty if it is this notebook's own.
         lifetime: its lifetime; None if it is attached, or ends with this process's local runtime.
         created_at: seconds since the epoch; now by default.
-        claims: which of the notebook's sessions owns which displays and comms.
+        id_owners: which of the notebook's sessions owns which displays and comms.
         shown: record of how much of its output was shown; None if it can't be reclaimed.
     """
 
@@ -77,10 +77,10 @@ class LiveSession:
         attached_for: str = "",
         lifetime: Lifetime | None = None,
         created_at: float | None = None,
-        claims: IdOwners | None = None,
+        id_owners: IdOwners | None = None,
         shown: ShownOutput | None = None,
     ) -> None:
-        self._claims = claims
+        self._id_owners = id_owners
         self._shown = shown
         self.name = name
         self.session = session
@@ -94,7 +94,7 @@ class LiveSession:
         self.past: list[PastCell] = []
         self.running: set[Cell] = set()
         # A cell whose result is not known yet.
-        self.unsettled: Cell | None = None
+        self.lost_cell: Cell | None = None
         # Why it is not used any more; empty as long as it is.
         self.ended = ""
         #: Whether its packages were listed, after the first error for a missing one.
@@ -160,27 +160,27 @@ class LiveSession:
             end_bridge(self.session, self._module)
         return True
 
-    def settle(self) -> str:
+    def resolve_lost_cell(self) -> str:
         """Return what happened to the cell whose connection was lost; empty if there is none.
 
         Raises:
             CommandError: it could not be determined yet.
         """
-        cell = self.unsettled
+        cell = self.lost_cell
         if cell is None or self._client is None:
             return ""
         first = (cell.code.strip().splitlines() or [""])[0][:60]
         words = _FATES[request_status(self.session, cell.message_id, self._module)]
-        self.unsettled = None
+        self.lost_cell = None
         return f"AgentBay: the cell that was lost sight of (`{first}`) {words}\n"
 
-    def note_begin(self, cell: Cell) -> None:
+    def note_start(self, cell: Cell) -> None:
         """Note that a cell is about to run."""
         self.running.add(cell)
         if cell.store_history and not cell.silent and cell.code.strip():
             self.past.append(PastCell(cell.code, cell.language))
 
-    def note_unrun(self, cell: Cell) -> None:
+    def note_not_run(self, cell: Cell) -> None:
         """Note that a cell did not run, so it is not one of those to run again."""
         if self.past and self.past[-1] == PastCell(cell.code, cell.language):
             self.past.pop()
@@ -253,8 +253,8 @@ class LiveSession:
 
     def _bridge(self, language: str) -> BridgedExecution:
         if self._client is None:
-            client = BridgeClient(self.session, self._claims, self._module)
-            if self.unsettled is not None:
+            client = BridgeClient(self.session, self._id_owners, self._module)
+            if self.lost_cell is not None:
                 # The call whose connection was lost may still be waiting there.
                 release_any(self.session)
             client.install(self._shown.of if self._shown is not None else None)

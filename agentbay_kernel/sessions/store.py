@@ -249,11 +249,11 @@ class SessionStore:
         Raises:
             RecipeError: it is not valid.
         """
-        recipe = self.whole_recipe
+        recipe = self.full_recipe
         return recipe.without_this_machine() if recipe and self.settings.untrusted else recipe
 
     @property
-    def whole_recipe(self) -> Recipe | None:
+    def full_recipe(self) -> Recipe | None:
         """The same recipe, including the parts of this machine that untrusted cells don't get.
 
         Raises:

@@ -123,7 +123,7 @@ class RunningCell:
         try:
             return live.interrupt(self.cell)
         except AgentBayError:
-            return InterruptResult.RUNS_ON
+            return InterruptResult.CONTINUES
 
     def answer_input(self, typed: str) -> None:
         """Send what the user typed for an `input_request`."""

@@ -169,9 +169,9 @@ def _interrupt(options: Namespace, manager: SessionManager, context: VerbContext
     stops = manager.stop_cells(options.name)
     if not stops:
         return text(f"Nothing runs in {options.name!r}.")
-    if InterruptResult.RUNS_ON in stops:
+    if InterruptResult.CONTINUES in stops:
         return text(
-            f"The code in {options.name!r} can't be interrupted: {InterruptResult.RUNS_ON.value}."
+            f"The code in {options.name!r} can't be interrupted: {InterruptResult.CONTINUES.value}."
         )
     return text(f"The code in {options.name!r} was interrupted.")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def _setup(options: Namespace, manager: SessionManager, context: VerbContext) -> MimeBundle:
     if options.body is None:
-        recipe, whole = manager.store.recipe, manager.store.whole_recipe
+        recipe, whole = manager.store.recipe, manager.store.full_recipe
         configured = manager.store.configured
         if not whole and not configured:
             return text("New sessions start empty: there is no setup recipe.")

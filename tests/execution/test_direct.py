@@ -122,7 +122,7 @@ def test_an_interrupt_of_a_running_cell_says_that_it_runs_on(direct: DirectExecu
     ends_at = time.monotonic() + 10
     while cell not in direct._sent and time.monotonic() < ends_at:
         time.sleep(0.01)
-    assert direct.interrupt(cell) is InterruptResult.RUNS_ON
+    assert direct.interrupt(cell) is InterruptResult.CONTINUES
     running.join(10)
     waiting = Cell("1", "python")
     assert (

@@ -52,19 +52,19 @@ class Late:
 )
 def test_late_output_is_collected_on_every_route(bench: Bench) -> None:
     late = Late(bench.tunnel)
-    cell = Cell(LATE, "python", listen_s=LISTEN_S)
+    cell = Cell(LATE, "python", late_output_s=LISTEN_S)
     list(bench.bridged.execute(cell))
     late.wait_for("late 0\nlate 1\nlate 2\n")
     assert {one["p"]["msg_id"] for one in late.carried} == {cell.message_id}
     # Cells run as ever while the bridge listens.
-    assert value_of(bench.run("6 * 7", listen_s=LISTEN_S)) == "42"
+    assert value_of(bench.run("6 * 7", late_output_s=LISTEN_S)) == "42"
     bench.run("thread.join()")
     bench.tunnel.close()
 
 
 @pytest.mark.usefixtures("patient")
 def test_nothing_is_asked_where_nothing_goes_on(bench: Bench) -> None:
-    assert bench.calls_of(lambda: bench.run("1", listen_s=LISTEN_S)) == 1
+    assert bench.calls_of(lambda: bench.run("1", late_output_s=LISTEN_S)) == 1
 
 
 def test_listening_ends_when_no_timer_is_left(open_bench: Callable[..., Bench]) -> None:
@@ -73,7 +73,7 @@ def test_listening_ends_when_no_timer_is_left(open_bench: Callable[..., Bench]) 
     javascript.start()
     late = Late(bench.tunnel)
     code = "setTimeout(() => console.log('late'), 500)"
-    list(javascript.execute(Cell(code, "javascript", listen_s=600.0)))
+    list(javascript.execute(Cell(code, "javascript", late_output_s=600.0)))
     late.wait_for("late\n")
     # Long before its time is over nothing is under way.
     assert bench.calls_of(lambda: None) == 0
@@ -88,7 +88,7 @@ def test_a_cell_behind_a_call_that_listened_is_not_held_up(
     javascript.start()
 
     def run(code: str) -> None:
-        list(javascript.execute(Cell(code, "javascript", listen_s=600.0)))
+        list(javascript.execute(Cell(code, "javascript", late_output_s=600.0)))
 
     run("const timer = setTimeout(() => {}, 600_000)")
     # The call that listens takes this cell, and after it nothing is left to listen for.
@@ -102,7 +102,7 @@ def test_a_cell_behind_a_call_that_listened_is_not_held_up(
 )
 def test_listening_ends_at_its_time(bench: Bench) -> None:
     bench.run("import threading; forever = threading.Event()")
-    bench.run("threading.Thread(target=forever.wait, daemon=True).start()", listen_s=1.0)
+    bench.run("threading.Thread(target=forever.wait, daemon=True).start()", late_output_s=1.0)
     assert bench.tunnel._pumping
     assert bench.calls_of(lambda: None) == 0
     bench.run("forever.set()")
@@ -160,7 +160,7 @@ def test_one_large_display_pushes_nothing_out(short_of_space: Bench) -> None:
     # The call that listens after a cell takes the next one; what the first one showed is here by
     # then, and the sandbox keeps it no longer.
     for _ in range(3):
-        shown = bench.run(large, listen_s=LISTEN_S)
+        shown = bench.run(large, late_output_s=LISTEN_S)
         assert [m.type for m in shown] == ["display_data", "stream", "execute_reply"]
         assert text_of(shown) == "after\n"
     bench.tunnel.close()

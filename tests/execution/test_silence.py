@@ -35,7 +35,7 @@ def run_soon(bench: Bench, cell: Cell) -> list[Message]:
 
 def test_a_cell_behind_a_call_that_nothing_wakes(bench: Bench) -> None:
     bench.warm_up()
-    bench.run(GOES_ON, listen_s=600.0)
+    bench.run(GOES_ON, late_output_s=600.0)
     ends_at = time.monotonic() + SOON_S
     while not bench.tunnel._call_listens:
         assert time.monotonic() < ends_at

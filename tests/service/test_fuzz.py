@@ -21,16 +21,16 @@ from agentbay_kernel.execution.direct import messages_of
 from agentbay_kernel.execution.output_limit import KeptHere, OutputLimit
 from agentbay_kernel.service import AgentBay, CodeExecutionResult, Session
 from agentbay_kernel.service.access import read_access
-from agentbay_kernel.service.answers import read_execution
 from agentbay_kernel.service.endpoint import parse_endpoint
 from agentbay_kernel.service.envelope import (
     Quote,
-    ToolAnswer,
+    ToolResponse,
     decode_json,
     read_action_tool,
     read_envelope,
     read_link_tool,
 )
+from agentbay_kernel.service.responses import read_execution
 from agentbay_kernel.service.transport import Answer
 from tests.fuzzing import FEW, MANY, broken, encoded, fuzz, mutated, texts, values
 from tests.service.malformed import API_KEY, AUTH_CODE, RESOURCE_URL, TOKEN, MalformedServer
@@ -104,7 +104,7 @@ def check_text(text: str, is_error: bool) -> None:
     # As it comes out of its envelope.
     text = decode_json(json.dumps(text))
     try:
-        result = read_execution(ToolAnswer(text, is_error, "R-1"))
+        result = read_execution(ToolResponse(text, is_error, "R-1"))
     except CommandError as error:
         assert type(error) is not CommandError
         return
@@ -115,7 +115,7 @@ def check_body(status: int, body: bytes) -> None:
     quote = Quote(API_KEY)
     quote.hide(TOKEN)
     answer = Answer(status, {}, body)
-    readers: list[Callable[[], ToolAnswer]] = [
+    readers: list[Callable[[], ToolResponse]] = [
         lambda: read_link_tool(answer, "l", place="p", quote=quote),
         lambda: read_action_tool(
             read_envelope(answer, place="p", quote=quote), place="p", quote=quote

@@ -20,7 +20,7 @@ from typing import Any
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import (
-    PASSING_FAILURES,
+    TRANSIENT_FAILURES,
     BridgeError,
     CommandError,
     InvalidResponseError,
@@ -55,7 +55,7 @@ _MOST_EVENTS = 10_000
 _log = get_logger("bridge")
 
 
-class Inward:
+class OutgoingStream:
     """The stream to the bridge: bytes at offsets, so that none arrives twice.
 
     `sent` ≤ `carried` ≤ `posted`, and `unsent` has the bytes from `sent` to `posted`. Only an
@@ -102,7 +102,7 @@ class Inward:
         return max(self.sent, self.doubtful)
 
 
-class Outward:
+class IncomingStream:
     """The stream from the bridge: bytes at offsets, so that none is lost or read twice.
 
     Arguments:
@@ -131,20 +131,20 @@ class BridgeClient:
     """Carries messages for one session. Thread-safe.
 
     Arguments:
-        claims: the owners of the notebook's displays and comms, if it has other sandboxes too.
+        id_owners: the owners of the notebook's displays and comms, if it has other sandboxes too.
         module: the bridge's name in the sandbox's Python.
     """
 
     def __init__(
-        self, session: Session, claims: IdOwners | None = None, module: str = MODULE
+        self, session: Session, id_owners: IdOwners | None = None, module: str = MODULE
     ) -> None:
         self._session = session
         self._module = module
-        self._decoder = Decoder(claims or IdOwners())
+        self._decoder = Decoder(id_owners or IdOwners())
         self._calls = BridgeTransport(session, module)
         self._lock = threading.Lock()
         self._posting = threading.Condition(self._lock)
-        self._inward, self._outward = Inward(), Outward()
+        self._outgoing, self._incoming = OutgoingStream(), IncomingStream()
         self._pending = PendingRequests()
         self._pumping = False
         self._call = ""  # id of the current call
@@ -156,7 +156,7 @@ class BridgeClient:
         self._holder = 0
         self._probed = False  # whether a wakeup was tried
         self._wakeable = False  # whether wakeups reach a call that waits
-        self._deaf = False  # whether wakeups worked before, but failed too often
+        self._is_unwakeable = False  # whether wakeups worked before, but failed too often
         self._waking = False
         self._late_window = LateOutputWindow()
         self.kernel_pid: int | None = None
@@ -194,9 +194,11 @@ class BridgeClient:
             ) from None
         self.kernel_pid, self.output_path = start.pid, start.output
         self.name = f"{start.pid} {start.pipe}"
-        self._inward = Inward(start.known)
-        self._outward = Outward(max(start.start, shown(self.name) if shown is not None else 0))
-        self._decoder.offset = self._outward.after
+        self._outgoing = OutgoingStream(start.known)
+        self._incoming = IncomingStream(
+            max(start.start, shown(self.name) if shown is not None else 0)
+        )
+        self._decoder.offset = self._incoming.after
         if start.known:
             self._pending.expect_left_behind()
         self._holder = start.holder
@@ -251,7 +253,7 @@ class BridgeClient:
         # A newline before it too: an earlier line may have been dropped halfway.
         line = b"\n" + json.dumps(message).encode() + b"\n"
         with self._lock:
-            request.ends_at = self._inward.add(line)
+            request.ends_at = self._outgoing.add(line)
             # A call that has nothing to wait for ends by itself.
             waits = self._call_waits and bool(self._pending or self._call_listens)
             if awaited:
@@ -360,7 +362,7 @@ class BridgeClient:
     def _pump(self) -> None:
         while True:
             with self._lock:
-                if not self._inward.unsent and not self._pending:
+                if not self._outgoing.unsent and not self._pending:
                     if not self._late_window:
                         self._pumping = False
                         return
@@ -389,9 +391,9 @@ class BridgeClient:
         while True:
             try:
                 return self._exchange()
-            except PASSING_FAILURES as error:
+            except TRANSIENT_FAILURES as error:
                 with self._lock:
-                    started = any(r.ends_at <= self._inward.sent for r in self._pending.awaited)
+                    started = any(r.ends_at <= self._outgoing.sent for r in self._pending.awaited)
                 retry.wait(error, self._answered_at, started)
 
     def _fail_all(self, error: CommandError) -> None:
@@ -400,7 +402,7 @@ class BridgeClient:
         if gone or isinstance(error, BridgeError):
             self._decoder.close()
         with self._lock:
-            there = self._inward.give_up()
+            there = self._outgoing.give_up()
             self._late_window.end_all()
             self._pumping = False
         if gone:
@@ -422,10 +424,10 @@ class BridgeClient:
                 if self._call_waits and self._pending:
                     # It waited, and the pending request takes longer.
                     self._probe()
-        except PASSING_FAILURES as error:
+        except TRANSIENT_FAILURES as error:
             if not isinstance(error, ServiceUnreachableError | ThrottledError):
                 with self._lock:
-                    self._inward.doubt()
+                    self._outgoing.doubt()
                 if self._wakeable:
                     # It may still wait in the sandbox, and block the next call.
                     self._release(call["id"])
@@ -442,7 +444,7 @@ class BridgeClient:
                 self._call, self._call_waits, self._call_listens = "", False, False
 
     def _next_call(self) -> dict[str, Any]:
-        route, inward = self._calls.route, self._inward
+        route, inward = self._calls.route, self._outgoing
         piece, packed = route.largest_piece(inward.unsent)
         # Without wakeups, a call that only collects late output must not wait: it would block the
         # next cell.
@@ -463,8 +465,8 @@ class BridgeClient:
             "holder": self._holder,
             "at": inward.sent,
             "in": packed,
-            "after": self._outward.after,
-            "forget": self._outward.read,
+            "after": self._incoming.after,
+            "forget": self._incoming.read,
             "room": route.room,
             "wait": wait_s,
             "linger": route.linger_s,
@@ -474,15 +476,15 @@ class BridgeClient:
 
     def _receive(self, answer: Answer) -> None:
         """Handle a response."""
-        if answer.known > self._inward.posted:
+        if answer.known > self._outgoing.posted:
             raise InvalidResponseError("The bridge reports more messages than it was sent.")
         with self._lock:
-            data = self._outward.take(answer)
-            self._inward.confirm(answer.known)
+            data = self._incoming.take(answer)
+            self._outgoing.confirm(answer.known)
             self._answered_at = time.monotonic()
             if answer.usage is not None:
                 self._usage, self._usage_at = answer.usage, self._answered_at
-            self._wakeable = answer.heard and not self._deaf
+            self._wakeable = answer.heard and not self._is_unwakeable
             self._late_window.heard(bool(data))
         for message in self._decoder.feed(data):
             if isinstance(message, Refused) or message["c"] != "bridge":
@@ -497,7 +499,7 @@ class BridgeClient:
             else:
                 self._hear_bridge(message)
         with self._lock:
-            self._outward.read = self._decoder.offset
+            self._incoming.read = self._decoder.offset
             self._end_idle_call()
 
     def _take_debug_event(self, event: dict[str, Any]) -> None:
@@ -535,10 +537,10 @@ class BridgeClient:
         while True:
             with self._lock:
                 call = self._call
-                offset, fresh = self._inward.not_carried()
-                forget = self._outward.read
+                offset, fresh = self._outgoing.not_carried()
+                forget = self._incoming.read
                 if failed == _MOST_FAILED_WAKES:
-                    self._wakeable, self._deaf = False, True
+                    self._wakeable, self._is_unwakeable = False, True
                 if not (call and fresh and self._wakeable):
                     self._waking = False
                     return
@@ -552,7 +554,7 @@ class BridgeClient:
             with self._lock:
                 failed += not done
                 if done and self._call == call:
-                    self._inward.carried = offset + brought
+                    self._outgoing.carried = offset + brought
                 if done and not brought:
                     self._waking = False
                     return

@@ -36,7 +36,7 @@ LARGEST_MESSAGE = 256 * 1024 * 1024
 # Values that are nested more deeply break the encoders between here and the page.
 DEEPEST = 128
 
-_log = get_logger("incoming")
+_log = get_logger("decoder")
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,11 @@ class Decoder:
     """Turns the outward bytes of one sandbox into its messages.
 
     Arguments:
-        claims: the owners of the notebook's display and comm ids.
+        id_owners: the owners of the notebook's display and comm ids.
     """
 
-    def __init__(self, claims: IdOwners) -> None:
-        self._claims = claims
+    def __init__(self, id_owners: IdOwners) -> None:
+        self._id_owners = id_owners
         self._begun = bytearray()
         #: Offset behind the last whole message in the outward stream.
         self.offset = 0
@@ -247,20 +247,20 @@ class Decoder:
 
     def note_opened(self, comm_id: str) -> None:
         """Note that the page has opened a comm to this sandbox."""
-        self._claims.claim(f"comm {comm_id}", self)
+        self._id_owners.claim(f"comm {comm_id}", self)
 
     def close(self) -> None:
         """Release the ids of this sandbox, which has ended."""
-        self._claims.release(self)
+        self._id_owners.release(self)
 
     def _is_own(self, message: WireMessage) -> bool:
         if message["c"] != "iopub":
             return True
         kind, content = message["h"]["msg_type"], message["b"]
         if kind.startswith("comm_"):
-            return self._claims.claim(f"comm {content['comm_id']}", self)
+            return self._id_owners.claim(f"comm {content['comm_id']}", self)
         display_id = content.get("transient", {}).get("display_id")
-        return display_id is None or self._claims.claim(f"display {display_id}", self)
+        return display_id is None or self._id_owners.claim(f"display {display_id}", self)
 
 
 def read_message(line: bytes) -> WireMessage | Refused:

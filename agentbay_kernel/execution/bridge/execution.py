@@ -75,7 +75,7 @@ class BridgedExecution:
                             yield Message(kind, closing)
                         if overdue.fired:
                             yield overdue.note()
-                        self._listen(cell.listen_s)
+                        self._listen(cell.late_output_s)
                         yield replied(message, whole if limit.folded else None)
                     elif message.type in OUTPUTS and (
                         message.type != "input_request" or cell.allow_stdin

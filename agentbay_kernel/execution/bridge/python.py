@@ -90,7 +90,7 @@ class BridgedPython(BridgedExecution):
         metadata: dict[str, Any],
         buffers: tuple[bytes, ...],
         message_id: str,
-        listen_s: float,
+        late_output_s: float,
     ) -> Iterator[Message]:
         """Send a front end's comm_open, comm_msg or comm_close; return the messages that it causes.
 
@@ -100,15 +100,15 @@ class BridgedPython(BridgedExecution):
         request = self._client.post(
             "shell", kind, content, metadata=metadata, buffers=buffers, message_id=message_id
         )
-        return self._caused(request, listen_s)
+        return self._caused(request, late_output_s)
 
-    def _caused(self, request: Request, listen_s: float) -> Iterator[Message]:
+    def _caused(self, request: Request, late_output_s: float) -> Iterator[Message]:
         for carried in request.answers():
             message = as_message(carried)
             if message.type in OUTPUTS and message.type != "input_request":
                 self._note_output(message.type, message.content)
                 yield message
-        self._listen(listen_s)
+        self._listen(late_output_s)
 
     def complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
         """Return the kernel's completions: the content of a complete_reply."""

@@ -184,8 +184,8 @@ class PendingRequests:
         self._late_limit = OutputLimit(_MOST_LATE, keeps_end=False)
         # Output of an earlier kernel's cells, until the first cell of this one has started; None if
         # there was no earlier kernel.
-        self._behind: list[WireMessage] | None = None
-        self._behind_told = False
+        self._earlier_output: list[WireMessage] | None = None
+        self._earlier_output_told = False
 
     def __bool__(self) -> bool:
         """Return whether a request is pending."""
@@ -204,7 +204,7 @@ class PendingRequests:
 
     def expect_left_behind(self) -> None:
         """Expect output of earlier cells: the bridge served another kernel of this notebook."""
-        self._behind = []
+        self._earlier_output = []
 
     def listen(self) -> None:
         """Start the limit of late output again."""
@@ -253,7 +253,7 @@ class PendingRequests:
             return
         with self._lock:
             request = self._requests.get(message["p"].get("msg_id", ""))
-            if self._behind is not None:
+            if self._earlier_output is not None:
                 self._pass_what_is_behind(request, message)
             elif request is None:
                 self._keep_late(message)
@@ -277,23 +277,23 @@ class PendingRequests:
 
     def _pass_what_is_behind(self, request: Request | None, message: WireMessage) -> None:
         """Deliver earlier cells' output to this kernel's first cell, which waits in the sandbox."""
-        assert self._behind is not None
+        assert self._earlier_output is not None
         if request is None and (shown := as_left_behind(message)) is not None:
-            self._behind.append(shown)
+            self._earlier_output.append(shown)
         cell = self._running_cell()
         if cell is None:
             return
-        if self._behind and not self._behind_told:
-            self._behind_told = True
+        if self._earlier_output and not self._earlier_output_told:
+            self._earlier_output_told = True
             cell.deliver(stderr_line(_BEHIND_NOTE))
-        for one in self._behind:
+        for one in self._earlier_output:
             cell.deliver(one)
         if request is cell:
-            if self._behind_told:
+            if self._earlier_output_told:
                 cell.deliver(stderr_line(_BEHIND_OVER_NOTE))
-            self._behind = None
+            self._earlier_output = None
         else:
-            self._behind.clear()
+            self._earlier_output.clear()
 
     def _fail_answered(self, reply: Refused) -> None:
         error = InvalidResponseError(

@@ -29,7 +29,7 @@ from agentbay_kernel.threads import Backoff
 
 # Seconds that a call waits for output: one that can be woken, one that can't, one that streams and
 # can be woken. Wakeups may fail at any time, so no call waits for long.
-WAIT_S, _WAIT_DEAF_S, _WAIT_STREAM_S = 1.0, 0.4, 4.0
+WAIT_S, _WAIT_UNWAKEABLE_S, _WAIT_STREAM_S = 1.0, 0.4, 4.0
 _TIMEOUT_S, _STREAM_TIMEOUT_S = 30, 60
 # A call that streams sends something at its end at the latest, so a longer silence is a failure.
 _SILENCE_S = 13.0
@@ -98,7 +98,7 @@ class BridgeTransport:
     def wait_s(self, wakeable: bool) -> float:
         """Return the seconds for which the next call may wait for output."""
         wait_s = self._wait_stream_s if self.stream else WAIT_S
-        return wait_s if wakeable else min(wait_s, _WAIT_DEAF_S)
+        return wait_s if wakeable else min(wait_s, _WAIT_UNWAKEABLE_S)
 
     def answers(self, call: dict[str, Any]) -> Iterator[Answer]:
         """Make a call and yield its responses.
@@ -116,7 +116,7 @@ class BridgeTransport:
         result = yield from self._streamed(code) if streams else self._answered(code)
         if result.error is not None and result.error.name in _STOPPED:
             # Something between here and the sandbox allows calls less time than expected.
-            self._wait_stream_s = max(_WAIT_DEAF_S, (time.monotonic() - began_at) / 2)
+            self._wait_stream_s = max(_WAIT_UNWAKEABLE_S, (time.monotonic() - began_at) / 2)
             raise ResponseLostError(f"A collecting call was stopped: {result.error_message}")
         if result.error is not None and result.error.name == _TAKEN:
             raise KernelEndedError(

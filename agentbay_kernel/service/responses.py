@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from agentbay_kernel.errors import InvalidResponseError
-from agentbay_kernel.service.envelope import ToolAnswer, decode_json, nests_deeper
+from agentbay_kernel.service.envelope import ToolResponse, decode_json, nests_deeper
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult, CodeLogs, CodeOutput
 
 # Each layer between the sandbox and here may have encoded a document or an item again.
@@ -43,7 +43,7 @@ _CURRENT_KEYS = ("executionError", "stdout", "stderr")
 _BROKEN_DOCUMENT = re.compile(r'\s*\{\s*"(?:executionError|result|results|stdout|stderr|logs)"\s*:')
 
 
-def read_execution(answer: ToolAnswer) -> CodeExecutionResult:
+def read_execution(answer: ToolResponse) -> CodeExecutionResult:
     """Read a tool's response as the result of code.
 
     Raises:
@@ -57,7 +57,7 @@ def read_execution(answer: ToolAnswer) -> CodeExecutionResult:
         raise reader.nonsense("it is too deeply nested") from None
 
 
-class StreamedAnswer:
+class StreamedResponse:
     """The result of code whose response comes in parts: chunks, results, an error, the end."""
 
     def __init__(self, request_id: str) -> None:
@@ -128,7 +128,7 @@ class _Reader:
             request_id=self._request_id,
         )
 
-    def read(self, answer: ToolAnswer) -> CodeExecutionResult:
+    def read(self, answer: ToolResponse) -> CodeExecutionResult:
         document = _document(answer.text)
         if document is None:
             if _BROKEN_DOCUMENT.match(answer.text):

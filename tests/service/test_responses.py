@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentbay_kernel.errors import InvalidResponseError
-from agentbay_kernel.service.answers import read_execution
-from agentbay_kernel.service.envelope import ToolAnswer
+from agentbay_kernel.service.envelope import ToolResponse
+from agentbay_kernel.service.responses import read_execution
 from agentbay_kernel.service.results import CodeError, CodeExecutionResult
 
 IPYTHON_TRACEBACK = (
@@ -39,7 +39,7 @@ NODE_SYNTAX = "evalmachine.<anonymous>:1\nfoo(\n    ^\n\nSyntaxError: missing ) 
 
 def read(document: Any, is_error: bool = False) -> CodeExecutionResult:
     text = document if isinstance(document, str) else json.dumps(document)
-    return read_execution(ToolAnswer(text, is_error, "R-1"))
+    return read_execution(ToolResponse(text, is_error, "R-1"))
 
 
 def current(**changes: Any) -> dict[str, Any]:
