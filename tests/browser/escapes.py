@@ -320,6 +320,9 @@ class HostileLab:
             self.notebook, self.traces = self._page.enter_context(
                 opened(self._browser, self._server, self._beacon, self._folder)
             )
+        if self._kernel and self._kernel != kernel:
+            # One that stayed is another notebook's: the page is not connected to it any more.
+            self._server.shut_down_kernels(self._folder)
         self._kernel = kernel
         write_notebook(self._path_of(kernel), kernel, cells)
         self._open()

@@ -676,7 +676,8 @@ def is_static(stored: str) -> bool:
 def test_charts_of_one_library_take_no_more_than_is_allowed(
     library: str, request: pytest.FixtureRequest
 ) -> None:
-    limit, size, bundle = LIMIT, 1_500_000, {PLOTLY: FIGURE, "image/png": PICTURE, PLAIN: "p"}
+    bundle: dict[str, Any] = {PLOTLY: FIGURE, "image/png": PICTURE, PLAIN: "p"}
+    limit, size = LIMIT, 1_500_000
     if library != "plotly":
         request.getfixturevalue("small")
         limit, size = LIMIT // 10, 150_000
