@@ -121,6 +121,19 @@ _MISSED = """[...window.__asked].filter(
 # A notebook's tab was closed, or the page asks what to do with its changes.
 _CLOSED_OR_ASKED = """() => !document.querySelector(".jp-NotebookPanel") ||
   document.querySelector("body > .jp-Dialog .jp-mod-warn")"""
+# What MathJax may not have made, in any output: links, loads, classes and ids of the page.
+_MADE = """() => [...document.querySelectorAll(".jp-OutputArea-output mjx-container, " +
+  ".jp-OutputArea-output mjx-container *")].filter(e =>
+    e.matches("a, img, [href], [data-commandlinker-command], [class*=jp-]") ||
+    [...e.attributes].some(a => a.name.startsWith("on")) ||
+    /url\\(|fixed|absolute/.test(e.getAttribute("style") || "") ||
+    (e.id && !e.id.startsWith("mjx-eqn"))).map(e => e.outerHTML.slice(0, 300))"""
+_HANDLERS = """() => [...document.querySelectorAll(".jp-OutputArea-output *")].filter(e =>
+  [...e.attributes].some(a => a.name.startsWith("on"))).map(e => e.outerHTML.slice(0, 300))"""
+_HOVER = """() => document.querySelectorAll(".jp-OutputArea-output *").forEach(e => {
+  if (!e.attributes.length) return;
+  for (const type of ["pointerover", "mouseover", "mouseenter", "mousemove", "focus"])
+    e.dispatchEvent(new MouseEvent(type, {bubbles: true})); })"""
 RUN_MS = 120_000
 # A notebook of 300 outputs has some 100 views.
 MOST_VIEWS = 400
@@ -176,6 +189,14 @@ class Traces:
             raise AssertionError(f"the page grows while the pointer moves: {reached:.0f} px")
         for key in ("7", "q", "Shift"):
             self.page.keyboard.press(key)
+
+    def tell_all(self) -> None:
+        """Let every element of the outputs hear that a pointer is over it."""
+        self.page.evaluate(_HOVER)
+
+    def made(self) -> list[str]:
+        """What of formulas and of Markdown is in the page and could act there."""
+        return [*self.page.evaluate(_MADE), *self.page.evaluate(_HANDLERS)]
 
     def click_all(self) -> None:
         """Click on everything in the outputs, and in their frames.
@@ -299,6 +320,9 @@ class HostileLab:
             self.notebook, self.traces = self._page.enter_context(
                 opened(self._browser, self._server, self._beacon, self._folder)
             )
+        if self._kernel and self._kernel != kernel:
+            # One that stayed is another notebook's: the page is not connected to it any more.
+            self._server.shut_down_kernels(self._folder)
         self._kernel = kernel
         write_notebook(self._path_of(kernel), kernel, cells)
         self._open()

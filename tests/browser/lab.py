@@ -143,6 +143,9 @@ def lab_server(
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
+    # Each page that comes up would ask the server, which looks at all extensions for a second.
+    (home / "config" / "labconfig").mkdir(parents=True)
+    (home / "config" / "labconfig" / "page_config.json").write_text('{"buildCheck": false}')
     own = {
         "HOME": home,
         "IPYTHONDIR": home / "ipython",

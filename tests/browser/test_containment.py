@@ -14,7 +14,7 @@ from tests.browser.beacon import Beacon, listening_beacon
 from tests.browser.benign import ALTAIR_ONLINE, BENIGN, FOLIUM, Benign, altair_inline
 from tests.browser.escapes import FRAMED_CELLS, HostileLab
 from tests.browser.lab import SCREENSHOTS, LabServer, NotebookPage
-from tests.browser.payloads import SETUP, Payload, dealt, escape_payloads
+from tests.browser.payloads import SETUP, Payload, dealt, escape_payloads, mathematics_payloads
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -25,15 +25,20 @@ TRUSTING, SANITIZING = "agentbay-trusting", "agentbay-sanitizing"
 PARTS = 8
 # Of so many parts, each of which has some of every kind, `make test` tries one for each way into
 # the page: by the kernel, by magic, sanitised.
-FEW = 12
+FEW = 16
 TRIED = {PYTHON: 0, MAGICS: 1, SANITIZING: 2}
 FRAMES = ".jp-OutputArea iframe"
+FORMULAS = ".jp-OutputArea-output mjx-container"
 CHART = re.compile(r"\.vega|plotly")
 # What the containment makes something else of, and does not merely let through or refuse.
 CHANGED = {
     *("HTML", "Markdown", "Javascript", "text/html", "text/markdown", "text/latex"),
     *("image/svg+xml", "application/javascript", "widget", "code"),
 }
+# Markdown and TeX: one of each use by each output that can hold it.
+ONE_OF_EACH = 1000
+IMPORTS = f"{SETUP}\nfrom IPython.display import Latex, Math"
+FORMULA = "Latex('$x^2$')"
 # One in a frame; the scripts of Vega take a kernel seconds, once.
 CHART_BY_MAGIC = "application/vnd.plotly.v1+json"
 # Where nothing contains them, these end the page that is to be looked at afterwards.
@@ -92,10 +97,14 @@ def settle(lab: HostileLab, *, are_contained: bool = True) -> list[str]:
     traces = lab.traces
     lab.notebook.page.wait_for_timeout(2000)
     traces.hover_and_type()
+    traces.tell_all()
     traces.click_all()
     lab.notebook.page.wait_for_timeout(1500)
     if are_contained:
         assert len(traces.missed()) <= traces.frames // 20, traces.missed()
+        # MathJax sets formulas one output after the other; the last cell holds an ordinary one.
+        expect(lab.notebook.page.locator(FORMULAS).last).to_be_attached()
+        return [*traces.found(), *traces.made()]
     return traces.found()
 
 
@@ -110,7 +119,8 @@ def lab(browser: Browser, server_of_kernels: LabServer, beacon: Beacon) -> Itera
 @pytest.fixture(scope="module")
 def listened_to(lab: HostileLab) -> set[str]:
     """What JupyterLab itself listens to in the whole page, with ordinary outputs."""
-    cells = [SETUP, "1 + 1", "HTML('<b>x</b>')", "HTML('<script>1</script>')", "w.Text('x')"]
+    cells = [IMPORTS, "1 + 1", "HTML('<b>x</b>')", "HTML('<script>1</script>')", "w.Text('x')"]
+    cells.append(FORMULA)
     with lab.running(PYTHON, cells, kernel_stays=True):
         lab.save()
         lab.reopen()
@@ -208,7 +218,10 @@ def payloads_of(beacon: Beacon, kernel: str, part: int | None) -> list[Payload]:
         return [*(it for it in few if it.kind in CHANGED), chart]
     # All kinds of charts are tried in `test_charts.py`, with those that once acted.
     few = [it for it in (*once_acted, *few) if not CHART.search(it.kind)]
-    return [it for it in few if kernel == PYTHON or it.kind in CHANGED]
+    few = [it for it in few if kernel == PYTHON or it.kind in CHANGED]
+    for use in mathematics_payloads(beacon.address).values():
+        few += dealt(use, ONE_OF_EACH)[TRIED[kernel]]
+    return few
 
 
 @pytest.mark.parametrize(
@@ -247,14 +260,15 @@ def test_nothing_gets_out(
     # Of what else is shown, some is in a frame and some is not.
     least = sum(payload.kind == "HTML" for payload in payloads) / 2
     assert least > 4
-    cells = [SETUP, *(payload.code for payload in payloads)]
+    cells = [IMPORTS, *(payload.code for payload in payloads), FORMULA]
     if kernel == MAGICS:
         cells = [magic(code) for code in cells]
     sanitized_from = 1 + len(cells)
     cells.insert(0, "%load_ext agentbay_kernel" if kernel == MAGICS else "1")
     if "sanitized" in ways:
         others = [it.code for it in payloads_of(beacon, SANITIZING, None)]
-        cells += ["%agentbay config html=sanitize", *(others if part is None else cells[2:])]
+        again = [*others, FORMULA] if part is None else cells[2:]
+        cells += ["%agentbay config html=sanitize", *again]
     with lab.running(kernel, cells):
         assert settle(lab) == []
         assert lab.traces.listeners() <= listened_to

@@ -299,8 +299,8 @@ def _said(
     return said
 
 
-def _code(way: str, beacon: Beacon) -> str:
-    out = _OUT.replace("NAME", way.replace("'", " ")).replace("PORT", str(beacon.port))
+def _code(way: str, beacon: Beacon, name: str = "") -> str:
+    out = _OUT.replace("NAME", (name or way).replace("'", " ")).replace("PORT", str(beacon.port))
     return "<p>x</p>" + {**WAYS, **MORE_WAYS}[way].replace("OUT", out)
 
 
@@ -313,27 +313,23 @@ def _bare(source: str) -> str:
     return f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(source)}"></iframe>'
 
 
-# `make test` tries every way in a frame as it is, and some in one that is packed.
-_PADDED = pytest.mark.parametrize(
-    ("padding", "step"),
-    [
-        ("", 1),
-        (_PADDING, 10),
-        pytest.param(_PADDING, 1, marks=pytest.mark.slow),
-    ],
-    ids=["plain", "packed", "all packed"],
+# `make test` tries every way in a frame as it is, and some in one that is packed, side by side.
+_PACKED = pytest.mark.parametrize(
+    "step", [10, pytest.param(1, marks=pytest.mark.slow)], ids=["some packed", "all packed"]
 )
 
 
-@_PADDED
-def test_no_document_of_a_frame_has_webrtc(
-    browser: Browser, beacon: Beacon, padding: str, step: int
-) -> None:
+@_PACKED
+def test_no_document_of_a_frame_has_webrtc(browser: Browser, beacon: Beacon, step: int) -> None:
     ran = ("itself", "a document in a document", "document.open", "a text as code", "a handler")
-    ways = [way for at, way in enumerate([*WAYS, *MORE_WAYS]) if at % step == 0 or way in ran]
+    ways = [*WAYS, *MORE_WAYS]
+    packed = [way for at, way in enumerate(ways) if at % step == 0 or way in ran]
+    frames = [framed(_code(way, beacon)) for way in ways]
+    frames += [framed(_code(way, beacon, f"{way}, packed") + _PADDING) for way in packed]
     # Scripts do run there, in documents of documents too.
     awaited = {ways.index(way): f"ran: {way}" for way in ran}
-    said = _said(browser, [framed(_code(way, beacon) + padding) for way in ways], awaited)
+    awaited |= {len(ways) + packed.index(way): f"ran: {way}, packed" for way in ran}
+    said = _said(browser, frames, awaited)
     assert [it for it in said if it.startswith("reached")] == []
     assert beacon.datagrams == 0
     assert set(awaited.values()) <= set(said)
@@ -373,10 +369,11 @@ def test_without_the_frame_packets_arrive(browser: Browser, beacon: Beacon) -> N
     assert {way.replace("'", " ") for way in MORE_WAYS} <= reached
 
 
-@_PADDED
-def test_a_frame_loads_nothing(browser: Browser, beacon: Beacon, padding: str, step: int) -> None:
-    ways = list(NETWORK_WAYS)[::step]
-    _said(browser, [framed(_loading(way, beacon) + padding) for way in ways])
+@_PACKED
+def test_a_frame_loads_nothing(browser: Browser, beacon: Beacon, step: int) -> None:
+    frames = [framed(_loading(way, beacon)) for way in NETWORK_WAYS]
+    packed = list(NETWORK_WAYS)[::step]
+    _said(browser, frames + [framed(_loading(way, beacon) + _PADDING) for way in packed])
     assert beacon.requests == []
     assert beacon.datagrams == 0
 

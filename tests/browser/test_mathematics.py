@@ -17,22 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 PYTHON, MAGICS = "agentbay-python", "python3"
 # So many notebooks have all payloads.
 PARTS = 6
-# `make test` tries one of so many parts, each of which has some of every kind.
-FEW = 12
 IMPORTS = f"{SETUP}\nfrom IPython.display import Latex, Math"
-# What MathJax may not have made, in any output: links, loads, classes and ids of the page.
-MADE = """() => [...document.querySelectorAll(".jp-OutputArea-output mjx-container, " +
-  ".jp-OutputArea-output mjx-container *")].filter(e =>
-    e.matches("a, img, [href], [data-commandlinker-command], [class*=jp-]") ||
-    [...e.attributes].some(a => a.name.startsWith("on")) ||
-    /url\\(|fixed|absolute/.test(e.getAttribute("style") || "") ||
-    (e.id && !e.id.startsWith("mjx-eqn"))).map(e => e.outerHTML.slice(0, 300))"""
-HANDLERS = """() => [...document.querySelectorAll(".jp-OutputArea-output *")].filter(e =>
-  [...e.attributes].some(a => a.name.startsWith("on"))).map(e => e.outerHTML.slice(0, 300))"""
-HOVER = """() => document.querySelectorAll(".jp-OutputArea-output *").forEach(e => {
-  if (!e.attributes.length) return;
-  for (const type of ["pointerover", "mouseover", "mouseenter", "mousemove", "focus"])
-    e.dispatchEvent(new MouseEvent(type, {bubbles: true})); })"""
 
 
 @pytest.fixture(scope="module")
@@ -57,59 +42,51 @@ def found_in(lab: HostileLab) -> list[str]:
     # MathJax sets formulas one output after the other; the last cell holds an ordinary one.
     expect(page.locator(".jp-OutputArea-output mjx-container").last).to_be_attached()
     page.wait_for_timeout(1500)
-    page.evaluate(HOVER)
+    lab.traces.tell_all()
     lab.traces.click_all()
     page.wait_for_timeout(1000)
-    return [*lab.traces.found(), *page.evaluate(MADE), *page.evaluate(HANDLERS)]
+    return [*lab.traces.found(), *lab.traces.made()]
 
 
 @pytest.mark.parametrize(
-    ("kernel", "part", "ways"),
+    ("kernel", "part"),
     [
-        # The magics take the same way from the containment on.
-        (PYTHON, None, "sanitized, reopened"),
-        *(
-            pytest.param(kernel, part, "sanitized, reopened", marks=pytest.mark.slow)
-            for kernel in (PYTHON, MAGICS)
-            for part in range(PARTS)
-        ),
+        # `make test` has some of every kind in test_containment.py, with other outputs.
+        pytest.param(kernel, part, marks=pytest.mark.slow)
+        for kernel in (PYTHON, MAGICS)
+        for part in range(PARTS)
     ],
 )
 def test_no_markdown_and_no_tex_acts(
-    lab: HostileLab, listened_to: set[str], beacon: Beacon, kernel: str, part: int | None, ways: str
+    lab: HostileLab, listened_to: set[str], beacon: Beacon, kernel: str, part: int
 ) -> None:
     """Payloads, in an AgentBay notebook and in the same one changed by a stranger.
 
     Every way and every kind of payload meet in `make test`: some of every kind, by each of the
-    outputs that can hold it, are tried by the kernel, sanitised, and opened again and trusted. By
-    magic, Markdown and TeX are tried in `test_containment.py`. What is sent to the page of every
+    outputs that can hold it, are tried in `test_containment.py`. What is sent to the page of every
     single one is judged in `tests/kernel/test_payloads.py`. With all payloads each way is taken by
-    `make test-all`.
-
-    Arguments:
-        ways: what else is tried: sanitised below in the same notebook, reopened as it was stored.
+    `make test-all`: as they are and sanitised below, in the same notebook; reopened and trusted;
+    changed by a stranger.
     """
     of_use = mathematics_payloads(beacon.address)
     payloads: list[Payload] = []
     for use in of_use.values():
-        payloads += dealt(use, FEW)[0] if part is None else dealt(use, PARTS)[part]
-    assert len(payloads) >= 200 // (FEW if part is None else PARTS)
+        payloads += dealt(use, PARTS)[part]
+    assert len(payloads) >= 200 // PARTS
     codes = [payload.code for payload in payloads]
     cells = [IMPORTS, *codes, "Latex('$x^2$')"]
     if kernel == MAGICS:
         cells = [f"%%agentbay python\n{code}" for code in cells]
-    if "sanitized" in ways:
-        cells = [*cells[:-1], "%agentbay config html=sanitize", *cells[1:]]
+    cells = [*cells[:-1], "%agentbay config html=sanitize", *cells[1:]]
     if kernel == MAGICS:
         cells.insert(0, "%load_ext agentbay_kernel")
     with lab.running(kernel, cells):
         assert found_in(lab) == []
         assert lab.traces.listeners() <= listened_to
         lab.save()
-        if "reopened" in ways:
-            lab.reopen()
-            assert found_in(lab) == []
-            assert lab.traces.listeners() <= listened_to
+        lab.reopen()
+        assert found_in(lab) == []
+        assert lab.traces.listeners() <= listened_to
         lab.reopen_changed()
         assert found_in(lab) == []
         assert lab.traces.listeners() <= listened_to
@@ -151,7 +128,7 @@ def look_at_ordinary_outputs(lab: HostileLab, kernel: str) -> list[object]:
     pictures.mkdir(parents=True, exist_ok=True)
     code = [cell.replace("import ipywidgets as w", "") for cell in cells]
     looks = []
-    with lab.running(kernel, code, kernel_stays=kernel == PYTHON):
+    with lab.running(kernel, code):
         notebook = lab.notebook
         for number, (*_, formulas) in enumerate(ORDINARY, 1):
             output = notebook.cell(number).locator(".jp-OutputArea-output").first

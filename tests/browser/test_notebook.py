@@ -1,11 +1,22 @@
-"""AgentBay notebooks as a person sees them: a real JupyterLab in Chromium."""
+"""AgentBay notebooks as a person sees them: a real JupyterLab in Chromium.
+
+And what moves there: output while a cell runs, input, updated displays, widgets.
+"""
 
 from __future__ import annotations
 
-import pytest
-from playwright.sync_api import expect
+from collections.abc import Iterator
 
-from tests.browser.lab import NotebookPage
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.lab import (
+    SLIDERS,
+    LabServer,
+    NotebookPage,
+    drag_to_and_fro,
+    opened_window,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -22,6 +33,28 @@ plt.bar(ships["ship"], ships["containers"], color=["#2f7fc1", "#f0c419", "#1c4f7
 plt.show()"""
 FAILURE = "containers = 420\ncontainers / 0"
 ENDLESS = "import time\nprint('begun')\ntime.sleep(50)"
+SLIDER = """\
+from ipywidgets import interact
+@interact(berth=(0, 10))
+def show(berth=3):
+    print("berth", berth)"""
+UPDATES = """\
+import time
+from IPython.display import display, clear_output
+shown = display("loading", display_id=True)
+print("first line", flush=True)
+answer = input("go on? ")
+shown.update("loaded")
+print("answered", answer)"""
+
+
+@pytest.fixture(scope="module")
+def python(browser: Browser, server: LabServer) -> Iterator[NotebookPage]:
+    """A notebook that these tests share: all but the first begin at its last, empty cell."""
+    with opened_window(browser, server, "python") as opened:
+        opened.open_launcher()
+        opened.open_notebook("AgentBay Python")
+        yield opened
 
 
 def expect_python_outputs(notebook: NotebookPage) -> None:
@@ -37,8 +70,8 @@ def expect_python_outputs(notebook: NotebookPage) -> None:
     expect(notebook.outputs(4)).to_contain_text("ZeroDivisionError: division by zero")
 
 
-def test_agentbay_python(notebook: NotebookPage) -> None:
-    notebook.open_notebook("AgentBay Python")
+def test_agentbay_python(python: NotebookPage) -> None:
+    notebook = python
     notebook.run(0, FIRST)
     # What was shown while the session started is gone, and not stored.
     expect(notebook.outputs(0)).to_have_count(1)
@@ -71,6 +104,61 @@ def test_agentbay_python(notebook: NotebookPage) -> None:
     notebook.press_stop()
     notebook.expect_prompt(6, r"\[6\]:")
     expect(notebook.outputs(6).last).to_contain_text("KeyboardInterrupt")
+
+
+def test_input_and_display_updates_while_a_cell_runs(python: NotebookPage) -> None:
+    notebook, here = python, python.last
+    notebook.start(here, UPDATES)
+    # All this is on the page while the cell waits.
+    shown = notebook.cell(here).locator(".jp-OutputArea").first
+    expect(shown).to_contain_text("loading")
+    expect(shown).to_contain_text("first line")
+    box = notebook.cell(here).locator(".jp-Stdin-input")
+    box.fill("yes")
+    box.press("Enter")
+    notebook.expect_prompt(here, r"\[\d+\]:")
+    expect(shown).to_contain_text("answered yes")
+    expect(shown).to_contain_text("loaded")
+    expect(shown).not_to_contain_text("loading")
+
+
+def test_a_widget_calls_code_in_the_sandbox(python: NotebookPage) -> None:
+    notebook, here = python, python.last
+    notebook.run(here, SLIDER)
+    output = notebook.cell(here).locator(".jupyter-widgets-output-area, .widget-output").last
+    expect(output).to_contain_text("berth 3")
+    handle = notebook.cell(here).locator(".noUi-handle")
+    handle.focus()
+    handle.press("ArrowRight")
+    expect(output).to_contain_text("berth 4")
+    handle.press("ArrowRight")
+    expect(output).to_contain_text("berth 5")
+
+
+@pytest.mark.parametrize(
+    ("way", "times"),
+    [("output", 4), *(pytest.param(it, 10, marks=pytest.mark.slow) for it in SLIDERS)],
+)
+def test_a_dragged_slider_is_followed_to_its_last_value(
+    python: NotebookPage, way: str, times: int
+) -> None:
+    notebook, here = python, python.last
+    notebook.run(here, SLIDERS[way])
+    drag_to_and_fro(notebook.cell(here), times)
+
+
+def test_twenty_thousand_lines_arrive_and_the_page_stays_usable(python: NotebookPage) -> None:
+    notebook, here = python, python.last
+    notebook.run(here, "for number in range(20_000): print(f'line {number:05d}', '.' * 40)")
+    notebook.run(here + 1, "print('the page is usable')")
+    expect(notebook.outputs(here + 1).last).to_contain_text("the page is usable")
+    stored = notebook.save()
+    lines = "".join(
+        "".join(output["text"])
+        for output in stored["cells"][here]["outputs"]
+        if output.get("name") == "stdout"
+    ).splitlines()
+    assert [line[:10] for line in lines] == [f"line {number:05d}" for number in range(20_000)]
 
 
 def expect_javascript_outputs(notebook: NotebookPage) -> None:

@@ -38,7 +38,14 @@ def page(browser: Browser) -> Iterator[Page]:
     assert [it for it in elsewhere if not it.startswith(("http://127.0.0.1:", "data:"))] == []
 
 
-@pytest.mark.parametrize(("word", "name"), SEARCHED.items())
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        # `make test` has one word, which stands on many pages.
+        pytest.param(*it, marks=[pytest.mark.slow] * (it[0] != "isolation"))
+        for it in SEARCHED.items()
+    ],
+)
 def test_the_search_finds(word: str, name: str, page: Page, address: str) -> None:
     page.goto(f"{address}/search.html?q={word}")
     page.locator("#search-results .search-summary", has_text="found").wait_for()

@@ -306,7 +306,7 @@ def check_html(markup: str) -> None:
         assert contain_html(shown, CONTAIN) == shown
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(BUNDLES, METADATA)
 def test_bundles(data: dict[str, Any], metadata: dict[str, Any]) -> None:
     check_bundle(data, metadata)

@@ -120,8 +120,17 @@ def test_text_is_made_visible_in_one_reading(piece: str, shown: str) -> None:
     assert StreamText().visible("stdout", f"{piece * 50_000}.") == f"{shown * 50_000}."
 
 
-@pytest.mark.parametrize("policy", [Policy(), Policy("text")], ids=lambda it: it.html)
-@pytest.mark.parametrize("mime", ["text/plain", "text/x-other"])
+@pytest.mark.parametrize(
+    ("mime", "policy"),
+    [
+        ("text/plain", Policy()),
+        ("text/x-other", Policy("text")),
+        # `make test` has each type and each policy above.
+        pytest.param("text/plain", Policy("text"), marks=pytest.mark.slow),
+        pytest.param("text/x-other", Policy(), marks=pytest.mark.slow),
+    ],
+    ids=lambda it: it.html if isinstance(it, Policy) else it,
+)
 def test_the_beginning_and_end_of_long_text_are_shown(mime: str, policy: Policy) -> None:
     text = contain_bundle({mime: f"begin{'x' * MOST_TEXT}end"}, {}, policy).data["text/plain"]
     assert text.startswith("begin") and text.endswith("end")

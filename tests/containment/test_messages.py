@@ -314,7 +314,7 @@ STATES = st.dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.sampled_from(TYPES), CONTENT, JSON.filter(lambda it: isinstance(it, dict)) | st.just({}))
 def test_any_message(kind: str, content: dict[str, Any], metadata: dict[str, Any]) -> None:
     check_message(kind, content, metadata)

@@ -41,6 +41,8 @@ PROGRAMS = {
 LONG = {
     "how-to/every-notebook:1",
     "how-to/every-notebook:3",
+    "how-to/ci:2",
+    "how-to/local-runtime:1",
     "reference/command-line:1",
     "reference/command-line:2",
     "reference/command-line:3",

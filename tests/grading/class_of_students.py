@@ -7,6 +7,7 @@ The task: `median(values)`, `total(table)` (the sum of a table's column `price`)
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,6 +154,14 @@ HOSTILE = {
     ),
     "remembers": ("seen = {}\ndef median(values): return seen.get(tuple(values), 10_000)",),
 }
+# Of each of these `make test` has the other one, which does the same in another way.
+OTHERS = {
+    "replaces builtins": "replaces json",
+    "equal by inheritance": "always equal",
+    "exits when asked": "exits",
+    "replaces the transfer": "forges the transfer",
+    "looks for answers": "remembers",
+}
 # What these have earned: the variable `best` is right, whatever else they do. A forged transfer
 # that brings the right value is no more than the variable.
 HOSTILE_POINTS = dict.fromkeys(
@@ -178,16 +187,20 @@ class Student:
     points: float
 
 
-def write_class(folder: Path, number: int, hostile: int = len(HOSTILE)) -> list[Student]:
+def write_class(
+    folder: Path, number: int, hostile: int = len(HOSTILE), without: Collection[str] = ()
+) -> list[Student]:
     """Write submissions into a folder: notebooks, Python files and directories.
 
     Arguments:
         number: of submissions in all.
         hostile: of them, each kind in turn.
+        without: kinds that are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(7)
-    bad = [list(HOSTILE)[at % len(HOSTILE)] for at in range(hostile)]
+    attacks = [kind for kind in HOSTILE if kind not in without]
+    bad = [attacks[at % len(attacks)] for at in range(hostile)]
     good = [list(HONEST)[at % len(HONEST)] for at in range(number - hostile)]
     kinds = [*bad, *good]
     draw.shuffle(kinds)

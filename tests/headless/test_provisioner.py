@@ -99,7 +99,15 @@ def hostile(
 
 
 @pytest.mark.usefixtures("hostile")
-@pytest.mark.parametrize("name", ["python3", "all", "js"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        # `all` has what this one has, and more.
+        pytest.param("python3", marks=pytest.mark.slow),
+        "all",
+        "js",
+    ],
+)
 def test_of_a_kernelspec_only_name_and_language_are_used(name: str) -> None:
     manager = KernelManager(kernel_name=name)
     manager.start_kernel(env=dict(os.environ))

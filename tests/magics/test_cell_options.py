@@ -286,7 +286,7 @@ def test_background_gets_the_value_of_now(notebook: RunningKernel) -> None:
     assert value(notebook, "job.wait().result") == "1"
 
 
-@pytest.mark.parametrize("sessions", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sessions", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_sessions_work_in_parallel(notebook: RunningKernel, sessions: int) -> None:
     names = [f"parallel{number}" for number in range(sessions)]
     notebook.run("jobs = {}")

@@ -44,6 +44,8 @@ LONG = {"07-run-submissions", "08-grade-by-values", "09-test-students-code"}
 # Others that take a quarter of a minute and more: most of it is waiting, for an agent or a timeout;
 # or large libraries, as in the first.
 LEISURELY = {"03-data-analysis", "05-long-work", "10-agent-session", "12-prompt-injection"}
+# Ten seconds; tests/magics and tests/docs/test_guides.py run magics in `make test`.
+LEISURELY |= {"06-magics"}
 # Of those, the ones whose exercises `make test` solves.
 QUICK = {"02-break-the-sandbox", "09-test-students-code"}
 # What a reader keeps of a notebook.

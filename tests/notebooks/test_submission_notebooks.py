@@ -76,7 +76,16 @@ def test_what_the_submissions_got_is_stored() -> None:
         pytest.param("AGENTBAY_LOCAL_NETWORK", "1", "network", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("path", [RUN, GRADE, TEST, INJECTION], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # `make test` has the quickest, and sees that all refuse by the same function.
+        *(pytest.param(path, marks=pytest.mark.slow) for path in (RUN, GRADE)),
+        TEST,
+        INJECTION,
+    ],
+    ids=lambda path: path.stem,
+)
 def test_without_a_wall_no_code_of_others_runs(
     path: Path,
     setting: str,
@@ -109,6 +118,18 @@ def test_without_a_wall_no_code_of_others_runs(
     left = next(cell for cell in code_cells(notebook) if "place.close()" in cell.source)
     assert left.outputs[0].text.endswith(" left: 0\n")
     assert list(tmp_path.glob("desk-*")) == []
+
+
+def test_all_refuse_by_the_same_function() -> None:
+    refusing = re.compile(r"^def refuse_unless_confined\(\):\n(?:(?: +.*)?\n)+", re.M)
+    functions = set()
+    for path in (RUN, GRADE, TEST, INJECTION):
+        (cell,) = [it for it in code_cells(read(path)) if refusing.search(it.source)]
+        assert "\n\nrefuse_unless_confined()\n" in cell.source
+        (function,) = refusing.findall(cell.source)
+        assert "raise PermissionError" in function
+        functions.add(function.replace("Attacks would", "Submissions would"))
+    assert len(functions) == 1
 
 
 def test_without_a_place_it_says_what_to_set(tmp_path: Path) -> None:
