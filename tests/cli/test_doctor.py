@@ -33,7 +33,7 @@ def checks(text: str) -> dict[str, dict[str, str]]:
 
 
 def test_all_is_well_with_a_service(service: dict[str, str]) -> None:
-    done = run("doctor", "--json", **service)
+    done = call("doctor", "--json", **service)
     assert done.returncode == 0, done.stdout
     found = checks(done.stdout)
     assert found["key"]["state"] == found["account"]["state"] == "OK"

@@ -93,14 +93,14 @@ def test_install_and_uninstall_for_the_user(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Removed ") == 4
     assert kernels(place) == []
-    assert "There is no AgentBay kernel in" in run("uninstall", **environment).stdout
+    assert "There is no AgentBay kernel in" in call("uninstall", **environment).stdout
 
 
 def test_install_in_a_prefix(tmp_path: Path) -> None:
     place = tmp_path / "share" / "jupyter" / "kernels"
-    assert run("install", "--prefix", str(tmp_path)).returncode == 0
+    assert call("install", "--prefix", str(tmp_path)).returncode == 0
     assert kernels(place) == ["agentbay-javascript", "agentbay-python"]
-    assert run("uninstall", "--prefix", str(tmp_path)).returncode == 0
+    assert call("uninstall", "--prefix", str(tmp_path)).returncode == 0
     assert kernels(place) == []
 
 
@@ -131,7 +131,7 @@ def test_what_follows_serve_belongs_to_the_local_runtime() -> None:
 
 
 def test_nothing_to_delete_is_told_and_naming_nothing_is_a_mistake() -> None:
-    done = run("sessions", "delete", "--mine")
+    done = call("sessions", "delete", "--mine")
     assert (done.returncode, done.stderr) == (0, "")
     assert "no session of yours" in done.stdout
     done = run("sessions", "delete")

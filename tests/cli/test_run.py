@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.cli.test_main import call, run
+from tests.cli.test_main import call
 from tests.runtime import running_local_runtime
 
 
@@ -33,9 +33,11 @@ def notebook(path: Path, *sources: str, language: str = "python") -> Path:
     return path
 
 
-def test_a_failed_cell_is_told_and_what_was_reached_is_written(tmp_path: Path) -> None:
+def test_a_failed_cell_is_told_and_what_was_reached_is_written(
+    local: dict[str, str], tmp_path: Path
+) -> None:
     path = notebook(tmp_path / "n.ipynb", "print('reached')", "1/0", "print('never')")
-    done = run("run", str(path), AGENTBAY_BACKEND="local")
+    done = call("run", str(path), **local)
     assert done.returncode == 1
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert "Traceback" not in done.stderr

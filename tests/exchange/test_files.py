@@ -311,7 +311,19 @@ LISTINGS: dict[str, tuple[str, type[Exception]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LISTINGS)
+# `make test` has one that is like each of these: `../evil`, `/tmp/evil`, `a//b` and so on.
+ALIKE = (
+    *("../../evil", "a/../../evil", "/etc/cron.d/evil", ".", "a/", "./a", ".bashrc"),
+    *("a\x1b[2Jb", "ends."),
+)
+SLOW = {f"a file {path[:20]!r}" for path in ALIKE} | {
+    f"a folder {path[:20]!r}" for path in PATHS[1:5]
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in LISTINGS]
+)
 def test_a_hostile_list_writes_nothing(bench: Bench, kind: str, tmp_path: Path) -> None:
     answer, error = LISTINGS[kind]
     bench.exchange.send({"x": 1})

@@ -81,6 +81,14 @@ PYTEST_AND_PLUGINS = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovi
 # The plugins of our own environment take seconds to start, and do nothing here.
 PYTEST = [*PYTEST_AND_PLUGINS, "--disable-plugin-autoload"]
 NBCONVERT = [sys.executable, "-m", "nbconvert", "nothing.ipynb"]
+# As it finds its configuration; it starts in a tenth of the time.
+CONFIGURED = [
+    sys.executable,
+    "-c",
+    "from jupyter_core.application import JupyterApp as J\n"
+    "type('A', (J,), {'name': 'jupyter-nbconvert', 'start': lambda self: None})"
+    ".launch_instance([])",
+]
 # As pytest finds its plugins.
 ENTRY_POINTS = [
     sys.executable,
@@ -88,8 +96,8 @@ ENTRY_POINTS = [
     "import importlib.metadata as m\n"
     "[it.load() for it in m.entry_points(group='pytest11') if it.value == 'this']",
 ]
-# They start slowly: `make test` has the plugins by what finds them, and one of the two of Jupyter.
-SLOW = ("Jupyter's configuration as data", "pytest's plugins")
+# They start slowly: `make test` has the plugins and Jupyter's configuration by what finds them.
+SLOW = ("nbconvert's configuration", "nbconvert's configuration as data", "pytest's plugins")
 IMPORT = [sys.executable, "-c", "import helper; print(helper.mine)"]
 OWN = {
     "helper.py": "mine = 'mine'\n",
@@ -165,9 +173,14 @@ RUNS: dict[str, tuple[str, dict[str, bytes], list[str]]] = {
     "Jupyter's configuration": (
         "download TOP/jupyter_nbconvert_config.py",
         {"jupyter_nbconvert_config.py": EVIL.encode()},
+        CONFIGURED,
+    ),
+    "nbconvert's configuration": (
+        "download TOP/jupyter_nbconvert_config.py",
+        {"jupyter_nbconvert_config.py": EVIL.encode()},
         NBCONVERT,
     ),
-    "Jupyter's configuration as data": (
+    "nbconvert's configuration as data": (
         "download TOP/jupyter_nbconvert_config.json",
         {
             "jupyter_nbconvert_config.json": json.dumps(

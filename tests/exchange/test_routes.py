@@ -38,13 +38,14 @@ VALUES: dict[str, Any] = {
 }
 
 
-# `make test` has every route, and both executions.
+# `make test` has a route with streams and one without, and both executions; what the link route
+# carries is in `tests/execution/test_tunnel.py`.
 everywhere = pytest.mark.parametrize(
     ("benches", "every_bench"),
     [
         ("websocket", "bridged"),
-        ("link", "bridged"),
         ("action", "direct"),
+        pytest.param("link", "bridged", marks=pytest.mark.slow),
         pytest.param("websocket", "direct", marks=pytest.mark.slow),
         pytest.param("link", "direct", marks=pytest.mark.slow),
         pytest.param("action", "bridged", marks=pytest.mark.slow),

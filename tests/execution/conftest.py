@@ -17,14 +17,14 @@ from tests.execution.bench import ROUTES, SOON_S, Bench
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("journal") / "calls"
     path.touch()
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def runtime(journal: Path) -> Iterator[LocalRuntimeProcess]:
     with running_local_runtime("--log", str(journal)) as runtime:
         yield runtime

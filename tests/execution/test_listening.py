@@ -23,7 +23,7 @@ LATE = """\
 import threading, time
 def work():
     for number in range(3):
-        time.sleep(.3); print("late", number, flush=True)
+        time.sleep(.1 if number else .3); print("late", number, flush=True)
 thread = threading.Thread(target=work); thread.start()"""
 
 

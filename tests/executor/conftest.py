@@ -11,7 +11,7 @@ from agentbay_kernel.service import AgentBay
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def runtime() -> Iterator[LocalRuntimeProcess]:
     # Not isolated, so that what items write can be counted from here.
     with running_local_runtime("--isolation", "none", "--no-kernels") as runtime:

@@ -67,11 +67,11 @@ def test_an_item_that_takes_too_long_is_stopped(service: AgentBay) -> None:
 
 
 def test_minutes_have_a_ceiling(service: AgentBay, tmp_path: Path) -> None:
-    pool = SandboxExecutor(1, max_minutes=0.05)
-    assert pool.plan(100, 6) == Plan(service.endpoint.url, 1, 0.05, 10.0)
+    pool = SandboxExecutor(1, max_minutes=0.03)
+    assert pool.plan(100, 6) == Plan(service.endpoint.url, 1, 0.03, 10.0)
     running, waiting = pool.submit(until, str(tmp_path / "never")), pool.submit(double, 1)
     assert isinstance(running.exception(), SessionError)
-    assert "0.05 minutes" in str(running.exception())
+    assert "0.03 minutes" in str(running.exception())
     assert "was not sent" in str(waiting.exception())
     pool.shutdown()
     assert not list(service.list_all())

@@ -89,11 +89,13 @@ def test_counts_are_the_notebooks(bridged_kernel: RunningKernel) -> None:
 
 
 def test_output_beyond_the_limit_is_told_once_and_a_timeout_stops_a_cell() -> None:
-    settings = {"AGENTBAY_OUTPUT_LIMIT": "10000", "AGENTBAY_TIMEOUT": "3"}
+    settings = {"AGENTBAY_OUTPUT_LIMIT": "10000", "AGENTBAY_TIMEOUT": "1"}
     with running_kernel("agentbay-python", {**BRIDGED, **settings}) as kernel:
         ran = kernel.run("kept = 5\nimport time\ntime.sleep(600)")
         assert ran.reply["ename"] == "KeyboardInterrupt"
-        assert "longer than 3 s" in ran.text("stderr")
+        assert "longer than 1 s" in ran.text("stderr")
+        # What a busy machine takes for the cells below is no matter of theirs.
+        kernel.run("%agentbay config timeout=60")
         assert kernel.run("print(kept)").text() == "5\n"
         ran = kernel.run("for i in range(2000): print('x' * 99, flush=True)\n'the value'")
         assert ran.reply["status"] == "ok"

@@ -280,7 +280,12 @@ def test_a_condition_and_an_exception(page: Page) -> None:
     assert page.finish(running).reply["ename"] == "ValueError"
 
 
-@pytest.mark.parametrize("head", ["%%agentbay python --timeout 300\n", "\n\n"])
+# `make test` has the magic's line, which is not the cell's code.
+@pytest.mark.parametrize(
+    "head",
+    ["%%agentbay python --timeout 300\n", pytest.param("\n\n", marks=pytest.mark.slow)],
+    ids=["a magic", "empty lines"],
+)
 def test_lines_hold_below_what_begins_a_cell(page: Page, head: str) -> None:
     code = f"{head}first = 1\nsecond = 2\nthird = 3"
     line = 1 + head.count("\n") + 1
@@ -293,9 +298,11 @@ def test_lines_hold_below_what_begins_a_cell(page: Page, head: str) -> None:
     assert page.kernel.run("%%agentbay js\n[1, 2].length").reply["status"] == "ok"
 
 
-def test_stop_while_stopped_runs_nothing_more(page: Page) -> None:
+# `make test` has it once.
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_stop_while_stopped_runs_nothing_more(page: Page, times: int) -> None:
     page.set_breakpoints(CODE, LINE)
-    for _ in range(3):
+    for _ in range(times):
         running = page.run_to_stop(CODE)
         page.kernel.manager.interrupt_kernel()
         page.wait_for("continued", running)
@@ -399,8 +406,10 @@ def test_a_stop_ends_with_its_cell(page: Page) -> None:
     page.kernel.run("debugger.event_callback = told")
 
 
-def test_a_breakpoint_that_was_set_before_a_cell_holds(page: Page) -> None:
-    for number in range(3):
+# `make test` has it once.
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_breakpoint_that_was_set_before_a_cell_holds(page: Page, times: int) -> None:
+    for number in range(times):
         code = f"first = {number}\nsecond = 2"
         path: str = page.body("dumpCell", code=code)["sourcePath"]
         # JupyterLab asks much at a time, and the cell does not wait for it.
@@ -429,7 +438,7 @@ def test_a_cell_that_is_stopped_has_no_timeout(page: Page) -> None:
     assert page.evaluate("__import__('time').sleep(1.5)")["success"]
     ran = page.finish(running)
     assert ran.reply["status"] == "ok" and not ran.text("stderr")
-    loop = page.kernel.run("%%agentbay python --timeout 1\nwhile True: pass")
+    loop = page.kernel.run("%%agentbay python --timeout 0.3\nwhile True: pass")
     assert loop.reply["ename"] == "KeyboardInterrupt"
 
 
@@ -520,7 +529,11 @@ def test_what_code_forges_is_rebuilt(page: Page) -> None:
     page.kernel.run(TRUE)
 
 
-def test_a_session_that_is_lost_ends_debugging(debugged: Debugged) -> None:
+# That a new session can be debugged, most tests above show: each begins with turning it on.
+@pytest.mark.parametrize(
+    "again", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["ended", "ended, on again"]
+)
+def test_a_session_that_is_lost_ends_debugging(debugged: Debugged, again: bool) -> None:
     page, kernel = debugged.page, debugged.kernel
     page.turn_on()
     page.set_breakpoints(CODE, LINE)
@@ -543,11 +556,12 @@ def test_a_session_that_is_lost_ends_debugging(debugged: Debugged) -> None:
     # The page does not know yet.
     assert page.body("dumpCell", code=CODE)["sourcePath"]
     page.turn_off()
-    page.turn_on()
-    page.set_breakpoints(CODE, LINE)
-    running = page.run_to_stop(CODE)
-    assert page.finish(running).text() == "42\n"
-    page.turn_off()
+    if again:
+        page.turn_on()
+        page.set_breakpoints(CODE, LINE)
+        running = page.run_to_stop(CODE)
+        assert page.finish(running).text() == "42\n"
+        page.turn_off()
 
 
 def test_without_debugpy_one_line_says_so(debugged: Debugged) -> None:

@@ -132,8 +132,10 @@ def test_a_kernel_that_keeps_a_test_waiting_fails_the_next_ones_at_once() -> Non
         assert kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
 
 
+# `make test` has it once.
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_reply_that_overtakes_outputs_and_is_refused_leaves_them_in_their_order(
-    bridged_kernel: RunningKernel,
+    bridged_kernel: RunningKernel, times: int
 ) -> None:
     # The bridge stands still for a moment, then it reads replies before outputs.
     code = """
@@ -149,7 +151,7 @@ os.kill(bridge, signal.SIGSTOP)
 print('after')
 """
     expression = "type('D', (), {'_repr_json_': lambda self: ['DEEP']})()"
-    for _ in range(3):
+    for _ in range(times):
         ran = bridged_kernel.run(code, user_expressions={"x": expression})
         assert "nested too deeply" in ran.reply["evalue"]
         assert ran.text() == "before\nafter\n"

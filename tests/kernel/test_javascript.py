@@ -129,9 +129,13 @@ def test_an_interrupt_that_reaches_a_child_first_is_an_interrupt(
     assert ran.reply["ename"] == "Error"
 
 
-def test_an_interrupt_right_after_execute_is_not_lost(javascript_kernel: RunningKernel) -> None:
+# `make test` has some of them.
+@pytest.mark.parametrize("times", [15, pytest.param(60, marks=pytest.mark.slow)])
+def test_an_interrupt_right_after_execute_is_not_lost(
+    javascript_kernel: RunningKernel, times: int
+) -> None:
     # A cell's input is published a moment before the kernel has its run.
-    for _ in range(60):
+    for _ in range(times):
         running = javascript_kernel.send("while (true);")
         javascript_kernel.wait_for_output(running, "execute_input")
         javascript_kernel.manager.interrupt_kernel()

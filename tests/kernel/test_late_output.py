@@ -14,14 +14,14 @@ THREAD = """\
 import threading, time
 def work():
     for number in range(3):
-        time.sleep(.3)
+        time.sleep(.1 if number else .3)
         print("late", number)
 threading.Thread(target=work).start()"""
 TASK = """\
 import asyncio
 async def work():
     for number in range(3):
-        await asyncio.sleep(.3)
+        await asyncio.sleep(.1 if number else .3)
         print("late", number)
 task = asyncio.create_task(work())"""
 TIMER = """\
@@ -79,7 +79,7 @@ def test_a_timer_stays_its_cells_while_another_one_runs(
     running = javascript_kernel.send(TIMER)
     javascript_kernel.finish(running)
     other = javascript_kernel.send(
-        "await new Promise((go) => setTimeout(go, 1500)); console.log('mine')"
+        "while (number < 3) await new Promise((go) => setTimeout(go, 20)); console.log('mine')"
     )
     texts: dict[str, str] = {running: "", other: ""}
     deadline = time.monotonic() + ANSWER_S

@@ -192,7 +192,7 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[RunningKernel]:
 
 
 # `make test` has some of every kind.
-QUICK = {payload.name for payload in dealt(PAYLOADS, 3)[0]}
+QUICK = {payload.name for payload in dealt(PAYLOADS, 8)[0]}
 
 
 @pytest.mark.parametrize(

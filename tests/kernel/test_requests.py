@@ -252,7 +252,9 @@ def test_usage_is_the_sandboxs(bridged_kernel: RunningKernel) -> None:
     bridged_kernel.run("del kept")
 
 
-def test_usage_after_a_cell_is_that_of_its_end(bridged_kernel: RunningKernel) -> None:
+# `make test` has it once.
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_usage_after_a_cell_is_that_of_its_end(bridged_kernel: RunningKernel, times: int) -> None:
     inside = "import os, socket\nprint(socket.gethostname(), os.cpu_count())"
     name, processors = bridged_kernel.run(inside).text().split()
 
@@ -266,7 +268,7 @@ def test_usage_after_a_cell_is_that_of_its_end(bridged_kernel: RunningKernel) ->
         return used
 
     # More often than figures are read while a cell runs.
-    for _ in range(2):
+    for _ in range(times):
         bridged_kernel.run("import time\ntime.sleep(0.6)\nkept = bytearray(b'x') * 300_000_000")
         assert memory() > 300_000_000
         bridged_kernel.run("del kept\ntime.sleep(0.6)")

@@ -14,9 +14,11 @@ from tests.kernels import ANSWER_S, RunningKernel, running_kernel
 from tests.runtime import running_local_runtime
 
 # Where the local runtime offers a WebSocket, the other tests of this folder use it.
-# Cells that are run directly differ least on the link route.
+# `make test` has each route and each execution. What carries a bridge on the action route is in
+# `tests/execution/test_tunnel.py`, and cells that are run directly differ least on the link route.
+_QUICK = (("link", "bridged"), ("action", "direct"))
 _WAYS = [
-    pytest.param((route, how), marks=[pytest.mark.slow] * ((route, how) == ("link", "direct")))
+    pytest.param((route, how), marks=[pytest.mark.slow] * ((route, how) not in _QUICK))
     for route in ("link", "action")
     for how in ("bridged", "direct")
 ]

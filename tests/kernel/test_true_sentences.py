@@ -94,11 +94,22 @@ def test_the_hint_for_a_missing_package_knows_the_sandbox(bridged_kernel: Runnin
         assert "It has numpy, pandas, matplotlib" in hint
         assert hint.count("\n") == 2
         assert "It has" not in kernel.run(missing).text("stderr")
-    with running_kernel("agentbay-python", {**LOCAL, "AGENTBAY_EXECUTION": "direct"}) as kernel:
-        assert "It has numpy, pandas, matplotlib" in kernel.run(missing).text("stderr")
 
 
-def test_an_attached_session_by_an_address_of_this_machine(address: dict[str, str]) -> None:
+# What a sandbox has is found out by the same call as above.
+@pytest.mark.slow
+def test_the_hint_for_a_missing_package_in_direct_execution(direct_kernel: RunningKernel) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'papermill'\", name='papermill')"
+    assert "It has numpy, pandas, matplotlib" in direct_kernel.run(missing).text("stderr")
+
+
+# The first cell of a notebook, also with the local backend.
+@pytest.mark.parametrize(
+    "backend", [{"AGENTBAY_BACKEND": "local"}, pytest.param({}, marks=pytest.mark.slow)]
+)
+def test_an_attached_session_by_an_address_of_this_machine(
+    address: dict[str, str], backend: dict[str, str]
+) -> None:
     with running_kernel("agentbay-python", address) as owner:
         owner.run("1")
         status = said(owner, "%agentbay status")
@@ -109,13 +120,11 @@ def test_an_attached_session_by_an_address_of_this_machine(address: dict[str, st
         sessions = document["application/json"]["sessions"]
         # The list is the user's: other notebooks of these tests may be ending beside this one.
         (session,) = [row for row in sessions if row["whose"] == "of this notebook"]
-        # The first cell of a notebook, also with the local backend.
-        for backend in ({}, {"AGENTBAY_BACKEND": "local"}):
-            settings = {**address, **backend, "AGENTBAY_START": "first-cell"}
-            with running_kernel("agentbay-python", settings) as guest:
-                assert "Attached" in said(guest, f"%agentbay attach {session['id']}")
-                status = said(guest, "%agentbay status")
-                assert "its owner decides when it ends" in status and "Released" not in status
-                refused = said(guest, "%agentbay delete")
-                assert f"jupyter agentbay sessions delete {session['id']}" in refused
-                assert "--force" not in refused
+        settings = {**address, **backend, "AGENTBAY_START": "first-cell"}
+        with running_kernel("agentbay-python", settings) as guest:
+            assert "Attached" in said(guest, f"%agentbay attach {session['id']}")
+            status = said(guest, "%agentbay status")
+            assert "its owner decides when it ends" in status and "Released" not in status
+            refused = said(guest, "%agentbay delete")
+            assert f"jupyter agentbay sessions delete {session['id']}" in refused
+            assert "--force" not in refused

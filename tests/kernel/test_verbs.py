@@ -34,10 +34,10 @@ def direct(folder: Path) -> Iterator[RunningKernel]:
         yield kernel
 
 
-@pytest.fixture(params=["bridged", "direct"])
-def either(request: pytest.FixtureRequest) -> Iterator[RunningKernel]:
+@pytest.fixture
+def either(request: pytest.FixtureRequest, execution: str) -> Iterator[RunningKernel]:
     """One in either execution, with a low limit of output."""
-    name = {"bridged": "kernel", "direct": "direct"}[request.param]
+    name = {"bridged": "kernel", "direct": "direct"}[execution]
     kernel: RunningKernel = request.getfixturevalue(name)
     kernel.run("%agentbay config output_limit=10000")
     yield kernel
@@ -103,7 +103,16 @@ def test_last(kernel: RunningKernel, folder: Path) -> None:
     assert (folder / "sub" / "said.txt").read_text() == "a line\n42\n"
 
 
-@pytest.mark.parametrize("language", ["python", "js"])
+# `make test` has each language and each execution.
+@pytest.mark.parametrize(
+    ("execution", "language"),
+    [
+        ("direct", "python"),
+        ("bridged", "js"),
+        pytest.param("bridged", "python", marks=pytest.mark.slow),
+        pytest.param("direct", "js", marks=pytest.mark.slow),
+    ],
+)
 def test_last_saves_all_of_an_output_that_was_folded(
     either: RunningKernel, folder: Path, language: str
 ) -> None:

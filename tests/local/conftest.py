@@ -19,9 +19,9 @@ import requests
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def runtime() -> Iterator[LocalRuntimeProcess]:
-    """One runtime for the tests of a module."""
+    """One runtime for the modules that need none of their own; each has its sessions."""
     with running_local_runtime("--no-kernels") as process:
         yield process
 

@@ -158,7 +158,10 @@ def test_only_regular_files_are_opened(
     check_memory(runtime)
 
 
-@pytest.mark.parametrize("name", ["sparse", "escapes", "wide", "broken"])
+# Zeros that are stored are read as those that are not.
+@pytest.mark.parametrize(
+    "name", ["sparse", pytest.param("escapes", marks=pytest.mark.slow), "wide", "broken"]
+)
 def test_a_long_file_keeps_its_beginning(
     runtime: LocalRuntimeProcess, session: Any, name: str
 ) -> None:
@@ -176,7 +179,10 @@ def test_a_long_file_keeps_its_beginning(
     check_memory(runtime)
 
 
-@pytest.mark.parametrize("first", ["ten/0000", "wide", "sparse"])
+# `make test` has a file of zeros as the others are, and one that is not.
+@pytest.mark.parametrize(
+    "first", ["ten/0000", "wide", pytest.param("sparse", marks=pytest.mark.slow)]
+)
 def test_many_files_share_one_answer(
     runtime: LocalRuntimeProcess, session: Any, first: str
 ) -> None:

@@ -59,9 +59,9 @@ def test_an_idle_or_overdue_session_is_released(runtime: LocalRuntimeProcess) ->
 def test_use_and_keep_alive_postpone_the_release(
     runtime: LocalRuntimeProcess, make_session: Any
 ) -> None:
-    session, working = (make_session(idle_release_timeout=3) for _ in range(2))
+    session, working = (make_session(idle_release_timeout=2) for _ in range(2))
     # Longer than the idle time: a session that works is not idle.
-    work = "import time; time.sleep(4); 1"
+    work = "import time; time.sleep(3); 1"
     with ThreadPoolExecutor(1) as pool:
         worked = pool.submit(working.code.run_code, work, "python")
         while not worked.done():

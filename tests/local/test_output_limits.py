@@ -86,6 +86,13 @@ def assert_small(runtime: LocalRuntimeProcess) -> None:
 
 
 @pytest.fixture(scope="module")
+def runtime() -> Iterator[LocalRuntimeProcess]:
+    """A runtime of this module's own."""
+    with running_local_runtime("--no-kernels") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
 def five(client: Any, runtime: LocalRuntimeProcess) -> Iterator[list[Any]]:
     """Sessions with a file of zeros each."""
     from agentbay import CreateSessionParams
@@ -218,7 +225,7 @@ def test_a_client_that_does_not_read_holds_back_the_writer_and_nothing_else(
 ) -> None:
     socket = connect(session)
     code = "open('begun', 'w')\nkept = 7\nwhile True: print('x' * 10**6)"
-    ask(socket, "run_code", "wuying_codespace", code=code, language="python", timeoutS=2)
+    ask(socket, "run_code", "wuying_codespace", code=code, language="python", timeoutS=1)
     # The agent answers meanwhile.
     while not session.command.execute_command("test -e begun").success:
         pass

@@ -15,7 +15,7 @@ import pytest
 from agentbay import CreateSessionParams
 
 from tests.local.conftest import drop, official_client
-from tests.local.test_watch import first, ordinary_user, users
+from tests.local.test_watch import first, last, ordinary_user, users
 from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 pytestmark = pytest.mark.sandboxed
@@ -84,7 +84,8 @@ def repeated(*calls: Callable[[], object]) -> Iterator[None]:
             it.result()
 
 
-# As an ordinary user, `make test` has this one.
+# As an ordinary user, `make test` has this one; as root, the others.
+@last
 def test_a_long_cell_is_put_behind_short_ones(sessions: list[Any]) -> None:
     long, short = sessions
     with repeated(lambda: python(short, "1 + 1")):

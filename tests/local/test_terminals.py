@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +13,19 @@ import websocket
 
 from tests.local.test_bounded import check_memory
 from tests.local.test_http import connected_socket
-from tests.runtime import LocalRuntimeProcess
+from tests.runtime import LocalRuntimeProcess, running_local_runtime
 
 WAIT_S = 60
 # The larger number, 15 MB, is more than the runtime leaves unread: it dropped such a reader. A
 # terminal holds 4 kB, so each of them takes a turn of everyone involved.
 LINES = (200_000, pytest.param(2_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)]))
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[LocalRuntimeProcess]:
+    """A runtime of this module's own: the peak of its memory is looked at."""
+    with running_local_runtime("--no-kernels") as process:
+        yield process
 
 
 class Screen:

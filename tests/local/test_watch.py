@@ -302,11 +302,18 @@ except ChildProcessError:
 
 
 # What an ordinary user's runtime sees in another way than root's: files, processes that can't be
-# read, and those that are no more what they were.
+# read, and those that are no more what they were. `make test` has them as a user.
 AS_USER = ("one process", "files and memory", "not readable", "a process without its first thread")
-# `make test` has the other ways as one of the two.
+# The other ways it has as one of the two; these are counted as those that are left.
+ALIKE = ("children", "shared anonymous memory", "a stopped child")
+last = pytest.mark.parametrize(
+    "runtime",
+    [pytest.param(who, marks=[pytest.mark.slow] * (who != users()[-1])) for who in users()],
+    indirect=True,
+)
 
 
+@last
 @pytest.mark.parametrize("way", AS_USER)
 def test_memory_is_counted(emptied: Any, way: str) -> None:
     session = emptied
@@ -319,7 +326,14 @@ def test_memory_is_counted(emptied: Any, way: str) -> None:
 
 
 @first
-@pytest.mark.parametrize("way", [way for way in GROW if way not in AS_USER])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, marks=[pytest.mark.slow] * (way in ALIKE))
+        for way in GROW
+        if way not in AS_USER
+    ],
+)
 def test_memory_is_counted_in_other_ways(emptied: Any, way: str) -> None:
     test_memory_is_counted(emptied, way)
 
@@ -355,6 +369,8 @@ time.sleep(1)
 }
 
 
+# As root, `make test` has what else is shared.
+@last
 @pytest.mark.parametrize("way", ["forked copies"])
 def test_what_is_shared_counts_once(emptied: Any, way: str) -> None:
     session = emptied

@@ -99,6 +99,10 @@ def test_a_syntax_error_is_a_result(live_session: Session) -> None:
         assert error is not None and error.name == "SyntaxError" and error.value
 
 
+# On the link route; on the action route, `make test` has a timeout in `test_malformed.py`.
+@pytest.mark.parametrize(
+    "live_session", ["link", pytest.param("action", marks=pytest.mark.slow)], indirect=True
+)
 def test_the_timeout_is_a_result_with_the_output_so_far(live_session: Session) -> None:
     result = live_session.code.run_code(
         "import time\nprint('before', flush=True)\ntime.sleep(30)", "python", timeout_s=1

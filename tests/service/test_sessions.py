@@ -64,9 +64,17 @@ def test_parameters_that_make_no_sense_are_refused(make: Callable[[], object]) -
         make()
 
 
-@pytest.mark.parametrize(
-    "fault", ["closed", "truncated_json", "truncated_body", "wrong_types", "500", "html", "slow"]
-)
+# Sessions are created and deleted by the actions alone: `make test` waits on the action route only
+# for what is slow.
+FAULTS = ("closed", "truncated_json", "truncated_body", "wrong_types", "500", "html", "slow")
+LOST = [
+    pytest.param(route, fault, marks=[pytest.mark.slow] * ((route, fault) == ("link", "slow")))
+    for route in ("action", "link")
+    for fault in FAULTS
+]
+
+
+@pytest.mark.parametrize(("server", "fault"), LOST, indirect=["server"])
 def test_a_create_whose_answer_is_lost_is_adopted(
     client: AgentBay, server: MalformedServer, fault: str
 ) -> None:
@@ -232,7 +240,19 @@ def test_deleting_without_waiting_sends_one_request(
     assert server.counts["DeleteSessionAsync"] == 1 and server.counts["GetSessionDetail"] == 0
 
 
-@pytest.mark.parametrize("fault", ["slow", "drip_head", "before_500", "before_429"])
+@pytest.mark.parametrize(
+    ("server", "fault"),
+    [
+        pytest.param(
+            route,
+            fault,
+            marks=[pytest.mark.slow] * (route == "link" and fault in ("slow", "drip_head")),
+        )
+        for route in ("action", "link")
+        for fault in ("slow", "drip_head", "before_500", "before_429")
+    ],
+    indirect=["server"],
+)
 def test_deleting_can_be_bounded(session: Session, server: MalformedServer, fault: str) -> None:
     server.break_next("DeleteSessionAsync", *[fault] * 9)
     try:

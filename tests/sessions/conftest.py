@@ -76,7 +76,7 @@ def wait_until(true: Callable[[], bool], what: str, within_s: float = WAIT_S) ->
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def runtime() -> Iterator[LocalRuntimeProcess]:
     with running_local_runtime("--idle-seconds", "0") as runtime:
         yield runtime

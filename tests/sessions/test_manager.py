@@ -24,7 +24,7 @@ from agentbay_kernel.errors import (
 from agentbay_kernel.execution.cell import Cell
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.service import AgentBay
-from agentbay_kernel.sessions import SessionManager, read_recipe
+from agentbay_kernel.sessions import SessionManager, read_recipe, top
 from tests.runtime import running_local_runtime
 from tests.sessions.conftest import Service, wait_until
 
@@ -203,7 +203,7 @@ def test_a_session_object_of_the_official_sdk_and_the_setting_attach_too(
 
 
 def test_a_cell_that_waits_behind_its_owners_work_says_so_and_look_does_not_wait(
-    service: Service, manager: MakeManager
+    service: Service, manager: MakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session_id = service.create()
     owner = service.client.get(session_id).session
@@ -225,7 +225,10 @@ def test_a_cell_that_waits_behind_its_owners_work_says_so_and_look_does_not_wait
     while "waits" not in shown(messages):
         messages.append(next(running))
     assert session_id in shown(messages)
-    seen = one.top()
+    with monkeypatch.context() as patch:
+        # Less than usual.
+        patch.setattr(top, "_ANSWER_S", 0.5)
+        seen = one.top()
     assert "busy" in seen.problems["variables"]
     assert "PID" in seen.processes and seen.files and seen.metrics
     assert owner.call_mcp_tool("shell", {"command": f"touch {release}"}).success
