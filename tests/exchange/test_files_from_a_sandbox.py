@@ -80,15 +80,6 @@ def fetch(manager: SessionManager, tmp_path: Path) -> Fetch:
 PYTEST_AND_PLUGINS = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 # The plugins of our own environment take seconds to start, and do nothing here.
 PYTEST = [*PYTEST_AND_PLUGINS, "--disable-plugin-autoload"]
-NBCONVERT = [sys.executable, "-m", "nbconvert", "nothing.ipynb"]
-# As it finds its configuration; it starts in a tenth of the time.
-CONFIGURED = [
-    sys.executable,
-    "-c",
-    "from jupyter_core.application import JupyterApp as J\n"
-    "type('A', (J,), {'name': 'jupyter-nbconvert', 'start': lambda self: None})"
-    ".launch_instance([])",
-]
 # As pytest finds its plugins.
 ENTRY_POINTS = [
     sys.executable,
@@ -96,8 +87,10 @@ ENTRY_POINTS = [
     "import importlib.metadata as m\n"
     "[it.load() for it in m.entry_points(group='pytest11') if it.value == 'this']",
 ]
-# They start slowly: `make test` has the plugins and Jupyter's configuration by what finds them.
-SLOW = ("nbconvert's configuration", "nbconvert's configuration as data", "pytest's plugins")
+# It starts slowly: `make test` has the plugins by what finds them.
+SLOW = ("pytest's plugins",)
+# These show nothing without the conftest.py that a download writes.
+BESIDE_OUR_CONFTEST = ("what pytest takes for our own conftest", "modules beside our own conftest")
 IMPORT = [sys.executable, "-c", "import helper; print(helper.mine)"]
 OWN = {
     "helper.py": "mine = 'mine'\n",
@@ -113,11 +106,6 @@ RUNS: dict[str, tuple[str, dict[str, bytes], list[str]]] = {
     "byte code in a folder": (
         "download TOP/__pycache__",
         {f"__pycache__/helper.{TAG}.pyc": byte_code()},
-        IMPORT,
-    ),
-    "byte code in other letters": (
-        "download TOP/a.pyc __PyCache__/helper.{tag}.pyc",
-        {"a.pyc": byte_code()},
         IMPORT,
     ),
     "a package before an own module": (
@@ -169,25 +157,6 @@ RUNS: dict[str, tuple[str, dict[str, bytes], list[str]]] = {
         "download TOP/from-sandbox --force",
         {"from-sandbox/helper.py": EVIL.encode(), "from-sandbox/__init__.py": EVIL.encode()},
         PYTEST,
-    ),
-    "Jupyter's configuration": (
-        "download TOP/jupyter_nbconvert_config.py",
-        {"jupyter_nbconvert_config.py": EVIL.encode()},
-        CONFIGURED,
-    ),
-    "nbconvert's configuration": (
-        "download TOP/jupyter_nbconvert_config.py",
-        {"jupyter_nbconvert_config.py": EVIL.encode()},
-        NBCONVERT,
-    ),
-    "nbconvert's configuration as data": (
-        "download TOP/jupyter_nbconvert_config.json",
-        {
-            "jupyter_nbconvert_config.json": json.dumps(
-                {"NbConvertApp": {"export_format": "evil.Exporter"}}
-            ).encode(),
-        },
-        NBCONVERT,
     ),
     "a package's settings": (
         "download TOP/setup.cfg",
@@ -245,6 +214,66 @@ def test_nothing_runs_what_was_downloaded(fetch: Fetch, tmp_path: Path, kind: st
     assert not list(tmp_path.rglob(MARK)), printed
     assert "Zen of Python" not in printed and "evil" not in printed
     assert status == usual_status(tuple(command)), printed
+
+
+def put_where_asked(line: str, files: dict[str, bytes], folder: Path) -> None:
+    """Write the files where a download without any rule would have them."""
+    source, *target = [word for word in line.split()[1:] if not word.startswith("--")]
+    top = source.removeprefix("TOP/")
+    wanted = folder / (target[0] if target else Path(top).name)
+    for name, data in files.items():
+        path = wanted / name.removeprefix(top).lstrip("/") if name != top else wanted
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+# `make test` has one of them: they show that the test above can fail.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] * (kind != "a package before an own module"))
+        for kind in RUNS
+        if kind not in BESIDE_OUR_CONFTEST
+    ],
+)
+def test_it_would_run_where_it_was_asked_for(tmp_path: Path, kind: str) -> None:
+    line, files, command = RUNS[kind]
+    for name, text in OWN.items():
+        (tmp_path / name).write_text(text)
+    put_where_asked(line.replace("{tag}", TAG or ""), files, tmp_path)
+    status, printed = outcome(tuple(command), tmp_path)
+    ran = list(tmp_path.rglob(MARK)) or "Zen of Python" in printed
+    assert ran or status != usual_status(tuple(command)), printed
+
+
+# Other versions of Jupyter read these from the working directory, and other systems don't tell
+# capital letters from small ones: here nothing would run, so their place is what is shown.
+@pytest.mark.parametrize(
+    ("line", "name", "place"),
+    [
+        (
+            "download TOP/jupyter_nbconvert_config.py",
+            "jupyter_nbconvert_config.py",
+            "jupyter_nbconvert_config.py",
+        ),
+        (
+            "download TOP/jupyter_nbconvert_config.json",
+            "jupyter_nbconvert_config.json",
+            "jupyter_nbconvert_config.json",
+        ),
+        (
+            f"download TOP/a.pyc __PyCache__/helper.{TAG}.pyc",
+            "a.pyc",
+            f"__PyCache__/helper.{TAG}.pyc",
+        ),
+    ],
+)
+def test_what_others_would_obey_is_not_put_there(
+    fetch: Fetch, tmp_path: Path, line: str, name: str, place: str
+) -> None:
+    with contextlib.suppress(AgentBayError):
+        fetch(line, {name: b"{}"})
+    assert not (tmp_path / place).exists()
 
 
 def listed(folder: Path) -> set[str]:
