@@ -232,6 +232,16 @@ class ChartBudget:
         self._most = most
         self._stored: list[_Stored] = []
 
+    def for_cell(self, cell: str | None = None) -> CellCharts:
+        """Return the charts of a cell that starts to run; those of its earlier run are gone.
+
+        Arguments:
+            cell: its id in the notebook, if the front end sends one.
+        """
+        key = cell if cell is not None else object()
+        self.forget(key)
+        return CellCharts(self, key)
+
     def forget(self, cell: Any) -> None:
         """Note that a cell's outputs are cleared."""
         self._stored = [it for it in self._stored if it.cell != cell]
@@ -270,6 +280,10 @@ class CellCharts:
 
     budget: ChartBudget
     cell: object
+
+    def clear(self) -> None:
+        """Note that a clear_output removed them."""
+        self.budget.forget(self.cell)
 
     def fit(
         self,

@@ -61,10 +61,7 @@ class Containment:
         self._find_settings = find_settings
         self._told: set[str] = set()
         self._widgets = Widgets(lambda: self.policy)
-        # Created for the first displayed output: most cells only print.
-        self._charts: ChartBudget | None = None
-        # Cells with an id that have displayed something.
-        self._displaying: set[object] = set()
+        self._charts = ChartBudget()
 
     @property
     def policy(self) -> Policy:
@@ -72,24 +69,13 @@ class Containment:
         settings = self._find_settings()
         return Policy() if settings is None else Policy.of(settings)
 
-    @property
-    def _trusts(self) -> bool:
-        """Whether everything passes unchanged."""
-        settings = self._find_settings()
-        return settings is not None and settings.html == "trust"
-
     def for_cell(self, cell: str | None = None) -> CellContainment:
         """Return the containment of one request's messages.
 
         Arguments:
             cell: the notebook's id of the cell, if it has one.
         """
-        key = cell if cell is not None else object()
-        if self._charts is not None and key in self._displaying:
-            # The cell runs again, so its earlier charts are gone.
-            self._displaying.remove(key)
-            self._charts.forget(key)
-        return CellContainment(self, key)
+        return CellContainment(self, self._charts.for_cell(cell))
 
     def prepare(self) -> None:
         """Import the modules that the first HTML needs."""
@@ -99,12 +85,12 @@ class Containment:
         """Note a comm message that the page sends."""
         self._widgets.note_from_page(kind, content)
 
-    def contain(self, message: Message, streams: StreamText, cell: object) -> list[Message]:
+    def contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
         """Return the messages that replace a remote one; notes on what is not shown come last."""
-        if self._trusts:
+        if self.policy.trusts:
             return [message]
         try:
-            return self._contain(message, streams, cell)
+            return self._contain(message, streams, charts)
         except Exception:
             # Showing nothing is the safe choice. The error is in the log, not in the page. It is an
             # error of the kernel itself, so the note goes to stderr.
@@ -114,7 +100,7 @@ class Containment:
 
     def inspection(self, reply: JsonObject) -> JsonObject:
         """Return an inspect_reply's content with its plain text only."""
-        if self._trusts:
+        if self.policy.trusts:
             return reply
         data = reply.get("data")
         found = reply.get("found") is True and isinstance(data, dict) and PLAIN in data
@@ -124,7 +110,7 @@ class Containment:
 
     def completions(self, reply: JsonObject) -> JsonObject:
         """Return a complete_reply's content, only with matches that look like what they are."""
-        if self._trusts:
+        if self.policy.trusts:
             return reply
         if excess(reply, _MOST_COMPLETIONS_BYTES):
             # More than anyone reads, and each character of it would be checked.
@@ -150,7 +136,7 @@ class Containment:
 
     def history(self, reply: JsonObject) -> JsonObject:
         """Return a history_reply's content with all characters of its lines visible."""
-        if self._trusts:
+        if self.policy.trusts:
             return reply
         history = _list(reply.get("history"))
         if excess(history, MOST_TEXT):
@@ -158,14 +144,14 @@ class Containment:
         entries = [it for it in history if isinstance(it, list | tuple)]
         return {**_status(reply), "history": [all_visible(list(entry)) for entry in entries]}
 
-    def _contain(self, message: Message, streams: StreamText, cell: object) -> list[Message]:
+    def _contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
         content = message.content
         if message.type == "stream":
             name = "stderr" if content.get("name") == "stderr" else "stdout"
             text = streams.visible(name, as_text(content.get("text")))
             return [stream(name, text)] if text else []
         if message.type in _SHOWN:
-            return self._displayed(message, cell)
+            return self._displayed(message, charts)
         if message.type == "error":
             return [Message("error", _error(content))]
         if message.type in _COMMS:
@@ -174,8 +160,7 @@ class Containment:
                 return self._notes((contained,))
             return [contained] if contained is not None else []
         if message.type == "clear_output":
-            if self._charts is not None:
-                self._charts.forget(cell)
+            charts.clear()
             return [Message("clear_output", {"wait": content.get("wait") is True})]
         if message.type == "input_request":
             text = prompt(as_text(content.get("prompt"))[:_LONGEST_PROMPT])
@@ -188,18 +173,14 @@ class Containment:
             return [*notes, replace(message, content=reply, metadata=metadata, buffers=())]
         return []
 
-    def _displayed(self, message: Message, cell: object) -> list[Message]:
-        if self._charts is None:
-            self._charts = ChartBudget()
-        if isinstance(cell, str):
-            self._displaying.add(cell)
+    def _displayed(self, message: Message, charts: CellCharts) -> list[Message]:
         content = message.content
         transient = _transient(content.get("transient"))
         shown = contain_bundle(
             content.get("data"),
             content.get("metadata"),
             self.policy,
-            CellCharts(self._charts, cell),
+            charts,
             transient.get("display_id"),
             message.type == "update_display_data",
         )
@@ -301,14 +282,14 @@ _TYPES = "_jupyter_types_experimental"
 class CellContainment:
     """Contains the messages of one request, whose streams may arrive in pieces."""
 
-    def __init__(self, containment: Containment, cell: object) -> None:
+    def __init__(self, containment: Containment, charts: CellCharts) -> None:
         self._containment = containment
-        self._cell = cell
+        self._charts = charts
         self._streams = StreamText()
 
     def __call__(self, message: Message) -> list[Message]:
         """Return the messages that replace a remote one."""
-        return self._containment.contain(message, self._streams, self._cell)
+        return self._containment.contain(message, self._streams, self._charts)
 
 
 def _error(content: JsonObject) -> JsonObject:

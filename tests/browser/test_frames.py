@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import pytest
-from playwright.sync_api import Browser, TimeoutError
+from playwright.sync_api import Browser
+from playwright.sync_api import TimeoutError as PageTimeoutError
 
 from agentbay_kernel.containment import frame
 from agentbay_kernel.containment.frame import framed
@@ -294,7 +295,7 @@ def _said(
             if at <= number < at + _AT_ONCE:
                 try:
                     page.wait_for_function("message => said.includes(message)", arg=message)
-                except TimeoutError as error:
+                except PageTimeoutError as error:
                     told = page.evaluate("said")
                     raise AssertionError(f"{message!r} is not among {told}") from error
     for page in pages.values():

@@ -246,34 +246,21 @@ def test_it_would_run_where_it_was_asked_for(tmp_path: Path, kind: str) -> None:
     assert ran or status != usual_status(tuple(command)), printed
 
 
-# Other versions of Jupyter read these from the working directory, and other systems don't tell
-# capital letters from small ones: here nothing would run, so their place is what is shown.
-@pytest.mark.parametrize(
-    ("line", "name", "place"),
-    [
-        (
-            "download TOP/jupyter_nbconvert_config.py",
-            "jupyter_nbconvert_config.py",
-            "jupyter_nbconvert_config.py",
-        ),
-        (
-            "download TOP/jupyter_nbconvert_config.json",
-            "jupyter_nbconvert_config.json",
-            "jupyter_nbconvert_config.json",
-        ),
-        (
-            f"download TOP/a.pyc __PyCache__/helper.{TAG}.pyc",
-            "a.pyc",
-            f"__PyCache__/helper.{TAG}.pyc",
-        ),
-    ],
-)
-def test_what_others_would_obey_is_not_put_there(
-    fetch: Fetch, tmp_path: Path, line: str, name: str, place: str
+# Other versions of Jupyter read these from the working directory, so their place is what is shown.
+@pytest.mark.parametrize("kind", ["py", "json"])
+def test_what_other_versions_of_jupyter_obey_is_kept_apart(
+    fetch: Fetch, tmp_path: Path, kind: str
 ) -> None:
-    with contextlib.suppress(AgentBayError):
-        fetch(line, {name: b"{}"})
-    assert not (tmp_path / place).exists()
+    name = f"jupyter_nbconvert_config.{kind}"
+    fetch(f"download TOP/{name}", {name: b"{}"})
+    assert listed(tmp_path) == {f"from-sandbox/{name}"}
+
+
+# Other systems don't tell capital letters from small ones.
+def test_byte_code_in_other_letters_is_refused(fetch: Fetch, tmp_path: Path) -> None:
+    with pytest.raises(AgentBayError, match="__PyCache__"):
+        fetch(f"download TOP/a.pyc __PyCache__/helper.{TAG}.pyc", {"a.pyc": byte_code()})
+    assert listed(tmp_path) == set()
 
 
 def listed(folder: Path) -> set[str]:
