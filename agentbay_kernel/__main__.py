@@ -8,7 +8,7 @@ import sys
 def main() -> int | None:
     """Run the kernel or the command line, and import only what that one needs."""
     if any(argument == "-f" or argument.startswith("-f=") for argument in sys.argv[1:]):
-        from agentbay_kernel.local.child import start_ahead
+        from agentbay_kernel.local.own_runtime import start_ahead
 
         # Before the slow imports, because the first cell waits for it.
         start_ahead()

@@ -152,13 +152,16 @@ def wait_until_ready(manager: KernelManager, client: BlockingKernelClient) -> No
 def running_kernel(
     name: str, env: dict[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[RunningKernel]:
-    """A kernel of that kernelspec, started in a folder, shut down at the end."""
+    """A kernel of that kernelspec, started in a folder, shut down at the end.
+
+    It shares its local runtime's process with those alone that have the same `OF_ONE_TEST`.
+    """
     # Not by TCP: the ports are chosen here and bound by the kernel, and what runs beside this test
     # may take one in between.
     sockets = tempfile.mkdtemp(prefix="agentbay-")
     manager = KernelManager(kernel_name=name, transport="ipc", ip=f"{sockets}/k")
     place = {} if folder is None else {"cwd": str(folder)}
-    manager.start_kernel(env={**os.environ, **(env or {})}, **place)
+    manager.start_kernel(env={**os.environ, "OF_ONE_TEST": sockets, **(env or {})}, **place)
     client = manager.blocking_client()
     client.start_channels()
     try:

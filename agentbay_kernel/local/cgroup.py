@@ -128,7 +128,7 @@ def _usable(path: Path) -> Parent | None:
                 with contextlib.suppress(OSError):
                     (path / "cgroup.subtree_control").write_text(f"+{controller}")
         _remove_leftovers(path)
-        trial = path / f"agentbay-{os.getpid()}-trial"
+        trial = path / f"agentbay-{os.getpid()}-trial{next(_numbers)}"
         trial.mkdir()
         try:
             found = tuple(name for name in LIMIT_FILES if _limit_file(trial, name))

@@ -84,7 +84,7 @@ class LocalRuntime:
         return fields
 
     def announcement(self) -> dict[str, Any]:
-        """Return the first line on stdout."""
+        """Return the facts that its user needs."""
         line = {"endpoint": self.endpoint, "api_key": self._api_key, **self._told()}
         if self._certificate:
             line["ca_file"] = str(self._certificate.ca_file)

@@ -11,18 +11,13 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
-import signal
-import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 from agentbay_kernel.errors import ConfigurationError, LocalRuntimeError
+from agentbay_kernel.local.process import listen, new_key, open_runtime, stop_by_signal
 from agentbay_kernel.local.settings import MEGABYTE, Limits, Settings
-
-HOST = "127.0.0.1"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,11 +48,6 @@ def make_parser() -> argparse.ArgumentParser:
         choices=(0, 1),
         default=1,
         help="sessions kept ready, so that a new one's first cell is fast (default: 1)",
-    )
-    add(
-        "--first-ahead",
-        action="store_true",
-        help="make the first session now: it will be created soon",
     )
     add(
         "--no-kernels",
@@ -110,7 +100,6 @@ def read_settings(flags: argparse.Namespace) -> Settings:
         network=flags.network,
         cgroup=flags.cgroup,
         prewarm=flags.prewarm,
-        first_ahead=flags.first_ahead,
         kernels=flags.kernels,
         max_sessions=flags.max_sessions,
         idle_s=flags.idle_seconds or None,
@@ -139,30 +128,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _serve(flags: argparse.Namespace) -> None:
-    # Listen before the imports that take time: connections wait in the backlog.
-    sock = _listen(flags.port)
-    from agentbay_kernel.local import isolation
-    from agentbay_kernel.local.agent.limits import free_at_once
-
-    free_at_once()
-    loop = asyncio.get_running_loop()
-    settings = read_settings(flags)
-    # Its trial sandbox runs while the rest is imported.
-    choice = isolation.Choice(settings)
-    from agentbay_kernel.local.behaviour import Behaviour
-    from agentbay_kernel.local.profile import load_profile
-    from agentbay_kernel.local.runtime import LocalRuntime
-
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
+    sock = listen(flags.port)
+    stop = stop_by_signal()
     if flags.die_with_parent:
-        _watch_stdin(loop, stop)
+        _watch_stdin(asyncio.get_running_loop(), stop)
     key = _read_key(flags.api_key_file)
-    behaviour = Behaviour(load_profile(flags.profile), flags.log)
-    runtime = LocalRuntime(sock, key, settings, choice.result(), behaviour, tls=flags.tls)
-    runtime.start()
-    _announce(runtime.announcement())
+    runtime = await open_runtime(
+        sock, key, read_settings(flags), flags.profile, flags.log, tls=flags.tls
+    )
+    print(json.dumps(runtime.announcement()), flush=True)
     try:
         await runtime.prepare()
         await stop.wait()
@@ -170,23 +144,9 @@ async def _serve(flags: argparse.Namespace) -> None:
         await runtime.end()
 
 
-def _listen(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((HOST, port))
-    except OSError as failure:
-        raise ConfigurationError(
-            f"Port {port} can't be used: {failure.strerror}. Choose another with --port."
-        ) from failure
-    sock.listen(128)
-    sock.setblocking(False)
-    return sock
-
-
 def _read_key(path: Path | None) -> str:
     if path is None:
-        return f"akm-{secrets.token_hex(16)}"
+        return new_key()
     try:
         key = path.read_text().strip()
     except OSError as failure:
@@ -196,10 +156,6 @@ def _read_key(path: Path | None) -> str:
     if not key:
         raise ConfigurationError(f"--api-key-file {path} is empty: write the key into it.")
     return key
-
-
-def _announce(line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay_kernel import threads
 from agentbay_kernel.errors import AgentBayError, LocalRuntimeError, NoBackendError
-from agentbay_kernel.local.child import ChildRuntime, end_ahead, start_child
+from agentbay_kernel.local import own_runtime
+from agentbay_kernel.local.own_runtime import OwnRuntime
 from agentbay_kernel.service import AgentBay, Endpoint, find_credentials
 from agentbay_kernel.service.endpoint import ENDPOINT_VARIABLE, KEY_VARIABLE, REGION_VARIABLE
 
@@ -41,14 +42,14 @@ class Backend:
         notice: a warning that the first cell must show, or empty.
         isolation: what a local runtime confines: `level` (bubblewrap or none), `summary`,
             `confined`, `not_confined`.
-        runtime: the local runtime, if this program started it.
+        runtime: the local runtime, if it is this program's own.
     """
 
     client: AgentBay
     is_local: bool
     notice: str
     isolation: Mapping[str, Any] = field(default_factory=dict)
-    runtime: ChildRuntime | None = None
+    runtime: OwnRuntime | None = None
 
     @property
     def place(self) -> str:
@@ -79,7 +80,7 @@ class Backend:
 
     @property
     def alive(self) -> bool:
-        """Return False if the runtime that this program started is gone."""
+        """Return False if this program's own runtime is gone."""
         return self.runtime is None or self.runtime.alive
 
     @property
@@ -104,7 +105,7 @@ class Backend:
         self.close()
 
     def close(self) -> None:
-        """Close the connections, and end the runtime if this program started it."""
+        """Close the connections, and end the runtime if it is this program's own."""
         self.client.close()
         if self.runtime is not None:
             self.runtime.close()
@@ -114,7 +115,7 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
     """Open the backend that the settings and the environment name.
 
     `backend = local` wins over a key. With a loopback `AGENTBAY_ENDPOINT` and its key, the local
-    runtime that listens there is used. Otherwise one is started as a child process.
+    runtime that listens there is used. Otherwise one is started, which ends with this program.
 
     Arguments:
         settings: the settings; by default those in force.
@@ -135,13 +136,13 @@ def open_backend(settings: AgentBaySettings | None = None) -> Backend:
     found, largest = find_credentials(), settings.response_limit
     if settings.backend == "local":
         if found.api_key and found.endpoint.is_loopback:
-            end_ahead()
+            own_runtime.end_ahead()
             return _local_backend(AgentBay(found.api_key, largest_response=largest), None)
-        runtime = start_child(settings)
+        runtime = own_runtime.start(settings)
         told = runtime.announcement
         client = AgentBay(told["api_key"], endpoint=told["endpoint"], largest_response=largest)
         return _local_backend(client, runtime)
-    end_ahead()
+    own_runtime.end_ahead()
     if not found.api_key:
         raise NoBackendError(
             "There is no AgentBay API key, so there is no sandbox to run this in, and nothing was "
@@ -189,7 +190,7 @@ def _notice_of(endpoint: Endpoint) -> str:
     )
 
 
-def _local_backend(client: AgentBay, runtime: ChildRuntime | None) -> Backend:
+def _local_backend(client: AgentBay, runtime: OwnRuntime | None) -> Backend:
     told = runtime.announcement if runtime is not None else client.local_report()
     isolation = told.get("isolation") or {}
     summary = isolation.get("summary") or "it does not report what is isolated"

@@ -5,12 +5,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-import time
 import venv
-from collections.abc import Callable
 from pathlib import Path
-
-import psutil
 
 from agentbay_kernel.execution.bridge.client import BridgeClient
 from agentbay_kernel.execution.bridge.python import BridgedPython
@@ -108,43 +104,3 @@ def test_kernels_are_prepared_unless_told_otherwise() -> None:
             cell = Cell("print(6 * 7)", "python")
             printed = [it.content.get("text") for it in BridgedPython(tunnel).execute(cell)]
             assert "42\n" in printed
-
-
-def test_the_first_session_alone_is_made_ahead() -> None:
-    with running_local_runtime("--prewarm", "0", "--first-ahead") as runtime:
-
-        def interpreters() -> list[int]:
-            below = psutil.Process(runtime.process.pid).children(recursive=True)
-            return [it.pid for it in below if is_interpreter(it)]
-
-        wait_until(lambda: bool(interpreters()))
-        ahead = interpreters()
-        session = post(runtime, "CreateMcpSession").json()["Data"]["SessionId"]
-        time.sleep(1)
-        # It is the first one's, and there is no other.
-        assert set(ahead) <= set(interpreters()) <= {*ahead, *_children(ahead)}
-        assert post(runtime, "ReleaseMcpSession", SessionId=session).ok
-        wait_until(lambda: not interpreters())
-        assert post(runtime, "CreateMcpSession").ok
-        wait_until(lambda: bool(interpreters()))
-
-
-def is_interpreter(process: psutil.Process) -> bool:
-    """Is it a session's Python?"""
-    try:
-        return "python_engine.py" in " ".join(process.cmdline()[:2])
-    except psutil.Error:
-        # It has just ended.
-        return False
-
-
-def _children(parents: list[int]) -> set[int]:
-    return {child.pid for it in parents for child in psutil.Process(it).children()}
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Fail if it does not come to hold."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
