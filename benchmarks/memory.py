@@ -70,19 +70,23 @@ def stock() -> Iterator[tuple[str, ...]]:
             yield row("python3 (ipykernel)", step, [family(kernel.pid) for kernel in kernels])
 
 
-def own_runtime() -> Iterator[tuple[str, ...]]:
-    """Each notebook with a runtime of its own, as `AGENTBAY_BACKEND=local` starts it."""
-    with notebooks("agentbay-python", {"AGENTBAY_BACKEND": "local"}) as kernels:
+def own_runtimes() -> Iterator[tuple[str, ...]]:
+    """Each notebook with its own runtime in one process, as `AGENTBAY_BACKEND=local` starts it.
+
+    The first notebook's kernel is that process's parent.
+    """
+    environment = {"AGENTBAY_BACKEND": "local", "OF_ONE_TEST": "benchmarks.memory"}
+    with notebooks("agentbay-python", environment) as kernels:
         for step, code in STEPS:
             for kernel in kernels:
                 assert kernel.run(code).reply["status"] == "ok"
-            yield row("runtime of its own", step, [family(kernel.pid) for kernel in kernels])
+            yield row("own runtimes, one process", step, [family(kernel.pid) for kernel in kernels])
 
 
 def shared_runtime() -> Iterator[tuple[str, ...]]:
-    """All notebooks with one runtime, as `AGENTBAY_ENDPOINT` names it."""
+    """All notebooks with one runtime that `serve` runs, as `AGENTBAY_ENDPOINT` names it."""
     with serving("--prewarm", "0") as (told, _, pid):
-        yield row("shared runtime", "no session", [family(pid)] * NOTEBOOKS)
+        yield row("one runtime, by `serve`", "no session", [family(pid)] * NOTEBOOKS)
         environment = {
             "AGENTBAY_BACKEND": "local",
             "AGENTBAY_ENDPOINT": told["endpoint"],
@@ -91,12 +95,12 @@ def shared_runtime() -> Iterator[tuple[str, ...]]:
         }
         with notebooks("agentbay-python", environment) as kernels:
             own = [family(kernel.pid) for kernel in kernels]
-            yield row("shared runtime", "the kernel alone", own)
+            yield row("one runtime, by `serve`", "the kernel alone", own)
             for step, code in STEPS:
                 for kernel in kernels:
                     assert kernel.run(code).reply["status"] == "ok"
-                yield row("shared runtime", step, [*own, family(pid)])
-            yield row("shared runtime", "of that, the kernel", own)
+                yield row("one runtime, by `serve`", step, [*own, family(pid)])
+            yield row("one runtime, by `serve`", "of that, the kernel", own)
 
 
 def server() -> tuple[str, ...]:
@@ -114,7 +118,7 @@ def server() -> tuple[str, ...]:
 
 def main() -> None:
     """Measure and print."""
-    rows: list[Any] = [server(), *stock(), *own_runtime(), *shared_runtime()]
+    rows: list[Any] = [server(), *stock(), *own_runtimes(), *shared_runtime()]
     print(f"For one notebook, {NOTEBOOKS} being open\n")
     print(table(("notebook", "when", "processes", "memory (MB)"), rows))
 

@@ -31,6 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from agentbay_kernel._version import __version__
 from agentbay_kernel.errors import AgentBayError, LocalRuntimeError
+from agentbay_kernel.local.settings import temporary_directory
 
 if TYPE_CHECKING:
     from agentbay_kernel.config import AgentBaySettings
@@ -45,8 +46,6 @@ _START_S = 30.0
 _END_S = 1.0
 # The lock is held for milliseconds, unless the process that holds it hangs.
 LOCK_WITHIN_S, _LOCK_INTERVAL_S = 10.0, 0.005
-# Of a directory: the path of a socket in it must be shorter than 104 bytes.
-LONGEST_PATH = 60
 
 
 class OwnRuntime:
@@ -242,9 +241,7 @@ def _identity() -> str:
 
 def _folder() -> Path:
     """Return the directory of this user's sockets."""
-    parent = Path(tempfile.gettempdir())
-    if len(str(parent)) > LONGEST_PATH:
-        parent = Path("/tmp")
+    parent = temporary_directory()
     folder = parent / f"agentbay-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)

@@ -16,13 +16,11 @@ from agentbay_kernel.local.isolation import Isolation
 from agentbay_kernel.local.javascript_engine import JavaScriptEngine
 from agentbay_kernel.local.priority import AgentPriority
 from agentbay_kernel.local.python_engine import PythonEngine
-from agentbay_kernel.local.settings import Settings
+from agentbay_kernel.local.settings import Settings, temporary_directory
 from agentbay_kernel.local.terminals import TerminalOutput
 
 FOLDER_PREFIX = "agentbay-local-"
 REFILL_DELAY_S = 0.5
-# Of the directory: the path of a socket in it must be shorter than 104 bytes.
-LONGEST_PATH = 60
 
 
 class Sandbox:
@@ -96,16 +94,15 @@ class Sandboxes:
             with contextlib.suppress(LocalRuntimeError):
                 await (await made).end()
         self._prewarmed = []
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # It may hold large contexts, and this process may have other runtimes.
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self._lock.close()
 
 
 def _make_base() -> tuple[Path, Any]:
     """Make a private directory for this runtime, locked while it runs; remove those of runtimes
     that were killed."""
-    parent = Path(tempfile.gettempdir())
-    if len(str(parent)) > LONGEST_PATH:
-        parent = Path("/tmp")
+    parent = temporary_directory()
     for left in parent.glob(f"{FOLDER_PREFIX}*"):
         with contextlib.suppress(OSError), (left / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,12 +1,22 @@
-"""The settings of a local runtime: the values of `serve`'s flags."""
+"""The settings of a local runtime, and where it keeps its files."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MEGABYTE = 1024 * 1024
 DATA = 2048 * MEGABYTE
+# Of a directory: the path of a socket in it must be shorter than 104 bytes.
+LONGEST_PATH = 60
+
+
+def temporary_directory() -> Path:
+    """Return the directory for temporary files, if it is not too deep for a socket's path."""
+    directory = Path(tempfile.gettempdir())
+    return directory if len(str(directory)) <= LONGEST_PATH else Path("/tmp")
 
 
 @dataclass(frozen=True)

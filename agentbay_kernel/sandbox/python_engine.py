@@ -96,6 +96,7 @@ FLUSH_S = 0.1
 PIPE_SIZE = MEGABYTE
 # In a shorter time, a child process can't have written anything.
 CHILD_S = 0.0001
+TRACEBACK_MODULES = ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data")
 # Idle time after the start, before `_warm_up`.
 IDLE_S = 0.2
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -667,6 +668,7 @@ class Engine:
         self._serving = self._loop.create_task(self._serve())
         gc.enable()
         self._output.put({"event": "ready"})
+        self._has_kernel = prepared_kernel.VARIABLE in os.environ
         self._loop.call_later(IDLE_S, self._warm_up)
         while not self._ended:
             # SystemExit in a user's task ends the loop, but must not end the session.
@@ -781,9 +783,11 @@ class Engine:
     def _warm_up(self) -> None:
         """Do ahead what the first cell, and the first traceback, would wait for. An interrupted
         cell has little time for its traceback."""
-        with contextlib.suppress(ImportError):
-            for name in ("pygments.formatters.terminal256", "pygments.lexers.python", "stack_data"):
-                importlib.import_module(name)
+        # With a prepared kernel, cells run there, and this would take 2 MB of memory here.
+        if not self._has_kernel:
+            with contextlib.suppress(ImportError):
+                for name in TRACEBACK_MODULES:
+                    importlib.import_module(name)
         # These compile regular expressions and find printers. A cell has done that itself, and may
         # have registered functions, which must not be called between cells.
         if self._output.run is None and self._shell.execution_count == 1:

@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from agentbay_kernel import threads
-from agentbay_kernel.exchange import Exchange, Progress, Reporter, Transferred
 from agentbay_kernel.execution.messages import Message
 from agentbay_kernel.local_files import FROM_SANDBOX, path_asked_for, path_to_read
 from agentbay_kernel.sessions.audit_log import AuditLog
@@ -27,6 +26,7 @@ from agentbay_kernel.verbs.parser import LineParser, add_session_argument, compl
 from agentbay_kernel.verbs.verb import Verb, VerbContext
 
 if TYPE_CHECKING:
+    from agentbay_kernel.exchange import Exchange, Progress, Reporter, Transferred
     from agentbay_kernel.sessions import LiveSession, SessionManager
 
 T = TypeVar("T")
@@ -46,6 +46,9 @@ def exchange_of(live: LiveSession, limit: int, audit: AuditLog | None) -> Exchan
         limit: bytes that one transfer may have.
         audit: logs what is sent; None if there is no log.
     """
+    # Most notebooks need none, and the modules take 2 MB of a kernel's memory.
+    from agentbay_kernel.exchange import Exchange
+
     with _exchanges_lock:
         if live not in _exchanges:
             _exchanges[live] = Exchange(live.session, live.execution_of, limit, audit)

@@ -134,7 +134,7 @@ def test_the_runtime_of_a_kernel_ends_with_it() -> None:
         kernel.run("1")
         process = psutil.Process(kernel.pid)
         children = process.children(recursive=True)
-        assert any("serve" in child.cmdline() for child in children)
+        assert any("agentbay_kernel.local.daemon" in child.cmdline() for child in children)
         process.kill()
         _, alive = psutil.wait_procs(children, timeout=15)
         assert not alive

@@ -154,7 +154,7 @@ def test_a_local_runtime_that_ends_while_a_cell_runs_is_told(execution: str) -> 
         sent = kernel.send("print('begun', flush=True); import time; time.sleep(600)")
         kernel.wait_for_output(sent, "stream")
         for process in psutil.Process(kernel.pid).children():
-            if "serve" in process.cmdline():
+            if "agentbay_kernel.local.daemon" in process.cmdline():
                 process.kill()
         ran = kernel.finish(sent)
         assert ran.reply["ename"] == "SessionError", ran
