@@ -26,8 +26,14 @@ LONG_S, LONG_ITEMS = 0.2, 24
 def served() -> Iterator[None]:
     """A local runtime that pools find by the environment."""
     with running_local_runtime("--prewarm", "1") as runtime:
-        os.environ |= {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
-        yield
+        variables = {"AGENTBAY_ENDPOINT": runtime.endpoint, "AGENTBAY_API_KEY": runtime.api_key}
+        os.environ |= variables
+        try:
+            yield
+        finally:
+            # What is measured next has a runtime of its own.
+            for name in variables:
+                del os.environ[name]
 
 
 def quiet(line: str) -> None:

@@ -47,6 +47,11 @@ def megabytes(processes: list[psutil.Process]) -> float:
     return total / 2**20
 
 
+def _run(kernel: RunningKernel, code: str) -> None:
+    reply = kernel.run(code).reply
+    assert reply["status"] == "ok", reply
+
+
 @contextmanager
 def notebooks(kernel: str, environment: dict[str, str]) -> Iterator[list[RunningKernel]]:
     """Some notebooks' kernels."""
@@ -66,7 +71,7 @@ def stock() -> Iterator[tuple[str, ...]]:
     with notebooks("python3", {}) as kernels:
         for step, code in STEPS[:2]:
             for kernel in kernels:
-                assert kernel.run(code).reply["status"] == "ok"
+                _run(kernel, code)
             yield row("python3 (ipykernel)", step, [family(kernel.pid) for kernel in kernels])
 
 
@@ -79,7 +84,7 @@ def own_runtimes() -> Iterator[tuple[str, ...]]:
     with notebooks("agentbay-python", environment) as kernels:
         for step, code in STEPS:
             for kernel in kernels:
-                assert kernel.run(code).reply["status"] == "ok"
+                _run(kernel, code)
             yield row("own runtimes, one process", step, [family(kernel.pid) for kernel in kernels])
 
 
@@ -98,7 +103,7 @@ def shared_runtime() -> Iterator[tuple[str, ...]]:
             yield row("one runtime, by `serve`", "the kernel alone", own)
             for step, code in STEPS:
                 for kernel in kernels:
-                    assert kernel.run(code).reply["status"] == "ok"
+                    _run(kernel, code)
                 yield row("one runtime, by `serve`", step, [*own, family(pid)])
             yield row("one runtime, by `serve`", "of that, the kernel", own)
 

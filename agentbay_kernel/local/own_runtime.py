@@ -101,10 +101,9 @@ class OwnRuntime:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=[listener.fileno()],
-                # Other programs will use it; a runtime makes its own key and needs no user's.
-                cwd="/",
+                # A runtime makes its own key and does not need the user's.
                 env={name: v for name, v in os.environ.items() if name != _KEY_VARIABLE},
-                # Ctrl-C in a terminal is meant for the cell, and a killed process group for it.
+                # It may outlive this process, and Ctrl-C in a terminal is meant for the cell.
                 start_new_session=True,
             )
         _started.append(process)
@@ -214,7 +213,7 @@ def end_ahead() -> None:
 def _of(settings: AgentBaySettings) -> dict[str, Any]:
     python = settings.local_python
     return {
-        # The daemon has another working directory.
+        # The daemon may have another working directory.
         "python": os.path.abspath(python) if os.sep in python else python,  # noqa: PTH100
         "isolation": settings.isolation,
         "network": settings.local_network,
