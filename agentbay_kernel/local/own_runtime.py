@@ -14,7 +14,6 @@ A kernel does this before anything else, because a first cell waits for it longe
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import select
@@ -24,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -235,7 +235,8 @@ def _identity() -> str:
         if name != _KEY_VARIABLE and not name.startswith(_OF_ONE_KERNEL)
     }
     what = [__version__, __file__, sys.executable, sorted(variables.items())]
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    # hashlib takes long to import.
+    return f"{zlib.crc32(json.dumps(what).encode()):08x}"
 
 
 def _folder() -> Path:

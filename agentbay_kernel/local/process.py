@@ -77,15 +77,15 @@ async def open_runtime(
     from agentbay_kernel.local.agent.limits import free_at_once
 
     free_at_once()
-    # A trial sandbox runs while the rest is imported. In a thread: other runtimes are served here.
-    choice = asyncio.get_running_loop().run_in_executor(
-        None, lambda: isolation.Choice(settings).result()
-    )
+    # Its trial sandbox runs while the rest is imported. This process may serve other runtimes, so
+    # nothing waits in the event loop.
+    choice = await asyncio.to_thread(isolation.Choice, settings)
     from agentbay_kernel.local.behaviour import Behaviour
     from agentbay_kernel.local.profile import load_profile
     from agentbay_kernel.local.runtime import LocalRuntime
 
     behaviour = Behaviour(load_profile(profile), log)
-    runtime = LocalRuntime(sock, key, settings, await choice, behaviour, tls=tls)
+    isolated = await asyncio.to_thread(choice.result)
+    runtime = LocalRuntime(sock, key, settings, isolated, behaviour, tls=tls)
     runtime.start()
     return runtime
