@@ -51,9 +51,9 @@ def running_local_runtime(
         yield LocalRuntimeProcess(told["endpoint"], told["api_key"], told, process)
     finally:
         process.stdin.close()
+        process.stdout.close()
         try:
             process.wait(15)
-        except subprocess.TimeoutExpired:
+        finally:
+            # One that does not end when its program has gone fails its test.
             process.kill()
-            process.wait()
-        process.stdout.close()

@@ -107,7 +107,6 @@ class LocalRuntime:
     async def end(self) -> None:
         """Stop, and leave no process and no file."""
         self._server.stop()
-        await self._server.close_all_connections()
         self._reaper.cancel()
         if self._filling is not None:
             self._filling.cancel()
