@@ -10,10 +10,10 @@ import pytest
 
 # Seconds of one worker, about. A file that is not named counts as short.
 LONG = {
-    "tests/docs/test_guides.py": 45,
+    "tests/docs/test_guides.py": 50,
     "tests/kernel/test_debugger.py": 45,
     "tests/notebooks/test_notebooks.py": 30,
-    "tests/execution/test_tunnel.py": 45,
+    "tests/execution/test_tunnel.py": 60,
     "tests/grading/test_grade.py": 40,
     "tests/fidelity/test_fidelity.py": 45,
     "tests/containment/test_charts.py": 28,
@@ -39,22 +39,26 @@ LONG = {
     "tests/local/test_life.py": 20,
     "tests/executor/test_limits.py": 15,
     "tests/chaos/test_chaos.py": 25,
-    "tests/browser/test_containment.py": 90,
-    "tests/browser/test_charts.py": 60,
-    "tests/browser/test_frames.py": 30,
-    "tests/browser/test_mathematics.py": 25,
-    "tests/browser/test_course.py": 25,
-    "tests/browser/test_site.py": 12,
-    "tests/browser/test_notebook.py": 25,
-    "tests/browser/test_heights.py": 20,
 }
+
+# xdist gives a worker its next file while two tests of the last one are left, so a long file of one
+# or two tests brings the file behind it to the same worker.
+BROWSER = (
+    *("containment", "heights"),
+    *("charts", "site"),
+    *("course", "mathematics", "debugger"),
+    *("frames", "notebook"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files; within one, tests keep their order."""
-    items.sort(
-        key=lambda item: (
-            item.get_closest_marker("browser") is not None,
-            -LONG.get(item.nodeid.partition("::")[0], 0),
-        )
-    )
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        file = item.nodeid.partition("::")[0]
+        if item.get_closest_marker("browser") is None:
+            return (False, -LONG.get(file, 0))
+        name = file.removeprefix("tests/browser/test_").removesuffix(".py")
+        return (True, BROWSER.index(name) if name in BROWSER else len(BROWSER))
+
+    items.sort(key=place)
