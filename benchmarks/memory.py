@@ -11,12 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import psutil
 
 from benchmarks.kernels import table
-from benchmarks.local_runtime import serving
 from tests.kernels import RunningKernel, running_kernel
 
 NOTEBOOKS = 4
@@ -53,59 +51,44 @@ def _run(kernel: RunningKernel, code: str) -> None:
 
 
 @contextmanager
-def notebooks(kernel: str, environment: dict[str, str]) -> Iterator[list[RunningKernel]]:
+def notebooks(
+    kernel: str, environment: dict[str, str], count: int
+) -> Iterator[list[RunningKernel]]:
     """Some notebooks' kernels."""
     with ExitStack() as running:
-        yield [running.enter_context(running_kernel(kernel, environment)) for _ in range(NOTEBOOKS)]
+        yield [running.enter_context(running_kernel(kernel, environment)) for _ in range(count)]
 
 
 def row(what: str, step: str, groups: list[list[psutil.Process]]) -> tuple[str, ...]:
-    """A row: for one of the notebooks."""
+    """A row: for one of the notebooks, each with a group of processes."""
     time.sleep(SETTLED_S)
-    counted = sum(len(group) for group in groups) / NOTEBOOKS
-    return (what, step, f"{counted:.0f}", f"{sum(map(megabytes, groups)) / NOTEBOOKS:.0f}")
+    counted = sum(map(len, groups)) / len(groups)
+    what = f"{what}, {len(groups)} open"
+    return (what, step, f"{counted:.1f}", f"{sum(map(megabytes, groups)) / len(groups):.0f}")
 
 
-def stock() -> Iterator[tuple[str, ...]]:
+def stock(count: int = NOTEBOOKS) -> Iterator[tuple[str, ...]]:
     """The kernel that one has anyway."""
-    with notebooks("python3", {}) as kernels:
+    with notebooks("python3", {}, count) as kernels:
         for step, code in STEPS[:2]:
             for kernel in kernels:
                 _run(kernel, code)
             yield row("python3 (ipykernel)", step, [family(kernel.pid) for kernel in kernels])
 
 
-def own_runtimes() -> Iterator[tuple[str, ...]]:
-    """Each notebook with its own runtime in one process, as `AGENTBAY_BACKEND=local` starts it.
+def local_runtime(count: int = NOTEBOOKS) -> Iterator[tuple[str, ...]]:
+    """Notebooks with `AGENTBAY_BACKEND=local`.
 
-    The first notebook's kernel is that process's parent.
+    The process of their runtimes is a child of the first one's kernel.
     """
     environment = {"AGENTBAY_BACKEND": "local", "OF_ONE_TEST": "benchmarks.memory"}
-    with notebooks("agentbay-python", environment) as kernels:
+    with notebooks("agentbay-python", environment, count) as kernels:
         for step, code in STEPS:
             for kernel in kernels:
                 _run(kernel, code)
-            yield row("own runtimes, one process", step, [family(kernel.pid) for kernel in kernels])
-
-
-def shared_runtime() -> Iterator[tuple[str, ...]]:
-    """All notebooks with one runtime that `serve` runs, as `AGENTBAY_ENDPOINT` names it."""
-    with serving("--prewarm", "0") as (told, _, pid):
-        yield row("one runtime, by `serve`", "no session", [family(pid)] * NOTEBOOKS)
-        environment = {
-            "AGENTBAY_BACKEND": "local",
-            "AGENTBAY_ENDPOINT": told["endpoint"],
-            "AGENTBAY_API_KEY": told["api_key"],
-            "AGENTBAY_MAX_SESSIONS": str(NOTEBOOKS),
-        }
-        with notebooks("agentbay-python", environment) as kernels:
-            own = [family(kernel.pid) for kernel in kernels]
-            yield row("one runtime, by `serve`", "the kernel alone", own)
-            for step, code in STEPS:
-                for kernel in kernels:
-                    _run(kernel, code)
-                yield row("one runtime, by `serve`", step, [*own, family(pid)])
-            yield row("one runtime, by `serve`", "of that, the kernel", own)
+            yield row("local runtime", step, [family(kernel.pid) for kernel in kernels])
+        own = [[psutil.Process(kernel.pid)] for kernel in kernels]
+        yield row("local runtime", "of that, the kernel", own)
 
 
 def server() -> tuple[str, ...]:
@@ -123,8 +106,8 @@ def server() -> tuple[str, ...]:
 
 def main() -> None:
     """Measure and print."""
-    rows: list[Any] = [server(), *stock(), *own_runtimes(), *shared_runtime()]
-    print(f"For one notebook, {NOTEBOOKS} being open\n")
+    rows = [server(), *stock(1), *stock(), *local_runtime(1), *local_runtime()]
+    print("For one notebook\n")
     print(table(("notebook", "when", "processes", "memory (MB)"), rows))
 
 

@@ -281,7 +281,7 @@ def distance(rows: Rows) -> None:
 
 def memory_of_a_notebook() -> str:
     """What a notebook takes after its first cell, all processes."""
-    ours = next(memory.own_runtimes())
+    ours = next(memory.local_runtime())
     stock = next(memory.stock())
     return f"Memory of a notebook after `x = 1`: {ours[-1]} MB, the stock kernel {stock[-1]} MB.\n"
 

@@ -79,13 +79,19 @@ class Daemon:
             await self._left.wait()
             self._left.clear()
             while not self._programs:
-                # Programs connect while they hold the lock: one that has done so is accepted.
-                with contextlib.suppress(OSError), locked(self._address.parent, within_s=0):
-                    self._accept()
-                    if not self._programs:
-                        self._close()
-                        return
-                await asyncio.sleep(RETRY_S)
+                try:
+                    # Programs connect while they hold the lock: one that has done so is accepted.
+                    with locked(self._address.parent, within_s=0):
+                        self._accept()
+                        if not self._programs:
+                            self._close()
+                            return
+                except TimeoutError:
+                    await asyncio.sleep(RETRY_S)
+                except OSError:
+                    # The directory is gone, or others can open it: no program comes that way.
+                    self._close()
+                    return
 
     def _close(self) -> None:
         """Remove the socket, and the directory unless another daemon has its socket there."""

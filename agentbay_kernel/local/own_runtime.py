@@ -80,7 +80,9 @@ class OwnRuntime:
                     # A daemon that was killed leaves its socket.
                     address.unlink(missing_ok=True)
                     self._start_daemon(address)
-            self._connection.sendall(json.dumps(self.settings).encode() + b"\n")
+            # If the daemon is being ended just now, `announcement` notices it.
+            with contextlib.suppress(ConnectionError):
+                self._connection.sendall(json.dumps(self.settings).encode() + b"\n")
         except OSError as error:
             raise LocalRuntimeError(
                 f"The local runtime could not be started: {error}. Nothing was run; `jupyter "
@@ -182,7 +184,7 @@ def start_ahead() -> None:
     with contextlib.suppress(AgentBayError):
         settings = load_settings()
         if settings.backend == "local" and settings.starts_on_open:
-            _ahead.append(OwnRuntime(_of(settings)))
+            _ahead.append(OwnRuntime(_fields(settings)))
 
 
 def start(settings: AgentBaySettings) -> OwnRuntime:
@@ -191,7 +193,7 @@ def start(settings: AgentBaySettings) -> OwnRuntime:
     Raises:
         LocalRuntimeError: it did not start.
     """
-    fields = _of(settings)
+    fields = _fields(settings)
     while _ahead:
         runtime = _ahead.pop()
         if runtime.settings == fields and runtime.alive:
@@ -210,7 +212,7 @@ def end_ahead() -> None:
         _ahead.pop().close()
 
 
-def _of(settings: AgentBaySettings) -> dict[str, Any]:
+def _fields(settings: AgentBaySettings) -> dict[str, Any]:
     python = settings.local_python
     return {
         # The daemon may have another working directory.

@@ -43,7 +43,7 @@ with open_backend() as place:
         else:
             tell("".join(session.code.run_code(line, "python").logs.stdout))
 """
-WAIT_S = 30
+WAIT_S = 20
 
 
 class Program:
@@ -88,7 +88,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", made)
     monkeypatch.setattr(tempfile, "tempdir", made)
     yield Path(made) / f"agentbay-{os.getuid()}"
-    shutil.rmtree(made)
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def own(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[..., OwnRunti
     monkeypatch.setenv("AGENTBAY_START", "first-cell")
 
     def opened(**settings: Any) -> OwnRuntime:
-        return own_runtime.OwnRuntime({**own_runtime._of(load_settings()), **settings})
+        return own_runtime.OwnRuntime({**own_runtime._fields(load_settings()), **settings})
 
     return opened
 
@@ -248,6 +248,20 @@ def test_one_that_ends_leaves_the_socket_of_another(
     assert third.announcement["pid"] == second.announcement["pid"]
     second.close()
     third.close()
+
+
+@pytest.mark.parametrize("how", ["gone", "open to others"])
+def test_it_ends_if_its_directory_is_no_longer_its_own(
+    how: str, own: Callable[..., OwnRuntime], folder: Path
+) -> None:
+    runtime = own()
+    daemon = runtime.announcement["pid"]
+    if how == "gone":
+        shutil.rmtree(folder.parent)
+    else:
+        folder.chmod(0o755)
+    runtime.close()
+    wait_until(lambda: gone(daemon), "the daemon has ended")
 
 
 def test_a_directory_that_others_can_open_is_not_used(
