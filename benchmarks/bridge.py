@@ -180,8 +180,9 @@ def managed(name: str, **environment: str) -> Iterator[tuple[KernelManager, Bloc
 
 def interrupt() -> None:
     """From an interrupt to the end of the code, and to the reply."""
+    # In one write: a kernel may send a line and its end apart.
     code = (
-        "try:\n    print('on', flush=True)\n    time.sleep(60)\n"
+        "try:\n    print('on', end='', flush=True)\n    time.sleep(60)\n"
         "finally:\n    print(time.time(), flush=True)"
     )
     rows = []
