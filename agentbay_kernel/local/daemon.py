@@ -15,6 +15,7 @@ import json
 import socket
 import sys
 import traceback
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ class Daemon:
         """Serve a program's runtime until its connection ends, or `stop` is set."""
         reader, writer = await asyncio.open_connection(sock=connection)
         with contextlib.closing(writer):
-            line = await reader.readline()
+            line = await self._unless_stopped(reader.readline())
             if not line.endswith(b"\n"):
                 return
             runtime, announcement = await _open(json.loads(line))
@@ -114,16 +115,22 @@ class Daemon:
             if runtime is not None:
                 try:
                     await runtime.prepare()
-                    await self._wait_for_end(reader)
+                    await self._unless_stopped(reader.read())
                 finally:
                     await runtime.end()
 
-    async def _wait_for_end(self, reader: asyncio.StreamReader) -> None:
+    async def _unless_stopped(self, reading: Coroutine[Any, Any, bytes]) -> bytes:
+        """Return what is read, or nothing if the connection breaks or `stop` is set."""
         loop = asyncio.get_running_loop()
-        ends = [loop.create_task(reader.read()), loop.create_task(self._stop.wait())]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+        read, stop = loop.create_task(reading), loop.create_task(self._stop.wait())
+        await asyncio.wait([read, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not read.done():
+            read.cancel()
+            return b""
+        with contextlib.suppress(ConnectionError):
+            return read.result()
+        return b""
 
 
 async def _open(fields: dict[str, Any]) -> tuple[LocalRuntime | None, dict[str, Any]]:

@@ -193,6 +193,19 @@ def test_programs_notice_its_end_and_the_next_ones_share_another(
     assert third.told()["pid"] == fourth.told()["pid"] != daemon
 
 
+def test_a_program_that_sends_nothing_does_not_keep_it(
+    own: Callable[..., OwnRuntime], folder: Path
+) -> None:
+    runtime = own()
+    daemon = runtime.announcement["pid"]
+    with socket.socket(socket.AF_UNIX) as silent:
+        (address,) = folder.glob("*.sock")
+        silent.connect(str(address))
+        os.kill(daemon, signal.SIGTERM)
+        wait_until(lambda: gone(daemon), "the daemon has ended")
+    runtime.close()
+
+
 def test_many_programs_at_once_start_one(own: Callable[..., OwnRuntime]) -> None:
     with ThreadPoolExecutor(12) as pool:
         runtimes = list(pool.map(lambda _: own(), range(12)))
