@@ -29,6 +29,8 @@ from agentbay_kernel.sandbox.outbox import MOST_MESSAGE, Outbox
 OLDEST = 18
 # After an interrupt, a worker whose cell has not ended by then is killed.
 GRACE_S = 2.0
+# Until then, it is sent at this interval to child processes that have started meanwhile.
+AGAIN_S = 0.1
 # A signal to the worker's group has reached the worker by then.
 SIGNALLED_S = 1.0
 # If the worker is busy for longer, a completion or inspection is answered without it.
@@ -78,6 +80,7 @@ class NodeKernel:
         self.question: int | None = None
         # Until then, or until the worker has got the signal to its group, no cell begins.
         self.signalled_at: float | None = None
+        self.again_at: float | None = None
         self.kill_at: float | None = None
         self.killed = False
         self.lost = False
@@ -111,7 +114,7 @@ class NodeKernel:
     def pause_s(self) -> float | None:
         """Return the time to the next deadline, None if there is none."""
         due = [at for _, at in self.asked.values()]
-        due += [at for at in (self.signalled_at, self.kill_at) if at is not None]
+        due += [at for at in (self.signalled_at, self.again_at, self.kill_at) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def check_deadlines(self) -> None:
@@ -120,6 +123,9 @@ class NodeKernel:
         if self.signalled_at is not None and now >= self.signalled_at:
             self.signalled_at = None
             self.next()
+        if self.again_at is not None and now >= self.again_at and self.worker is not None:
+            self.again_at = now + AGAIN_S
+            self.worker.interrupt_new_children()
         if self.kill_at is not None and now >= self.kill_at and self.worker is not None:
             self.kill_at, self.killed = None, True
             self.worker.signal(signal.SIGKILL)
@@ -256,8 +262,12 @@ class NodeKernel:
             self.signalled_at = time.monotonic() + SIGNALLED_S
             self.worker.signal(signal.SIGINT)
             self.send({"op": "interrupt", "id": self.latest})
-        elif self.begun:
+        elif self.begun and self.again_at is None:
             self.worker.interrupt()
+            self.again_at = time.monotonic() + AGAIN_S
+        elif self.begun:
+            # The user has pressed Stop again.
+            self.worker.interrupted.clear()
         self.answer_question({})
 
     def answer_question(self, answer: dict[str, Any]) -> None:
@@ -436,7 +446,8 @@ class NodeKernel:
         """End the running cell; the pages are for the front end's pager."""
         message, failure = self.current, self.failure
         self.current, self.failure = None, None
-        self.begun, self.waits, self.stopping, self.kill_at = False, False, False, None
+        self.begun, self.waits, self.stopping = False, False, False
+        self.again_at = self.kill_at = None
         self.question = None
         if message is None:
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import glob
 import importlib.util
 import json
 import os
@@ -84,6 +85,8 @@ class Worker:
         self.version = ""
         # Its standard output and error before it was ready.
         self.startup_output = ""
+        # Child processes that have got the running code's interrupt.
+        self.interrupted: set[tuple[int, bytes]] = set()
 
     def write(self) -> None:
         """Send as much as the pipe takes; the worker may be too busy to read."""
@@ -112,7 +115,36 @@ class Worker:
         """Interrupt the running code and its child processes, unless it has ended."""
         with contextlib.suppress(BlockingIOError):
             if os.read(self.token, 1):
+                self.interrupted = self.children()
                 self.signal(signal.SIGINT)
+
+    def interrupt_new_children(self) -> None:
+        """Interrupt child processes that have started since the code was interrupted.
+
+        Node starts one in the middle of `execSync`, where it can't be interrupted itself, and waits
+        for its end.
+        """
+        for child in self.children() - self.interrupted:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child[0], signal.SIGINT)
+            self.interrupted.add(child)
+
+    def children(self) -> set[tuple[int, bytes]]:
+        """Return the other processes of the worker's group (on Linux), with their names.
+
+        A shell's child gets another name when it becomes a command. It may have lost an interrupt
+        just before that.
+        """
+        found = set()
+        for path in glob.iglob("/proc/[0-9]*/stat"):
+            # Processes end meanwhile.
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                # The name, in brackets, may hold anything; see proc(5).
+                head, _, rest = file.read().rpartition(b")")
+                pid, _, name = head.partition(b" ")
+                if int(rest.split()[2]) == self.process.pid != int(pid):
+                    found.add((int(pid), name))
+        return found
 
     def signal(self, number: int) -> None:
         """Send a signal to the worker and its child processes."""

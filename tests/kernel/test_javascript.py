@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -107,6 +108,8 @@ def test_output_arrives_while_the_cell_runs_and_in_its_order(
         "while (true) reached++",
         "await new Promise(() => {})",
         "require('node:child_process').execSync('sleep 600')",
+        # A process that is started after the interrupt.
+        "require('node:child_process').execSync('trap \"sleep 600\" INT; sleep 600')",
     ],
 )
 def test_stop_keeps_the_state(javascript_kernel: RunningKernel, code: str) -> None:
@@ -127,6 +130,38 @@ def test_an_interrupt_that_reaches_a_child_first_is_an_interrupt(
     assert ran.reply["ename"] == "KeyboardInterrupt"
     ran = javascript_kernel.run("require('node:child_process').execSync('kill -TERM $$')")
     assert ran.reply["ename"] == "Error"
+
+
+# `make test` has some of them.
+@pytest.mark.parametrize("times", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_an_interrupt_while_a_process_is_started_keeps_the_state(
+    javascript_kernel: RunningKernel, times: int
+) -> None:
+    javascript_kernel.run("let kept = 0")
+    for _ in range(times):
+        running = javascript_kernel.send("kept = 1; require('child_process').execSync('sleep 9')")
+        javascript_kernel.wait_for_output(running, "execute_input")
+        javascript_kernel.manager.interrupt_kernel()
+        assert javascript_kernel.finish(running).reply["ename"] == "KeyboardInterrupt"
+        # In a new process it would not be defined.
+        assert javascript_kernel.run("kept").reply["status"] == "ok"
+
+
+def test_stop_again_interrupts_a_process_again(javascript_kernel: RunningKernel) -> None:
+    javascript_kernel.run("let kept = 1")
+    # It ends with its second interrupt.
+    script = "trap 'trap - INT; echo once' INT; echo started; while :; do sleep 0.1; done"
+    options = "{shell: true, stdio: 'inherit'}"
+    running = javascript_kernel.send(
+        f"require('child_process').spawnSync({json.dumps(script)}, {options})"
+    )
+    for text in ("started\n", "once\n"):
+        assert javascript_kernel.wait_for_output(running, "stream")["text"] == text
+        javascript_kernel.manager.interrupt_kernel()
+    ran = javascript_kernel.finish(running)
+    assert ran.reply["ename"] == "KeyboardInterrupt"
+    assert "killed" not in ran.reply["evalue"]
+    assert value(javascript_kernel.run("kept")) == "1"
 
 
 # `make test` has some of them.
