@@ -87,7 +87,9 @@ class Containment:
 
     def contain(self, message: Message, streams: StreamText, charts: CellCharts) -> list[Message]:
         """Return the messages that replace a remote one; notes on what is not shown come last."""
-        if self.policy.trusts:
+        # Not `self.policy`, which most messages don't need.
+        settings = self._find_settings()
+        if settings is not None and settings.html == "trust":
             return [message]
         try:
             return self._contain(message, streams, charts)
