@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import threading
+from typing import Any
 
 
 def main() -> int | None:
@@ -12,6 +15,7 @@ def main() -> int | None:
 
         # Before the slow imports, because the first cell waits for it.
         start_ahead()
+        import_in_parts("IPython")
         from agentbay_kernel.kernel import app
 
         app.main()
@@ -19,6 +23,33 @@ def main() -> int | None:
     from agentbay_kernel import cli
 
     return cli.main(sys.argv[1:])
+
+
+def import_in_parts(name: str) -> None:
+    """Make a package's modules importable without its `__init__.py`.
+
+    That runs when something uses a name of it. ipykernel takes one exception class from IPython,
+    whose `__init__.py` imports its whole shell, and a kernel that runs no cells itself needs none.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None or name in sys.modules:
+        return
+    loader, package = spec.loader, importlib.util.module_from_spec(spec)
+    lock, loaded = threading.RLock(), False
+
+    def load(attribute: str) -> Any:
+        nonlocal loaded
+        with lock:
+            if not loaded:
+                loaded = True
+                loader.exec_module(package)
+        # IPython has such a function of its own since version 9.
+        if attribute in vars(package) or vars(package)["__getattr__"] is not load:
+            return getattr(package, attribute)
+        raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+
+    vars(package)["__getattr__"] = load
+    sys.modules[name] = package
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ class AgentBayKernel(ConcurrentKernel):
 
     def _connection_file(self) -> str:
         """Return the connection file; its name stays the same after a restart or a crash."""
-        return str(getattr(self.parent, "abs_connection_file", ""))
+        return str(getattr(self.parent, "connection_file", ""))
 
     def _session_manager(self) -> SessionManager:
         # Imported here: the service client is not needed to answer kernel_info.

@@ -1,0 +1,143 @@
+"""The process around a kernel: how front ends reach it, and what it imports."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.connect import write_connection_file
+from jupyter_client.manager import KernelManager
+
+from tests.kernels import ANSWER_S, running_kernel, wait_until_ready
+
+KERNEL = [sys.executable, "-P", "-m", "agentbay_kernel", "-f"]
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+
+
+@contextlib.contextmanager
+def started_by_hand(file: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A kernel that no Jupyter program starts, with that connection file."""
+    env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
+    with subprocess.Popen(
+        [*KERNEL, file], cwd=folder, env=env, text=True, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def answers(connection_file: Path) -> bool:
+    """Whether a front end that has only the file reaches the kernel, also by its heartbeat."""
+    client = BlockingKernelClient(connection_file=str(connection_file))
+    client.load_connection_file()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=ANSWER_S)
+        return bool(client.is_alive())
+    finally:
+        client.stop_channels()
+
+
+def wait_for_connection_file(process: subprocess.Popen[str]) -> Path:
+    """Wait for the line that names the file."""
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("To connect: jupyter console --existing "), line
+    return Path(line.rpartition(" ")[2].strip())
+
+
+def test_a_connection_file_that_does_not_exist_is_written_and_removed(tmp_path: Path) -> None:
+    with started_by_hand("mine.json", tmp_path) as process:
+        path = wait_for_connection_file(process)
+        assert path == tmp_path / "runtime" / "mine.json"
+        # It holds the key.
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert answers(path)
+    assert not path.exists()
+
+
+def test_missing_ports_are_added_to_a_connection_file_and_the_rest_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    shell = {"shell_port": write_connection_file(str(tmp_path / "free.json"))[1]["shell_port"]}
+    given = {"ip": "127.0.0.1", "transport": "tcp", "key": "secret", "kernel_name": "mine"}
+    path.write_text(json.dumps({**given, **dict.fromkeys(PORTS, 0), **shell}))
+    with started_by_hand(str(path), tmp_path) as process:
+        assert wait_for_connection_file(process) == path
+        assert answers(path)
+        written = json.loads(path.read_text())
+    assert {**written, **given, **shell} == written
+    assert len({written[port] for port in PORTS} - {0}) == len(PORTS)
+    # It is not this kernel's own.
+    assert path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"transport": "carrier pigeon"}'])
+def test_a_broken_connection_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with started_by_hand(str(path), tmp_path) as process:
+        _, errors = process.communicate(timeout=ANSWER_S)
+    assert process.returncode == 1
+    assert f"{path} is no connection file" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_an_encrypted_connection(tmp_path: Path, transport: str) -> None:
+    ip = {} if transport == "tcp" else {"ip": str(tmp_path / "k")}
+    manager = KernelManager(kernel_name="agentbay-python", transport=transport, **ip)
+    manager.start_kernel(transport_encryption="required")
+    client = manager.blocking_client()
+    info = manager.get_connection_info()
+    assert info.pop("curve_publickey") and info.pop("curve_secretkey")
+    plain = BlockingKernelClient()
+    plain.load_connection_info(info)
+    try:
+        client.start_channels()
+        wait_until_ready(manager, client)
+        assert client.is_alive()
+        with plain.connect_shell() as socket:
+            socket.linger, socket.sndtimeo = 0, 1000
+            with contextlib.suppress(zmq.Again):
+                plain.session.send(socket, "kernel_info_request")
+            assert not socket.poll(1000)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_module_of_the_notebook_is_never_imported_by_the_kernel(tmp_path: Path) -> None:
+    # The names of modules that a kernel imports later than at its start.
+    for name in ("requests", "psutil", "websocket", "html", "difflib"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')")
+    with running_kernel("agentbay-python", {"AGENTBAY_BACKEND": "local"}, tmp_path) as kernel:
+        kernel.run("%agentbay status")
+        assert kernel.run("1").reply["status"] == "ok"
+        assert kernel.run("%agentbay pastatus").reply["status"] == "error"
+    assert not (tmp_path / "imported").exists()
+
+
+def test_ipython_is_whole_for_whoever_wants_it() -> None:
+    code = (
+        "from agentbay_kernel.__main__ import import_in_parts; import_in_parts('IPython')\n"
+        "import IPython, sys\n"
+        "import IPython.core.error\n"
+        "assert 'IPython.core.interactiveshell' not in sys.modules\n"
+        "from IPython import get_ipython\n"
+        "assert get_ipython() is None\n"
+        "from IPython import embed, start_ipython\n"
+        "assert 'IPython.core.interactiveshell' in sys.modules\n"
+        "assert IPython.version_info[0] >= 8 and IPython.core.error\n"
+        "assert not hasattr(IPython, 'nothing_of_this_name')\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
