@@ -15,7 +15,8 @@ def main() -> int | None:
 
         # Before the slow imports, because the first cell waits for it.
         start_ahead()
-        import_in_parts("IPython")
+        for name in ("IPython", "ipykernel", "jupyter_client"):
+            import_in_parts(name)
         from agentbay_kernel.kernel import app
 
         app.main()
@@ -26,10 +27,10 @@ def main() -> int | None:
 
 
 def import_in_parts(name: str) -> None:
-    """Make a package's modules importable without its `__init__.py`.
+    """Make a package's modules importable without its `__init__.py`, which runs when it is used.
 
-    That runs when something uses a name of it. ipykernel takes one exception class from IPython,
-    whose `__init__.py` imports its whole shell, and a kernel that runs no cells itself needs none.
+    A notebook would wait for imports that its kernel never needs: ipykernel takes one exception
+    from IPython, whose `__init__.py` imports the shell; jupyter_client's imports the managers.
     """
     spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None or name in sys.modules:

@@ -127,17 +127,23 @@ def test_a_module_of_the_notebook_is_never_imported_by_the_kernel(tmp_path: Path
     assert not (tmp_path / "imported").exists()
 
 
-def test_ipython_is_whole_for_whoever_wants_it() -> None:
+def test_packages_that_are_imported_in_parts_are_whole_for_who_uses_them() -> None:
     code = (
-        "from agentbay_kernel.__main__ import import_in_parts; import_in_parts('IPython')\n"
-        "import IPython, sys\n"
-        "import IPython.core.error\n"
-        "assert 'IPython.core.interactiveshell' not in sys.modules\n"
-        "from IPython import get_ipython\n"
+        "import sys\n"
+        "from agentbay_kernel.__main__ import import_in_parts\n"
+        "for name in ('IPython', 'ipykernel', 'jupyter_client'): import_in_parts(name)\n"
+        "import IPython, jupyter_client\n"
+        "import ipykernel.kernelbase\n"
+        "unused = 'IPython.core.interactiveshell', 'jupyter_client.manager'\n"
+        "assert not sys.modules.keys() & set(unused)\n"
+        "from IPython import embed, get_ipython, start_ipython\n"
         "assert get_ipython() is None\n"
-        "from IPython import embed, start_ipython\n"
-        "assert 'IPython.core.interactiveshell' in sys.modules\n"
         "assert IPython.version_info[0] >= 8 and IPython.core.error\n"
-        "assert not hasattr(IPython, 'nothing_of_this_name')\n"
+        "assert jupyter_client.KernelManager().kernel_name\n"
+        "assert ipykernel.__version__ and ipykernel.get_connection_file\n"
+        "assert sys.modules.keys() >= set(unused)\n"
+        "for package in (IPython, ipykernel, jupyter_client):\n"
+        "    assert not hasattr(package, 'nothing_of_this_name')\n"
+        "    assert package.__file__.endswith('__init__.py')\n"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)

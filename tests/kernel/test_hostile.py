@@ -67,7 +67,9 @@ def test_what_is_forged_is_the_cells_own_output_and_no_more(bridged_kernel: Runn
     assert ran.text() == "said so"
     # An idle status is not yet the end: the reply decides.
     ran = bridged_kernel.run(
-        "send('status', {'execution_state': 'idle'})\nimport time; time.sleep(.3)\nprint('after')"
+        "send('status', {'execution_state': 'idle'})\nimport time; time.sleep(.3)\n"
+        # What comes in the same moment as the reply would follow the end that the cell has forged.
+        "print('after', flush=True); time.sleep(.3)"
     )
     assert ran.reply["status"] == "ok" and ran.text() == "after\n"
 
