@@ -53,6 +53,7 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
     classes = [AgentBayKernel, Session]
     aliases = {
         "f": "AgentBayKernelApp.connection_file",
+        "ip": "AgentBayKernelApp.ip",
         "log-level": "AgentBayKernelApp.log_level",
         **session_aliases,
     }
@@ -99,7 +100,6 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
 
     def _open_sockets(self) -> None:
         self.context = zmq.Context()
-        atexit.register(self._close)
         incomplete = 0 in self.ports
         self._shell = self._bind(zmq.ROUTER, "shell_port")
         self._control = self._bind(zmq.ROUTER, "control_port")
@@ -114,6 +114,7 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
         self._heartbeat = Heartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port), **keys)
         self.hb_port = self._heartbeat.port
         self._heartbeat.start()
+        atexit.register(self._close)
         if incomplete:
             self._complete_connection_file()
 
@@ -133,14 +134,19 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
             socket.curve_publickey = self.curve_publickey
             socket.curve_server = True
         port = getattr(self, name)
-        if self.transport == "ipc":
-            free = (n for n in itertools.count(1) if not Path(f"{self.ip}-{n}").exists())
-            port = port or next(free)
-            socket.bind(f"ipc://{self.ip}-{port}")
-        elif port:
-            socket.bind(f"tcp://{self.ip}:{port}")
-        else:
-            port = socket.bind_to_random_port(f"tcp://{self.ip}")
+        try:
+            if self.transport == "ipc":
+                free = (n for n in itertools.count(1) if not Path(f"{self.ip}-{n}").exists())
+                port = port or next(free)
+                socket.bind(f"ipc://{self.ip}-{port}")
+            elif port:
+                socket.bind(f"tcp://{self.ip}:{port}")
+            else:
+                port = socket.bind_to_random_port(f"tcp://{self.ip}")
+        except zmq.ZMQError as error:
+            self.log.critical("The kernel's %s %s can't be used: %s", name, port, error)
+            # Not `exit`, which would wait for the sockets.
+            os._exit(1)
         setattr(self, name, port)
         return socket
 

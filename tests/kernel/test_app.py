@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -92,6 +93,18 @@ def test_a_broken_connection_file_is_named(tmp_path: Path, text: str) -> None:
     assert "Traceback" not in errors
 
 
+def test_a_port_in_use_is_named_and_the_process_ends(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        path.write_text(json.dumps({"ip": "127.0.0.1", "key": "", "stdin_port": port}))
+        with started_by_hand(str(path), tmp_path) as process:
+            _, errors = process.communicate(timeout=ANSWER_S)
+    assert process.returncode == 1
+    assert f"The kernel's stdin_port {port} can't be used: Address already in use" in errors
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
 def test_an_encrypted_connection(tmp_path: Path, transport: str) -> None:
     ip = {} if transport == "tcp" else {"ip": str(tmp_path / "k")}
@@ -106,11 +119,11 @@ def test_an_encrypted_connection(tmp_path: Path, transport: str) -> None:
         client.start_channels()
         wait_until_ready(manager, client)
         assert client.is_alive()
-        with plain.connect_shell() as socket:
-            socket.linger, socket.sndtimeo = 0, 1000
+        with plain.connect_shell() as shell:
+            shell.linger, shell.sndtimeo = 0, 1000
             with contextlib.suppress(zmq.Again):
-                plain.session.send(socket, "kernel_info_request")
-            assert not socket.poll(1000)
+                plain.session.send(shell, "kernel_info_request")
+            assert not shell.poll(1000)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
