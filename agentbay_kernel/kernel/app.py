@@ -77,6 +77,17 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
         self._handle_signals()
         self._make_kernel()
 
+    def parse_command_line(self, argv: list[str] | None = None) -> None:
+        """Read the arguments, but those that programs give every kernel for IPython's shell."""
+        known, kept = {*self.aliases, *self.flags, "h", "help", "help-all"}, []
+        for argument in sys.argv[1:] if argv is None else argv:
+            name = argument.lstrip("-").partition("=")[0]
+            if argument.startswith("-") and name not in known and "." not in name:
+                self.log.warning("%s is no option of this kernel: it has no effect.", argument)
+            else:
+                kept.append(argument)
+        super().parse_command_line(kept)
+
     def start(self) -> None:
         """Handle requests until the kernel is shut down."""
         self._watch_parent()

@@ -25,11 +25,11 @@ PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
 
 @contextlib.contextmanager
-def started_by_hand(file: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def started_by_hand(file: str, folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
     """A kernel that no Jupyter program starts, with that connection file."""
     env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
     with subprocess.Popen(
-        [*KERNEL, file], cwd=folder, env=env, text=True, stderr=subprocess.PIPE
+        [*KERNEL, file, *more], cwd=folder, env=env, text=True, stderr=subprocess.PIPE
     ) as process:
         try:
             yield process
@@ -91,6 +91,21 @@ def test_a_broken_connection_file_is_named(tmp_path: Path, text: str) -> None:
     assert process.returncode == 1
     assert f"{path} is no connection file" in errors
     assert "Traceback" not in errors
+
+
+def test_options_for_the_shell_of_ipython_have_no_effect_and_do_no_harm(tmp_path: Path) -> None:
+    options = (
+        "--profile-dir",
+        str(tmp_path),
+        "--matplotlib=inline",
+        "--quiet",
+        "--IPKernelApp.x=1",
+    )
+    with started_by_hand("mine.json", tmp_path, *options) as process:
+        assert process.stderr is not None
+        for name in ("--profile-dir", "--matplotlib=inline", "--quiet"):
+            assert f"{name} is no option of this kernel" in process.stderr.readline()
+        assert answers(wait_for_connection_file(process))
 
 
 def test_a_port_in_use_is_named_and_the_process_ends(tmp_path: Path) -> None:
