@@ -28,6 +28,9 @@ from benchmarks.local_runtime import serving
 STARTS, CELLS, ASKED, FEW = 12, 200, 100, 15
 WARM_UP = 20
 TYPING_S = 3.0
+# After 2 MB at once, a notebook's kernel sends at the pace of a server (kernel/publisher.py): as
+# long as this until it may send as much at once again.
+PACE_S = 2.5
 # As `uptime` counts; and how long a machine may take to come down to it.
 IDLE_LOAD, IDLE_WITHIN_S = 0.5, 300.0
 DIRECT = {"AGENTBAY_EXECUTION": "direct"}
@@ -219,6 +222,7 @@ def streams(rows: Rows) -> None:
     seconds: dict[str, dict[str, list[float]]] = {it: {STOCK: [], AGENTBAY: []} for it in what}
     with managed(STOCK) as stock, managed(AGENTBAY) as ours:
         for turn in range(FEW + 1):
+            time.sleep(PACE_S)
             for name, (manager, client) in ((STOCK, stock), (AGENTBAY, ours)):
                 measured = [run(client, printed)]
                 request = client.execute(streamed)
