@@ -3,8 +3,8 @@
 PY ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
-# Test files that run at a time. One more than processors: tests also wait.
-WORKERS ?= 3
+# Test files that run at a time.
+WORKERS ?= 2
 # A file stays whole: its tests share kernels and runtimes. xdist would start with the files that
 # have most tests; tests/ordering.py puts those first that take longest.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile

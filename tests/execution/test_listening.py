@@ -187,8 +187,9 @@ def test_what_a_cell_loses_is_told_in_that_cell(short_of_space: Bench, what: str
 def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench) -> None:
     begun = threading.Event()
     cell = Cell(
-        "kept = 5\nimport time\nfor number in range(8):\n"
-        "    print(number, flush=True); time.sleep(.4)\nnumber * kept",
+        "kept = 5\nimport os, time\nfor number in range(8):\n    print(number, flush=True)\n"
+        "    while number == 3 and not os.path.exists('go'): time.sleep(.02)\n"
+        "    time.sleep(.1)\nnumber * kept",
         "python",
     )
 
@@ -208,6 +209,7 @@ def test_another_kernel_takes_up_the_bridge_and_the_cell_that_runs(bench: Bench)
     bench.tunnel._wakeup.release(bench.tunnel._call)
     tunnel = BridgeClient(bench.session)
     tunnel.install()
+    bench.session.code.run_code("require('fs').writeFileSync('go', '')", "javascript")
     messages = list(BridgedPython(tunnel).execute(Cell("kept", "python")))
     # Its first cell waits for the one that runs, and has that one's output first: what the other
     # kernel had not got yet. The result of that one is not its own.
