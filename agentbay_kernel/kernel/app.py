@@ -111,6 +111,9 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
 
     def _open_sockets(self) -> None:
         self.context = zmq.Context()
+        # By default a socket drops messages silently, even the idle status, if their reader is slow
+        # for a moment.
+        self.context.sndhwm = 0
         incomplete = 0 in self.ports
         self._shell = self._bind(zmq.ROUTER, "shell_port")
         self._control = self._bind(zmq.ROUTER, "control_port")
@@ -136,10 +139,6 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
         if kind == zmq.ROUTER:
             # A front end that connects again takes its own place.
             socket.router_handover = 1
-        else:
-            # By default it drops messages silently, even the idle status, if their reader is slow
-            # for a moment.
-            socket.sndhwm = 0
         if self.curve_secretkey is not None:
             socket.curve_secretkey = self.curve_secretkey
             socket.curve_publickey = self.curve_publickey

@@ -27,7 +27,8 @@ PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 @contextlib.contextmanager
 def started_by_hand(file: str, folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
     """A kernel that no Jupyter program starts, with that connection file."""
-    env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
+    env["JUPYTER_RUNTIME_DIR"] = str(folder / "runtime")
     with subprocess.Popen(
         [*KERNEL, file, *more], cwd=folder, env=env, text=True, stderr=subprocess.PIPE
     ) as process:
