@@ -162,16 +162,16 @@ class AgentBayKernelApp(Application, ConnectionFileMixin):
 
     def _complete_connection_file(self) -> None:
         """Write the ports that were chosen here, for front ends that connect by the file."""
-        path, known = Path(self.connection_file), {}
+        path = Path(self.connection_file)
         if path.exists():
             known = json.loads(path.read_text(encoding="utf-8"))
+            info = {**known, **self.get_connection_info(), "key": self.session.key.decode()}
+            with secure_write(str(path)) as file:
+                json.dump(info, file, indent=2)
         else:
-            # From now on, `cleanup_connection_file` removes it.
-            self._connection_file_written = True
-        info = {**known, **self.get_connection_info(), "key": self.session.key.decode()}
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with secure_write(str(path)) as file:
-            json.dump(info, file, indent=2)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # `cleanup_connection_file` removes what this has written.
+            self.write_connection_file()
         if not self.parent_handle:
             print(f"To connect: jupyter console --existing {path}", file=sys.__stderr__)
 
